@@ -1,0 +1,75 @@
+"""The light records that plugins yield: what exists, without importing it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+Kind = Literal["encoder", "selector", "recoverer", "entropy", "backbone"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+API = 1
+"""Version of the contract between core and plugins; a plugin for a newer one is refused."""
+
+
+@dataclass(frozen=True)
+class Param:
+    """One argument of a component, declared once for parsing, help, sweeps and streams.
+
+    name: as written in a spec.
+    type: ``int``, ``float``, ``str`` or ``bool``.
+    values: the allowed values (a choice) or, with ``open=True``, only the usual sweep.
+    default: used when the spec says nothing.
+    help: one line.
+    when: "build" (selects weights, sits in the stream header) or "call" (may differ per packet).
+    low, high: inclusive bounds for numbers.
+    """
+
+    name: str
+    type: type
+    default: Any
+    help: str
+    values: tuple[Any, ...] = ()
+    when: Literal["build", "call"] = "call"
+    open: bool = False
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Component:
+    """One method. Yielding it must import nothing heavy.
+
+    kind, name: together the key; built-in names are unique over kinds.
+    target: "package.module:Class", imported on first use.
+    summary: one line for ``plugins list``.
+    spec: "package.module:function", torch-free, see ``semcodec.interfaces``; None if it cannot be known unbuilt.
+    params: in the order streams carry them; ``positional`` names the one that takes a bare value (``top-k:4``).
+    requires: import names that must be there; ``extra``: what installs them.
+    stream_version: raised only when the bytes change meaning; ``reads``: the ones decoded here.
+    license: SPDX name of what is loaded, shown wherever the component is.
+    traits: declared abilities, see ``semcodec.interfaces`` for each kind's.
+    weights: checkpoints that ship in the wheel, as "package:path/inside.safetensors".
+    recipe: "package.module:function" that trains it, see ``semcodec.training``.
+    """
+
+    kind: Kind
+    name: str
+    target: str
+    summary: str
+    spec: str | None = None
+    params: tuple[Param, ...] = ()
+    positional: str | None = None
+    requires: tuple[str, ...] = ()
+    extra: str | None = None
+    stream_version: int = 1
+    reads: tuple[int, ...] = (1,)
+    license: str = "Apache-2.0"
+    traits: Mapping[str, Any] = field(default_factory=dict)
+    weights: tuple[str, ...] = ()
+    recipe: str | None = None
+    api: int = API
+
+    def param(self, name: str) -> Param | None:
+        return next((p for p in self.params if p.name == name), None)

@@ -1,0 +1,67 @@
+"""Every error a user can meet, each with the exit code the command line gives it.
+
+A message says in one line what is wrong and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class SemcodecError(Exception):
+    """Base of all errors that are the input's or the environment's fault, not ours."""
+
+    exit_code = 1
+
+
+class UsageError(SemcodecError):
+    """The request itself is wrong (an argument, a knob, a spec): exit code 2."""
+
+    exit_code = 2
+
+
+class SpecError(UsageError):
+    """A spec string that does not parse or does not compose.
+
+    ``str()`` shows the spec with a caret under ``span`` when both are known.
+    """
+
+    def __init__(self, message: str, spec: str = "", span: tuple[int, int] | None = None) -> None:
+        super().__init__(message)
+        self.message, self.spec, self.span = message, spec, span
+
+    def __str__(self) -> str:
+        if not self.spec or self.span is None:
+            return self.message
+        start, end = self.span
+        return f"{self.message}\n  {self.spec}\n  {' ' * start}{'^' * max(1, end - start)}"
+
+
+class PluginError(SemcodecError):
+    """A component cannot be used: broken import, clashing names, missing extra."""
+
+
+class DataError(SemcodecError):
+    """A file or data set that is missing, broken or of the wrong form."""
+
+
+class WeightsError(SemcodecError):
+    """Weights that are missing or do not fit the model."""
+
+
+class StreamError(SemcodecError):
+    """Bytes that are not a readable stream."""
+
+
+class CorruptStream(StreamError):
+    """A checksum, bound or structure that does not hold."""
+
+
+class TruncatedStream(StreamError):
+    """The bytes end too early."""
+
+
+class VersionMismatch(StreamError):
+    """The stream was written by a format or component version that is not read here."""
+
+
+class WeightsMismatch(StreamError):
+    """The stream was made with other weights than the ones loaded here."""

@@ -1,0 +1,196 @@
+"""The five interfaces that every method implements, and what passes between them.
+
+Features are ``dict[str, Tensor]``, batch first. At the cut ``input`` pixels are float32 in [0, 1], made from
+8-bit values as ``v / 255``. One sample makes one ``Latent``, one ``Latent`` one packet.
+
+Constructors, called by the pipeline with the spec's build parameters as keywords:
+
+    Backbone(classes, **params)        Encoder(features, **params)      Recoverer(features, **params)
+    EntropyStage(**params)             Selector(**params)
+
+where ``features`` is the ``FeatureSpec`` the stage is given and ``classes`` the class names.
+Encoders, Recoverers and Backbones with weights are also ``torch.nn.Module``.
+
+Spec functions (torch-free, named by ``Component.spec``; raise ``SpecMismatch(reason)`` to refuse):
+
+    backbone(params) -> BackboneSpec          encoder(features, params) -> EncoderSpec
+    recoverer(features, params) -> FeatureSpec
+
+Traits, declared in ``Component.traits``:
+
+    encoder    entropy: "required" | "mixed" | "none";  targets: names that Selectors choose among, in order,
+               each also a call parameter;  recoverer, selectors: defaults by name;  predicts: bool;  tasks: tuple
+    entropy    alphabet: largest alphabet it codes natively (absent: any)
+    selector   abilities: any of "keep", "gate"
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from semcodec.priors import Prior
+
+    Int32 = npt.NDArray[np.int32]
+    Features = dict[str, Tensor]
+
+
+@dataclass
+class Latent:
+    """What one sample sends: integer arrays by name (numpy, any integer dtype) and plain side information."""
+
+    symbols: dict[str, Any]
+    side: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Analysis:
+    """What the device knows before it selects.
+
+    scores: by target, (B, ...) float importance of each unit; higher is more important.
+    prediction: (B, classes) logits of the device's own answer, or None.
+    """
+
+    features: Features
+    scores: dict[str, Tensor] = field(default_factory=dict)
+    prediction: Tensor | None = None
+
+
+@dataclass
+class Partial:
+    """Restored features with what is missing marked: ``present[name]`` is 1 where a value was received.
+
+    A name absent from ``present`` is complete. Batch first, as all features.
+    """
+
+    features: Features
+    present: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Sink(Protocol):
+    """Where an Encoder writes one packet."""
+
+    def symbols(self, name: str, values: Int32, prior: Prior, *, side: bool = False) -> None: ...
+
+    def blob(self, name: str, data: bytes, *, side: bool = False) -> None: ...
+
+    def layer(self) -> None:
+        """End a layer: a stream cut here still decodes."""
+
+
+class Source(Protocol):
+    """Where an Encoder reads one packet, in the order it was written.
+
+    Raises CorruptStream when what is read is not what was written.
+    """
+
+    params: Mapping[str, Any]
+
+    def symbols(self, name: str, count: int, prior: Prior) -> Int32: ...
+
+    def blob(self, name: str, max_bytes: int) -> bytes: ...
+
+    def layer(self) -> bool:
+        """End a layer; False where the stream was cut here and nothing follows."""
+
+
+class Backbone(ABC):
+    """The server's model, cut in two."""
+
+    classes: Sequence[str]
+
+    @abstractmethod
+    def head(self, x: Features, cut: str) -> Features:
+        """The device's part: model input to features at ``cut`` (the input itself at "input")."""
+
+    @abstractmethod
+    def tail(self, features: Features, cut: str) -> Tensor:
+        """The server's part: features at ``cut`` to logits, (B, classes) float32."""
+
+    def collate(self, samples: Sequence[Features]) -> list[tuple[list[int], Features]]:
+        """Group single samples (batch axis of one) into batches that ``tail`` takes: by equal shapes."""
+        import torch
+
+        groups: dict[Any, list[int]] = {}
+        for i, sample in enumerate(samples):
+            groups.setdefault(tuple((n, tuple(t.shape)) for n, t in sample.items()), []).append(i)
+        return [
+            (rows, {name: torch.cat([samples[i][name] for i in rows]) for name in samples[rows[0]]})
+            for rows in groups.values()
+        ]
+
+
+class Encoder(ABC):
+    """Features to integers to bytes, and back. Both ends of quantisation are here."""
+
+    def analyse(self, features: Features) -> Analysis:
+        """Scores and, where the device can answer itself, its prediction."""
+        return Analysis(features)
+
+    def scores(self, analysis: Analysis, target: str, masks: Mapping[str, Tensor]) -> Tensor:
+        """Importance (B, ..., N) for ``target``, given the masks already chosen for earlier targets."""
+        return analysis.scores[target]
+
+    @abstractmethod
+    def encode(
+        self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
+    ) -> list[Latent]:
+        """One Latent a sample. ``masks``: by target, bool, shaped as its scores; ``params``: call parameters."""
+
+    @abstractmethod
+    def write(self, latent: Latent, sink: Sink) -> None: ...
+
+    @abstractmethod
+    def read(self, source: Source) -> Latent:
+        """The inverse of ``write``; every count is bounded before memory is taken."""
+
+    @abstractmethod
+    def restore(self, latent: Latent) -> Partial:
+        """Dequantise and scatter: features of one sample with a batch axis of one."""
+
+
+class EntropyStage(ABC):
+    """Integers to bytes, lossless, always. Stateless."""
+
+    @abstractmethod
+    def encode(self, symbols: Int32, prior: Prior) -> bytes:
+        """Code a 1-D int32 array."""
+
+    @abstractmethod
+    def decode(self, data: bytes, prior: Prior, count: int) -> Int32:
+        """The ``count`` symbols of ``encode``. Raises CorruptStream on bytes it cannot have written."""
+
+    def side_bytes(self, data: bytes, prior: Prior) -> int:
+        """How many of ``data``'s bytes are tables rather than payload."""
+        return 0
+
+
+class Recoverer(ABC):
+    """Fills what is not present. Knows no Encoder."""
+
+    @abstractmethod
+    def recover(self, partial: Partial) -> Features:
+        """Complete features, batch first."""
+
+
+class Selector(ABC):
+    """Chooses what is sent. Implements what its ``abilities`` name."""
+
+    def keep(self, scores: Tensor, budget: float | int | None, sequence: Sequence[int]) -> Tensor:
+        """Bool mask shaped as ``scores`` (B, ..., N), chosen along the last axis.
+
+        ``budget``: an int counts units, a float is a fraction of N, None leaves it to the Selector's own
+        arguments. ``sequence``: the samples' numbers in the stream, for Selectors that draw at random.
+        """
+        raise NotImplementedError
+
+    def gate(self, prediction: Tensor) -> Tensor:
+        """(B, classes) logits of the device to (B,) bool: send this sample?"""
+        raise NotImplementedError

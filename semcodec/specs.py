@@ -1,0 +1,92 @@
+"""Shapes and types that are threaded from stage to stage. No torch here.
+
+A ``FeatureSpec`` describes one sample of a ``dict[str, Tensor]``; the batch axis is left out.
+A ``None`` axis means "any length".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+ITEM_BYTES = {"float32": 4, "float16": 2, "int64": 8, "int32": 4, "int16": 2, "uint8": 1, "bool": 1}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape (without batch) and dtype name of one tensor."""
+
+    shape: tuple[int | None, ...]
+    dtype: str = "float32"
+
+    @property
+    def size(self) -> int:
+        """Number of elements; an open axis counts as one."""
+        return prod(d for d in self.shape if d is not None)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * ITEM_BYTES[self.dtype]
+
+    def accepts(self, other: TensorSpec) -> bool:
+        """Whether a tensor of spec ``other`` may go where this one is expected."""
+        return (
+            self.dtype == other.dtype
+            and len(self.shape) == len(other.shape)
+            and all(a is None or b is None or a == b for a, b in zip(self.shape, other.shape, strict=True))
+        )
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{'x'.join('?' if d is None else str(d) for d in self.shape)}]"
+
+
+FeatureSpec = Mapping[str, TensorSpec]
+
+
+def describe(features: FeatureSpec | None) -> str:
+    """One line for tables and messages; ``?`` where nothing is known before the model is built."""
+    if features is None:
+        return "?"
+    return ", ".join(f"{name} {spec}" for name, spec in features.items())
+
+
+def mismatch(expected: FeatureSpec, given: FeatureSpec) -> str | None:
+    """Why ``given`` may not go where ``expected`` is, or None if it may."""
+    for name, spec in expected.items():
+        if name not in given:
+            return f"expects {name} {spec}, gets {describe(given)}"
+        if not spec.accepts(given[name]):
+            return f"expects {name} {spec}, gets {name} {given[name]}"
+    return None
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """What a Backbone takes and gives, known without building it.
+
+    task: "classification", "detection" or "video".
+    input: what ``head`` takes, one sample.
+    cuts: by cut name, in order from "input" on, what ``head(x, cut)`` gives.
+    tail: by cut name, what ``tail`` accepts where it is wider than ``cuts`` (open axes).
+    """
+
+    task: str
+    input: FeatureSpec
+    cuts: Mapping[str, FeatureSpec]
+    tail: Mapping[str, FeatureSpec] = field(default_factory=dict)
+
+    def accepts(self, cut: str) -> FeatureSpec:
+        return self.tail.get(cut, self.cuts[cut])
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """What an Encoder makes of features: the integers it sends and what ``restore`` gives back."""
+
+    latent: FeatureSpec
+    restored: FeatureSpec
+
+
+class SpecMismatch(Exception):
+    """Raised by spec functions: the reason, in words, why a stage refuses its input."""
