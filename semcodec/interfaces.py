@@ -29,6 +29,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
     Int32 = npt.NDArray[np.int32]
     Features = dict[str, Tensor]
+else:
+    Features = dict  # so that plugins can import the name while listing stays free of torch
 
 
 @dataclass
@@ -128,7 +131,12 @@ class Backbone(ABC):
 
 
 class Encoder(ABC):
-    """Features to integers to bytes, and back. Both ends of quantisation are here."""
+    """Features to integers to bytes, and back. Both ends of quantisation are here.
+
+    units: by target, how many units there are to choose among; set by the constructor.
+    """
+
+    units: Mapping[str, int] = MappingProxyType({})
 
     def analyse(self, features: Features) -> Analysis:
         """Scores and, where the device can answer itself, its prediction."""
@@ -181,7 +189,12 @@ class Recoverer(ABC):
 
 
 class Selector(ABC):
-    """Chooses what is sent. Implements what its ``abilities`` name."""
+    """Chooses what is sent. Implements what its ``abilities`` name.
+
+    uses_scores: False where ``keep`` looks at the scores' shape alone, so that training need not learn them.
+    """
+
+    uses_scores = True
 
     def keep(self, scores: Tensor, budget: float | int | None, sequence: Sequence[int]) -> Tensor:
         """Bool mask shaped as ``scores`` (B, ..., N), chosen along the last axis.

@@ -1,0 +1,238 @@
+"""Entropy coding next to the entropy: rANS and range coding by constriction, over exact integer tables.
+
+Layout of a payload: the coder's 32-bit words, little endian, without the zero octets at the last word's end. No
+octets at all stand for every table's likeliest symbol throughout, so a one-symbol alphabet sends nothing. Symbols
+that a table does not have are coded as its escape, and follow at the end as two uniform 16-bit halves each.
+A ``Counted`` prior puts the layout of ``counted`` around it. With an ``Indexed`` prior all symbols of the first
+table come first, then those of the second, in their own order: one coder call for each table.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import constriction
+import numpy as np
+import numpy.typing as npt
+
+from semcodec.errors import CorruptStream, UsageError
+from semcodec.priors import Counted, Indexed, Int32, Prior, Table
+from semcodec_plugins.entropy.counted import counted_side_bytes, decode_counted, encode_counted
+from semcodec_plugins.entropy.stage import Stage
+
+Words = npt.NDArray[np.uint32]
+Run = tuple[Int32, Any]
+"""Slots and the constriction model they are coded with."""
+
+_TOTAL = 1 << 24  # of constriction's frequencies
+_DENSE = 1 << 12  # alphabets up to here keep their absent symbols, which saves looking every symbol up
+_HALF = constriction.stream.model.Uniform(1 << 16)
+
+
+class Model:
+    """A table made ready: symbols to slots ``0 .. size - 1``, slot ``size`` being the escape.
+
+    Every slot has a frequency of at least one in 2**24, taken from the likeliest.
+    """
+
+    def __init__(self, table: Table) -> None:
+        freqs = table.freqs.astype(np.int64) * (_TOTAL >> table.precision)
+        escape = int(freqs[-1]) if table.escape else 0
+        freqs = np.append(freqs[:-1], [0] * (len(freqs) == 1)) if table.escape else freqs
+        self.offset, self.span = np.int32(table.offset), len(freqs)
+        self.slots: Int32 | None = None
+        self.places: Int32 | None = None
+        if self.span > _DENSE:
+            self.places = np.flatnonzero(freqs).astype(np.int32) if freqs.any() else np.zeros(1, np.int32)
+            freqs = freqs[self.places]
+            self.slots = np.full(self.span + 1, len(freqs), np.int32)
+            self.slots[self.places] = np.arange(len(freqs), dtype=np.int32)
+        self.size = len(freqs)
+        freqs = np.append(freqs, escape)
+        likeliest = int(freqs[: self.size].argmax())
+        self.likeliest = np.int32(table.offset + (likeliest if self.places is None else self.places[likeliest]))
+        absent = freqs == 0
+        freqs[freqs.argmax()] -= np.count_nonzero(absent)
+        freqs[absent] = 1
+        # constriction gives each symbol 1 and shares 2**24 - len(freqs) in proportion: here by a factor of
+        # exactly one, so that its integers are these, on any machine.
+        self.coder = constriction.stream.model.Categorical((freqs - 1).astype(np.float64), perfect=False)
+
+    def to_slots(self, symbols: Int32, low: int, high: int) -> tuple[Int32, Int32]:
+        """Slots of symbols from ``low`` to ``high``, and the symbols among them that are escaped."""
+        slots = symbols - self.offset
+        outside = low < self.offset or high - int(self.offset) >= self.span
+        if outside:
+            places = slots.view(np.uint32)  # what is below the offset becomes huge
+            np.minimum(places, np.uint32(self.span), out=places)
+        if self.slots is not None:
+            slots = self.slots[slots]
+            outside = slots.max() >= self.size
+        return slots, symbols[slots == self.size] if outside else symbols[:0]
+
+    def to_symbols(self, slots: Int32) -> tuple[Int32, npt.NDArray[np.bool_] | None]:
+        """Symbols (in place where it can be), and a mask of the escapes if there are any."""
+        escaped = slots == self.size if slots.max() >= self.size else None
+        if self.places is not None:
+            slots = np.append(self.places, np.int32(0))[slots]
+        slots += self.offset
+        return slots, escaped
+
+
+_models: WeakKeyDictionary[Table, Model] = WeakKeyDictionary()
+
+
+def model_of(table: Table) -> Model:
+    model = _models.get(table)
+    if model is None:
+        model = _models[table] = Model(table)
+    return model
+
+
+class Arithmetic(Stage):
+    """What the two coders share; they differ in how words are made and read."""
+
+    def _encode(self, symbols: Int32, prior: Prior) -> bytes:
+        if isinstance(prior, Counted):
+            return encode_counted(symbols, lambda high, table: self._encode_groups([(model_of(table), high)]))
+        if isinstance(prior, Table):
+            return self._encode_groups([(model_of(prior), symbols)])
+        assert isinstance(prior, Indexed)
+        order, groups = grouping(prior, len(symbols))
+        return self._encode_groups([(model, symbols[order[part]]) for model, part in groups])
+
+    def _decode(self, data: bytes, prior: Prior, count: int) -> Int32:
+        if isinstance(prior, Counted):
+            return decode_counted(data, count, lambda part, table, n: self._decode_table(part, table, n))
+        if isinstance(prior, Table):
+            return self._decode_table(data, prior, count)
+        assert isinstance(prior, Indexed)
+        order, groups = grouping(prior, count)
+        symbols = np.empty(count, np.int32)
+        symbols[order] = self._decode_groups(data, [(model, part.stop - part.start) for model, part in groups])
+        return symbols
+
+    def side_bytes(self, data: bytes, prior: Prior) -> int:
+        return counted_side_bytes(data) if isinstance(prior, Counted) else 0
+
+    def _decode_table(self, data: bytes, table: Table, count: int) -> Int32:
+        return self._decode_groups(data, [(model_of(table), count)])
+
+    def _encode_groups(self, groups: Sequence[tuple[Model, Int32]]) -> bytes:
+        ends = [(int(part.min()), int(part.max())) for _, part in groups]
+        if all(model.likeliest == low == high for (model, _), (low, high) in zip(groups, ends, strict=True)):
+            return b""
+        coded = [model.to_slots(part, *span) for (model, part), span in zip(groups, ends, strict=True)]
+        runs = [(slots, model.coder) for (model, _), (slots, _) in zip(groups, coded, strict=True)]
+        values = np.concatenate([escaped for _, escaped in coded]).view(np.uint32)
+        if len(values):
+            runs.append((np.stack([values >> 16, values & 0xFFFF], axis=1).astype(np.int32).ravel(), _HALF))
+        data = self.push(runs).astype("<u4", copy=False).tobytes()
+        return data[:-3] + data[-3:].rstrip(b"\0")
+
+    def _decode_groups(self, data: bytes, groups: Sequence[tuple[Model, int]]) -> Int32:
+        if not data:
+            return np.concatenate([np.full(count, model.likeliest, np.int32) for model, count in groups])
+        if data[-1] == 0 and len(data) % 4 != 1:
+            raise CorruptStream("coded symbols end in octets that are never sent")
+        words = np.frombuffer(data + bytes(-len(data) % 4), "<u4").astype(np.uint32, copy=False)
+        with only_corrupt():
+            reader = self.reader(words)
+            found = [model.to_symbols(reader.decode(model.coder, count)) for model, count in groups]
+            symbols = found[0][0] if len(found) == 1 else np.concatenate([part for part, _ in found])
+            if any(mask is not None for _, mask in found):
+                masks = [np.zeros(len(part), bool) if mask is None else mask for part, mask in found]
+                escaped = np.concatenate(masks)
+                halves = reader.decode(_HALF, 2 * int(np.count_nonzero(escaped))).view(np.uint32)
+                symbols[escaped] = (halves[::2] << 16 | halves[1::2]).view(np.int32)
+            if not self.finished(reader):
+                raise CorruptStream("coded symbols are followed by more")
+        return symbols
+
+    @abstractmethod
+    def push(self, runs: Sequence[Run]) -> Words:
+        """The words of all runs, to be read in this order; at least one word."""
+
+    @abstractmethod
+    def reader(self, words: Words) -> Any: ...
+
+    @abstractmethod
+    def finished(self, reader: Any) -> bool: ...
+
+
+class Rans(Arithmetic):
+    """Asymmetric numeral systems. A stack: what is read first is written last. An empty one is sent as one zero."""
+
+    def push(self, runs: Sequence[Run]) -> Words:
+        coder = constriction.stream.stack.AnsCoder()
+        for slots, model in reversed(runs):
+            coder.encode_reverse(slots, model)
+        words: Words = coder.get_compressed()
+        return words if len(words) else np.zeros(1, np.uint32)
+
+    def reader(self, words: Words) -> Any:
+        empty = len(words) == 1 and not words[0]
+        return constriction.stream.stack.AnsCoder() if empty else constriction.stream.stack.AnsCoder(words)
+
+    def finished(self, reader: Any) -> bool:
+        return bool(reader.is_empty())
+
+
+class Range(Arithmetic):
+    """Range coding. A queue."""
+
+    def push(self, runs: Sequence[Run]) -> Words:
+        coder = constriction.stream.queue.RangeEncoder()
+        for slots, model in runs:
+            coder.encode(slots, model)
+        words: Words = coder.get_compressed()
+        return words
+
+    def reader(self, words: Words) -> Any:
+        return constriction.stream.queue.RangeDecoder(words)
+
+    def finished(self, reader: Any) -> bool:
+        return bool(reader.maybe_exhausted())
+
+
+def grouping(prior: Indexed, count: int) -> tuple[npt.NDArray[np.unsignedinteger], list[tuple[Model, slice]]]:
+    """The stable order by table, and for each table that is used its model and its part of that order."""
+    index = prior.index
+    if index.shape != (count,) or index.min() < 0 or index.max() >= len(prior.tables):
+        raise UsageError(
+            f"an indexed prior needs one table index below {len(prior.tables)} for each of {count} symbols, not "
+            f"{index.shape} from {index.min(initial=0)} to {index.max(initial=0)}"
+        )
+    # Sorting distinct keys (table, position) is stable by construction, and much faster than a stable argsort.
+    width = max(1, (count - 1).bit_length())
+    key = np.uint32 if width + (len(prior.tables) - 1).bit_length() <= 32 else np.uint64
+    keys = index.astype(key)
+    keys <<= key(width)
+    keys |= np.arange(count, dtype=key)
+    keys.sort()
+    used = np.arange(len(prior.tables), dtype=key)
+    bounds = np.searchsorted(keys, used << key(width)).tolist() + [count]
+    groups = [
+        (model_of(table), slice(start, stop))
+        for table, start, stop in zip(prior.tables, bounds[:-1], bounds[1:], strict=True)
+        if start < stop
+    ]
+    keys &= key((1 << width) - 1)
+    return keys, groups
+
+
+@contextmanager
+def only_corrupt() -> Iterator[None]:
+    """Whatever constriction raises on words that it did not write is a CorruptStream, its panics included."""
+    try:
+        yield
+    except (ValueError, AssertionError) as error:
+        raise CorruptStream(f"coded symbols: {error}") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # derives from BaseException and cannot be imported
+            raise
+        raise CorruptStream("coded symbols are damaged") from error

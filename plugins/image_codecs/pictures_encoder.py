@@ -1,0 +1,104 @@
+"""A whole image, or the frames of a clip stacked into one picture, as JPEG, WebP, AVIF or PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semcodec.errors import CorruptStream, UsageError
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.pictures import decode_picture, encode_picture, stack_frames, unstack_frames
+from semcodec.specs import FeatureSpec
+
+MAX_PIXELS = 1 << 26
+"""Bound on a picture whose size the spec leaves open."""
+
+
+def spaced(total: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Positions of ``count`` frames in the middles of equal stretches of ``total``; 0 is all of them."""
+    count = count or total
+    if not 1 <= count <= total:
+        raise UsageError(f"frames={count} of a clip of {total}; ask for 1 to {total}, or 0 for all")
+    return (2 * np.arange(count, dtype=np.int64) + 1) * total // (2 * count)
+
+
+class Picture(Encoder):
+    """``format`` names the picture format; the quality and the number of frames are call parameters."""
+
+    format: str
+
+    def __init__(self, features: FeatureSpec) -> None:
+        self.clip = "frames" in features
+        self.shape = features["frames" if self.clip else "image"].shape
+
+    def encode(
+        self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
+    ) -> list[Latent]:
+        pixels = features["frames" if self.clip else "image"]
+        if not torch.isfinite(pixels).all():
+            raise UsageError(f"{self.format}: the pixels hold NaN or infinity")
+        values = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).movedim(-3, -1).cpu().numpy()
+        quality = params.get("quality", 100)
+        if not self.clip:
+            return [Latent({}, {"picture": encode_picture(image, self.format, quality)}) for image in values]
+        total = values.shape[1]
+        if "index" in features and not torch.equal(
+            features["index"].cpu(), torch.arange(total).expand(len(values), total)
+        ):
+            raise UsageError(f"{self.format} sends whole clips: frames in order from 0 to {total - 1}")
+        index = spaced(total, params["frames"])
+        return [
+            Latent({}, {"picture": encode_picture(stack_frames(clip[index]), self.format, quality), "index": index})
+            for clip in values
+        ]
+
+    def write(self, latent: Latent, sink: Sink) -> None:
+        sink.blob("picture", latent.side["picture"])
+
+    def read(self, source: Source) -> Latent:
+        side: dict[str, Any] = {}
+        count = 1
+        if self.clip:
+            assert self.shape[0] is not None  # the spec function refuses open clips
+            side["index"] = spaced(self.shape[0], source.params["frames"])
+            count = len(side["index"])
+        # No format here spends more than twice the raw size, whatever the pixels.
+        side["picture"] = source.blob("picture", 4096 + 6 * self._pixels(count))
+        return Latent({}, side)
+
+    def restore(self, latent: Latent) -> Partial:
+        index = latent.side.get("index")
+        count = 1 if index is None else len(index)
+        rgb = decode_picture(latent.side["picture"], self._pixels(count), (self.format,))
+        height, width = self.shape[-2:]
+        due = (None if height is None else count * height, width)
+        if any(a is not None and a != b for a, b in zip(due, rgb.shape[:2], strict=True)):
+            raise CorruptStream(f"a picture of {rgb.shape[1]}x{rgb.shape[0]} where {due[1]}x{due[0]} is due")
+        frames = torch.from_numpy(unstack_frames(rgb, count)).movedim(-1, -3).contiguous().float() / 255
+        if index is None:
+            return Partial({"image": frames})
+        return Partial({"frames": frames[None], "index": torch.from_numpy(index)[None]})
+
+    def _pixels(self, count: int) -> int:
+        height, width = self.shape[-2:]
+        return MAX_PIXELS if height is None or width is None else count * height * width
+
+
+class Jpeg(Picture):
+    format = "jpeg"
+
+
+class Webp(Picture):
+    format = "webp"
+
+
+class Avif(Picture):
+    format = "avif"
+
+
+class Png(Picture):
+    format = "png"

@@ -1,0 +1,44 @@
+"""What pictures and 8-bit tensors take and give; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe
+
+FLOATS = ("float32", "float16")
+
+
+def picture(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    """An image float32 (3, H, W), or a clip float32 (T, 3, H, W) of which ``frames`` (0: all) are sent."""
+    frames = params.get("frames") or 0
+    if set(features) == {"image"} and _is_rgb(features["image"], 3):
+        if frames:
+            raise SpecMismatch(f"frames={frames} is for clips, not for {describe(features)}")
+        return EncoderSpec(latent={"image": TensorSpec(features["image"].shape, "uint8")}, restored=dict(features))
+    if "frames" in features and set(features) <= {"frames", "index"} and _is_rgb(features["frames"], 4):
+        total, *rest = features["frames"].shape
+        if total is None or None in rest:
+            raise SpecMismatch(f"takes clips of a known size, not {describe(features)}")
+        if frames > total:
+            raise SpecMismatch(f"frames={frames} is more than the clip's {total}")
+        sent = (frames or total, *rest)
+        restored = {"frames": TensorSpec(sent), "index": TensorSpec(sent[:1], "int64")}
+        return EncoderSpec(latent={"frames": TensorSpec(sent, "uint8")}, restored=restored)
+    raise SpecMismatch(
+        f"takes RGB pixels, image float32[3xHxW] or frames float32[Tx3xHxW], not {describe(features)}; "
+        "pictures go with the cut 'input', tensor8 with any cut"
+    )
+
+
+def _is_rgb(spec: TensorSpec, axes: int) -> bool:
+    return spec.dtype == "float32" and len(spec.shape) == axes and spec.shape[-3] == 3
+
+
+def tensor8(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    """Any features: floats as uint8, the rest as it is."""
+    latent = {
+        name: TensorSpec(spec.shape, "uint8" if spec.dtype in FLOATS else spec.dtype) for name, spec in features.items()
+    }
+    return EncoderSpec(latent=latent, restored=dict(features))

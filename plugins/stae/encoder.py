@@ -1,0 +1,126 @@
+"""The STAE encoder: what the device runs, and how its choice becomes integers and bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from semcodec import masks as mask_coding
+from semcodec import pictures, pixels
+from semcodec.errors import CorruptStream
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.priors import Bits
+from semcodec.selection import Keep, select
+from semcodec.specs import FeatureSpec
+from semcodec_plugins.stae.attention import FrameAttention, SpatialAttention, straight_through
+
+
+class STAE(nn.Module, Encoder):
+    """Frame attention keeps frames, spatial attention keeps pixels of those; kept pixels travel at 8 bits.
+
+    features: {"frames": float32 (T, 3, H, W) in [0, 1], "index": int64 (T,)}.
+    """
+
+    def __init__(self, features: FeatureSpec, **params: Any) -> None:
+        super().__init__()
+        total, _, height, width = features["frames"].shape
+        assert total is not None and height is not None and width is not None
+        self.total, self.height, self.width = total, height, width
+        self.units = {"frames": total, "pixels": height * width}
+        self.frame_attention = FrameAttention(total)
+        self.spatial_attention = SpatialAttention()
+
+    def scores(self, analysis: Analysis, target: str, masks: Mapping[str, Tensor]) -> Tensor:
+        """M_FA (B, T) of equation (6), then M_SA (B, k, H * W) of equation (7) on the kept frames alone.
+
+        Where samples keep different numbers of frames, k is the largest and the rows beyond are padding.
+        """
+        frames = analysis.features["frames"]
+        if target == "frames":
+            return self.frame_attention(frames)
+        if "frames" in masks:
+            kept = masks["frames"]
+            order = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(kept.sum(1).max())]
+            frames = frames.gather(1, order[:, :, None, None, None].expand(-1, -1, *frames.shape[2:]))
+        return self.spatial_attention(frames).flatten(2)
+
+    def forward(self, frames: Tensor, keep: Keep, sequence: Sequence[int]) -> tuple[Partial, Tensor]:
+        """The differentiable view: what ``restore`` would give for a batch that keeps equally many frames.
+
+        frames: (B, T, 3, H, W). Also returns the kept frames before pixels were dropped. Values carry
+        M / stop_grad(M), the gradient by which the attention learns.
+        """
+        analysis = Analysis({"frames": frames})
+        masks, scores = select(self, analysis, keep, sequence)
+        index = torch.arange(self.total, device=frames.device).expand(len(frames), -1)
+        if "frames" in masks:
+            index = (~masks["frames"]).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(masks["frames"][0].sum())]
+            weight = scores["frames"].gather(1, index)[..., None, None, None]
+            frames = frames.gather(1, index[:, :, None, None, None].expand(-1, -1, *frames.shape[2:]))
+            frames = straight_through(frames, weight)
+        if "pixels" not in masks:
+            return Partial({"frames": frames, "index": index}), frames
+        shape = (*frames.shape[:2], 1, self.height, self.width)
+        mask = masks["pixels"].view(shape).float()
+        kept = straight_through(frames, scores["pixels"].view(shape)) * mask
+        return Partial({"frames": kept, "index": index}, {"frames": mask}), frames
+
+    def encode(
+        self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
+    ) -> list[Latent]:
+        frames8 = (features["frames"] * 255).round().to(torch.uint8).permute(0, 1, 3, 4, 2).numpy()
+        latents = []
+        for row, clip in enumerate(frames8):
+            kept = masks["frames"][row].numpy() if "frames" in masks else np.ones(self.total, bool)
+            frames = clip[kept]
+            mask = np.ones(frames.shape[:3], bool)
+            if "pixels" in masks:
+                mask = masks["pixels"][row, : len(frames)].numpy().reshape(mask.shape)
+            side: dict[str, Any] = {"coding": params["coding"]}
+            if params["coding"] != "raw":
+                # The picture is what is lossy here, so it belongs to encode, not to write.
+                tall = pictures.stack_frames(pictures.smooth_fill(frames, mask))
+                side["picture"] = pictures.encode_picture(tall, params["coding"], params["quality"])
+            latents.append(Latent({"kept": kept, "mask": mask, "frames": frames * mask[..., None]}, side))
+        return latents
+
+    def write(self, latent: Latent, sink: Sink) -> None:
+        kept, mask = latent.symbols["kept"], latent.symbols["mask"]
+        sink.symbols("kept", kept.astype(np.int32), Bits(1), side=True)
+        mask_coding.write_mask(mask, sink)
+        if latent.side["coding"] == "raw":
+            pixels.write_pixels(latent.symbols["frames"], mask, sink)
+        else:
+            sink.blob("picture", latent.side["picture"])
+
+    def read(self, source: Source) -> Latent:
+        kept = source.symbols("kept", self.total, Bits(1)).astype(bool)
+        count = int(kept.sum())
+        if not count:
+            raise CorruptStream("the packet keeps no frame")
+        mask = mask_coding.read_mask((count, self.height, self.width), source)
+        coding = source.params["coding"]
+        if coding == "raw":
+            frames = pixels.read_pixels(mask, source)
+            return Latent({"kept": kept, "mask": mask, "frames": frames}, {"coding": coding})
+        size = count * self.height * self.width
+        picture = source.blob("picture", 4096 + 6 * size)
+        tall = pictures.decode_picture(picture, size, formats=(coding,))
+        if tall.shape != (count * self.height, self.width, 3):
+            raise CorruptStream(f"the picture is {tall.shape[1]}x{tall.shape[0]}, not {count} frames")
+        frames = pictures.unstack_frames(tall, count) * mask[..., None]
+        return Latent({"kept": kept, "mask": mask, "frames": frames}, {"coding": coding, "picture": picture})
+
+    def restore(self, latent: Latent) -> Partial:
+        """Zero-filled frames X'_M and the mask M, which is left out where every pixel was sent."""
+        frames = torch.from_numpy(latent.symbols["frames"]).permute(0, 3, 1, 2)[None].float() / 255
+        index = torch.from_numpy(np.flatnonzero(latent.symbols["kept"]))[None]
+        features = {"frames": frames, "index": index}
+        mask = latent.symbols["mask"]
+        if mask.all():
+            return Partial(features)
+        return Partial(features, {"frames": torch.from_numpy(mask).float()[None, :, None]})

@@ -1,0 +1,72 @@
+"""STAE's training, Algorithm 1, step by step.
+
+1. The backbone, if it comes without weights, by its own recipe.
+2. Frame attention, with the ViT frozen (lines 2-4).
+3. Spatial attention on the kept frames, with ViT and frame attention frozen (lines 6-8).
+4. Feature recovery and fine-tuning of the ViT, with both attentions frozen (lines 9-10).
+
+The paper trains one model for each (frames, pixels); a spec that names both budgets does the same. Budgets
+that the spec leaves open are drawn at random for every batch, and one set of weights serves them all.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from semcodec.interfaces import Partial
+from semcodec.selection import Keep, covers
+from semcodec.training import Batch, Job, Step
+
+RECONSTRUCTION = 0.5  # weight of the L1 loss on missing pixels, beside cross-entropy
+
+
+def recipe(job: Job) -> list[Step]:
+    stae, backbone = job.modules["encoder"], job.modules["backbone"]
+    recoverer = job.modules.get("recoverer")
+    learned = {
+        target: selector.uses_scores and (target in job.free or not covers(budget, stae.units[target]))
+        for target, (selector, budget) in job.keep.items()
+    }
+
+    def draw(batch: Batch, target: str) -> Keep:
+        """Budgets of which ``target``'s drops something: where nothing is dropped nothing is learned."""
+        keep = job.draw(batch.rng)
+        return draw(batch, target) if covers(keep[target][1], stae.units[target]) else keep
+
+    def score(partial: Partial, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        logits = backbone.tail(partial.features, job.cut)
+        top1 = (logits.argmax(1) == batch.labels).float().mean().item()
+        return F.cross_entropy(logits, batch.labels), {"top1": top1}
+
+    def attend_frames(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        partial, _ = stae(batch.pixels, {"frames": draw(batch, "frames")["frames"]}, batch.sequence)
+        return score(partial, batch)
+
+    def attend_pixels(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        partial, _ = stae(batch.pixels, draw(batch, "pixels"), batch.sequence)
+        return score(partial, batch)
+
+    def recover(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        partial, complete = stae(batch.pixels, job.draw(batch.rng), batch.sequence)
+        mask = partial.present.get("frames")
+        if recoverer is None or mask is None:
+            return score(partial, batch)
+        frames = recoverer(partial.features["frames"], mask)
+        loss, metrics = score(Partial({**partial.features, "frames": frames}), batch)
+        error = ((frames - complete).abs() * (1 - mask)).sum() / (3 * (1 - mask).sum()).clamp(min=1)
+        return loss + RECONSTRUCTION * error, {**metrics, "l1": error.item()}
+
+    few = len(job.dataset) < 2000
+    attention, tuning = (4, 16) if few else (0.5, 1.5)  # passes over the data
+    size, fine = int(attention * len(job.dataset)), int(tuning * len(job.dataset))
+    batch, lr = (8, 5e-5) if job.pretrained else (32, 5e-4)
+    steps = [] if "backbone" in job.ready or job.backbone_recipe is None else job.backbone_recipe(job)
+    if learned["frames"]:
+        steps.append(Step("frame attention", [stae.frame_attention], attend_frames, size, 3e-3, batch))
+    if learned["pixels"]:
+        steps.append(Step("spatial attention", [stae.spatial_attention], attend_pixels, size, 3e-3, batch))
+    # What a selector without attention saves is spent here: variants are trained equally long.
+    fine += size * (2 - sum(learned.values()))
+    steps.append(Step("recovery", [m for m in (recoverer, backbone) if m is not None], recover, fine, lr, batch))
+    return steps

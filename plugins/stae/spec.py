@@ -1,0 +1,40 @@
+"""What STAE takes and gives; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe
+
+
+def _frames(features: FeatureSpec) -> TensorSpec:
+    spec = features.get("frames")
+    if spec is None or len(spec.shape) != 4 or spec.shape[1] != 3 or spec.dtype != "float32":
+        raise SpecMismatch(f"takes RGB frames float32[Tx3xHxW], not {describe(features)}")
+    return spec
+
+
+def encoder(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    total, _, height, width = _frames(features).shape
+    frames, pixels = params["frames"], params["pixels"]
+    if total is not None and frames > total:
+        raise SpecMismatch(f"frames={frames} is more than the clip's {total}")
+    assert height is not None and width is not None
+    kept = max(1, round(pixels * height * width))
+    latent = {"frames": TensorSpec((total,), "bool"), "pixels": TensorSpec((frames, kept, 3), "uint8")}
+    if kept < height * width:
+        latent["mask"] = TensorSpec((frames, height, width), "bool")
+    restored = {"frames": TensorSpec((frames, 3, height, width)), "index": TensorSpec((frames,), "int64")}
+    return EncoderSpec(latent=latent, restored=restored)
+
+
+def recoverer(features: FeatureSpec, params: Mapping[str, Any]) -> FeatureSpec:
+    _, _, height, width = _frames(features).shape
+    if height is not None and width is not None and (height % 8 or width % 8):
+        raise SpecMismatch(f"frames of {height}x{width} do not halve three times")
+    return features
+
+
+def nothing(features: FeatureSpec, params: Mapping[str, Any]) -> FeatureSpec:
+    return features

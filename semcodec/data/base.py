@@ -1,0 +1,82 @@
+"""What every data set gives, whatever it is read from."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    UInt8 = npt.NDArray[np.uint8]
+    Int64 = npt.NDArray[np.int64]
+
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Request:
+    """The pixels that a model wants: ``frames`` of ``height`` x ``width``; ``frames`` is None for still images."""
+
+    frames: int | None
+    height: int
+    width: int
+
+    @property
+    def kind(self) -> Literal["video", "image"]:
+        return "image" if self.frames is None else "video"
+
+    def __str__(self) -> str:
+        return "x".join(str(n) for n in (self.frames, self.height, self.width) if n is not None)
+
+
+class Dataset(ABC):
+    """Labelled samples by index, already of the size that was requested.
+
+    name: what ``open_dataset`` was given.
+    kind: "video" or "image".
+    classes: class names; labels index them.
+    flips: whether a mirrored sample is of the same class, so that training may mirror it.
+    """
+
+    name: str
+    kind: Literal["video", "image"]
+    classes: list[str]
+    flips: bool = False
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def batch(self, indices: Sequence[int]) -> tuple[UInt8, Int64]:
+        """uint8 pixels (B, T, H, W, 3) of clips or (B, H, W, 3) of images, RGB, and int64 labels (B,).
+
+        Raises DataError for a sample that cannot be read and IndexError for one that is not there.
+        """
+
+    @abstractmethod
+    def ids(self, indices: Sequence[int]) -> list[str]:
+        """Names of the samples, the same in every run: what tables and messages show."""
+
+
+class Digest:
+    """Names what was evaluated: a hash over pixels and labels, taken batch by batch, whatever the batch size.
+
+    Samples must come in the same order; pixels are (B, ...) of any dtype, labels (B,).
+    """
+
+    def __init__(self) -> None:
+        self._state = hashlib.sha256()
+
+    def update(self, pixels: npt.NDArray[np.generic], labels: npt.NDArray[np.integer]) -> None:
+        for sample, label in zip(pixels, labels, strict=True):
+            self._state.update(f"{sample.dtype.str}{sample.shape}{int(label)}".encode())
+            self._state.update(sample.tobytes())
+
+    def hexdigest(self) -> str:
+        """16 hexadecimal digits."""
+        return self._state.hexdigest()[:16]

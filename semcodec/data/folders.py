@@ -1,0 +1,175 @@
+"""Class folders: ``root/<class>/<file>``, clips or images, with or without lists of the splits."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from semcodec.data.base import Dataset, Request
+from semcodec.data.video import cached_clip, fit
+from semcodec.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from semcodec.data.base import Int64, UInt8
+
+VIDEO_SUFFIXES = frozenset(
+    (".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm")
+)
+IMAGE_SUFFIXES = frozenset(
+    (".avif", ".bmp", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+)
+SUFFIXES: dict[Literal["video", "image"], frozenset[str]] = {"video": VIDEO_SUFFIXES, "image": IMAGE_SUFFIXES}
+
+
+class EmptySplitError(DataError):
+    """A folder with classes but nothing in the split that was asked for."""
+
+
+def read_image(path: str | os.PathLike[str], height: int, width: int) -> UInt8:
+    """An image file upright, RGB, the shorter side resized and the centre cropped: uint8 (height, width, 3).
+
+    Raises DataError for a file that is missing or cannot be read.
+    """
+    if not os.path.isfile(path):
+        raise DataError(f"no such image file: {path}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return fit(ImageOps.exif_transpose(image).convert("RGB"), height, width)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
+        raise DataError(f"{path}: cannot be read as an image ({str(e).splitlines()[0]})") from e
+
+
+class ClassFolders(Dataset):
+    """A folder of class folders, of the kind that ``request`` asks for.
+
+    ``train.txt`` and ``test.txt`` beside the classes, paths relative to the root, settle the splits; where only one
+    is there the other split is the rest. Without lists the first 80 % of each class by sorted name are
+    for training. Split "all" is every file. Samples go round the classes, so that any first N cover them.
+
+    skipped: how many visible files were passed over for their extension.
+    Raises DataError where no such folder or no class in it is found.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], split: str, request: Request) -> None:
+        if split not in ("train", "test", "all"):
+            raise UsageError(f"split is train, test or all, not {split!r}")
+        self.root, self.request = Path(root), request
+        self.name, self.kind = str(root), request.kind
+        if not self.root.is_dir():
+            raise DataError(f"no such folder: {root}")
+        files, self.skipped = _scan(self.root, SUFFIXES[self.kind])
+        if not files:
+            raise DataError(_nothing_in(self.root, self.kind))
+        self.classes = list(files)
+        listed = {name: _read_list(self.root, name, files) for name in ("train", "test")}
+        samples = []
+        for label, paths in enumerate(files.values()):
+            chosen = _choose(paths, split, listed)
+            samples += [(rank, label, path) for rank, path in enumerate(chosen)]
+        samples.sort()
+        self._samples = [(label, path) for _, label, path in samples]
+        if not self._samples:
+            raise EmptySplitError(f"{root}: nothing is left for split {split!r}")
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def batch(self, indices: Sequence[int]) -> tuple[UInt8, Int64]:
+        frames, height, width = self.request.frames, self.request.height, self.request.width
+        shape = (height, width, 3) if frames is None else (frames, height, width, 3)
+        pixels = np.empty((len(indices), *shape), np.uint8)
+        for row, index in enumerate(indices):
+            path = self.root / self._samples[index][1]
+            if frames is None:
+                pixels[row] = read_image(path, height, width)
+            else:
+                pixels[row] = cached_clip(path, frames, height, width)
+        return pixels, np.array([self._samples[i][0] for i in indices], np.int64)
+
+    def ids(self, indices: Sequence[int]) -> list[str]:
+        """Paths relative to the root."""
+        return [self._samples[i][1] for i in indices]
+
+
+def _scan(root: Path, suffixes: frozenset[str]) -> tuple[dict[str, list[str]], int]:
+    """Relative paths by class, both sorted, of the files with these extensions, and how many others there are."""
+    files: dict[str, list[str]] = {}
+    skipped = 0
+    for folder in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        names = sorted(p.name for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+        usable = [f"{folder.name}/{name}" for name in names if Path(name).suffix.lower() in suffixes]
+        skipped += len(names) - len(usable)
+        if usable:
+            files[folder.name] = usable
+    return files, skipped
+
+
+def kind_of(root: str | os.PathLike[str]) -> Literal["video", "image"]:
+    """What a folder of class folders holds; "video" where it holds both."""
+    for kind, suffixes in SUFFIXES.items():
+        if _scan(Path(root), suffixes)[0]:
+            return kind
+    raise DataError(_nothing_in(Path(root), "image"))
+
+
+def summary(root: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a folder holds, without reading a file: name, kind, classes, sizes by split, description."""
+    kind = kind_of(root)
+    request = Request(1 if kind == "video" else None, 1, 1)
+    whole = ClassFolders(root, "all", request)
+    sizes = {}
+    for split in ("train", "test"):
+        try:
+            sizes[split] = len(ClassFolders(root, split, request))
+        except EmptySplitError:
+            sizes[split] = 0
+    how = [f"{name}.txt" for name in sizes if (Path(root) / f"{name}.txt").is_file()]
+    description = f"class folders, split by {' and '.join(how) or 'sorted name 80/20'}"
+    if whole.skipped:
+        description += f"; {whole.skipped} other files skipped"
+    return {"name": str(root), "kind": kind, "classes": whole.classes, "sizes": sizes, "description": description}
+
+
+def _nothing_in(root: Path, kind: str) -> str:
+    wanted, other = ("videos", "images") if kind == "video" else ("images", "videos")
+    if _scan(root, SUFFIXES["image" if kind == "video" else "video"])[0]:
+        return f"{root}: holds {other} where the model takes {wanted}; choose another data set or backbone"
+    return f"{root}: holds no class folders with {wanted}; expected {root}/<class>/<file>"
+
+
+def _read_list(root: Path, name: str, files: dict[str, list[str]]) -> frozenset[str] | None:
+    """The paths of ``root/name.txt``, one a line, or None where there is no such list."""
+    path = root / f"{name}.txt"
+    if not path.is_file():
+        return None
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as e:
+        raise DataError(f"{path}: cannot be read ({e})") from e
+    listed = [os.path.normpath(line).replace(os.sep, "/") for line in lines if line and not line.startswith("#")]
+    known = {file for paths in files.values() for file in paths}
+    missing = [file for file in listed if file not in known]
+    if missing:
+        raise DataError(f"{path}: lists {missing[0]!r}, which is not there ({len(missing)} of {len(listed)} missing)")
+    return frozenset(listed)
+
+
+def _choose(paths: list[str], split: str, listed: dict[str, frozenset[str] | None]) -> list[str]:
+    """The files of one class that belong to ``split``."""
+    if split == "all":
+        return paths
+    own, other = listed[split], listed["test" if split == "train" else "train"]
+    if own is not None:
+        return [p for p in paths if p in own]
+    if other is not None:
+        return [p for p in paths if p not in other]
+    count = len(paths) * 4 // 5
+    return paths[:count] if split == "train" else paths[count:]

@@ -1,0 +1,221 @@
+"""Clips from video files, and H.264 in memory, through PyAV."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.error import FFmpegError
+from PIL import Image
+
+from semcodec.errors import DataError
+
+UInt8 = npt.NDArray[np.uint8]
+
+SAMPLING_RATE = 4  # VideoMAE's: every fourth frame, so that 16 frames span 64
+_FAR = 128  # frames to skip by decoding rather than by seeking
+
+
+def sample_frame_indices(total: int, frames: int, rate: int = SAMPLING_RATE) -> npt.NDArray[np.int64]:
+    """Which of ``total`` frames make a clip: int64 (frames,), ascending.
+
+    VideoMAE's dense sampling, one clip in the middle: ``frames`` indices spread over ``frames * rate`` frames.
+    A video shorter than that is spanned whole; frames repeat only where it has fewer than ``frames``.
+    """
+    span = min(frames * rate, total)
+    start = (total - span) // 2
+    indices = np.linspace(start, start + span, num=frames)
+    return np.clip(indices, start, start + span - 1).astype(np.int64)
+
+
+def fit(image: Image.Image, height: int, width: int) -> UInt8:
+    """Resize the shorter side and crop the centre, in one bilinear step: uint8 (height, width, 3)."""
+    scale = min(image.width / width, image.height / height)
+    left, top = (image.width - width * scale) / 2, (image.height - height * scale) / 2
+    right, bottom = min(image.width, left + width * scale), min(image.height, top + height * scale)
+    box = (max(0.0, left), max(0.0, top), right, bottom)
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
+
+
+def read_clip(path: str | os.PathLike[str], frames: int, height: int, width: int) -> UInt8:
+    """A clip of a video file as a model sees it: uint8 (frames, height, width, 3), RGB.
+
+    Frames after ``sample_frame_indices``, turned upright, the shorter side resized and the centre cropped. Only
+    frames up to the last one wanted are decoded, a long file from the key frame before the first one on, and
+    only the resized ones are kept. Raises DataError for a file that is missing, broken, truncated or no video.
+    """
+    if not os.path.isfile(path):
+        raise DataError(f"no such video file: {path}")
+    stamps, total = _stamps(path)
+    clip: dict[int, UInt8] = {}
+    while total:
+        picks = [int(i) for i in sample_frame_indices(total, frames)]
+        clip, seen = _decode(path, picks, stamps, height, width)
+        if clip.keys() >= set(picks):
+            return np.stack([clip[i] for i in picks])
+        if seen >= total:
+            break
+        total, stamps = seen, None  # fewer frames than packets, as in some AVI files: count what was decoded
+    raise DataError(f"{path}: no frame of its video can be decoded; the file is broken or empty")
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
+    """The container and its first real video stream; whatever FFmpeg says of the file becomes one line."""
+    try:
+        with av.open(os.fspath(path)) as container:
+            streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+            if not streams:
+                raise DataError(f"{path}: has no video stream")
+            yield container, streams[0]
+    except (FFmpegError, OSError, ValueError) as e:
+        reason = getattr(e, "strerror", None) or str(e)
+        raise DataError(f"{path}: cannot be read as video ({reason}); the file is broken, truncated or no video") from e
+
+
+def _stamps(path: str | os.PathLike[str]) -> tuple[list[int] | None, int]:
+    """The frames' time stamps in showing order, or None where not all have one, and the number of frames.
+
+    Reads packets without decoding them: headers often lie about the number of frames.
+    """
+    with _opened(path) as (container, stream):
+        packets = [(p.pts, p.is_corrupt) for p in container.demux(stream) if p.size and not p.is_discard]
+        if any(corrupt for _, corrupt in packets):
+            raise DataError(f"{path}: ends within a frame; the file is truncated")
+    stamps = sorted(pts for pts, _ in packets if pts is not None)
+    complete = len(set(stamps)) == len(packets)
+    return stamps if complete else None, len(packets)
+
+
+def _decode(
+    path: str | os.PathLike[str], picks: Sequence[int], stamps: list[int] | None, height: int, width: int
+) -> tuple[dict[int, UInt8], int]:
+    """The frames numbered ``picks``, resized, by number, and how many frames there were up to the last one seen."""
+    wanted = sorted(set(picks))
+    far = stamps is not None and wanted[0] > _FAR
+    for seek in (True, False) if far else (False,):
+        found: dict[int, UInt8] = {}
+        number = -1
+        with _opened(path) as (container, stream):
+            if seek and stamps is not None:
+                container.seek(stamps[wanted[0]], stream=stream)
+            for frame in container.decode(stream):
+                timed = stamps is not None and frame.pts is not None
+                number = bisect_left(stamps, frame.pts) if timed else number + 1  # type: ignore[arg-type]
+                if seek and not found and (not timed or number > wanted[0]):
+                    break  # the container cannot seek that well: from the beginning, then
+                if number == wanted[len(found)]:
+                    found[number] = _upright(frame, height, width)
+                    if len(found) == len(wanted):
+                        return found, number + 1
+    return found, number + 1
+
+
+def _upright(frame: Any, height: int, width: int) -> UInt8:
+    """A decoded frame turned as its display matrix says, resized and cropped."""
+    image = Image.fromarray(frame.to_ndarray(format="rgb24"))
+    turn = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
+    rotation = round(frame.rotation) % 360
+    return fit(image.transpose(turn[rotation]) if rotation in turn else image, height, width)
+
+
+# The cache of decoded clips
+
+
+def cache_dir() -> Path | None:
+    """Where derived files may be kept: ``SEMCODEC_CACHE``, else ``~/.cache/semcodec``; None if set to nothing."""
+    named = os.environ.get("SEMCODEC_CACHE")
+    if named is not None:
+        return Path(named) if named else None
+    try:
+        return Path.home() / ".cache" / "semcodec"
+    except RuntimeError:  # no home directory
+        return None
+
+
+def cached_clip(path: str | os.PathLike[str], frames: int, height: int, width: int) -> UInt8:
+    """``read_clip`` that decodes a file once: the clip is kept under ``cache_dir() / "clips"``.
+
+    A file that changed is decoded anew. A cache that cannot be written or read is done without.
+    """
+    folder = cache_dir()
+    if folder is None or not os.path.isfile(path):
+        return read_clip(path, frames, height, width)
+    stat = os.stat(path)
+    shape = (frames, height, width, 3)
+    key = repr((1, os.path.realpath(path), stat.st_mtime_ns, stat.st_size, shape, SAMPLING_RATE))
+    kept = folder / "clips" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
+    with suppress(OSError, ValueError, EOFError):
+        clip: UInt8 = np.load(kept, allow_pickle=False)
+        if clip.shape == shape and clip.dtype == np.uint8:
+            return clip
+    clip = read_clip(path, frames, height, width)
+    temporary = kept.with_suffix(f".{os.getpid()}.tmp")
+    with suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                np.save(file, clip)
+            os.replace(temporary, kept)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return clip
+
+
+# H.264, the baseline that clips are compared with
+
+
+def encode_h264(frames: UInt8, crf: int, preset: str = "medium") -> bytes:
+    """x264 at constant quality ``crf`` (0..51, lower is better) of a clip, uint8 (T, H, W, 3).
+
+    A bare Annex B stream, all that a decoder needs: no container (about a kilobyte for MP4), and without the
+    message of some 700 bytes in which x264 names its settings. 4:2:0, so both sides must be even.
+    """
+    count, height, width = frames.shape[:3]
+    if not count or not 0 <= crf <= 51:
+        raise DataError(f"H.264 takes at least one frame and a crf of 0 to 51, not {count} frames and {crf}")
+    if height % 2 or width % 2:
+        raise DataError(f"H.264 in 4:2:0 takes frames with even sides, not {height}x{width}")
+    codec: Any = av.CodecContext.create("libx264", "w")
+    codec.width, codec.height, codec.framerate = width, height, 25
+    codec.time_base = 1 / codec.framerate
+    codec.pix_fmt = "yuv420p"
+    codec.thread_count = 1  # the bytes do not depend on the machine's cores
+    codec.options = {"crf": str(crf), "preset": preset}
+    packets = []
+    for number, pixels in enumerate(frames):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        frame.pts = number
+        packets += codec.encode(frame.reformat(format=codec.pix_fmt))
+    packets += codec.encode(None)
+    return _without_messages(b"".join(bytes(packet) for packet in packets))
+
+
+def _without_messages(stream: bytes) -> bytes:
+    """An Annex B stream less its supplemental messages (NAL unit type 6), which no decoder needs."""
+    start = b"\x00\x00\x01"
+    units = stream.split(start)[1:]
+    # A unit never ends in a zero byte: zeros there belong to the next start code.
+    units = [unit.rstrip(b"\x00") for unit in units]
+    return b"".join(b"\x00" + start + unit for unit in units if unit and unit[0] & 31 != 6)
+
+
+def decode_h264(data: bytes) -> UInt8:
+    """The frames, uint8 (T, H, W, 3), of ``encode_h264``. Raises DataError for bytes that are no such stream."""
+    try:
+        with av.open(io.BytesIO(data), mode="r", format="h264") as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    except (FFmpegError, OSError, ValueError, IndexError) as e:
+        raise DataError(f"not a readable H.264 stream ({e})") from e
+    if not frames:
+        raise DataError("an H.264 stream without a frame")
+    return np.stack(frames)

@@ -1,0 +1,121 @@
+"""JPEG, WebP, AVIF and PNG by Pillow, for any method that sends pictures.
+
+A picture that arrives is not trusted: only the formats that the stream names are tried, its size is checked before
+a pixel is decoded, and whatever Pillow says about it becomes ``CorruptStream``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from semcodec.errors import CorruptStream, UsageError
+
+Rgb = npt.NDArray[np.uint8]
+
+FORMATS = ("jpeg", "webp", "avif", "png")
+MAX_SIDE = {"jpeg": 65535, "webp": 16383, "avif": 65535, "png": 1 << 20}
+"""Longest side, in pixels, that each format can hold (PNG: a bound of our own)."""
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "jpeg": {"optimize": True},
+    "webp": {"method": 4},
+    "avif": {"speed": 6, "max_threads": 1},
+    "png": {"optimize": True},
+}
+
+
+def encode_picture(rgb: Rgb, format: str, quality: int = 75) -> bytes:  # noqa: A002 - Pillow's own word
+    """A picture of ``rgb`` (H, W, 3) uint8 without any metadata; ``quality`` 1 to 100, of no use to PNG.
+
+    Raises UsageError on another shape, dtype, format or quality, and on sides that the format cannot hold.
+    """
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size:
+        raise UsageError(f"a picture must be uint8 (H, W, 3), not {rgb.dtype} {rgb.shape}")
+    if format not in FORMATS:
+        raise UsageError(f"no picture format '{format}'; there are {', '.join(FORMATS)}")
+    if max(rgb.shape) > MAX_SIDE[format]:
+        raise UsageError(f"{format} holds {MAX_SIDE[format]} pixels a side, not {max(rgb.shape)}; send fewer frames")
+    options = dict(_OPTIONS[format])
+    if format != "png":
+        if not 1 <= quality <= 100:
+            raise UsageError(f"quality must be 1 to 100, not {quality}")
+        options["quality"] = quality
+    out = BytesIO()
+    Image.fromarray(np.ascontiguousarray(rgb)).save(out, format, **options)
+    return out.getvalue()
+
+
+def decode_picture(data: bytes, max_pixels: int, formats: Sequence[str] = FORMATS) -> Rgb:
+    """The (H, W, 3) uint8 pixels of a picture in one of ``formats``.
+
+    Raises CorruptStream if it is none, is damaged or cut, is no RGB picture, or has more than ``max_pixels``.
+    """
+    try:
+        with Image.open(BytesIO(data), formats=[name.upper() for name in formats]) as picture:
+            if picture.width * picture.height > max_pixels:
+                raise CorruptStream(
+                    f"a picture of {picture.width}x{picture.height} where at most {max_pixels} pixels are due"
+                )
+            if picture.mode != "RGB":
+                raise CorruptStream(f"a picture of mode {picture.mode} where RGB is due")
+            picture.load()
+            return np.array(picture, np.uint8)
+    except CorruptStream:
+        raise
+    except UnidentifiedImageError:
+        raise CorruptStream(f"not a {' or '.join(formats)} picture; the stream is damaged, get it again") from None
+    except Exception as error:  # Pillow raises whatever its decoders meet: SyntaxError, struct.error, OSError, ...
+        raise CorruptStream(f"a picture that cannot be decoded ({error}); get the stream again") from error
+
+
+def stack_frames(frames: Rgb) -> Rgb:
+    """(K, H, W, 3) frames one below the other, (K * H, W, 3): one picture, one header."""
+    return frames.reshape(-1, *frames.shape[2:])
+
+
+def unstack_frames(picture: Rgb, count: int) -> Rgb:
+    """The inverse of ``stack_frames``. Raises CorruptStream if the height is no multiple of ``count``."""
+    if count < 1 or len(picture) % count:
+        raise CorruptStream(f"a picture of height {len(picture)} does not hold {count} frames of equal height")
+    return picture.reshape(count, -1, *picture.shape[1:])
+
+
+def smooth_fill(frames: Rgb, mask: npt.NDArray[np.bool_]) -> Rgb:
+    """``frames`` (K, H, W, 3) with what ``mask`` (K, H, W) drops filled smoothly, so that a picture of it is small.
+
+    Push-pull: means of the kept pixels over ever larger squares, and back, interpolated, where a square has none.
+    """
+    height, width = mask.shape[1:]
+    levels = max(height - 1, width - 1, 0).bit_length()
+    padding = ((0, 0), (0, (1 << levels) - height), (0, (1 << levels) - width), (0, 0))
+    weight = np.pad(mask[..., None].astype(np.float32), padding)
+    total = np.pad(frames.astype(np.float32), padding) * weight
+    pyramid = [(total, weight)]
+    for _ in range(levels):
+        total, weight = _halve(total), _halve(weight)
+        pyramid.append((total, weight))
+    filled = np.full_like(pyramid[-1][0], 128)
+    for i, (total, weight) in enumerate(reversed(pyramid)):
+        coarse = _double(_double(filled, 1), 2) if i else filled
+        filled = np.where(weight > 0, total / np.maximum(weight, 1), coarse)
+    return np.where(mask[..., None], frames, np.round(filled[:, :height, :width]).astype(np.uint8))
+
+
+def _halve(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Sums of 2x2 squares over axes 1 and 2."""
+    return array[:, ::2, ::2] + array[:, 1::2, ::2] + array[:, ::2, 1::2] + array[:, 1::2, 1::2]
+
+
+def _double(array: npt.NDArray[np.float32], axis: int) -> npt.NDArray[np.float32]:
+    """Twice as long along ``axis`` by linear interpolation."""
+    count = array.shape[axis]
+    before = array.take(np.maximum(np.arange(count) - 1, 0), axis)
+    after = array.take(np.minimum(np.arange(count) + 1, count - 1), axis)
+    pair = np.stack([0.75 * array + 0.25 * before, 0.75 * array + 0.25 * after], axis + 1)
+    return pair.reshape(*array.shape[:axis], 2 * count, *array.shape[axis + 1 :])

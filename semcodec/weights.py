@@ -1,0 +1,208 @@
+"""Where each component's weights come from, and what names them.
+
+A weights file is safetensors with tensors under ``encoder.``, ``recoverer.`` and ``backbone.``. Its metadata
+entry ``semcodec`` is a JSON object: ``keys`` (by slot, what ``Composition.weights_key`` gives), ``classes`` and
+whatever the training card holds.
+
+Looked up per slot, in this order: ``--weights``, the checkpoints of the Encoder's and the component's own
+package, the user's cache, the model hub, and ``random`` only when asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semcodec.composition import Composition
+from semcodec.errors import UsageError, WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SLOTS = ("encoder", "recoverer", "backbone")
+RANDOM = "random"
+METADATA = "semcodec"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where one slot's weights are. ``origin`` is what a table shows; ``path`` is None for random ones."""
+
+    slot: str
+    origin: str
+    path: Path | None
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> list[str] | None:
+        return self.card.get("classes")
+
+    @property
+    def ours(self) -> bool:
+        """Whether the file is in the form that training writes, rather than another library's."""
+        return bool(self.card)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user said of weights. ``given``: by slot, or "" for a file that may hold all."""
+
+    given: Mapping[str, str] = field(default_factory=dict)
+    offline: bool = False
+
+    @classmethod
+    def parse(cls, options: Sequence[str], offline: bool = False) -> Request:
+        """From ``[slot=]PATH`` options. Raises UsageError."""
+        given: dict[str, str] = {}
+        for option in options:
+            slot, equals, path = option.partition("=")
+            if not equals or slot not in SLOTS:
+                slot, path = "", option
+            if slot in given:
+                raise UsageError(f"--weights names two files for {slot or 'all slots'}: {given[slot]} and {path}")
+            given[slot] = path
+        return cls(given, offline)
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The metadata that training left in a safetensors file; empty for another library's file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            metadata = file.metadata() or {}
+        card: dict[str, Any] = json.loads(metadata.get(METADATA, "{}"))
+    except FileNotFoundError:
+        raise WeightsError(f"no such weights file: {path}") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path} is no readable safetensors file: {error}") from error
+    return card
+
+
+def cache_folder() -> Path:
+    root = os.environ.get("SEMCODEC_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "semcodec"
+    return Path(root) / "weights"
+
+
+def find(composition: Composition, slot: str, request: Request, *, hub: bool = True) -> Weights | None:
+    """The weights of one slot, or None where there are none. ``hub=False`` does not download."""
+    return next(_candidates(composition, slot, request, hub), None)
+
+
+def _candidates(composition: Composition, slot: str, request: Request, hub: bool) -> Iterator[Weights]:
+    key = composition.weights_key(slot)  # type: ignore[arg-type]
+    given = request.given.get(slot) or request.given.get("")
+    if given == RANDOM:
+        yield Weights(slot, RANDOM, None)
+    elif given:
+        path = Path(given)
+        if path.is_dir():
+            path = _in_folder(path)
+        card = read_card(path)
+        if not card or key in _keys(card, slot):
+            yield Weights(slot, str(given), path, card)
+        elif slot in request.given:
+            raise WeightsError(f"{given} holds no weights of {key}, but of {', '.join(card['keys'].values())}")
+    bound = {"encoder": composition.encoder, "recoverer": composition.recoverer, "backbone": composition.backbone}[slot]
+    for resource in dict.fromkeys((*composition.encoder.component.weights, *bound.component.weights)):
+        package, _, inside = resource.partition(":")
+        with as_file(files(package) / inside) as path:
+            if path.exists() and key in _keys(card := read_card(path), slot):
+                yield Weights(slot, f"shipped: {path.name}", path, card)
+    for path in sorted(cache_folder().glob("*.safetensors")):
+        if key in _keys(card := read_card(path), slot):
+            yield Weights(slot, f"cache: {path.name}", path, card)
+    repository = bound.component.traits.get("hub")
+    if hub and repository and not request.offline:
+        yield Weights(slot, f"hub: {repository}", _download(repository))
+
+
+def _keys(card: Mapping[str, Any], slot: str) -> tuple[str, ...]:
+    key = card.get("keys", {}).get(slot)
+    return (key,) if key else ()
+
+
+def _in_folder(folder: Path) -> Path:
+    """The weights in a folder: what training wrote there, or a Hugging Face checkpoint."""
+    for name in ("weights.safetensors", "model.safetensors"):
+        if (folder / name).exists():
+            return folder / name
+    raise WeightsError(f"{folder} holds neither weights.safetensors nor model.safetensors")
+
+
+def _download(repository: str) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError:
+        raise WeightsError(
+            f"the weights are on the hub as {repository}: pip install 'semcodec[hub]', or give --weights PATH"
+        ) from None
+    try:
+        hf_hub_download(repository, "config.json")
+        return Path(hf_hub_download(repository, "model.safetensors"))
+    except Exception as error:  # the hub's client raises many kinds for one thing: it could not be had
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise WeightsError(
+            f"{repository} cannot be fetched from the hub ({first[:120]}); download it elsewhere and give --weights PATH"
+        ) from error
+
+
+def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
+    """Tensors of a safetensors file whose names begin with ``prefix``, without it, as float32."""
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118: not a dict
+            tensors = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is no readable safetensors file: {error}") from error
+    return {name: t.to(torch.float32) if t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def load(module: nn.Module, weights: Weights) -> None:
+    """Fill ``module`` from ``weights``; random ones leave it as it was made. Raises WeightsError."""
+    if weights.path is None:
+        return
+    tensors = read_tensors(weights.path, f"{weights.slot}." if weights.ours else "")
+    if not weights.ours:
+        adapt = getattr(module, "adapt", None)
+        if adapt is None:
+            raise WeightsError(f"{weights.origin} was not written by semcodec train, and {weights.slot} reads no other form")
+        tensors = adapt(tensors)
+    fill(module, tensors, weights.origin)
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
+    """``load_state_dict`` whose errors are one line."""
+    own = module.state_dict()
+    wrong = [
+        *(f"{name} is missing" for name in own if name not in tensors),
+        *(f"{name} is not part of the model" for name in tensors if name not in own),
+        *(
+            f"{name} is {tuple(tensors[name].shape)}, not {tuple(own[name].shape)}"
+            for name in own
+            if name in tensors and own[name].shape != tensors[name].shape
+        ),
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise WeightsError(f"{origin} does not fit the model: {wrong[0]}{more}")
+    module.load_state_dict(dict(tensors))
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """16 hex digits that name a set of tensors: names, shapes and float32 values."""
+    state = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        state.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        state.update(value.numpy().tobytes())
+    return state.hexdigest()[:16]

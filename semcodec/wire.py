@@ -1,0 +1,79 @@
+"""The primitives that header and records are made of: numbers, checksums, bounded reading, canonical msgpack."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from typing import BinaryIO, NoReturn, TypeVar
+
+import msgspec
+
+from semcodec.errors import CorruptStream, TruncatedStream
+
+BLOCK = 1 << 16
+
+T = TypeVar("T")
+Scalar = None | bool | int | float | str
+"""What a call parameter may be."""
+
+packer = msgspec.msgpack.Encoder()
+
+
+def unpack(decoder: msgspec.msgpack.Decoder[T], data: bytes) -> T:
+    """Typed msgpack. Raises ValueError also for a second spelling of the same value, so that bytes have one meaning."""
+    try:
+        value = decoder.decode(data)
+    except (ValueError, RecursionError) as error:
+        # The message may quote the stream: no control character of it reaches a terminal.
+        raise ValueError(str(error).encode("unicode_escape").decode()[:200]) from error
+    if packer.encode(value) != data:
+        raise ValueError("not the canonical msgpack of its content")
+    return value
+
+
+def checksum(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(4, "little")
+
+
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def read(stream: BinaryIO, count: int) -> bytes:
+    """Up to ``count`` bytes; fewer only at the end. Blocks grow with what came, so a false length takes no memory."""
+    data = stream.read(min(count, BLOCK))
+    if not data or len(data) == count:
+        return data
+    buffer = io.BytesIO()  # its getvalue() makes no copy
+    buffer.write(data)
+    while (have := buffer.tell()) < count and (data := stream.read(min(count - have, max(BLOCK, have)))):
+        buffer.write(data)
+    return buffer.getvalue()
+
+
+def truncated(what: str) -> NoReturn:
+    raise TruncatedStream(f"the stream ends inside {what}: fetch or encode it again")
+
+
+def exactly(stream: BinaryIO, count: int, what: str) -> bytes:
+    data = read(stream, count)
+    if len(data) < count:
+        truncated(what)
+    return data
+
+
+def read_varint(stream: BinaryIO, what: str) -> int:
+    value = 0
+    for shift in range(0, 63, 7):
+        byte = exactly(stream, 1, what)[0]
+        value |= (byte & 127) << shift
+        if byte < 128:
+            if shift and not byte:
+                raise CorruptStream(f"{what} has a number that is not in its shortest form: the stream is damaged")
+            return value
+    raise CorruptStream(f"{what} has a number above 2**63: the stream is damaged")

@@ -1,0 +1,238 @@
+"""The encoders jpeg, webp, avif, png and tensor8: round trips, bounds, refusals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from semcodec_plugins import image_codecs
+from semcodec_plugins.image_codecs import pictures_encoder, spec
+from semcodec_plugins.image_codecs.pictures_encoder import spaced
+from semcodec_plugins.image_codecs.tensor8 import Tensor8
+from tape import Tape
+
+from semcodec.errors import CorruptStream, UsageError
+from semcodec.interfaces import Analysis
+from semcodec.specs import SpecMismatch, TensorSpec
+
+RECORDS = {record.name: record for record in image_codecs.semcodec_components()}
+PICTURES = ("jpeg", "webp", "avif", "png")
+
+
+def build(name, features):
+    return getattr(pictures_encoder, RECORDS[name].target.split(":")[1])(features)
+
+
+def defaults(name, **params):
+    return {p.name: p.default for p in RECORDS[name].params} | params
+
+
+def carry(encoder, features, params=None):
+    """Each sample through encode, write, read and restore; also the tapes."""
+    params = params or {}
+    restored, tapes = [], []
+    for latent in encoder.encode(features, Analysis(features), {}, params):
+        tape = Tape(params)
+        encoder.write(latent, tape)
+        restored.append(encoder.restore(encoder.read(tape.rewind())).features)
+        tapes.append(tape)
+    return restored, tapes
+
+
+def smooth_pixels(*shape):
+    y, x = torch.meshgrid(torch.arange(shape[-2]) / 16, torch.arange(shape[-1]) / 16, indexing="ij")
+    return (0.5 + 0.2 * torch.sin(y) + 0.2 * torch.cos(x)).expand(shape).contiguous()
+
+
+def test_records():
+    assert set(RECORDS) == {*PICTURES, "tensor8"}
+    for name in PICTURES:
+        record = RECORDS[name]
+        assert record.traits["entropy"] == "none"
+        assert (record.param("quality") is None) == (name == "png")
+    assert RECORDS["tensor8"].traits["entropy"] == "required"
+
+
+def test_listing_and_specs_import_nothing_heavy():
+    code = (
+        "import sys; from semcodec_plugins import image_codecs; import semcodec_plugins.image_codecs.spec; "
+        "list(image_codecs.semcodec_components()); sys.exit(bool({'torch', 'PIL'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_images(name):
+    features = {"image": TensorSpec((3, 33, 20))}
+    params = defaults(name)
+    image = smooth_pixels(2, 3, 33, 20)
+    restored, tapes = carry(build(name, features), {"image": image}, params)
+    assert len(restored) == 2
+    for got, original, tape in zip(restored, image, tapes, strict=True):
+        assert {n: (tuple(t.shape), t.dtype) for n, t in got.items()} == {"image": ((1, 3, 33, 20), torch.float32)}
+        assert (got["image"][0] - original).abs().mean() < (0.5 / 255 if name == "png" else 0.03)
+        assert [chunk[0] for chunk in tape.chunks] == ["picture"]
+    assert spec.picture(features, params).restored == features
+
+
+@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("frames", [0, 1, 3, 8])
+def test_clips_send_uniformly_spaced_frames(name, frames):
+    features = {"frames": TensorSpec((8, 3, 16, 24)), "index": TensorSpec((8,), "int64")}
+    params = defaults(name, frames=frames)
+    level = torch.arange(8).float().view(1, 8, 1, 1, 1) / 10
+    clip = {"frames": level.expand(1, 8, 3, 16, 24), "index": torch.arange(8)[None]}
+    (got,), _ = carry(build(name, features), clip, params)
+    count = frames or 8
+    due = spec.picture(features, params).restored
+    assert due["frames"].shape == (count, 3, 16, 24)
+    assert due["index"].shape == (count,)
+    assert tuple(got["frames"].shape) == (1, count, 3, 16, 24)
+    assert got["index"].dtype == torch.int64
+    index = got["index"][0]
+    assert index.tolist() == {0: list(range(8)), 1: [4], 3: [1, 4, 6], 8: list(range(8))}[frames]
+    torch.testing.assert_close(got["frames"][0].mean((1, 2, 3)), index / 10, atol=0.02, rtol=0)
+
+
+def test_spaced_positions_are_increasing_and_distinct():
+    for total in (1, 2, 7, 16):
+        for count in range(1, total + 1):
+            index = spaced(total, count)
+            assert len(set(index.tolist())) == count
+            assert 0 <= index[0] <= index[-1] < total
+    for total, count in ((4, 5), (4, -1)):
+        with pytest.raises(UsageError, match="ask for 1 to 4"):
+            spaced(total, count)
+
+
+def test_quality_and_frames_buy_bytes():
+    features = {"frames": TensorSpec((4, 3, 64, 64))}
+    rng = torch.Generator().manual_seed(0)
+    clip = {"frames": torch.rand((1, 4, 3, 64, 64), generator=rng)}
+    for name in ("jpeg", "webp", "avif"):
+        encoder = build(name, features)
+
+        def cost(encoder=encoder, **params):
+            return carry(encoder, clip, params)[1][0].bytes
+
+        assert cost(quality=20, frames=0) < cost(quality=90, frames=0)
+        assert cost(quality=60, frames=1) < 0.5 * cost(quality=60, frames=0)
+
+
+@pytest.mark.parametrize(
+    ("features", "frames", "reason"),
+    [
+        ({"x": TensorSpec((64, 8, 8))}, 0, "tensor8 with any cut"),
+        ({"image": TensorSpec((1, 8, 8))}, 0, "takes RGB"),
+        ({"image": TensorSpec((3, 8, 8))}, 2, "is for clips"),
+        ({"frames": TensorSpec((4, 3, 8, 8))}, 5, "more than the clip's 4"),
+        ({"frames": TensorSpec((None, 3, 8, 8))}, 0, "known size"),
+    ],
+)
+def test_the_spec_refuses(features, frames, reason):
+    with pytest.raises(SpecMismatch, match=reason):
+        spec.picture(features, {"frames": frames, "quality": 50})
+
+
+def test_what_pictures_cannot_send_is_refused():
+    encoder = build("jpeg", {"frames": TensorSpec((2, 3, 8, 8))})
+    params = defaults("jpeg")
+    clip = torch.zeros(1, 2, 3, 8, 8)
+    with pytest.raises(UsageError, match="NaN"):
+        carry(encoder, {"frames": clip + float("nan")}, params)
+    with pytest.raises(UsageError, match="whole clips"):
+        carry(encoder, {"frames": clip, "index": torch.tensor([[0, 2]])}, params)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_of_another_size_or_damaged_is_corrupt(name):
+    params = defaults(name)
+    encoder = build(name, {"image": TensorSpec((3, 16, 16))})
+    for shape in ((3, 15, 16), (3, 16, 8), (3, 64, 64)):
+        other = build(name, {"image": TensorSpec(shape)})
+        _, (tape,) = carry(other, {"image": smooth_pixels(1, *shape)}, params)
+        with pytest.raises(CorruptStream):
+            encoder.restore(encoder.read(tape.rewind()))
+    _, (tape,) = carry(encoder, {"image": smooth_pixels(1, 3, 16, 16)}, params)
+    good = tape.chunks[0][1]
+    for bad in (b"", good[: len(good) // 2], b"\0" * len(good), bytes(10**6)):
+        tape.chunks[0][1] = bad
+        with pytest.raises(CorruptStream):
+            encoder.restore(encoder.read(tape.rewind()))
+
+
+@given(
+    shape=st.lists(st.integers(0, 6), min_size=0, max_size=3),
+    scale=st.sampled_from([0.0, 1e-30, 1.0, 1e38]),
+    dtype=st.sampled_from(["float32", "float16"]),
+    opened=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_tensor8_is_within_half_a_step(shape, scale, dtype, opened, seed):
+    scale = min(scale, 1e4) if dtype == "float16" else scale
+    values = scale * torch.randn((2, *shape), generator=torch.Generator().manual_seed(seed)).clamp(-3, 3)
+    values = values.to(getattr(torch, dtype))
+    encoder = Tensor8({"x": TensorSpec((None,) * len(shape) if opened else tuple(shape), dtype)})
+    restored, tapes = carry(encoder, {"x": values})
+    for got, original, tape in zip(restored, values, tapes, strict=True):
+        assert got["x"].dtype == original.dtype
+        assert got["x"].shape[1:] == original.shape
+        side = sum(chunk[3] for chunk in tape.chunks if chunk[2])
+        assert side == 8 + (4 * len(shape) if opened else 0)
+        if original.numel():
+            span = original.double().max() - original.double().min()
+            ulp = torch.finfo(original.dtype).eps * original.double().abs().max()
+            tiny = torch.finfo(original.dtype).tiny
+            assert (got["x"][0].double() - original.double()).abs().max() <= span / 510 + ulp + tiny
+
+
+def test_tensor8_sends_what_is_not_float_without_loss():
+    features = {
+        "wide": torch.tensor([[-(2**63), 2**63 - 1, 0, -1, 2**40]]),
+        "index": torch.tensor([[3, 1, 2]]),
+        "mask": torch.tensor([[[True, False], [False, True]]]),
+        "bytes": torch.tensor([[0, 255]], dtype=torch.uint8),
+        "words": torch.tensor([[-(2**31), 2**31 - 1]], dtype=torch.int32),
+    }
+    specs = {name: TensorSpec(tuple(t.shape[1:]), str(t.dtype).removeprefix("torch.")) for name, t in features.items()}
+    (got,), (tape,) = carry(Tensor8(specs), features)
+    for name, tensor in features.items():
+        assert got[name].dtype == tensor.dtype
+        assert torch.equal(got[name], tensor)
+    assert all(not chunk[2] for chunk in tape.chunks)
+
+
+def test_tensor8_refuses_nan_and_infinity():
+    encoder = Tensor8({"x": TensorSpec((2,))})
+    for wrong in (float("nan"), float("inf"), -float("inf")):
+        with pytest.raises(UsageError, match="'x' holds NaN or infinity"):
+            carry(encoder, {"x": torch.tensor([[0.0, wrong]])})
+
+
+def test_tensor8_refuses_damage():
+    encoder = Tensor8({"x": TensorSpec((None, 3)), "b": TensorSpec((2,), "bool")})
+    _, (tape,) = carry(encoder, {"x": torch.rand(1, 4, 3), "b": torch.tensor([[True, False]])})
+    ranges, x, b = (chunk[1] for chunk in tape.chunks)
+    nan, huge = np.float32("nan").tobytes(), np.uint32(2**32 - 1).tobytes()
+    for at, bad in (
+        (0, b""),
+        (0, ranges + b"\0"),
+        (0, huge + ranges[4:]),
+        (0, ranges[:4] + nan + ranges[8:]),
+        (0, ranges[:4] + ranges[8:12] + ranges[4:8]),
+        (1, x[:-1]),
+        (1, x + 256),
+        (1, x - 256),
+        (2, b + 1),
+    ):
+        kept = tape.chunks[at][1]
+        tape.chunks[at][1] = bad
+        with pytest.raises(CorruptStream):
+            encoder.restore(encoder.read(tape.rewind()))
+        tape.chunks[at][1] = kept
