@@ -26,13 +26,17 @@ INPUT = "input"
 
 @dataclass(frozen=True)
 class Stages:
-    """What passes between the stages, one sample each; None where it is known only once the model is built."""
+    """What passes between the stages, one sample each; None where it is known only once the model is built.
+
+    figures: the Encoder's rate by its paper's own formula.
+    """
 
     input: FeatureSpec | None
     features: FeatureSpec | None
     latent: FeatureSpec | None
     restored: FeatureSpec | None
     recovered: FeatureSpec | None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -288,7 +292,14 @@ def _threaded(binder: Binder, encoder: Bound, recoverer: Bound, backbone: Resolv
         reason = mismatch(spec.accepts(backbone.cut), recovered)
         if reason:
             binder.fail(f"{at} {reason} from {encoder.name} through {recoverer.name}", recoverer.item.span)
-    return Stages(spec.input if spec else None, features, coded.latent if coded else None, restored, recovered)
+    return Stages(
+        input=spec.input if spec else None,
+        features=features,
+        latent=coded.latent if coded else None,
+        restored=restored,
+        recovered=recovered,
+        figures=coded.figures if coded else {},
+    )
 
 
 def _ask(binder: Binder, bound: Bound, refusal: str, *arguments: Any) -> Any:

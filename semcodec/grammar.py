@@ -151,8 +151,10 @@ class _Parser:
         items = [self.item()]
         while self.pos < len(self.text):
             if not self.skip("+"):
-                self.fail(f"unexpected {self.text[self.pos]!r}; components are joined by '+', values with odd "
-                          "characters are quoted")
+                self.fail(
+                    f"unexpected {self.text[self.pos]!r}; components are joined by '+', values with odd "
+                    "characters are quoted"
+                )
             items.append(self.item())
         return Spec(tuple(items), self.text)
 

@@ -159,6 +159,11 @@ class Encoder(ABC):
     def read(self, source: Source) -> Latent:
         """The inverse of ``write``; every count is bounded before memory is taken."""
 
+    def decoder_state(self) -> Mapping[str, Tensor]:
+        """The weights that ``read`` and ``restore`` use; a stream is tied to them. Usually all there are."""
+        state: Mapping[str, Tensor] = getattr(self, "state_dict", dict)()
+        return state
+
     @abstractmethod
     def restore(self, latent: Latent) -> Partial:
         """Dequantise and scatter: features of one sample with a batch axis of one."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from semcodec.interfaces import Analysis, Encoder, Selector
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from semcodec.clock import Clock
 
 Keep = Mapping[str, tuple[Selector, "float | int | None"]]
 """By target, in the Encoder's order: the Selector and its budget."""
@@ -20,7 +23,7 @@ def covers(budget: float | None, units: int) -> bool:
 
 
 def select(
-    encoder: Encoder, analysis: Analysis, keep: Keep, sequence: Sequence[int]
+    encoder: Encoder, analysis: Analysis, keep: Keep, sequence: Sequence[int], clock: Clock | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Masks and the scores they were chosen by, by target; a target that keeps everything is absent.
 
@@ -32,6 +35,7 @@ def select(
     for target, (selector, budget) in keep.items():
         if covers(budget, encoder.units[target]):
             continue
-        scores[target] = encoder.scores(analysis, target, masks)
-        masks[target] = selector.keep(scores[target].detach(), budget, sequence)
+        with clock(f"select_{target}") if clock else nullcontext():
+            scores[target] = encoder.scores(analysis, target, masks)
+            masks[target] = selector.keep(scores[target].detach(), budget, sequence)
     return masks, scores

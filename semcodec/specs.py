@@ -82,10 +82,14 @@ class BackboneSpec:
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """What an Encoder makes of features: the integers it sends and what ``restore`` gives back."""
+    """What an Encoder makes of features: the integers it sends and what ``restore`` gives back.
+
+    figures: the rate by the paper's own formula, by name; reported beside measured bytes, never among them.
+    """
 
     latent: FeatureSpec
     restored: FeatureSpec
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class SpecMismatch(Exception):

@@ -69,17 +69,20 @@ def ideal_bits(counts: npt.NDArray[np.integer], table: Table) -> float:
 def fit_table(counts: npt.NDArray[np.integer], offset: int = 0) -> tuple[bytes, Table, float]:
     """The packed table that makes table and symbols together smallest.
 
-    counts: 1-D, of ``offset, offset + 1, ...``, the first and the last above zero.
+    counts: 1-D, of the symbols ``offset, offset + 1, ...``, at least one above zero.
     Returns its bytes, the table that ``unpack_table`` reads from them, and the total in bits.
     """
     # A mantissa of m bits costs about 0.025 / 4**m bit a symbol in precision and m bits an entry in the table.
-    ratio = float(counts.sum()) / np.count_nonzero(counts)
+    places = np.flatnonzero(counts)
+    offset += int(places[0])
+    used: Int64 = counts[places[0] : places[-1] + 1].astype(np.int64)
+    ratio = float(used.sum()) / len(places)
     best = max(0, int(np.log2(max(1.0, 0.035 * ratio)) / 2))
     fits = []
     for mantissa in range(max(0, best - 1), best + 2):
-        data = _pack(counts.astype(np.int64), offset, mantissa, False)
+        data = _pack(used, offset, mantissa, False)
         table, _ = unpack_table(data)
-        fits.append((8 * len(data) + ideal_bits(counts, table), data, table))
+        fits.append((8 * len(data) + ideal_bits(used, table), data, table))
     bits, data, table = min(fits, key=lambda fit: fit[0])
     return data, table, bits
 
@@ -130,7 +133,8 @@ def _pack(counts: Int64, offset: int, mantissa: int, escape: bool) -> bytes:
         raise UsageError(f"a packed table has at most {MAX_SPAN} entries, not {places[-1] - places[0] + 1}")
     gaps = np.diff(places) - 1
     levels = np.diff(_to_levels(counts[places], mantissa), prepend=0)
-    gap_k, bits = _NO_GAPS, []
+    gap_k = _NO_GAPS
+    bits: list[_Bits] = []
     if gaps.any():
         gap_k, bits = _rice(np.append(0, gaps))
     level_k, level_bits = _rice(levels << 1 ^ levels >> 63)

@@ -105,7 +105,7 @@ def batches(dataset: Dataset, step: Step, seed: int, number: int, start: int) ->
                 order = np.random.default_rng((seed, number, epoch)).permutation(len(dataset))
                 rows = order[place * step.batch : (place + 1) * step.batch]
                 rng = np.random.default_rng((seed, number, epoch, place))
-                pixels, labels = dataset.batch(rows)
+                pixels, labels = dataset.batch(rows.tolist())
                 if dataset.flips:
                     mirrored = rng.random(len(rows)) < 0.5
                     pixels[mirrored] = pixels[mirrored][..., ::-1, :]
@@ -143,7 +143,9 @@ class Checkpoint:
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self.path, self.fingerprint = folder / "checkpoint.safetensors", fingerprint
 
-    def save(self, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer | None, state: dict[str, Any]) -> None:
+    def save(
+        self, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer | None, state: dict[str, Any]
+    ) -> None:
         tensors = {f"model.{k}": v for k, v in state_dict(modules).items()}
         for i, slots in optimiser.state_dict()["state"].items() if optimiser else ():
             tensors |= {f"optimiser.{i}.{name}": value for name, value in slots.items()}
@@ -261,7 +263,7 @@ def fit(
             if not torch.isfinite(loss):
                 raise SystemError(f"step {step.name}: the loss is {loss.item()} at iteration {i}")
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             for name, value in {"loss": loss.item(), **metrics}.items():

@@ -86,7 +86,9 @@ def read_card(path: Path) -> dict[str, Any]:
 
 
 def cache_folder() -> Path:
-    root = os.environ.get("SEMCODEC_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "semcodec"
+    root = (
+        os.environ.get("SEMCODEC_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "semcodec"
+    )
     return Path(root) / "weights"
 
 
@@ -136,6 +138,18 @@ def _in_folder(folder: Path) -> Path:
     raise WeightsError(f"{folder} holds neither weights.safetensors nor model.safetensors")
 
 
+def foreign_classes(path: Path) -> list[str] | None:
+    """Class names of a Hugging Face checkpoint, from the config.json beside it."""
+    config = path.with_name("config.json")
+    if not config.exists():
+        return None
+    try:
+        names = json.loads(config.read_text())["id2label"]
+        return [names[str(i)] for i in range(len(names))]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{config} names no classes (id2label): {error!r}") from error
+
+
 def _download(repository: str) -> Path:
     try:
         from huggingface_hub import hf_hub_download
@@ -175,7 +189,9 @@ def load(module: nn.Module, weights: Weights) -> None:
     if not weights.ours:
         adapt = getattr(module, "adapt", None)
         if adapt is None:
-            raise WeightsError(f"{weights.origin} was not written by semcodec train, and {weights.slot} reads no other form")
+            raise WeightsError(
+                f"{weights.origin} was not written by semcodec train, and {weights.slot} reads no other form"
+            )
         tensors = adapt(tensors)
     fill(module, tensors, weights.origin)
 

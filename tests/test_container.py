@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -102,6 +103,24 @@ def test_parameters_equal_to_the_headers_are_not_sent_and_types_are_kept():
         (found,) = records(write_header(HEADER) + write_packet(HEADER, 0, {"layers": value}, []))
         assert found.params["layers"] == value
         assert type(found.params["layers"]) is type(value)
+
+
+def test_the_example_of_the_description():
+    text = (Path(__file__).parents[1] / "docs" / "container.md").read_text().split("## Example")[1]
+    data = bytes.fromhex("".join(line for line in text.splitlines() if line.startswith("    ")))
+    header = StreamHeader(
+        "jpeg+resnet50", {"encoder/jpeg": 1}, {}, {"image": ((3, 224, 224), "uint8")}, {"quality": 75}, "0.1.0"
+    )
+    layered = [Part("picture", b"jpg", ends_layer=True), Part("more", b"!", side=True)]
+    assert data == b"".join(
+        (
+            write_header(header),
+            write_packet(header, 0, {}, [Part("picture", b"JPEG")]),
+            write_packet(header, 1, {"quality": 40}, layered),
+            write_local(header, LocalRecord(2, 7, 0.5)),
+        )
+    )
+    assert read_stream(data)[0] == header
 
 
 # -- what is refused, and how it is called ---------------------------------------------------------------------------

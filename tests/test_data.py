@@ -304,6 +304,7 @@ def bad_files(folder: Path) -> dict[str, Path]:
         "without-index": good[: len(good) * 2 // 3],
         "cut-short": front[: len(front) * 2 // 3],
         "head-only": front[:200],
+        "unknown-codec": good.replace(b"avc1", b"zzzz"),
     }
     paths = {}
     for name, data in contents.items():

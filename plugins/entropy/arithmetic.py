@@ -103,7 +103,7 @@ class Arithmetic(Stage):
             return self._encode_groups([(model_of(prior), symbols)])
         assert isinstance(prior, Indexed)
         order, groups = grouping(prior, len(symbols))
-        return self._encode_groups([(model, symbols[order[part]]) for model, part in groups])
+        return self._encode_groups([(model, symbols.take(order[part])) for model, part in groups])
 
     def _decode(self, data: bytes, prior: Prior, count: int) -> Int32:
         if isinstance(prior, Counted):
@@ -116,7 +116,7 @@ class Arithmetic(Stage):
         symbols[order] = self._decode_groups(data, [(model, part.stop - part.start) for model, part in groups])
         return symbols
 
-    def side_bytes(self, data: bytes, prior: Prior) -> int:
+    def _side_bytes(self, data: bytes, prior: Prior) -> int:
         return counted_side_bytes(data) if isinstance(prior, Counted) else 0
 
     def _decode_table(self, data: bytes, table: Table, count: int) -> Int32:
@@ -215,7 +215,7 @@ def grouping(prior: Indexed, count: int) -> tuple[npt.NDArray[np.unsignedinteger
     keys |= np.arange(count, dtype=key)
     keys.sort()
     used = np.arange(len(prior.tables), dtype=key)
-    bounds = np.searchsorted(keys, used << key(width)).tolist() + [count]
+    bounds = [*np.searchsorted(keys, used << key(width)).tolist(), count]
     groups = [
         (model_of(table), slice(start, stop))
         for table, start, stop in zip(prior.tables, bounds[:-1], bounds[1:], strict=True)

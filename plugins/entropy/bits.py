@@ -29,7 +29,8 @@ def pack_bits(values: UInt32, width: int) -> bytes:
 def unpack_bits(data: bytes, width: int, count: int) -> UInt32:
     """The inverse of ``pack_bits``. Raises CorruptStream unless ``data`` has exactly the right size."""
     size = packed_size(width, count)
-    if len(data) != size or (padding := 8 * size - width * count) and data[-1] & (1 << padding) - 1:
+    padding = 8 * size - width * count
+    if len(data) != size or (padding and data[-1] & (1 << padding) - 1):
         raise CorruptStream(f"{len(data)} bytes are not {count} packed values of {width} bits")
     if width in (8, 16, 32):
         return np.frombuffer(data, f">u{width // 8}").astype(np.uint32)

@@ -64,7 +64,7 @@ def decode_counted(data: bytes, count: int, decode: Callable[[bytes, Table, int]
 
 def counted_side_bytes(data: bytes) -> int:
     """How many of the bytes are the table."""
-    return unpack_table(data[1:])[1] if data and data[0] != PACKED else 0
+    return 0 if data[0] == PACKED else unpack_table(data[1:])[1]
 
 
 def _histogram(symbols: Int32, shift: int, low: int, size: int) -> npt.NDArray[np.int64]:

@@ -70,8 +70,8 @@ class Huffman(Stage):
         symbols |= lows
         return symbols
 
-    def side_bytes(self, data: bytes, prior: Prior) -> int:
-        return unpack_table(data[1:])[1] if data and data[0] < 32 else 0
+    def _side_bytes(self, data: bytes, prior: Prior) -> int:
+        return 0 if data[0] == NARROW else unpack_table(data[1:])[1]
 
 
 def code_lengths(counts: Int64) -> Int64:
@@ -126,9 +126,8 @@ class Canonical:
         code = np.zeros(len(freqs), np.uint64)
         code[places] = starts >> longest - length[places].astype(np.int64)
         lengths, base = np.unique(length[places], return_index=True)
-        return cls(
-            longest, length, code, lengths.astype(np.int64), starts[base].astype(np.uint32), base, places.astype(np.int32)
-        )
+        first = starts[base].astype(np.uint32)
+        return cls(longest, length, code, lengths.astype(np.int64), first, base, places.astype(np.int32))
 
 
 def _encode_lanes(places: Int32, code: Canonical) -> bytes:

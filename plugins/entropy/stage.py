@@ -36,11 +36,17 @@ class Stage(EntropyStage):
             return _decode_bits(data, prior.width, count)
         return self._decode(data, prior, count)
 
+    def side_bytes(self, data: bytes, prior: Prior) -> int:
+        return 0 if isinstance(prior, Bits) or not data else self._side_bytes(data, prior)
+
     @abstractmethod
     def _encode(self, symbols: Int32, prior: Prior) -> bytes: ...
 
     @abstractmethod
     def _decode(self, data: bytes, prior: Prior, count: int) -> Int32: ...
+
+    def _side_bytes(self, data: bytes, prior: Prior) -> int:
+        return 0
 
 
 def _encode_bits(symbols: Int32, width: int) -> bytes:

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from semcodec_plugins.image_codecs.spec import FLOATS
 from torch import Tensor
 
 from semcodec.errors import CorruptStream, UsageError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
 from semcodec.priors import Counted
 from semcodec.specs import FeatureSpec
+from semcodec_plugins.image_codecs.spec import FLOATS
 
 MAX_ELEMENTS = 1 << 27
 """Bound on a tensor whose shape the spec leaves open."""

@@ -19,7 +19,7 @@ def semcodec_components() -> Iterator[Component]:
         spec="semcodec_plugins.stae.spec:encoder",
         summary="frame and spatial attention choose the frames and pixels of a clip to send (STAE)",
         params=(
-            Param("frames", int, 4, "frame budget: frames kept of the clip", (1, 2, 4, 8, 16), open=True, low=1, high=16),
+            Param("frames", int, 4, "frame budget: frames kept", (1, 2, 4, 8, 16), open=True, low=1, high=16),
             Param(
                 "pixels",
                 float,

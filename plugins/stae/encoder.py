@@ -115,6 +115,10 @@ class STAE(nn.Module, Encoder):
         frames = pictures.unstack_frames(tall, count) * mask[..., None]
         return Latent({"kept": kept, "mask": mask, "frames": frames}, {"coding": coding, "picture": picture})
 
+    def decoder_state(self) -> Mapping[str, Tensor]:
+        """The attentions choose on the device; nothing here is needed to decode."""
+        return {}
+
     def restore(self, latent: Latent) -> Partial:
         """Zero-filled frames X'_M and the mask M, which is left out where every pixel was sent."""
         frames = torch.from_numpy(latent.symbols["frames"]).permute(0, 3, 1, 2)[None].float() / 255

@@ -26,7 +26,8 @@ def encoder(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
     if kept < height * width:
         latent["mask"] = TensorSpec((frames, height, width), "bool")
     restored = {"frames": TensorSpec((frames, 3, height, width)), "index": TensorSpec((frames,), "int64")}
-    return EncoderSpec(latent=latent, restored=restored)
+    figures = {"S of eq. (1), bytes": 4.0 * frames * 3 * pixels * height * width}
+    return EncoderSpec(latent=latent, restored=restored, figures=figures)
 
 
 def recoverer(features: FeatureSpec, params: Mapping[str, Any]) -> FeatureSpec:

@@ -10,11 +10,16 @@ from semcodec.hookspecs import hookimpl
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
-    for size, side, summary in (
-        ("nano", 64, "video ViT with a convolutional stem, 0.9 M parameters"),
-        ("tiny", 224, "video ViT of DeiT-Tiny's size, 5.5 M parameters"),
-        ("small", 224, "video ViT of VideoMAE-small's size, 22 M parameters"),
-        ("base", 224, "video ViT of VideoMAE-base's size, 86 M parameters"),
+    for size, side, hub, summary in (
+        ("nano", 64, None, "video ViT with a convolutional stem, 1 M parameters"),
+        ("tiny", 224, None, "video ViT of DeiT-Tiny's size, 5.5 M parameters"),
+        (
+            "small",
+            224,
+            "MCG-NJU/videomae-small-finetuned-kinetics",
+            "video ViT as VideoMAE-small, 22 M parameters",
+        ),
+        ("base", 224, "MCG-NJU/videomae-base-finetuned-kinetics", "video ViT as VideoMAE-base, 86 M parameters"),
     ):
         yield Component(
             kind="backbone",
@@ -36,6 +41,7 @@ def semcodec_components() -> Iterator[Component]:
                 ),
             ),
             positional="side",
+            traits={"hub": hub, "classes": 400} if hub else {},
             weights=("semcodec_plugins.vit:weights/vit-nano.safetensors",) if size == "nano" else (),
             recipe="semcodec_plugins.vit.recipe:recipe",
         )

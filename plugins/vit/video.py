@@ -8,13 +8,14 @@ frame indices. All 16 frames give VideoMAE's own tubelets and positions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semcodec.interfaces import Backbone, Features
+from semcodec_plugins.vit.checkpoints import from_image_vit, from_videomae
 from semcodec_plugins.vit.spec import PATCH, SIZES, TUBELET, Size
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -72,29 +73,35 @@ class TubeletEmbed(nn.Module):
         self.proj = nn.Conv3d(3, dim, (TUBELET, PATCH, PATCH), (TUBELET, PATCH, PATCH))
 
     def forward(self, pairs: Tensor) -> Tensor:
-        """(N, 2, 3, H, W) to (N, HW / 256, dim)."""
-        return self.proj(pairs.transpose(1, 2)).flatten(2).transpose(1, 2)
+        """(B, n, 2, 3, H, W) to (B, n, HW / 256, dim)."""
+        x = self.proj(pairs.flatten(0, 1).transpose(1, 2))
+        return x.flatten(2).transpose(1, 2).unflatten(0, pairs.shape[:2])
 
 
 class TubeletStem(nn.Module):
-    """Convolutions of stride two over the two stacked frames of a tubelet: small ViTs learn little without them
-    (Xiao et al., "Early convolutions help transformers see better", 2021)."""
+    """Convolutions of stride two over a tubelet: small ViTs learn little without them (Xiao et al., "Early
+    convolutions help transformers see better", 2021).
+
+    They see the mean of the tubelet's two frames, their difference, and the mean less that of all frames
+    received: what stands still leaves the last two.
+    """
 
     def __init__(self, dim: int, channels: Sequence[int]) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        width = 3 * TUBELET
+        width = 9
         for out in (*channels, dim):
-            layers += [nn.Conv2d(width, out, 3, 2, 1, bias=False), nn.GroupNorm(8, out), nn.GELU()]
+            layers += [nn.Conv2d(width, out, 3, 2, 1, bias=False), nn.BatchNorm2d(out), nn.GELU()]
             width = out
         self.layers = nn.Sequential(*layers, nn.Conv2d(dim, dim, 1))
 
     def forward(self, pairs: Tensor) -> Tensor:
-        """(N, 2, 3, H, W) to (N, HW / 256, dim)."""
-        # Mean and difference instead of the two frames: what stands still leaves the difference.
-        first, second = pairs.unbind(1)
-        haar = torch.cat([(first + second) / 2, 2 * (second - first)], 1)
-        return self.layers(haar).flatten(2).transpose(1, 2)
+        """(B, n, 2, 3, H, W) to (B, n, HW / 256, dim)."""
+        first, second = pairs.unbind(2)
+        mean = (first + second) / 2
+        x = torch.cat([mean, 2 * (second - first), 2 * (mean - mean.mean(1, keepdim=True))], 2)
+        x = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # several times faster on CPUs
+        return self.layers(x).flatten(2).transpose(1, 2).unflatten(0, pairs.shape[:2])
 
 
 class VideoViT(nn.Module, Backbone):
@@ -121,6 +128,14 @@ class VideoViT(nn.Module, Backbone):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
+    def adapt(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a Hugging Face VideoMAE classifier in this model's form."""
+        return from_videomae(tensors)
+
+    def adapt_init(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of an image ViT to start training from."""
+        return from_image_vit(tensors, self.state_dict())
+
     def head(self, x: Features, cut: str) -> Features:
         """{"frames": (B, 16, 3, H, W)} float32 in [0, 1] to the same with each frame's place in the clip."""
         frames = x["frames"]
@@ -133,14 +148,13 @@ class VideoViT(nn.Module, Backbone):
         if frames.shape[1] % TUBELET:
             frames = torch.cat([frames, frames[:, -1:]], 1)
             index = torch.cat([index, index[:, -1:]], 1)
-        batch, pairs = len(frames), frames.shape[1] // TUBELET
         frames = (frames - self.mean) / self.std
-        tokens = self.embed(frames.reshape(batch * pairs, TUBELET, *frames.shape[2:]))
-        places = tokens.shape[1]
+        tokens = self.embed(frames.unflatten(1, (-1, TUBELET)))
+        batch, pairs, places, dim = tokens.shape
         # Tubelet t holds frames 2t and 2t + 1, whose mean index is 2t + 1/2.
         tubelet = (index.view(batch, pairs, TUBELET).double().mean(-1) - (TUBELET - 1) / 2) / TUBELET
         position = tubelet[..., None] * places + torch.arange(places, device=frames.device)
-        x = tokens.reshape(batch, pairs * places, -1) + sinusoid(position.flatten(1), self.size.dim)
+        x = (tokens + sinusoid(position, dim)).flatten(1, 2)
         for block in self.blocks:
             x = block(x)
         return self.classifier(self.norm(x.mean(1))).float()
@@ -160,5 +174,3 @@ class ViTSmall(VideoViT):
 
 class ViTBase(VideoViT):
     size = SIZES["base"]
-
-

@@ -105,7 +105,8 @@ def path(labels: Int64, draw: npt.NDArray[np.float64], frames: int) -> tuple[npt
     """
     time = np.linspace(0, 1, frames)[None]
     name = np.array(CLASSES)[labels][:, None]
-    d = {k: draw[:, i : i + 1] for i, k in enumerate(("_", "__", "start", "across", "span", "turn", "size", "sign", "tilt"))}
+    names = ("start", "across", "span", "turn", "size", "sign", "tilt")
+    d = {name: draw[:, i : i + 1] for i, name in enumerate(names, start=2)}
     zero = np.zeros((len(labels), frames))
 
     span = 0.30 + 0.25 * d["span"]
@@ -164,4 +165,5 @@ def render(
     top = flat[at] * (1 - u) + flat[at + 1] * u
     at += padded.shape[2]
     bottom = flat[at] * (1 - u) + flat[at + 1] * u
-    return top * (1 - v) + bottom * v
+    alpha: npt.NDArray[np.float32] = top * (1 - v) + bottom * v
+    return alpha

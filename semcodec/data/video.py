@@ -76,6 +76,8 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
             streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
             if not streams:
                 raise DataError(f"{path}: has no video stream")
+            if streams[0].codec_context is None:  # decoding would crash in PyAV before 18
+                raise DataError(f"{path}: its video codec is unknown here; convert it, for example to H.264")
             yield container, streams[0]
     except (FFmpegError, OSError, ValueError) as e:
         reason = getattr(e, "strerror", None) or str(e)

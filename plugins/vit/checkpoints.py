@@ -1,0 +1,80 @@
+"""Weights of other libraries in the form of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from semcodec.errors import WeightsError
+
+VIDEOMAE = {
+    "attention.output.dense": "attn.proj",
+    "intermediate.dense": "mlp.fc1",
+    "output.dense": "mlp.fc2",
+    "layernorm_before": "norm1",
+    "layernorm_after": "norm2",
+}
+
+
+def from_videomae(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A Hugging Face ``VideoMAEForVideoClassification``. Keys have no bias; checkpoints name the biases of queries
+    and values ``q_bias``, ``v_bias`` or ``query.bias``, ``value.bias``. Raises WeightsError for anything else."""
+    patch = "videomae.embeddings.patch_embeddings.projection"
+    if f"{patch}.weight" not in tensors:
+        if "patch_embed.proj.weight" in tensors:
+            raise WeightsError(
+                "these are weights of an image ViT, which no video was recognised with: "
+                "start training from them, semcodec train ... --init PATH"
+            )
+        raise WeightsError("these weights are neither semcodec's nor a Hugging Face VideoMAE classifier's")
+    if "fc_norm.weight" not in tensors:
+        raise WeightsError("this VideoMAE checkpoint has no mean pooling or no classifier: use a fine-tuned one")
+    out = {f"embed.proj.{part}": tensors[f"{patch}.{part}"] for part in ("weight", "bias")}
+    layers = "videomae.encoder.layer."
+    depth = 1 + max(int(name.removeprefix(layers).split(".")[0]) for name in tensors if name.startswith(layers))
+    for i in range(depth):
+        attention = f"{layers}{i}.attention.attention."
+        weight = [tensors[f"{attention}{name}.weight"] for name in ("query", "key", "value")]
+        zero = torch.zeros(len(weight[0]))
+        query, value = (
+            tensors.get(f"{attention}{long}.bias", tensors.get(f"{attention}{short}_bias", zero))
+            for long, short in (("query", "q"), ("value", "v"))
+        )
+        out[f"blocks.{i}.attn.qkv.weight"] = torch.cat(weight)
+        out[f"blocks.{i}.attn.qkv.bias"] = torch.cat([query, zero, value])
+        for theirs, ours in VIDEOMAE.items():
+            for part in ("weight", "bias"):
+                out[f"blocks.{i}.{ours}.{part}"] = tensors[f"{layers}{i}.{theirs}.{part}"]
+    for part in ("weight", "bias"):
+        out[f"norm.{part}"] = tensors[f"fc_norm.{part}"]
+        out[f"classifier.{part}"] = tensors[f"classifier.{part}"]
+    return out
+
+
+def from_image_vit(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A timm image ViT such as DeiT, to start training from: its patch embedding inflated over the tubelet.
+
+    Each of a tubelet's frames gets an equal share of the kernel, so a still clip embeds as its picture does
+    (Carreira and Zisserman, 2017). The class token and learned positions have no place here; the classifier
+    stays as it is in ``own``. Raises WeightsError where sizes differ.
+    """
+    kernel = tensors.get("patch_embed.proj.weight")
+    if kernel is None:
+        raise WeightsError("these are no weights of a timm image ViT: patch_embed.proj.weight is missing")
+    target = own.get("embed.proj.weight")
+    if target is None:
+        raise WeightsError("this backbone has a convolutional stem, which no image ViT has; take vit-tiny or larger")
+    if kernel.shape != (len(target), 3, *target.shape[3:]):
+        raise WeightsError(
+            f"the image ViT embeds by {tuple(kernel.shape)}, which does not inflate to {tuple(target.shape)}"
+        )
+    tubelet = target.shape[2]
+    kept = {name: value for name, value in tensors.items() if name.startswith(("blocks.", "norm."))}
+    return {
+        **kept,
+        "embed.proj.weight": kernel[:, :, None].expand(-1, -1, tubelet, -1, -1) / tubelet,
+        "embed.proj.bias": tensors["patch_embed.proj.bias"],
+        **{name: value for name, value in own.items() if name.startswith("classifier.")},
+    }

@@ -1,0 +1,165 @@
+"""Accuracy, real bytes and times of a pipeline over a data set, one record per operating point.
+
+A record is a plain dict that goes into JSON Lines; ``docs/measuring.md`` says what each key means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import platform
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from semcodec import __version__, weights
+from semcodec.clock import Clock
+from semcodec.composition import Composition
+from semcodec.container import write_header
+from semcodec.data import Digest, open_dataset
+from semcodec.data.base import Dataset
+from semcodec.errors import DataError
+from semcodec.grammar import Value
+from semcodec.metrics import wilson
+from semcodec.pipeline import Pipeline
+
+RECORD = 1
+"""Version of the record's form."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is evaluated, samples done and samples in all."""
+
+SIZES = ("bytes_total", "bytes_payload", "bytes_side", "bytes_header", "bytes_local")
+
+
+def evaluate(
+    pipeline: Pipeline,
+    dataset: Dataset,
+    *,
+    limit: int | None = None,
+    batch: int = 32,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Encode every sample to bytes, read those bytes, decode and recognise.
+
+    limit: the first so many samples; batch: how many run together. Sizes and times are means per sample,
+    ``top1`` is a fraction. Raises DataError where labels do not fit the model's classes.
+    """
+    labels_to_model = _matched(pipeline, dataset)
+    total = len(dataset) if limit is None else min(limit, len(dataset))
+    if not total:
+        raise DataError(f"{dataset.name} has no samples to evaluate")
+    clock, digest = Clock(), Digest()
+    sizes = dict.fromkeys(SIZES, 0)
+    correct: list[bool] = []
+    sent = 0
+    for start in range(0, total, batch):
+        rows = range(start, min(start + batch, total))
+        pixels, labels = dataset.batch(rows)
+        digest.update(pixels, labels)
+        encoded = pipeline.encode_batch(pixels, rows, clock)
+        predictions = pipeline.decode_batch(pipeline.records(encoded), clock)
+        for record, prediction, label in zip(encoded, predictions, labels, strict=True):
+            for name in SIZES:
+                sizes[name] += getattr(record, name)
+            sent += record.bytes_local == 0
+            correct.append(prediction.index == labels_to_model[int(label)])
+        if progress:
+            progress(pipeline.spec, len(correct), total)
+    low, high = wilson(sum(correct), total)
+    mean = {name: size / total for name, size in sizes.items()}
+    composition = pipeline.composition
+    return {
+        "record": RECORD,
+        "key": key(pipeline, dataset, total),
+        "spec": pipeline.spec,
+        "task": composition.task,
+        "knobs": dict(composition.call),
+        "data": dataset.name,
+        "split": getattr(dataset, "split", None),
+        "samples": total,
+        "data_digest": digest.hexdigest(),
+        "top1": sum(correct) / total,
+        "top1_interval": [low, high],
+        **mean,
+        "bytes_stream_header": len(write_header(pipeline.header)),
+        "raw_float32_bytes": pipeline.raw_float32_bytes,
+        "raw_uint8_bytes": pipeline.raw_uint8_bytes,
+        "ratio_float32": pipeline.raw_float32_bytes / mean["bytes_total"] if mean["bytes_total"] else None,
+        "ratio_uint8": pipeline.raw_uint8_bytes / mean["bytes_total"] if mean["bytes_total"] else None,
+        "sent_ratio": sent / total,
+        "paper": dict(composition.stages.figures),
+        "stages_ms": {stage: 1000 * seconds / total for stage, seconds in clock.seconds.items()},
+        "weights": described(pipeline),
+        "batch": batch,
+        "versions": {"semcodec": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
+        "correct": "".join("01"[right] for right in correct),
+    }
+
+
+def described(pipeline: Pipeline) -> dict[str, dict[str, str]]:
+    """By slot, where weights came from and the digest that names them."""
+    return {
+        slot: {"source": source.origin if source else "none", "digest": pipeline.digests[slot]}
+        for slot, source in pipeline.sources.items()
+    }
+
+
+def key(pipeline: Pipeline, dataset: Dataset, total: int) -> str:
+    """What a record is of: equal for equal spec, weights and samples."""
+    parts = [pipeline.spec, dataset.name, str(getattr(dataset, "split", "")), str(total), *pipeline.digests.values()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _matched(pipeline: Pipeline, dataset: Dataset) -> list[int]:
+    """For each label of the data, the model's class of that name."""
+    places = {name: i for i, name in enumerate(pipeline.classes)}
+    missing = [name for name in dataset.classes if name not in places]
+    if missing:
+        raise DataError(
+            f"the model does not know class {missing[0]!r} of {dataset.name}; "
+            f"its classes are {', '.join(list(pipeline.classes)[:8])}{' ...' if len(places) > 8 else ''}"
+        )
+    return [places[name] for name in dataset.classes]
+
+
+def run_sweep(
+    composition: Composition,
+    grid: Mapping[str, Sequence[Value]],
+    request: weights.Request,
+    data: str,
+    *,
+    split: str = "test",
+    limit: int | None = None,
+    batch: int = 32,
+    done: Container[str] = (),
+    progress: Progress | None = None,
+) -> Iterator[dict[str, Any]]:
+    """One record for each point of ``grid`` (by "item.parameter", the values), as it is finished.
+
+    All points are composed before the first is run, so a wrong value costs nothing. Models are built once for
+    points that differ in call parameters, Selectors or entropy stages alone. ``done``: keys to leave out.
+    """
+    points = []
+    for values in itertools.product(*grid.values()):
+        point = composition
+        for name, value in zip(grid, values, strict=True):
+            item, _, parameter = name.rpartition(".")
+            point = point.with_args(item, **{parameter: value})
+        points.append(point)
+    pipeline: Pipeline | None = None
+    dataset: Dataset | None = None
+    for point in points:
+        if pipeline is not None and pipeline.shares_models(point):
+            pipeline = pipeline.at(point)
+        else:
+            classes = open_dataset(data, split).classes
+            pipeline = Pipeline.load(point, request, classes=classes)
+            dataset = None
+        if dataset is None:
+            dataset = open_dataset(data, split, pipeline.request)
+        total = len(dataset) if limit is None else min(limit, len(dataset))
+        if key(pipeline, dataset, total) not in done:
+            yield evaluate(pipeline, dataset, limit=limit, batch=batch, progress=progress)

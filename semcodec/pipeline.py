@@ -1,0 +1,432 @@
+"""A composition with its models built: pixels to packets on the device, packets to logits on the server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from semcodec import __version__, weights
+from semcodec.clock import Clock
+from semcodec.composition import Composition, compose_spec
+from semcodec.container import (
+    LocalRecord,
+    Packet,
+    StreamHeader,
+    check_versions,
+    check_weights,
+    read_packets,
+    write_header,
+    write_local,
+)
+from semcodec.data.base import Request
+from semcodec.errors import CorruptStream, DataError, UsageError, WeightsError
+from semcodec.interfaces import Analysis, Backbone, Encoder, EntropyStage, Features, Partial, Recoverer, Selector
+from semcodec.packet import ChunkRow, PacketSink, PacketSource
+from semcodec.selection import Keep, select
+from semcodec.specs import FeatureSpec
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    UInt8 = npt.NDArray[np.uint8]
+    Float32 = npt.NDArray[np.float32]
+
+UNNAMED = 10
+"""Classes of an untrained backbone whose data set is not known."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One sample's record, and what its bytes are.
+
+    data: a packet, or the LOCAL record of a sample that the gate kept on the device, which sends nothing:
+    then ``bytes_total`` is 0 and ``bytes_local`` its size.
+    """
+
+    data: bytes
+    bytes_payload: int = 0
+    bytes_side: int = 0
+    bytes_header: int = 0
+    bytes_local: int = 0
+    rows: tuple[ChunkRow, ...] = ()
+
+    @property
+    def bytes_total(self) -> int:
+        return self.bytes_payload + self.bytes_side + self.bytes_header
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one sample. ``logits`` is None for an answer that the device gave itself."""
+
+    index: int
+    name: str
+    probability: float
+    logits: Float32 | None = field(default=None, repr=False)
+    layers: tuple[int, int] = (1, 1)
+    where: str = "server"
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The built models of a composition; ``keep`` and ``gate`` are the Selectors."""
+
+    backbone: Backbone
+    encoder: Encoder
+    recoverer: Recoverer
+    entropy: EntropyStage | None
+    keep: Mapping[str, Selector]
+    gate: Selector | None
+
+    def modules(self) -> dict[str, nn.Module]:
+        """By slot, the models that have weights."""
+        slots = {"encoder": self.encoder, "recoverer": self.recoverer, "backbone": self.backbone}
+        return {slot: m for slot, m in slots.items() if isinstance(m, nn.Module) and any(True for _ in m.parameters())}
+
+
+def build(composition: Composition, classes: Sequence[str]) -> Stages:
+    """Make every stage, untrained. Initial weights are the same in every process."""
+    load = composition.registry.load
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        backbone = load(composition.backbone.component)(list(classes), **composition.backbone.build)
+        features = composition.stages.features
+        restored = composition.stages.restored
+        if features is None or restored is None:
+            raise UsageError(f"{composition.spec}: a stage does not declare what it takes and gives")
+        stages = Stages(
+            backbone=backbone,
+            encoder=load(composition.encoder.component)(features, **composition.encoder.build),
+            recoverer=load(composition.recoverer.component)(restored, **composition.recoverer.build),
+            **_weightless(composition),
+        )
+    for module in stages.modules().values():
+        module.requires_grad_(False).eval()
+    return stages
+
+
+def _weightless(composition: Composition) -> dict[str, Any]:
+    """The stages that cost nothing to make."""
+    load = composition.registry.load
+    entropy, gate = composition.entropy, composition.gate
+    return {
+        "entropy": load(entropy.component)(**entropy.build) if entropy else None,
+        "keep": {target: load(b.component)(**b.build) for target, (b, _) in composition.keep.items()},
+        "gate": load(gate.component)(**gate.build) if gate else None,
+    }
+
+
+class Pipeline:
+    """Encodes, decodes and evaluates one composition.
+
+    composition: what is composed. stages: its models. sources: by slot, where weights came from (None: nowhere).
+    """
+
+    def __init__(self, composition: Composition, stages: Stages, sources: Mapping[str, weights.Weights | None]) -> None:
+        self.composition, self.stages, self.sources = composition, stages, sources
+        self.digests = {slot: weights.digest(m.state_dict()) for slot, m in stages.modules().items()}
+        self.header = self._header()
+
+    @classmethod
+    def load(
+        cls,
+        composition: Composition,
+        request: weights.Request | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        partial: bool = False,
+    ) -> Pipeline:
+        """Build ``composition`` and fill it with weights.
+
+        classes: names for an untrained backbone. partial: leave untrained what has no weights and download
+        nothing, as for a table of parameters. Raises WeightsError where weights are missing otherwise.
+        """
+        request = request or weights.Request()
+        found = weights.find(composition, "backbone", request, hub=not partial)
+        names = (found.classes if found else None) or _foreign_classes(found) or classes
+        stages = build(composition, names or [f"class {i}" for i in range(_usual_classes(composition))])
+        sources: dict[str, weights.Weights | None] = {}
+        for slot, module in stages.modules().items():
+            source = found if slot == "backbone" else weights.find(composition, slot, request, hub=not partial)
+            if source is None and not partial:
+                raise WeightsError(
+                    f"no weights for {composition.weights_key(slot)}: give --weights {slot}=PATH, "  # type: ignore[arg-type]
+                    "train them with semcodec train, or say --weights random to run it untrained"
+                )
+            if source is not None:
+                weights.load(module, source)
+            sources[slot] = source
+        return cls(composition, stages, sources)
+
+    def shares_models(self, composition: Composition) -> bool:
+        """Whether ``composition`` differs in call parameters, Selectors or entropy stage alone."""
+        return all(self.composition.weights_key(slot) == composition.weights_key(slot) for slot in weights.SLOTS)
+
+    def at(self, composition: Composition) -> Pipeline:
+        """The same models in a composition that shares them."""
+        other = object.__new__(Pipeline)
+        other.composition, other.sources, other.digests = composition, self.sources, self.digests
+        other.stages = replace(self.stages, **_weightless(composition))
+        other.header = other._header()
+        return other
+
+    # -- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def spec(self) -> str:
+        return self.composition.spec
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self.stages.backbone.classes
+
+    @property
+    def input(self) -> FeatureSpec:
+        spec = self.composition.stages.input
+        assert spec is not None
+        return spec
+
+    @property
+    def request(self) -> Request:
+        """The pixels that the backbone wants."""
+        if "frames" in self.input:
+            frames, _, height, width = self.input["frames"].shape
+        else:
+            frames, (_, height, width) = None, self.input["image"].shape
+        assert height is not None and width is not None
+        return Request(frames, height, width)
+
+    @property
+    def raw_float32_bytes(self) -> int:
+        """The float32 tensors at the cut: what split inference would send without compression."""
+        features = self.composition.stages.features
+        assert features is not None
+        return sum(4 * spec.size for spec in features.values() if spec.dtype == "float32")
+
+    @property
+    def raw_uint8_bytes(self) -> int:
+        """The source as 8-bit pixels."""
+        return sum(spec.size for spec in self.input.values())
+
+    def keep(self) -> Keep:
+        return {t: (self.stages.keep[t], budget) for t, (_, budget) in self.composition.keep.items()}
+
+    def _header(self) -> StreamHeader:
+        c = self.composition
+        coding = [c.encoder, c.recoverer, *([c.entropy] if c.entropy else [])]
+        modules = self.stages.modules()
+        decoding: dict[str, str] = {}
+        if "encoder" in modules:
+            state = self.stages.encoder.decoder_state()
+            if state:
+                decoding["encoder"] = weights.digest(state)
+        if "recoverer" in modules:
+            decoding["recoverer"] = self.digests["recoverer"]
+        return StreamHeader(
+            spec=c.spec,
+            components={f"{b.component.kind}/{b.name}": b.component.stream_version for b in coding},
+            weights=decoding,
+            input={name: (spec.shape, spec.dtype) for name, spec in self.input.items()},
+            params=dict(c.call),
+            package=__version__,
+        )
+
+    # -- device ------------------------------------------------------------------------------------------------------
+
+    def features(self, pixels: UInt8) -> Features:
+        """uint8 pixels (B, T, H, W, 3) or (B, H, W, 3) to the model's input, float32 in [0, 1], channels first."""
+        name = "frames" if "frames" in self.input else "image"
+        shape = self.input[name].shape
+        given = (*pixels.shape[1:-3], pixels.shape[-1], *pixels.shape[-3:-1])
+        if pixels.dtype != np.uint8 or given != shape:
+            raise DataError(
+                f"expects uint8 pixels of {self.request}x3 with a batch axis, gets {pixels.dtype}{list(pixels.shape)}"
+            )
+        return {name: torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, -3))).float() / 255}
+
+    @torch.inference_mode()
+    def encode_batch(self, pixels: UInt8, sequence: Sequence[int], clock: Clock | None = None) -> list[Encoded]:
+        """Pixels of several samples to one record each. ``sequence``: their numbers in the stream."""
+        clock = clock or Clock()
+        encoder, params = self.stages.encoder, dict(self.composition.call)
+        x = self.features(pixels)
+        with clock("head"):
+            features = self.stages.backbone.head(x, self.composition.cut)
+        with clock("analyse"):
+            analysis = encoder.analyse(features)
+        sent, out = self._gated(analysis, sequence)
+        if not sent:
+            return [out[i] for i in range(len(sequence))]
+        if len(sent) < len(sequence):
+            features, analysis = _rows(features, sent), _analysis_rows(analysis, sent)
+        numbers = [sequence[i] for i in sent]
+        masks, _ = select(encoder, analysis, self.keep(), numbers, clock)
+        with clock("encode"):
+            latents = encoder.encode(features, analysis, masks, params)
+        for i, number, latent in zip(sent, numbers, latents, strict=True):
+            sink = PacketSink(self.stages.entropy)
+            start = time.perf_counter()
+            encoder.write(latent, sink)
+            packed = sink.pack(self.header, number, params)
+            clock.add("write", time.perf_counter() - start - sink.seconds)
+            clock.add("entropy_encode", sink.seconds)
+            out[i] = Encoded(packed.data, packed.bytes_payload, packed.bytes_side, packed.bytes_header, 0, packed.rows)
+        return [out[i] for i in range(len(sequence))]
+
+    def _gated(self, analysis: Analysis, sequence: Sequence[int]) -> tuple[list[int], dict[int, Encoded]]:
+        """Rows to send, and the LOCAL records of the others."""
+        if self.stages.gate is None or analysis.prediction is None:
+            return list(range(len(sequence))), {}
+        send = self.stages.gate.gate(analysis.prediction).tolist()
+        probability, index = analysis.prediction.softmax(1).max(1)
+        local: dict[int, Encoded] = {}
+        for i, number in enumerate(sequence):
+            if not send[i]:
+                data = write_local(self.header, LocalRecord(number, int(index[i]), min(1.0, float(probability[i]))))
+                local[i] = Encoded(data, bytes_local=len(data))
+        return [i for i, wanted in enumerate(send) if wanted], local
+
+    # -- server ------------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def decode_batch(self, records: Sequence[Packet | LocalRecord], clock: Clock | None = None) -> list[Prediction]:
+        """Records of this pipeline's stream to predictions."""
+        clock = clock or Clock()
+        out: dict[int, Prediction] = {}
+        partials: list[Partial] = []
+        rows: list[int] = []
+        for i, record in enumerate(records):
+            if isinstance(record, LocalRecord):
+                out[i] = self._local(record)
+                continue
+            rows.append(i)
+            partials.append(self._restore(record, clock))
+        recovered = [{}] * len(rows) if not rows else self._recover(partials, clock)
+        with clock("tail"):
+            logits: dict[int, Float32] = {}
+            for members, batch in self.stages.backbone.collate(recovered) if rows else ():
+                values = self.stages.backbone.tail(batch, self.composition.cut).cpu().numpy()
+                logits.update(zip(members, values, strict=True))
+        for member, i in enumerate(rows):
+            record = records[i]
+            assert isinstance(record, Packet)
+            out[i] = self._prediction(logits[member], (record.layers_present, record.layers_total))
+        return [out[i] for i in range(len(records))]
+
+    def _restore(self, packet: Packet, clock: Clock) -> Partial:
+        params = self._checked(packet.params)
+        source = PacketSource(packet, self.stages.entropy, params)
+        start = time.perf_counter()
+        latent = self.stages.encoder.read(source)
+        source.finish()
+        clock.add("entropy_decode", source.seconds)
+        clock.add("read", time.perf_counter() - start - source.seconds)
+        with clock("restore"):
+            return self.stages.encoder.restore(latent)
+
+    def _checked(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A packet's call parameters, which must be ones that the spec could have named."""
+        if dict(params) == dict(self.composition.call):
+            return params
+        try:
+            return self.composition.with_call(**params).call
+        except UsageError as error:
+            first = str(error).splitlines()[0]
+            raise CorruptStream(f"the packet's call parameters are not possible: {first}") from error
+
+    def _recover(self, partials: Sequence[Partial], clock: Clock) -> list[Features]:
+        """Recover in batches of equal shapes."""
+        groups: dict[Any, list[int]] = {}
+        for i, partial in enumerate(partials):
+            shapes = tuple((n, tuple(t.shape)) for part in (partial.features, partial.present) for n, t in part.items())
+            groups.setdefault((shapes, tuple(partial.present)), []).append(i)
+        out: dict[int, Features] = {}
+        with clock("recover"):
+            for members in groups.values():
+                batch = Partial(
+                    _stack([partials[i].features for i in members]), _stack([partials[i].present for i in members])
+                )
+                features = self.stages.recoverer.recover(batch)
+                for row, i in enumerate(members):
+                    out[i] = {name: t[row : row + 1] for name, t in features.items()}
+        return [out[i] for i in range(len(partials))]
+
+    def _prediction(self, logits: Float32, layers: tuple[int, int]) -> Prediction:
+        index = int(logits.argmax())
+        scaled = np.exp((logits - logits.max()).astype(np.float64))
+        return Prediction(index, self.classes[index], float(scaled[index] / scaled.sum()), logits, layers)
+
+    def _local(self, record: LocalRecord) -> Prediction:
+        if record.index >= len(self.classes):
+            raise CorruptStream(f"record {record.sequence} names class {record.index} of {len(self.classes)}")
+        return Prediction(record.index, self.classes[record.index], record.probability, where="device")
+
+    # -- one sample, whole streams -----------------------------------------------------------------------------------
+
+    def encode(self, pixels: UInt8, sequence: int = 0) -> Encoded:
+        """One clip (T, H, W, 3) or image (H, W, 3), uint8, to one record."""
+        return self.encode_batch(np.asarray(pixels)[None], [sequence])[0]
+
+    def decode(self, record: Encoded | bytes) -> Prediction:
+        """One record of ``encode``. Raises StreamError for bytes that are none."""
+        data = record.data if isinstance(record, Encoded) else record
+        return self.decode_batch(list(read_packets(BytesIO(data), self.header)))[0]
+
+    def records(self, encoded: Sequence[Encoded]) -> list[Packet | LocalRecord]:
+        """What a receiver reads from the bytes alone."""
+        return list(read_packets(BytesIO(b"".join(e.data for e in encoded)), self.header))
+
+    def stream(self, encoded: Sequence[Encoded]) -> bytes:
+        """A whole .sem file: the stream header and the records."""
+        return write_header(self.header) + b"".join(e.data for e in encoded)
+
+    def check(self, header: StreamHeader) -> None:
+        """Refuse a stream of other component versions or weights. Raises VersionMismatch, WeightsMismatch."""
+        bounds = {f"{b.component.kind}/{b.name}": b.component.reads for b in self.composition.bounds}
+        check_versions(header, {key: bounds[key] for key in self.header.components})
+        check_weights(header, self.header.weights)
+
+    def evaluate(self, data: str, **options: Any) -> dict[str, Any]:
+        """Accuracy, bytes and times over a data set: see ``semcodec.evaluation.evaluate``."""
+        from semcodec.data import open_dataset
+        from semcodec.evaluation import evaluate
+
+        dataset = open_dataset(data, options.pop("split", "test"), self.request)
+        return evaluate(self, dataset, **options)
+
+
+def open_stream(header: StreamHeader, request: weights.Request | None = None) -> Pipeline:
+    """The pipeline that decodes a stream, from its header alone plus weights. Checks versions and weights."""
+    composition = compose_spec(header.spec)
+    pipeline = Pipeline.load(composition, request)
+    pipeline.check(header)
+    pipeline.header = header
+    return pipeline
+
+
+def _usual_classes(composition: Composition) -> int:
+    return int(composition.backbone.component.traits.get("classes", UNNAMED))
+
+
+def _foreign_classes(found: weights.Weights | None) -> list[str] | None:
+    return weights.foreign_classes(found.path) if found and found.path and not found.ours else None
+
+
+def _stack(parts: Sequence[Mapping[str, Tensor]]) -> Features:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _rows(features: Features, rows: Sequence[int]) -> Features:
+    return {name: t[list(rows)] for name, t in features.items()}
+
+
+def _analysis_rows(analysis: Analysis, rows: Sequence[int]) -> Analysis:
+    prediction = None if analysis.prediction is None else analysis.prediction[list(rows)]
+    return Analysis(_rows(analysis.features, rows), _rows(analysis.scores, rows), prediction)

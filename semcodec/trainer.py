@@ -1,0 +1,160 @@
+"""What ``semcodec train`` does: from a spec and data to a weights file and its card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from semcodec import __version__, weights
+from semcodec.arguments import Bound
+from semcodec.composition import compose_spec, resolve_backbone
+from semcodec.data import Digest, open_dataset
+from semcodec.data.base import Dataset, Request
+from semcodec.errors import UsageError
+from semcodec.grammar import parse
+from semcodec.pipeline import build
+from semcodec.registry import get_registry, import_target
+from semcodec.specs import FeatureSpec
+from semcodec.training import Job, fit, state_dict, write_tensors
+
+WEIGHTS, CARD = "weights.safetensors", "card.json"
+DIGESTED = 64  # samples that name the training data, beside its size and classes
+
+
+def train(
+    spec: str,
+    data: str,
+    out: str | Path,
+    *,
+    request: weights.Request | None = None,
+    init: str | None = None,
+    scale: float = 1.0,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Train what ``spec`` names, a pipeline or a Backbone alone, by its recipe; returns the card.
+
+    init: weights of another task that the Backbone starts from. scale: multiplies every step's samples.
+    Writes ``weights.safetensors`` (float16) and ``card.json`` into ``out``; a stopped run goes on where it was
+    when called again with the same arguments. Raises UsageError for a spec with nothing to train.
+    """
+    out = Path(out)
+    request = request or weights.Request()
+    alone = len(parse(spec).items) == 1 and _is_backbone(spec)
+    job, keys, component, canonical = _backbone_job(spec, data) if alone else _pipeline_job(spec, data, request)
+    if init is not None:
+        backbone = job.modules["backbone"]
+        adapt = getattr(backbone, "adapt_init", None)
+        if adapt is None:
+            raise UsageError(f"{spec}: its backbone starts from no other model's weights; leave out --init")
+        weights.fill(backbone, adapt(weights.read_tensors(Path(init))), init)
+        job = replace(job, pretrained=True, ready=job.ready - {"backbone"})
+    if component.recipe is None:
+        raise UsageError(f"{component.name} has nothing to train; to train a backbone, name it alone")
+    steps = import_target(component.recipe, component.name)(job)
+    for step in steps:
+        step.samples = max(step.batch, round(scale * step.samples))
+    card: dict[str, Any] = {
+        "spec": canonical,
+        "keys": keys,
+        "classes": list(job.dataset.classes),
+        "data": data,
+        "data_digest": _digest(job.dataset),
+        "seed": seed,
+        "init": init,
+        "recipe": [
+            {"step": s.name, "samples": s.samples, "batch": s.batch, "lr": s.lr, "weight_decay": s.weight_decay}
+            for s in steps
+        ],
+        "license": component.license,
+        "versions": {"semcodec": __version__, "torch": torch.__version__},
+    }
+    fingerprint = hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()[:16]
+    card["metrics"] = fit(steps, job, out, seed=seed, fingerprint=fingerprint)
+    save(job.modules, card, out)
+    return card
+
+
+def save(modules: dict[str, nn.Module] | Any, card: dict[str, Any], out: Path) -> None:
+    """``weights.safetensors`` at half precision and ``card.json``, each complete or not there."""
+    tensors = {k: v.half() if v.is_floating_point() else v for k, v in state_dict(modules).items()}
+    write_tensors(out / WEIGHTS, tensors, {weights.METADATA: json.dumps(card)})
+    temporary = out / f"{CARD}.tmp"
+    temporary.write_text(json.dumps(card, indent=2) + "\n")
+    os.replace(temporary, out / CARD)
+
+
+def _is_backbone(spec: str) -> bool:
+    return "backbone" in get_registry().kinds(parse(spec).items[0].name)
+
+
+def _pixels(spec: FeatureSpec) -> Request:
+    if "frames" in spec:
+        frames, _, height, width = spec["frames"].shape
+    else:
+        frames, (_, height, width) = None, spec["image"].shape
+    assert height is not None and width is not None
+    return Request(frames, height, width)
+
+
+def _backbone_job(spec: str, data: str) -> tuple[Job, dict[str, str], Any, str]:
+    resolved = resolve_backbone(spec)
+    if resolved.spec is None:
+        raise UsageError(f"{spec} does not declare its input, so no data can be made for it")
+    dataset = open_dataset(data, "train", _pixels(resolved.spec.input))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = get_registry().load(resolved.bound.component)(dataset.classes, **resolved.bound.build)
+    job = Job({"backbone": module}, dataset)
+    return job, {"backbone": resolved.bound.weights_item}, resolved.bound.component, str(resolved.bound.item)
+
+
+def _pipeline_job(spec: str, data: str, request: weights.Request) -> tuple[Job, dict[str, str], Any, str]:
+    composition = compose_spec(spec)
+    if composition.encoder.component.recipe is None:
+        raise UsageError(
+            f"{composition.encoder.name} has nothing to train; for the backbone alone: semcodec train {composition.backbone.item}"
+        )
+    assert composition.stages.input is not None
+    dataset = open_dataset(data, "train", _pixels(composition.stages.input))
+    stages = build(composition, dataset.classes)
+    modules = stages.modules()
+    ready = set()
+    for slot, module in modules.items():
+        # A backbone that knows these classes is the start; other slots start anew unless their weights are named.
+        found = weights.find(composition, slot, request) if slot == "backbone" or slot in request.given else None
+        if found and (slot != "backbone" or found.classes == dataset.classes or slot in request.given):
+            weights.load(module, found)
+            ready.add(slot)
+    recipe = composition.backbone.component.recipe
+    job = Job(
+        modules=modules,
+        dataset=dataset,
+        cut=composition.cut,
+        keep={target: (stages.keep[target], budget) for target, (_, budget) in composition.keep.items()},
+        budgets={p.name: p.values for p in composition.encoder.component.params},
+        free=frozenset(t for t, (b, _) in composition.keep.items() if _obeys(b) and t not in composition.given),
+        ready=frozenset(ready),
+        backbone_recipe=import_target(recipe, composition.backbone.name) if recipe else None,
+    )
+    keys = {slot: composition.weights_key(slot) for slot in modules}  # type: ignore[arg-type]
+    return job, keys, composition.encoder.component, composition.spec
+
+
+def _obeys(bound: Bound) -> bool:
+    return bool(bound.component.traits.get("budget"))
+
+
+def _digest(dataset: Dataset) -> str:
+    digest = Digest()
+    rows: Sequence[int] = range(min(DIGESTED, len(dataset)))
+    digest.update(*dataset.batch(rows))
+    text = f"{digest.hexdigest()} {len(dataset)} {' '.join(dataset.classes)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
