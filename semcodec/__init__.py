@@ -10,7 +10,7 @@ Importing this imports nothing heavy; ``compose`` imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from semcodec.errors import SemcodecError
@@ -22,10 +22,17 @@ __version__ = "0.1.0"
 __all__ = ["SemcodecError", "__version__", "compose"]
 
 
-def compose(spec: str, weights: str | Mapping[str, str] | None = None, *, offline: bool = False) -> Pipeline:
+def compose(
+    spec: str,
+    weights: str | Mapping[str, str] | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    offline: bool = False,
+) -> Pipeline:
     """Build the pipeline that ``spec`` names, with its weights.
 
     weights: a path for all slots, or paths by slot ("encoder", "recoverer", "backbone"); "random" for none.
+    classes: class names for an untrained backbone. offline: look nothing up on the network.
     Raises SpecError, PluginError, WeightsError.
     """
     from semcodec.composition import compose_spec
@@ -33,4 +40,4 @@ def compose(spec: str, weights: str | Mapping[str, str] | None = None, *, offlin
     from semcodec.weights import Request
 
     given = {"": weights} if isinstance(weights, str) else dict(weights or {})
-    return Pipeline.load(compose_spec(spec), Request(given, offline))
+    return Pipeline.load(compose_spec(spec), Request(given, offline), classes=classes)

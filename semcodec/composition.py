@@ -99,7 +99,7 @@ class Composition:
         entropy = [self.entropy] if self.entropy else []
         return [self.encoder, *self.selectors, self.recoverer, *entropy, self.backbone]
 
-    def weights_key(self, slot: Kind) -> str:
+    def weights_key(self, slot: str) -> str:
         """What weights of a slot are looked up by: call parameters and the entropy stage do not count.
 
         An Encoder's and a Recoverer's depend on where they sit: "stae+vit-nano@input".

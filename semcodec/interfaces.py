@@ -193,7 +193,7 @@ class Recoverer(ABC):
         """Complete features, batch first."""
 
 
-class Selector(ABC):
+class Selector(ABC):  # noqa: B024
     """Chooses what is sent. Implements what its ``abilities`` name.
 
     uses_scores: False where ``keep`` looks at the scores' shape alone, so that training need not learn them.

@@ -157,7 +157,7 @@ class Pipeline:
             source = found if slot == "backbone" else weights.find(composition, slot, request, hub=not partial)
             if source is None and not partial:
                 raise WeightsError(
-                    f"no weights for {composition.weights_key(slot)}: give --weights {slot}=PATH, "  # type: ignore[arg-type]
+                    f"no weights for {composition.weights_key(slot)}: give --weights {slot}=PATH, "
                     "train them with semcodec train, or say --weights random to run it untrained"
                 )
             if source is not None:
@@ -196,12 +196,7 @@ class Pipeline:
     @property
     def request(self) -> Request:
         """The pixels that the backbone wants."""
-        if "frames" in self.input:
-            frames, _, height, width = self.input["frames"].shape
-        else:
-            frames, (_, height, width) = None, self.input["image"].shape
-        assert height is not None and width is not None
-        return Request(frames, height, width)
+        return Request.of(self.input)
 
     @property
     def raw_float32_bytes(self) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import fsum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ from semcodec.errors import CorruptStream, UsageError
 from semcodec.interfaces import Sink, Source
 from semcodec.masks import Pass, coarsest, nested
 from semcodec.priors import Bits, Indexed, Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Int32 = npt.NDArray[np.int32]
 Index = npt.NDArray[np.intp]
@@ -85,6 +88,14 @@ class _Step:
 class _Code(Protocol):
     def __call__(self, step: _Step) -> Int32:
         """The true planes (3, n) of the step's pixels."""
+
+
+def eight_bits(pixels: Tensor) -> npt.NDArray[np.uint8]:
+    """float in [0, 1] (..., 3, H, W) to uint8 (..., H, W, 3), rounded. Raises UsageError for NaN and infinity."""
+    if not pixels.isfinite().all():
+        raise UsageError("the pixels hold NaN or infinity")
+    out: npt.NDArray[np.uint8] = (pixels.clamp(0, 1) * 255).round().byte().movedim(-3, -1).cpu().numpy()
+    return out
 
 
 def write_pixels(frames: npt.NDArray[np.uint8], mask: Bool, sink: Sink, name: str = "pixels") -> None:

@@ -22,7 +22,6 @@ from semcodec.errors import UsageError
 from semcodec.grammar import parse
 from semcodec.pipeline import build
 from semcodec.registry import get_registry, import_target
-from semcodec.specs import FeatureSpec
 from semcodec.training import Job, fit, state_dict, write_tensors
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
@@ -95,20 +94,11 @@ def _is_backbone(spec: str) -> bool:
     return "backbone" in get_registry().kinds(parse(spec).items[0].name)
 
 
-def _pixels(spec: FeatureSpec) -> Request:
-    if "frames" in spec:
-        frames, _, height, width = spec["frames"].shape
-    else:
-        frames, (_, height, width) = None, spec["image"].shape
-    assert height is not None and width is not None
-    return Request(frames, height, width)
-
-
 def _backbone_job(spec: str, data: str) -> tuple[Job, dict[str, str], Any, str]:
     resolved = resolve_backbone(spec)
     if resolved.spec is None:
         raise UsageError(f"{spec} does not declare its input, so no data can be made for it")
-    dataset = open_dataset(data, "train", _pixels(resolved.spec.input))
+    dataset = open_dataset(data, "train", Request.of(resolved.spec.input))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = get_registry().load(resolved.bound.component)(dataset.classes, **resolved.bound.build)
@@ -120,10 +110,11 @@ def _pipeline_job(spec: str, data: str, request: weights.Request) -> tuple[Job, 
     composition = compose_spec(spec)
     if composition.encoder.component.recipe is None:
         raise UsageError(
-            f"{composition.encoder.name} has nothing to train; for the backbone alone: semcodec train {composition.backbone.item}"
+            f"{composition.encoder.name} has nothing to train; "
+            f"for the backbone alone: semcodec train {composition.backbone.item}"
         )
     assert composition.stages.input is not None
-    dataset = open_dataset(data, "train", _pixels(composition.stages.input))
+    dataset = open_dataset(data, "train", Request.of(composition.stages.input))
     stages = build(composition, dataset.classes)
     modules = stages.modules()
     ready = set()
@@ -144,7 +135,7 @@ def _pipeline_job(spec: str, data: str, request: weights.Request) -> tuple[Job, 
         ready=frozenset(ready),
         backbone_recipe=import_target(recipe, composition.backbone.name) if recipe else None,
     )
-    keys = {slot: composition.weights_key(slot) for slot in modules}  # type: ignore[arg-type]
+    keys = {slot: composition.weights_key(slot) for slot in modules}
     return job, keys, composition.encoder.component, composition.spec
 
 

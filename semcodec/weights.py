@@ -98,7 +98,7 @@ def find(composition: Composition, slot: str, request: Request, *, hub: bool = T
 
 
 def _candidates(composition: Composition, slot: str, request: Request, hub: bool) -> Iterator[Weights]:
-    key = composition.weights_key(slot)  # type: ignore[arg-type]
+    key = composition.weights_key(slot)
     given = request.given.get(slot) or request.given.get("")
     if given == RANDOM:
         yield Weights(slot, RANDOM, None)
@@ -163,7 +163,7 @@ def _download(repository: str) -> Path:
     except Exception as error:  # the hub's client raises many kinds for one thing: it could not be had
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise WeightsError(
-            f"{repository} cannot be fetched from the hub ({first[:120]}); download it elsewhere and give --weights PATH"
+            f"{repository} cannot be fetched from the hub ({first[:120]}); fetch it elsewhere, give --weights PATH"
         ) from error
 
 
@@ -174,7 +174,7 @@ def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
 
     try:
         with safe_open(path, "pt") as file:
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118: not a dict
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
             tensors = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is no readable safetensors file: {error}") from error

@@ -407,7 +407,7 @@ def test_h264_gives_back_the_clip_at_a_quality_that_crf_rules(height, width):
     sizes, errors = [], []
     for crf in (10, 25, 40):
         data = encode_h264(clip, crf)
-        back = decode_h264(data)
+        back = decode_h264(data, 12, height, width)
         assert back.shape == clip.shape
         assert back.dtype == np.uint8
         sizes.append(len(data))
@@ -427,7 +427,11 @@ def test_h264_carries_no_ballast():
 def test_h264_refuses_what_it_cannot_read():
     for data in (b"", b"nothing", b"\x00\x00\x00\x01" * 9, encode_h264(moving(32, 32), 30)[:20]):
         with pytest.raises(DataError):
-            decode_h264(data)
+            decode_h264(data, 12, 32, 32)
+    whole = encode_h264(moving(32, 32), 30)
+    for other in ((11, 32, 32), (13, 32, 32), (12, 32, 48)):
+        with pytest.raises(DataError, match="frames"):
+            decode_h264(whole, *other)
     with pytest.raises(DataError):
         encode_h264(np.zeros((0, 16, 16, 3), np.uint8), 30)
     with pytest.raises(DataError, match="even sides"):

@@ -8,10 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from semcodec_plugins.entropy import semcodec_components
-from semcodec_plugins.entropy.arithmetic import Model, Rans, model_of
-from semcodec_plugins.entropy.bits import pack_bits, packed_size, unpack_bits
-from semcodec_plugins.entropy.huffman import LONGEST, code_lengths
 
 from semcodec.errors import CorruptStream, UsageError
 from semcodec.interfaces import EntropyStage
@@ -24,6 +20,10 @@ from semcodec.tables import (
     table_from_symbols,
     unpack_table,
 )
+from semcodec_plugins.entropy import semcodec_components
+from semcodec_plugins.entropy.arithmetic import Model, Rans, model_of
+from semcodec_plugins.entropy.bits import pack_bits, packed_size, unpack_bits
+from semcodec_plugins.entropy.huffman import LONGEST, code_lengths
 
 INT32 = np.iinfo(np.int32)
 

@@ -1,4 +1,4 @@
-"""The encoders jpeg, webp, avif, png and tensor8: round trips, bounds, refusals."""
+"""The encoders jpeg, webp, avif, png, h264 and tensor8: round trips, bounds, refusals."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from semcodec_plugins import image_codecs
-from semcodec_plugins.image_codecs import pictures_encoder, spec
-from semcodec_plugins.image_codecs.pictures_encoder import spaced
-from semcodec_plugins.image_codecs.tensor8 import Tensor8
 from tape import Tape
 
 from semcodec.errors import CorruptStream, UsageError
 from semcodec.interfaces import Analysis
 from semcodec.specs import SpecMismatch, TensorSpec
+from semcodec_plugins import image_codecs
+from semcodec_plugins.image_codecs import pictures_encoder, spec
+from semcodec_plugins.image_codecs.pictures_encoder import spaced
+from semcodec_plugins.image_codecs.tensor8 import Tensor8
+from semcodec_plugins.image_codecs.video_encoder import H264
 
 RECORDS = {record.name: record for record in image_codecs.semcodec_components()}
 PICTURES = ("jpeg", "webp", "avif", "png")
@@ -50,7 +51,7 @@ def smooth_pixels(*shape):
 
 
 def test_records():
-    assert set(RECORDS) == {*PICTURES, "tensor8"}
+    assert set(RECORDS) == {*PICTURES, "h264", "tensor8"}
     for name in PICTURES:
         record = RECORDS[name]
         assert record.traits["entropy"] == "none"
@@ -161,6 +162,36 @@ def test_a_picture_of_another_size_or_damaged_is_corrupt(name):
     _, (tape,) = carry(encoder, {"image": smooth_pixels(1, 3, 16, 16)}, params)
     good = tape.chunks[0][1]
     for bad in (b"", good[: len(good) // 2], b"\0" * len(good), bytes(10**6)):
+        tape.chunks[0][1] = bad
+        with pytest.raises(CorruptStream):
+            encoder.restore(encoder.read(tape.rewind()))
+
+
+def test_h264_sends_a_clip():
+    features = {"frames": TensorSpec((8, 3, 32, 48)), "index": TensorSpec((8,), "int64")}
+    clip = {"frames": smooth_pixels(2, 8, 3, 32, 48), "index": torch.arange(8).expand(2, -1)}
+    sizes = []
+    for crf in (10, 40):
+        restored, tapes = carry(H264(features), clip, {"crf": crf, "frames": 4})
+        for got in restored:
+            assert tuple(got["frames"].shape) == (1, 4, 3, 32, 48)
+            assert got["index"].tolist() == [[1, 3, 5, 7]]
+            assert (got["frames"][0] - clip["frames"][0, ::2]).abs().mean() < 0.03
+        sizes.append(tapes[0].bytes)
+    assert sizes[0] > sizes[1]
+    assert spec.video(features, {"crf": 10, "frames": 4}).restored["frames"].shape == (4, 3, 32, 48)
+
+
+def test_h264_refuses_images_odd_sides_and_damage():
+    for features in ({"image": TensorSpec((3, 8, 8))}, {"frames": TensorSpec((4, 3, 9, 8))}):
+        with pytest.raises(SpecMismatch):
+            spec.video(features, {"crf": 30, "frames": 0})
+    encoder = H264({"frames": TensorSpec((4, 3, 16, 16))})
+    with pytest.raises(UsageError, match="NaN"):
+        carry(encoder, {"frames": torch.full((1, 4, 3, 16, 16), float("nan"))}, {"crf": 30, "frames": 0})
+    _, (tape,) = carry(encoder, {"frames": smooth_pixels(1, 4, 3, 16, 16)}, {"crf": 30, "frames": 0})
+    good = tape.chunks[0][1]
+    for bad in (b"", good[: len(good) // 2], b"\0" * len(good)):
         tape.chunks[0][1] = bad
         with pytest.raises(CorruptStream):
             encoder.restore(encoder.read(tape.rewind()))

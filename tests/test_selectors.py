@@ -8,13 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from semcodec_plugins.selectors import semcodec_components
-from semcodec_plugins.selectors.rules import AttentionSum, AttentionThreshold, RandomSubset, TopK
 
 from semcodec.arguments import Binder
 from semcodec.errors import SemcodecError, UsageError
 from semcodec.grammar import parse_item
 from semcodec.registry import Registry
+from semcodec_plugins.selectors import semcodec_components
+from semcodec_plugins.selectors.rules import AttentionSum, AttentionThreshold, RandomSubset, TopK
 
 quick = settings(derandomize=True, deadline=None, max_examples=60)
 rows = st.integers(1, 12).flatmap(

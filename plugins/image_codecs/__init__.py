@@ -37,6 +37,17 @@ def semcodec_components() -> Iterator[Component]:
         )
     yield Component(
         kind="encoder",
+        name="h264",
+        target="semcodec_plugins.image_codecs.video_encoder:H264",
+        spec="semcodec_plugins.image_codecs.spec:video",
+        summary="a clip as H.264 video (x264)",
+        params=(Param("crf", int, 28, "0 faithful to 51 small", (20, 28, 36, 44), open=True, low=0, high=51), FRAMES),
+        positional="crf",
+        license="GPL-2.0-or-later",
+        traits={"entropy": "none", "tasks": ("video",)},
+    )
+    yield Component(
+        kind="encoder",
         name="tensor8",
         target="semcodec_plugins.image_codecs.tensor8:Tensor8",
         spec="semcodec_plugins.image_codecs.spec:tensor8",

@@ -12,6 +12,7 @@ from torch import Tensor
 from semcodec.errors import CorruptStream, UsageError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
 from semcodec.pictures import decode_picture, encode_picture, stack_frames, unstack_frames
+from semcodec.pixels import eight_bits
 from semcodec.specs import FeatureSpec
 
 MAX_PIXELS = 1 << 26
@@ -39,9 +40,7 @@ class Picture(Encoder):
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
         pixels = features["frames" if self.clip else "image"]
-        if not torch.isfinite(pixels).all():
-            raise UsageError(f"{self.format}: the pixels hold NaN or infinity")
-        values = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).movedim(-3, -1).cpu().numpy()
+        values = eight_bits(pixels)
         quality = params.get("quality", 100)
         if not self.clip:
             return [Latent({}, {"picture": encode_picture(image, self.format, quality)}) for image in values]

@@ -32,6 +32,16 @@ def picture(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
     )
 
 
+def video(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    """A clip as pictures are, with even sides: chroma has half the resolution."""
+    if "frames" not in features:
+        raise SpecMismatch(f"takes clips, frames float32[Tx3xHxW], not {describe(features)}")
+    spec = picture(features, params)
+    if any(side is None or side % 2 for side in features["frames"].shape[-2:]):
+        raise SpecMismatch(f"H.264 takes frames with even sides, not {features['frames']}")
+    return spec
+
+
 def _is_rgb(spec: TensorSpec, axes: int) -> bool:
     return spec.dtype == "float32" and len(spec.shape) == axes and spec.shape[-3] == 3
 

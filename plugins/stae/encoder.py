@@ -72,7 +72,7 @@ class STAE(nn.Module, Encoder):
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
-        frames8 = (features["frames"] * 255).round().to(torch.uint8).permute(0, 1, 3, 4, 2).numpy()
+        frames8 = pixels.eight_bits(features["frames"])
         latents = []
         for row, clip in enumerate(frames8):
             kept = masks["frames"][row].numpy() if "frames" in masks else np.ones(self.total, bool)

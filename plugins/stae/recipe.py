@@ -58,7 +58,7 @@ def recipe(job: Job) -> list[Step]:
         return loss + RECONSTRUCTION * error, {**metrics, "l1": error.item()}
 
     few = len(job.dataset) < 2000
-    attention, tuning = (4, 16) if few else (0.5, 1.5)  # passes over the data
+    attention, tuning = (4, 16) if few else (0.3, 1.0)  # passes over the data
     size, fine = int(attention * len(job.dataset)), int(tuning * len(job.dataset))
     batch, lr = (8, 5e-5) if job.pretrained else (32, 5e-4)
     steps = [] if "backbone" in job.ready or job.backbone_recipe is None else job.backbone_recipe(job)

@@ -67,9 +67,7 @@ def from_image_vit(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> 
     if target is None:
         raise WeightsError("this backbone has a convolutional stem, which no image ViT has; take vit-tiny or larger")
     if kernel.shape != (len(target), 3, *target.shape[3:]):
-        raise WeightsError(
-            f"the image ViT embeds by {tuple(kernel.shape)}, which does not inflate to {tuple(target.shape)}"
-        )
+        raise WeightsError(f"the image ViT embeds by {tuple(kernel.shape)}, no slice of {tuple(target.shape)}")
     tubelet = target.shape[2]
     kept = {name: value for name, value in tensors.items() if name.startswith(("blocks.", "norm."))}
     return {

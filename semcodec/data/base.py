@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from semcodec.specs import FeatureSpec
+
     UInt8 = npt.NDArray[np.uint8]
     Int64 = npt.NDArray[np.int64]
 
@@ -25,6 +27,14 @@ class Request:
     frames: int | None
     height: int
     width: int
+
+    @classmethod
+    def of(cls, features: FeatureSpec) -> Request:
+        """What a model whose input is ``features`` ("frames" or "image") wants."""
+        clip = "frames" in features
+        *frames, _, height, width = features["frames" if clip else "image"].shape
+        assert height is not None and width is not None
+        return cls(frames[0] if clip else None, height, width)
 
     @property
     def kind(self) -> Literal["video", "image"]:

@@ -211,13 +211,22 @@ def _without_messages(stream: bytes) -> bytes:
     return b"".join(b"\x00" + start + unit for unit in units if unit and unit[0] & 31 != 6)
 
 
-def decode_h264(data: bytes) -> UInt8:
-    """The frames, uint8 (T, H, W, 3), of ``encode_h264``. Raises DataError for bytes that are no such stream."""
+def decode_h264(data: bytes, count: int, height: int, width: int) -> UInt8:
+    """The frames, uint8 (count, height, width, 3), of ``encode_h264``.
+
+    Raises DataError for bytes that are no such stream; one of other frames is given up at the first of them.
+    """
+    out = np.empty((count, height, width, 3), np.uint8)
+    done = 0
     try:
         with av.open(io.BytesIO(data), mode="r", format="h264") as container:
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+            for frame in container.decode(video=0):
+                if done == count or (frame.height, frame.width) != (height, width):
+                    raise DataError(f"an H.264 stream of other than {count} frames of {height}x{width}")
+                out[done] = frame.to_ndarray(format="rgb24")
+                done += 1
     except (FFmpegError, OSError, ValueError, IndexError) as e:
         raise DataError(f"not a readable H.264 stream ({e})") from e
-    if not frames:
-        raise DataError("an H.264 stream without a frame")
-    return np.stack(frames)
+    if done < count:
+        raise DataError(f"an H.264 stream of {done} frames where {count} are due")
+    return out

@@ -16,10 +16,10 @@ from typing import Any
 import constriction
 import numpy as np
 import pytest
-from semcodec_plugins.entropy.arithmetic import Arithmetic, Range, Rans
 
 from semcodec.priors import Counted, Indexed
 from semcodec.tables import table_from_counts, table_from_symbols
+from semcodec_plugins.entropy.arithmetic import Arithmetic, Range, Rans
 
 COUNT = 10**6
 OFFSET = 128
