@@ -64,7 +64,10 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one sample. ``logits`` is None for an answer that the device gave itself."""
+    """The answer for one sample. ``logits`` is None for an answer that the device gave itself.
+
+    layers: how many of the packet's layers there were. rows: its chunks as they were read.
+    """
 
     index: int
     name: str
@@ -72,6 +75,7 @@ class Prediction:
     logits: Float32 | None = field(default=None, repr=False)
     layers: tuple[int, int] = (1, 1)
     where: str = "server"
+    rows: tuple[ChunkRow, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -96,15 +100,15 @@ def build(composition: Composition, classes: Sequence[str]) -> Stages:
     load = composition.registry.load
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        backbone = load(composition.backbone.component)(list(classes), **composition.backbone.build)
         features = composition.stages.features
         restored = composition.stages.restored
         if features is None or restored is None:
             raise UsageError(f"{composition.spec}: a stage does not declare what it takes and gives")
+        # The backbone last: its number of classes shall not change what the others begin with.
         stages = Stages(
-            backbone=backbone,
             encoder=load(composition.encoder.component)(features, **composition.encoder.build),
             recoverer=load(composition.recoverer.component)(restored, **composition.recoverer.build),
+            backbone=load(composition.backbone.component)(list(classes), **composition.backbone.build),
             **_weightless(composition),
         )
     for module in stages.modules().values():
@@ -296,13 +300,16 @@ class Pipeline:
         clock = clock or Clock()
         out: dict[int, Prediction] = {}
         partials: list[Partial] = []
+        read: list[tuple[ChunkRow, ...]] = []
         rows: list[int] = []
         for i, record in enumerate(records):
             if isinstance(record, LocalRecord):
                 out[i] = self._local(record)
                 continue
             rows.append(i)
-            partials.append(self._restore(record, clock))
+            partial, chunks = self._restore(record, clock)
+            partials.append(partial)
+            read.append(chunks)
         recovered = [{}] * len(rows) if not rows else self._recover(partials, clock)
         with clock("tail"):
             logits: dict[int, Float32] = {}
@@ -312,10 +319,11 @@ class Pipeline:
         for member, i in enumerate(rows):
             record = records[i]
             assert isinstance(record, Packet)
-            out[i] = self._prediction(logits[member], (record.layers_present, record.layers_total))
+            layers = record.layers_present, record.layers_total
+            out[i] = self._prediction(logits[member], layers, read[member])
         return [out[i] for i in range(len(records))]
 
-    def _restore(self, packet: Packet, clock: Clock) -> Partial:
+    def _restore(self, packet: Packet, clock: Clock) -> tuple[Partial, tuple[ChunkRow, ...]]:
         params = self._checked(packet.params)
         source = PacketSource(packet, self.stages.entropy, params)
         start = time.perf_counter()
@@ -324,7 +332,7 @@ class Pipeline:
         clock.add("entropy_decode", source.seconds)
         clock.add("read", time.perf_counter() - start - source.seconds)
         with clock("restore"):
-            return self.stages.encoder.restore(latent)
+            return self.stages.encoder.restore(latent), tuple(source.rows)
 
     def _checked(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """A packet's call parameters, which must be ones that the spec could have named."""
@@ -353,10 +361,10 @@ class Pipeline:
                     out[i] = {name: t[row : row + 1] for name, t in features.items()}
         return [out[i] for i in range(len(partials))]
 
-    def _prediction(self, logits: Float32, layers: tuple[int, int]) -> Prediction:
+    def _prediction(self, logits: Float32, layers: tuple[int, int], rows: tuple[ChunkRow, ...]) -> Prediction:
         index = int(logits.argmax())
         scaled = np.exp((logits - logits.max()).astype(np.float64))
-        return Prediction(index, self.classes[index], float(scaled[index] / scaled.sum()), logits, layers)
+        return Prediction(index, self.classes[index], float(scaled[index] / scaled.sum()), logits, layers, rows=rows)
 
     def _local(self, record: LocalRecord) -> Prediction:
         if record.index >= len(self.classes):

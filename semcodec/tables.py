@@ -28,6 +28,7 @@ MAX_SPAN = 1 << 20
 """Largest alphabet of one packed table, from its first to its last symbol."""
 EXACT = 24
 """Mantissa bits that keep every count below ``2 ** 25`` as it is."""
+_MANY = 1 << 17
 _NO_GAPS = 31
 _MAX_TOTAL = 1 << 38  # times 2 ** 24 still fits in int64
 
@@ -67,7 +68,7 @@ def ideal_bits(counts: npt.NDArray[np.integer], table: Table) -> float:
 
 
 def fit_table(counts: npt.NDArray[np.integer], offset: int = 0) -> tuple[bytes, Table, float]:
-    """The packed table that makes table and symbols together smallest.
+    """The packed table that makes table and symbols together small, next to the smallest.
 
     counts: 1-D, of the symbols ``offset, offset + 1, ...``, at least one above zero.
     Returns its bytes, the table that ``unpack_table`` reads from them, and the total in bits.
@@ -79,7 +80,8 @@ def fit_table(counts: npt.NDArray[np.integer], offset: int = 0) -> tuple[bytes, 
     ratio = float(used.sum()) / len(places)
     best = max(0, int(np.log2(max(1.0, 0.035 * ratio)) / 2))
     fits = []
-    for mantissa in range(max(0, best - 1), best + 2):
+    # For few symbols the neighbours are worth trying; for many, one more bit keeps the loss below 0.05 %.
+    for mantissa in range(max(0, best - 1), best + 2) if used.sum() < _MANY else (best + 1,):
         data = _pack(used, offset, mantissa, False)
         table, _ = unpack_table(data)
         fits.append((8 * len(data) + ideal_bits(used, table), data, table))
@@ -122,7 +124,8 @@ def unpack_table(data: bytes) -> tuple[Table, int]:
     counts = np.zeros(int(places[-1]) + 1, np.int64)
     counts[places] = _from_levels(levels, mantissa)
     offset = unzigzag(first)
-    if not 0 < counts.sum() < _MAX_TOTAL or not -(1 << 31) <= offset < 1 << 31 or (escape and len(counts) == 1):
+    in_range = -(1 << 31) <= offset <= (1 << 31) - len(counts) + escape
+    if not 0 < counts.sum() < _MAX_TOTAL or not in_range or (escape and len(counts) == 1):
         raise CorruptStream("a table's entries are damaged")
     return Table(offset, _normalise(counts), escape), at + -(-used // 8)
 

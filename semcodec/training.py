@@ -254,6 +254,7 @@ def fit(
             slots = {}
         total = math.ceil(step.samples / step.batch)
         recent: dict[str, list[float]] = {}
+        means: dict[str, float] = {}  # stays empty where the run was stopped after a step's last iteration
         saved = began = time.monotonic()
         for i, batch in enumerate(batches(job.dataset, step, seed, number, state["iteration"]), state["iteration"]):
             for group in optimiser.param_groups:

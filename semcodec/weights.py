@@ -77,12 +77,20 @@ def read_card(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, "np") as file:
             metadata = file.metadata() or {}
-        card: dict[str, Any] = json.loads(metadata.get(METADATA, "{}"))
+        card = json.loads(metadata.get(METADATA, "{}"))
     except FileNotFoundError:
         raise WeightsError(f"no such weights file: {path}") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path} is no readable safetensors file: {error}") from error
-    return card
+    if card != {} and not _is_card(card):
+        raise WeightsError(f"{path} was written by semcodec train, but its card is damaged: take another copy")
+    return dict(card)
+
+
+def _is_card(card: Any) -> bool:
+    return (
+        isinstance(card, dict) and isinstance(card.get("keys"), dict) and isinstance(card.get("classes"), list | None)
+    )
 
 
 def cache_folder() -> Path:
@@ -109,7 +117,7 @@ def _candidates(composition: Composition, slot: str, request: Request, hub: bool
         card = read_card(path)
         if not card or key in _keys(card, slot):
             yield Weights(slot, str(given), path, card)
-        elif slot in request.given:
+        elif slot in request.given or not any(composition.weights_key(s) in _keys(card, s) for s in SLOTS):
             raise WeightsError(f"{given} holds no weights of {key}, but of {', '.join(card['keys'].values())}")
     bound = {"encoder": composition.encoder, "recoverer": composition.recoverer, "backbone": composition.backbone}[slot]
     for resource in dict.fromkeys((*composition.encoder.component.weights, *bound.component.weights)):

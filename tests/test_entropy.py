@@ -121,14 +121,14 @@ def test_many_symbols(stage: str, prior: str, count: int) -> None:
     assert np.array_equal(coder.decode(coder.encode(symbols, given_prior), given_prior, count), symbols)
 
 
-@pytest.mark.parametrize("scale", [0.5, 8, 60])
+@pytest.mark.parametrize("scale", [0.5, 8, 60, 2000])
 @pytest.mark.parametrize("stage", ["rans", "range"])
 def test_within_a_thousandth_of_the_entropy(stage: str, scale: float) -> None:
     symbols = laplace(scale, 10**6)
     data = STAGES[stage].encode(symbols, Counted())
     table = STAGES[stage].side_bytes(data, Counted())
     assert len(data) <= 1.001 * entropy_bits(symbols) / 8 + table
-    assert table < 0.001 * len(data) + 64
+    assert table < (0.01 if scale == 2000 else 0.001) * len(data) + 64
     given_table = table_from_symbols(symbols)
     assert len(STAGES[stage].encode(symbols, given_table)) <= 1.001 * entropy_bits(symbols) / 8
 
@@ -212,6 +212,19 @@ def test_constriction_uses_exactly_the_table() -> None:
         for point, expected in ((start * scale, slot), (start * scale - 1, slot - 1)):
             words = np.array([point >> 32, point & 0xFFFFFFFF], np.uint32)
             assert constriction.stream.queue.RangeDecoder(words).decode(model.coder) == expected
+
+
+@pytest.mark.parametrize("stage", ["rans", "range"])
+def test_unusual_tables(stage: str) -> None:
+    """Only an escape; zeros at the ends, in narrow and wide tables; an escape with no frequency of its own."""
+    symbols = np.array([0, 3, 3, -5, 70_000, 3], np.int32)
+    for freqs in ([0, 0, 16], [16], [0, 0, 12, 4, 0, 0], [*[0] * 6000, 12, *[0] * 6000, 4, 0]):
+        for escape in (True, False):
+            table = Table(0, np.array(freqs, np.uint32), escape)
+            data = STAGES[stage].encode(symbols, table)
+            assert np.array_equal(STAGES[stage].decode(data, table, 6), symbols)
+    with pytest.raises(UsageError, match="range of int32"):
+        STAGES[stage].encode(symbols, Table((1 << 31) - 1, np.array([8, 8], np.uint32)))
 
 
 def test_models_are_made_once() -> None:

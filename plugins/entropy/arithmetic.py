@@ -41,20 +41,24 @@ class Model:
 
     def __init__(self, table: Table) -> None:
         freqs = table.freqs.astype(np.int64) * (_TOTAL >> table.precision)
-        escape = int(freqs[-1]) if table.escape else 0
-        freqs = np.append(freqs[:-1], [0] * (len(freqs) == 1)) if table.escape else freqs
-        self.offset, self.span = np.int32(table.offset), len(freqs)
+        escape, freqs = (int(freqs[-1]), freqs[:-1]) if table.escape else (0, freqs)
+        used = np.flatnonzero(freqs)
+        first, last = (int(used[0]), int(used[-1])) if len(used) else (0, 0)
+        offset, self.span = table.offset + first, last - first + 1
+        if not -(1 << 31) <= offset <= (1 << 31) - self.span:
+            raise UsageError(f"a table of {self.span} symbols from {offset} on leaves the range of int32")
+        freqs = freqs[first : last + 1] if len(used) else np.zeros(1, np.int64)
+        self.offset = np.int32(offset)
         self.slots: Int32 | None = None
         self.places: Int32 | None = None
         if self.span > _DENSE:
-            self.places = np.flatnonzero(freqs).astype(np.int32) if freqs.any() else np.zeros(1, np.int32)
+            self.places = (used - first).astype(np.int32)
             freqs = freqs[self.places]
             self.slots = np.full(self.span + 1, len(freqs), np.int32)
             self.slots[self.places] = np.arange(len(freqs), dtype=np.int32)
-        self.size = len(freqs)
+        self.size, likeliest = len(freqs), int(freqs.argmax())
+        self.likeliest = np.int32(offset + (likeliest if self.places is None else int(self.places[likeliest])))
         freqs = np.append(freqs, escape)
-        likeliest = int(freqs[: self.size].argmax())
-        self.likeliest = np.int32(table.offset + (likeliest if self.places is None else self.places[likeliest]))
         absent = freqs == 0
         freqs[freqs.argmax()] -= np.count_nonzero(absent)
         freqs[absent] = 1

@@ -40,6 +40,11 @@ class SpatialAttention(nn.Module):
         return torch.sigmoid(self.conv(pooled.flatten(0, 1))).view(pooled[:, :, 0].shape)
 
 
-def straight_through(values: Tensor, scores: Tensor) -> Tensor:
-    """``values`` unchanged, multiplied by M / stop_grad(M) so that the attention that chose them learns."""
-    return values * (scores / scores.detach())
+def straight_through(values: Tensor, mean: Tensor, scores: Tensor) -> Tensor:
+    """``values`` unchanged, with a gradient to the attention M that chose them.
+
+    A value's difference to the mean of what is kept is multiplied by M / stop_grad(M), so that M grows where more
+    contrast lowers the loss. Scaling the value itself would only ask what brighter or darker does.
+    """
+    mean = mean.detach()
+    return mean + (values - mean) * (scores / scores.detach())

@@ -48,25 +48,32 @@ class STAE(nn.Module, Encoder):
             frames = frames.gather(1, order[:, :, None, None, None].expand(-1, -1, *frames.shape[2:]))
         return self.spatial_attention(frames).flatten(2)
 
-    def forward(self, frames: Tensor, keep: Keep, sequence: Sequence[int]) -> tuple[Partial, Tensor]:
+    def forward(
+        self, frames: Tensor, keep: Keep, sequence: Sequence[int], *, fill: bool = False
+    ) -> tuple[Partial, Tensor]:
         """The differentiable view: what ``restore`` would give for a batch that keeps equally many frames.
 
         frames: (B, T, 3, H, W). Also returns the kept frames before pixels were dropped. Values carry
-        M / stop_grad(M), the gradient by which the attention learns.
+        M / stop_grad(M), the gradient by which the attention learns. With ``fill`` a dropped pixel is the mean
+        of the kept ones rather than zero, which a ViT that never saw holes can bear.
         """
         analysis = Analysis({"frames": frames})
         masks, scores = select(self, analysis, keep, sequence)
         index = torch.arange(self.total, device=frames.device).expand(len(frames), -1)
         if "frames" in masks:
-            index = (~masks["frames"]).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(masks["frames"][0].sum())]
+            index = (~masks["frames"]).to(torch.uint8).argsort(dim=1, stable=True)
+            index = index[:, : int(masks["frames"][0].sum())]
             weight = scores["frames"].gather(1, index)[..., None, None, None]
             frames = frames.gather(1, index[:, :, None, None, None].expand(-1, -1, *frames.shape[2:]))
-            frames = straight_through(frames, weight)
+            frames = straight_through(frames, frames.mean(1, keepdim=True), weight)
         if "pixels" not in masks:
             return Partial({"frames": frames, "index": index}), frames
         shape = (*frames.shape[:2], 1, self.height, self.width)
         mask = masks["pixels"].view(shape).float()
-        kept = straight_through(frames, scores["pixels"].view(shape)) * mask
+        mean = (frames * mask).sum((1, 3, 4), keepdim=True) / mask.sum((1, 3, 4), keepdim=True)
+        kept = straight_through(frames, mean, scores["pixels"].view(shape)) * mask
+        if fill:
+            kept = kept + mean.detach() * (1 - mask)
         return Partial({"frames": kept, "index": index}, {"frames": mask}), frames
 
     def encode(

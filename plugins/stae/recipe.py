@@ -11,14 +11,32 @@ that the spec leaves open are drawn at random for every batch, and one set of we
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semcodec.interfaces import Partial
+from semcodec.interfaces import Partial, Selector
 from semcodec.selection import Keep, covers
 from semcodec.training import Batch, Job, Step
 
 RECONSTRUCTION = 0.5  # weight of the L1 loss on missing pixels, beside cross-entropy
+
+
+class Exploring(Selector):
+    """Draws a selection with odds M / (1 - M) instead of taking the best: Gumbel noise on the logits of M.
+
+    Hard top-k alone would keep what it happens to keep at first, and learn nothing of the rest.
+    """
+
+    def __init__(self, selector: Selector, rng: np.random.Generator) -> None:
+        self.selector, self.rng = selector, rng
+
+    def keep(self, scores: Tensor, budget: float | int | None, sequence: Sequence[int]) -> Tensor:
+        noise = torch.from_numpy(self.rng.gumbel(size=tuple(scores.shape))).to(scores)
+        return self.selector.keep(scores.logit(eps=1e-6) + noise, budget, sequence)
 
 
 def recipe(job: Job) -> list[Step]:
@@ -39,12 +57,13 @@ def recipe(job: Job) -> list[Step]:
         top1 = (logits.argmax(1) == batch.labels).float().mean().item()
         return F.cross_entropy(logits, batch.labels), {"top1": top1}
 
-    def attend_frames(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        partial, _ = stae(batch.pixels, {"frames": draw(batch, "frames")["frames"]}, batch.sequence)
-        return score(partial, batch)
-
-    def attend_pixels(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        partial, _ = stae(batch.pixels, draw(batch, "pixels"), batch.sequence)
+    def attend(batch: Batch, target: str) -> tuple[Tensor, dict[str, float]]:
+        keep = draw(batch, target)
+        targets = ("frames",) if target == "frames" else ("frames", "pixels")
+        keep = {t: keep[t] for t in targets}
+        selector, budget = keep[target]
+        keep[target] = (Exploring(selector, batch.rng), budget)
+        partial, _ = stae(batch.pixels, keep, batch.sequence, fill=True)
         return score(partial, batch)
 
     def recover(batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -58,14 +77,14 @@ def recipe(job: Job) -> list[Step]:
         return loss + RECONSTRUCTION * error, {**metrics, "l1": error.item()}
 
     few = len(job.dataset) < 2000
-    attention, tuning = (4, 16) if few else (0.3, 1.0)  # passes over the data
+    attention, tuning = (3, 10) if few else (0.4, 1.0)  # passes over the data
     size, fine = int(attention * len(job.dataset)), int(tuning * len(job.dataset))
     batch, lr = (8, 5e-5) if job.pretrained else (32, 5e-4)
     steps = [] if "backbone" in job.ready or job.backbone_recipe is None else job.backbone_recipe(job)
     if learned["frames"]:
-        steps.append(Step("frame attention", [stae.frame_attention], attend_frames, size, 3e-3, batch))
+        steps.append(Step("frame attention", [stae.frame_attention], lambda b: attend(b, "frames"), size, 1e-2, batch))
     if learned["pixels"]:
-        steps.append(Step("spatial attention", [stae.spatial_attention], attend_pixels, size, 3e-3, batch))
+        steps.append(Step("spatial attention", [stae.spatial_attention], lambda b: attend(b, "pixels"), size, 1e-2, batch))
     # What a selector without attention saves is spent here: variants are trained equally long.
     fine += size * (2 - sum(learned.values()))
     steps.append(Step("recovery", [m for m in (recoverer, backbone) if m is not None], recover, fine, lr, batch))

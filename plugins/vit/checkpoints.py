@@ -31,10 +31,17 @@ def from_videomae(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         raise WeightsError("these weights are neither semcodec's nor a Hugging Face VideoMAE classifier's")
     if "fc_norm.weight" not in tensors:
         raise WeightsError("this VideoMAE checkpoint has no mean pooling or no classifier: use a fine-tuned one")
+    try:
+        return _converted(tensors, patch)
+    except KeyError as error:
+        raise WeightsError(f"this VideoMAE checkpoint lacks {error.args[0]}: it was not saved whole") from None
+
+
+def _converted(tensors: Mapping[str, Tensor], patch: str) -> dict[str, Tensor]:
     out = {f"embed.proj.{part}": tensors[f"{patch}.{part}"] for part in ("weight", "bias")}
     layers = "videomae.encoder.layer."
-    depth = 1 + max(int(name.removeprefix(layers).split(".")[0]) for name in tensors if name.startswith(layers))
-    for i in range(depth):
+    numbers = {int(name.removeprefix(layers).split(".")[0]) for name in tensors if name.startswith(layers)}
+    for i in sorted(numbers):
         attention = f"{layers}{i}.attention.attention."
         weight = [tensors[f"{attention}{name}.weight"] for name in ("query", "key", "value")]
         zero = torch.zeros(len(weight[0]))

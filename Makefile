@@ -1,0 +1,46 @@
+# Every target works from a clean clone: it first makes a virtual environment and installs semcodec into it.
+# Needed: Python 3.11 or newer with venv, a C compiler, and the network for the package index.
+#
+#   make demo        compose, run, encode and decode with the built-in method and data
+#   make test        style, types and tests: what has to pass before a commit
+#   make slow        the tests that take minutes
+#   make benchmarks  speed of the entropy stages, side by side with what they are built on
+#   make clean       remove what was built, the environment included
+#
+# Another interpreter or place: make test PYTHON=python3.12 VENV=/tmp/semcodec-venv
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test slow benchmarks clean
+
+demo: $(INSTALLED)
+	@mkdir -p build
+	$(BIN)/semcodec compose stae+rans+vit-base --offline
+	$(BIN)/semcodec compose stae+rans+vit-nano --input digits-motion:0 --offline
+	$(BIN)/semcodec encode stae+rans+vit-nano digits-motion:0 -o build/demo.sem --offline
+	$(BIN)/semcodec decode build/demo.sem --offline
+
+test: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+slow: $(INSTALLED)
+	$(BIN)/pytest -m slow
+
+benchmarks: $(INSTALLED)
+	$(BIN)/pytest tests/benchmarks --benchmark-enable --benchmark-group-by=group
+
+clean:
+	if [ -f $(INSTALLED) ]; then rm -rf $(VENV); fi
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("semcodec needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[test]'
+	@touch $@

@@ -1,0 +1,102 @@
+"""The command line. A command's module is imported when that command runs or shows its own help.
+
+Data goes to stdout, everything else to stderr. Exit codes: 0, 1 for the input's or the environment's fault,
+2 for a wrong request, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from semcodec import __version__
+from semcodec.errors import SemcodecError
+
+COMMANDS = {
+    "compose": "Show a pipeline as a table; with --input, run it.",
+    "encode": "Compress clips or images into a .sem file.",
+    "decode": "Recognise what a .sem file holds.",
+    "inspect": "Show what a .sem file is made of, without decoding it.",
+    "eval": "Measure accuracy, bytes and times over a data set.",
+    "train": "Train a pipeline or a backbone by its recipe.",
+    "plugins": "List and describe the installed components.",
+    "data": "List and describe data sets.",
+    "env": "Show versions, threads and plugin packages.",
+}
+"""Every command with its short help: ``cli/<name>.py`` holds it under the name ``command``."""
+
+
+class LazyGroup(click.Group):
+    """Lists commands without importing them, and turns known errors into one line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"semcodec.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            close = get_close_matches(args[0], COMMANDS, n=1)
+            ctx.fail(f"there is no command {args[0]!r}; " + (f"did you mean {close[0]}?" if close else "see --help"))
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (SemcodecError, OSError, KeyboardInterrupt) as error:
+            if ctx.params["debug"]:
+                raise
+            _leave(ctx, error)
+
+
+def _leave(ctx: click.Context, error: BaseException) -> NoReturn:
+    if isinstance(error, BrokenPipeError):  # the reader has seen enough, as in ``| head``
+        _silence()
+        ctx.exit(141)
+    if isinstance(error, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        ctx.exit(130)
+    text = str(error)
+    if isinstance(error, OSError):
+        _silence()  # what could not be written to a full disk shall not be tried again at exit
+        where = f"{error.filename}: " if error.filename is not None else ""
+        text = f"{where}{error.strerror or error}"
+    click.echo(f"error: {text}", err=True)
+    ctx.exit(error.exit_code if isinstance(error, SemcodecError) else 1)
+
+
+def _silence() -> None:
+    """Send the rest of stdout, that would fail again, nowhere."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="A SPEC names a whole pipeline, as in stae:frames=4,pixels=0.4+rans+vit-base. "
+    "'semcodec plugins list' has the names, 'semcodec COMMAND --help' the options.",
+)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
+def main(debug: bool) -> None:
+    """Task-oriented compression for split inference: compose, run and measure pipelines."""

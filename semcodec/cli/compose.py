@@ -1,0 +1,161 @@
+"""``semcodec compose``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from semcodec.cli import options
+from semcodec.cli.output import ABSENT, echo_fields, echo_json, echo_table
+from semcodec.cli.report import KEYS, Sample, document, run, show, wanted
+from semcodec.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from semcodec.component import Component
+    from semcodec.composition import Composition
+    from semcodec.explain import Port, StageRow
+    from semcodec.weights import Request, Weights
+
+
+@click.command(
+    epilog=KEYS + " In front of these: stages, licenses and paper (the rate by the paper's own formula), which are "
+    "all there is without --input, beside spec, task and weights."
+)
+@click.argument("spec")
+@click.option("--dry-run", is_flag=True, help="Only what the components declare: builds nothing, imports no torch.")
+@click.option("--input", "named", metavar="FILE|DATASET:INDEX", help="Also run a clip or an image through it.")
+@options.weights
+@options.as_json
+def command(spec: str, dry_run: bool, named: str | None, given: tuple[str, ...], offline: bool, form: str) -> None:
+    """Show the pipeline that SPEC names: per stage where it runs, what goes in and out, and what it costs.
+
+    Parameters are those that take part, multiply-accumulates (MACs) those of one sample, bytes those of what the
+    stage gives at the spec's knobs before it is coded; the link's are measured with --input.
+    """
+    from semcodec.composition import compose_spec
+    from semcodec.explain import explain, outline
+
+    if dry_run and named:
+        raise UsageError("--dry-run builds nothing that --input could run through; leave out one")
+    composition, request = compose_spec(spec), options.request(given, offline)
+    if dry_run:
+        sources = _sources(composition, _declared(composition, request), {})
+        _show(composition, outline(composition), sources, form)
+        return
+
+    from semcodec.pipeline import Pipeline
+
+    sample = Sample(named, wanted(composition)) if named else None
+    classes = sample.classes if sample else None
+    pipeline = Pipeline.load(composition, request, classes=classes, partial=sample is None)
+    rows, found = explain(pipeline), None
+    if sample:
+        run(pipeline, sample)  # so that the times are not those of a first run
+        found = document(pipeline, [run(pipeline, sample)[1]])
+    _show(composition, rows, _sources(composition, pipeline.sources, pipeline.digests), form, found)
+
+
+def _declared(composition: Composition, request: Request) -> dict[str, Weights | None]:
+    """Weights of the components that say they have some; which ones do is only certain once they are built."""
+    from semcodec import weights
+
+    return {
+        slot: weights.find(composition, slot, request, hub=False)
+        for slot, component in _slots(composition).items()
+        if component.weights or component.recipe or component.traits.get("hub")
+    }
+
+
+def _slots(composition: Composition) -> dict[str, Component]:
+    c = composition
+    return {"encoder": c.encoder.component, "recoverer": c.recoverer.component, "backbone": c.backbone.component}
+
+
+def _sources(
+    composition: Composition, found: Mapping[str, Weights | None], digests: Mapping[str, str]
+) -> dict[str, dict[str, str | None]]:
+    """By slot, where its weights come from and the digest that names them."""
+    sources: dict[str, dict[str, str | None]] = {}
+    for slot, weights in found.items():
+        hub = _slots(composition)[slot].traits.get("hub")
+        elsewhere = f"hub: {hub}" if hub else "none"
+        sources[slot] = {"source": weights.origin if weights else elsewhere, "digest": digests.get(slot)}
+        if weights is None:
+            sources[slot]["digest"] = None  # of initial values, which name nothing
+    return sources
+
+
+def _show(
+    composition: Composition,
+    rows: list[StageRow],
+    sources: Mapping[str, Mapping[str, str | None]],
+    form: str,
+    found: dict[str, Any] | None = None,
+) -> None:
+    if form == "json":
+        explained = {
+            "spec": composition.spec,
+            "task": composition.task,
+            "stages": [asdict(row) for row in rows],
+            "licenses": composition.licenses(),
+            "paper": dict(composition.stages.figures),
+            "weights": sources,
+        }
+        echo_json({**explained, **(found or {})})
+        return
+    click.echo(f"{composition.spec}\n")
+    headers = ("stage", "where", "component", "in", "out", "parameters", "MACs", "bytes", "licence")
+    sent = {"link": found["bytes_total"]} if found else {}
+    echo_table(headers, [_cells(row, sent) for row in rows], expendable=("licence", "in", "component", "where"))
+    click.echo()
+    if sources:
+        table = [(slot, composition.weights_key(slot), _origin(slot, s), s["digest"]) for slot, s in sources.items()]
+        echo_table(("weights", "of", "from", "digest"), table)
+        click.echo()
+    echo_fields(_notes(composition, rows, measured=found is not None))
+    if found:
+        click.echo()
+        show(found, form)
+
+
+def _cells(row: StageRow, sent: Mapping[str, int]) -> tuple[Any, ...]:
+    size = sent.get(row.stage, row.bytes)
+    component, license_ = row.component or ABSENT, row.license or ABSENT
+    return row.stage, row.where, component, _port(row.takes), _port(row.gives), row.parameters, row.macs, size, license_
+
+
+def _port(port: Port) -> str:
+    if port is None:
+        return "?"
+    return "\n".join(f"{name} {spec}" for name, spec in port.items()) or ABSENT
+
+
+def _origin(slot: str, source: Mapping[str, str | None]) -> str:
+    origin = source["source"] or ABSENT
+    if origin == "none":
+        return f"none yet: give --weights {slot}=PATH, or train them (semcodec train)"
+    return f"{origin}, fetched when it is run, unless --offline" if origin.startswith("hub:") else origin
+
+
+def _notes(composition: Composition, rows: list[StageRow], measured: bool) -> list[tuple[str, str]]:
+    notes = []
+    for where in ("device", "server"):
+        counts = [row.macs for row in rows if row.where == where]
+        if None not in counts:
+            notes.append((where, f"{sum(count or 0 for count in counts):,} MACs"))
+    notes += [("paper", f"{name} = {value:,.0f}") for name, value in composition.stages.figures.items()]
+    owners: dict[str, list[str]] = {}
+    for name, license_ in composition.licenses().items():
+        owners.setdefault(license_, []).append(name)
+    notes.append(("licences", "; ".join(f"{license_}: {', '.join(names)}" for license_, names in owners.items())))
+    for license_, names in owners.items():
+        if license_.startswith("AGPL"):
+            terms = "what uses it must offer its source, also as a service over a network"
+            notes.append(("note", f"{', '.join(names)} is under {license_}: {terms}"))
+    if not measured:
+        notes.append(("link", "bytes are measured with --input FILE or --input DATASET:INDEX"))
+    return notes

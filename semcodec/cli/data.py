@@ -1,0 +1,51 @@
+"""``semcodec data``."""
+
+from __future__ import annotations
+
+import click
+
+from semcodec.cli import options
+from semcodec.cli.output import echo_fields, echo_json, echo_table
+
+
+@click.group()
+def command() -> None:
+    """List and describe data sets."""
+
+
+@command.command("list")
+@options.as_json
+def listing(form: str) -> None:
+    """The data sets that go by name. Folders of classes are data sets too."""
+    from semcodec import data
+
+    rows = data.rows()
+    if form == "json":
+        echo_json(rows)
+        return
+    echo_table(
+        ("name", "kind", "classes", "train", "test", "description"),
+        [(r["name"], r["kind"], r["classes"], r["sizes"]["train"], r["sizes"]["test"], r["description"]) for r in rows],
+    )
+
+
+@command.command()
+@click.argument("name", metavar="NAME|FOLDER")
+@options.as_json
+def show(name: str, form: str) -> None:
+    """One data set: what it holds, its classes and the sizes of its splits."""
+    from semcodec import data
+
+    found = data.describe(name)
+    if form == "json":
+        echo_json(found)
+        return
+    echo_fields(
+        [
+            ("name", found["name"]),
+            ("kind", found["kind"]),
+            ("description", found["description"]),
+            ("sizes", ", ".join(f"{split} {size:,}" for split, size in found["sizes"].items())),
+            ("classes", f"{len(found['classes'])}: {', '.join(found['classes'])}"),
+        ]
+    )

@@ -1,0 +1,42 @@
+"""``semcodec encode``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from semcodec.cli import options
+from semcodec.cli.output import whole_file
+from semcodec.cli.report import KEYS, Sample, document, run, show, wanted
+
+
+@click.command(epilog=KEYS)
+@click.argument("spec")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .sem file to write.")
+@options.weights
+@options.as_json
+def command(spec: str, inputs: tuple[str, ...], output: Path, given: tuple[str, ...], offline: bool, form: str) -> None:
+    """Compress inputs by the pipeline SPEC into one file: a stream header, then one record an INPUT.
+
+    An INPUT is a file, or DATASET:INDEX for a sample of a test split. The file is complete or not there.
+    """
+    from semcodec.composition import compose_spec
+    from semcodec.container import write_header
+    from semcodec.pipeline import Pipeline
+
+    composition = compose_spec(spec)
+    request, pixels = options.request(given, offline), wanted(composition)
+    records = []
+    with whole_file(output) as file:
+        sample = Sample(inputs[0], pixels)
+        pipeline = Pipeline.load(composition, request, classes=sample.classes)
+        run(pipeline, sample)  # so that the times are not those of a first run
+        file.write(write_header(pipeline.header))
+        for number, named in enumerate(inputs):
+            sample = Sample(named, pixels) if number else sample
+            encoded, record = run(pipeline, sample, number)
+            file.write(encoded.data)
+            records.append(record)
+    show(document(pipeline, records), form)

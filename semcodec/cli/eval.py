@@ -1,0 +1,151 @@
+"""``semcodec eval``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from semcodec.cli import options
+from semcodec.cli.output import Progress, echo_fields, echo_table
+from semcodec.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from semcodec.grammar import Value
+
+
+@click.command()
+@click.argument("spec")
+@click.option("--data", required=True, metavar="NAME|FOLDER", help="What to evaluate on; see 'semcodec data list'.")
+@click.option("--split", default="test", show_default=True, help="test, train, or for folders all.")
+@click.option("--limit", type=click.IntRange(1), help="The first so many samples.")
+@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Samples that run together.")
+@click.option(
+    "--sweep",
+    "swept",
+    multiple=True,
+    metavar="ITEM.KEY=V,V,...",
+    help="Evaluate every value, as in stae.frames=1,2,4; repeated, every combination.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Append the records to this JSON Lines file; points that it has are not run again.",
+)
+@options.weights
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    help="How results are printed; json is one line a point.  [default: table, json with --sweep]",
+)
+def command(
+    spec: str,
+    data: str,
+    split: str,
+    limit: int | None,
+    batch: int,
+    swept: tuple[str, ...],
+    output: Path | None,
+    given: tuple[str, ...],
+    offline: bool,
+    form: str | None,
+) -> None:
+    """Run every sample of a data set through SPEC, as real bytes, and print means.
+
+    Accuracy comes with its 95 % interval (Wilson's) and the digest of what was evaluated; sizes and times are means
+    per sample. Records have the keys of compose --input, averaged.
+    """
+    from semcodec.composition import compose_spec
+
+    composition, grid = compose_spec(spec), _grid(swept)
+    request = options.request(given, offline)
+    form = form or ("json" if grid else "table")
+    done = _done(output) if output else set()
+
+    from semcodec.evaluation import run_sweep
+
+    records = []
+    points = run_sweep(
+        composition, grid, request, data, split=split, limit=limit, batch=batch, done=done, progress=Progress()
+    )
+    for record in points:
+        line = json.dumps(record)
+        if output:
+            with output.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        if form == "json":
+            click.echo(line)
+        records.append(record)
+    if not records:
+        click.echo(f"nothing to run: {output} has every point", err=True)
+    elif form == "table":
+        _show(records)
+
+
+def _grid(swept: Sequence[str]) -> dict[str, list[Value]]:
+    """By "item.key", the values to try. Raises UsageError."""
+    from semcodec.grammar import read_word
+
+    grid: dict[str, list[Value]] = {}
+    for text in swept:
+        name, equals, values = text.partition("=")
+        item, _, key = name.rpartition(".")
+        if not (equals and item and key) or "" in values.split(","):
+            raise UsageError(f"--sweep {text}: expects ITEM.KEY=V,V,... as in stae.frames=1,2,4")
+        if name in grid:
+            raise UsageError(f"--sweep names {name} twice; give all of its values at once")
+        try:
+            grid[name] = [read_word(word) for word in values.split(",")]
+        except ValueError as error:
+            raise UsageError(f"--sweep {text}: {error} is too large a number") from None
+    return grid
+
+
+def _done(output: Path) -> set[str]:
+    """Keys of the records that the file has. A half line at its end, of a run that was stopped, is cut off.
+
+    Makes the file, so that one that cannot be written is known before anything runs.
+    """
+    with output.open("ab"):
+        pass
+    if not output.is_file():  # a pipe or a device has no records
+        return set()
+    content = output.read_bytes()
+    whole, newline, _ = content.rpartition(b"\n")
+    try:
+        keys = {json.loads(line)["key"] for line in whole.splitlines() if line.strip()}
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{output} is no file of records; name another with -o") from None
+    if len(whole + newline) < len(content):
+        with output.open("r+b") as file:
+            file.truncate(len(whole + newline))
+    return keys
+
+
+def _show(records: Sequence[dict[str, Any]]) -> None:
+    first = records[0]
+    if len(records) == 1:
+        click.echo(f"{first['spec']}\n")
+    headers = ["top-1 %", "95 % interval", "bytes", "payload", "side", "header", "x float32", "x 8-bit", "ms"]
+    rows = []
+    for r in records:
+        low, high = (100 * bound for bound in r["top1_interval"])
+        row: list[Any] = [*([r["spec"]] if len(records) > 1 else []), 100 * r["top1"], f"{low:.1f} - {high:.1f}"]
+        row += [float(r[f"bytes_{part}"]) for part in ("total", "payload", "side", "header")]
+        rows.append([*row, r["ratio_float32"], r["ratio_uint8"], float(sum(r["stages_ms"].values()))])
+    echo_table([*(["spec"] if len(records) > 1 else []), *headers], rows)
+    click.echo()
+    fields = [("data", f"{first['data']}, {first['split'] or 'all'}, {first['samples']:,} samples")]
+    fields += [("digest", first["data_digest"])]
+    if first["sent_ratio"] < 1:
+        fields.append(("sent", f"{100 * first['sent_ratio']:.1f} % of samples; the device answered the others"))
+    if len(records) == 1:
+        fields.append(("ms", ", ".join(f"{stage} {ms:.2f}" for stage, ms in first["stages_ms"].items())))
+    weights = "; ".join(f"{slot}: {w['source']}" for slot, w in first["weights"].items())
+    echo_fields([*fields, ("weights", weights or "none needed")])

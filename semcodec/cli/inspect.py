@@ -1,0 +1,57 @@
+"""``semcodec inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from semcodec.cli import options
+from semcodec.cli.output import echo_fields, echo_json, echo_table
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@options.as_json
+def command(file: Path, form: str) -> None:
+    """Show the stream header of FILE and the sizes of its records. Needs no plugin and no weights.
+
+    Heads are checked; the chunks' own checksums are tested by 'decode'.
+    """
+    from semcodec.container import summarise
+
+    found = summarise(file)
+    if form == "json":
+        echo_json(found)
+        return
+    pairs = {name: " ".join(f"{k}={v}" for k, v in found[name].items()) for name in ("components", "weights", "params")}
+    inputs = "; ".join(f"{name} {dtype}{shape}" for name, (shape, dtype) in found["input"].items())
+    echo_fields(
+        [
+            ("spec", found["spec"]),
+            ("format", found["format"]),
+            ("components", pairs["components"] or None),
+            ("weights", pairs["weights"] or "none"),
+            ("input", inputs),
+            ("knobs", pairs["params"] or None),
+            ("package", found["package"] or None),
+            ("header", f"{found['bytes_stream_header']:,} bytes, id {found['id']}"),
+            ("file", f"{found['file_bytes']:,} bytes in {len(found['records']):,} records"),
+        ]
+    )
+    click.echo()
+    headers = ("record", "kind", "bytes", "head and CRCs", "chunks", "in side", "in others", "layers", "own knobs")
+    echo_table(headers, [_row(record, found["params"]) for record in found["records"]])
+
+
+def _row(record: dict[str, Any], params: dict[str, Any]) -> tuple[Any, ...]:
+    number = str(record["sequence"])
+    if record["kind"] == "local":
+        answer = f"class {record['index']}, {100 * record['probability']:.1f} %"
+        return number, f"local: {answer}", record["bytes_local"], *[None] * 6
+    sizes = {side: sum(c["bytes"] for c in record["chunks"] if c["side"] is side) for side in (True, False)}
+    own = " ".join(f"{name}={value}" for name, value in record["params"].items() if params[name] != value)
+    layers = f"{record['layers_present']}/{record['layers_total']}"
+    numbers = record["bytes_total"], record["bytes_header"], len(record["chunks"]), sizes[True], sizes[False]
+    return number, "packet", *numbers, layers, own or None

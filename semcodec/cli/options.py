@@ -1,0 +1,42 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from semcodec.weights import Request
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+as_json = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="How results are printed.",
+)
+
+
+def weights(command: _Command) -> _Command:
+    """``--weights`` and ``--offline``; ``request`` makes one value of them."""
+    offline = click.option("--offline", is_flag=True, help="Look for no weights on the network.")
+    return click.option(
+        "--weights",
+        "given",
+        multiple=True,
+        metavar="[SLOT=]PATH",
+        help="Weights of encoder, recoverer or backbone, or of all that the file holds: a safetensors file, a "
+        "folder, or 'random' for an untrained model. Repeatable. Without it: what ships, the user's cache, the hub.",
+    )(offline(command))
+
+
+def request(given: tuple[str, ...], offline: bool) -> Request:
+    """Raises UsageError where two files are named for one slot."""
+    from semcodec.weights import Request
+
+    return Request.parse(given, offline)

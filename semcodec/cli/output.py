@@ -1,0 +1,107 @@
+"""How results are shown: tables, JSON, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from semcodec.errors import UsageError
+
+ABSENT = "-"
+
+
+def echo_json(value: Any) -> None:
+    """One JSON document, indented."""
+    import json
+
+    click.echo(json.dumps(value, indent=2))
+
+
+def echo_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], expendable: Sequence[str] = ()) -> None:
+    """Columns of equal width, two spaces apart; numbers to the right; a cell may have several lines.
+
+    expendable: columns to leave out, one after the other, where a terminal is too narrow.
+    """
+    body = list(rows)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for name in (None, *expendable):
+        if name:
+            shown = [i for i, header in enumerate(headers) if header != name]
+            headers, body = [headers[i] for i in shown], [[row[i] for i in shown] for row in body]
+        text = _table(headers, body)
+        if width is None or max(map(len, text.splitlines())) <= width:
+            break
+    click.echo(text)
+
+
+def _table(headers: Sequence[str], body: Sequence[Sequence[Any]]) -> str:
+    right = [any(isinstance(row[i], int | float) for row in body) for i in range(len(headers))]
+    cells = [[str(header)] for header in headers], *([_cell(value).split("\n") for value in row] for row in body)
+    widths = [max(len(line) for row in cells for line in row[i]) for i in range(len(headers))]
+    lines = []
+    for row in cells:
+        for i in range(max(map(len, row))):
+            parts = [cell[i] if i < len(cell) else "" for cell in row]
+            aligned = [
+                p.rjust(w) if to_right else p.ljust(w) for p, w, to_right in zip(parts, widths, right, strict=True)
+            ]
+            lines.append("  ".join(aligned).rstrip())
+    return "\n".join(lines)
+
+
+def echo_fields(fields: Iterable[tuple[str, Any]]) -> None:
+    """Names and values, one pair a line."""
+    pairs = [(name, _cell(value)) for name, value in fields]
+    width = max(len(name) for name, _ in pairs)
+    for name, value in pairs:
+        click.echo(f"{name.ljust(width)}  " + value.replace("\n", "\n" + " " * (width + 2)))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ABSENT
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:,.2f}" if isinstance(value, float) else str(value)
+
+
+class Progress:
+    """One line on stderr, rewritten; nothing where stderr is no terminal."""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            end = "\r\033[K" if done >= total else ""
+            click.echo(f"\r\033[K{what}  {done}/{total}{end}", err=True, nl=False)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes the place of ``path`` when it is complete, and leaves no trace otherwise.
+
+    What is there and is no regular file, such as a pipe, is written to as it is.
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise UsageError(f"{path} is a folder; name a file in it")
+    regular = target.is_file() or not target.exists()
+    written = target.with_name(f".{target.name}.{os.getpid()}.tmp") if regular else target
+    try:
+        with open(written, "wb") as file:
+            yield file
+        if regular:
+            os.replace(written, target)
+    except OSError as error:
+        if error.filename in (None, str(written)):
+            error.filename = str(path)
+        raise
+    finally:
+        if regular:
+            with suppress(OSError):
+                written.unlink()

@@ -1,0 +1,219 @@
+"""What is told of samples that went through a pipeline: the keys of ``--format json``, and the same as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from semcodec.cli.output import echo_fields, echo_json, echo_table
+from semcodec.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from semcodec.clock import Clock
+    from semcodec.composition import Composition
+    from semcodec.data import Request
+    from semcodec.pipeline import Encoded, Pipeline, Prediction
+
+TOP = 5
+
+KEYS = """With --format json, one object: spec, task, input, sequence, prediction {index, name, probability, top5,
+where}, logits, label, top1 (1.0, 0.0 or null), bytes_total = bytes_payload + bytes_side + bytes_header, bytes_local,
+bytes_stream_header, file_bytes, raw_float32_bytes, raw_uint8_bytes, ratio_float32, ratio_uint8, stages_ms, layers
+[there, in all] and weights {slot: {source, digest}}. For several samples, what belongs to one of them is in the list
+"records"."""
+
+
+class Sample:
+    """One input as it was named: uint8 pixels with a batch axis of one, and its label where that is known."""
+
+    def __init__(self, named: str, request: Request) -> None:
+        from semcodec.data import open_input
+
+        self.pixels: npt.NDArray[np.uint8]
+        self.pixels, label, self.classes, self.name = open_input(named, request)
+        self.label = None if label is None or self.classes is None else self.classes[label]
+
+
+def wanted(composition: Composition) -> Request:
+    """The pixels that a composition takes, known before anything is built. Raises UsageError."""
+    from semcodec.data import Request
+
+    if composition.stages.input is None:
+        raise UsageError(f"{composition.backbone.name} does not declare its input, so nothing can be run through it")
+    return Request.of(composition.stages.input)
+
+
+def run(pipeline: Pipeline, sample: Sample, sequence: int = 0) -> tuple[Encoded, dict[str, Any]]:
+    """Encode to bytes and decode those: the bytes, and what is told of them."""
+    from semcodec.clock import Clock
+
+    clock = Clock()
+    encoded = pipeline.encode_batch(sample.pixels, [sequence], clock)
+    prediction = pipeline.decode_batch(pipeline.records(encoded), clock)[0]
+    sizes = {name: getattr(encoded[0], name) for name in ("bytes_total", "bytes_payload", "bytes_side", "bytes_header")}
+    sizes["bytes_local"] = encoded[0].bytes_local
+    return encoded[0], told(pipeline, prediction, sizes, clock, sequence, sample)
+
+
+def told(
+    pipeline: Pipeline,
+    prediction: Prediction,
+    sizes: Mapping[str, int],
+    clock: Clock,
+    sequence: int,
+    sample: Sample | None = None,
+) -> dict[str, Any]:
+    """What belongs to one sample."""
+    label = sample.label if sample else None
+    known = label is not None and label in pipeline.classes
+    total = sizes["bytes_total"]
+    return {
+        "input": sample.name if sample else None,
+        "sequence": sequence,
+        "prediction": {
+            "index": prediction.index,
+            "name": prediction.name,
+            "probability": prediction.probability,
+            "top5": _top(pipeline.classes, prediction),
+            "where": prediction.where,
+        },
+        "logits": None if prediction.logits is None else prediction.logits.tolist(),
+        "label": label,
+        "top1": float(prediction.name == label) if known else None,
+        **sizes,
+        "ratio_float32": pipeline.raw_float32_bytes / total if total else None,
+        "ratio_uint8": pipeline.raw_uint8_bytes / total if total else None,
+        "stages_ms": {stage: 1000 * seconds for stage, seconds in clock.seconds.items()},
+        "layers": list(prediction.layers),
+    }
+
+
+def document(pipeline: Pipeline, records: Sequence[Mapping[str, Any]], file_bytes: int | None = None) -> dict[str, Any]:
+    """What belongs to the whole stream, with its one record or the list of them. ``file_bytes``: if not all is here."""
+    from semcodec.container import write_header
+    from semcodec.evaluation import described
+
+    header = len(write_header(pipeline.header))
+    whole = {
+        "spec": pipeline.spec,
+        "task": pipeline.composition.task,
+        "bytes_stream_header": header,
+        "file_bytes": file_bytes or header + sum(r["bytes_total"] + r["bytes_local"] for r in records),
+        "raw_float32_bytes": pipeline.raw_float32_bytes,
+        "raw_uint8_bytes": pipeline.raw_uint8_bytes,
+        "weights": described(pipeline),
+    }
+    return {**whole, **records[0]} if len(records) == 1 else {**whole, "records": list(records)}
+
+
+def show(found: Mapping[str, Any], form: str) -> None:
+    """Print a ``document``."""
+    if form == "json":
+        echo_json(found)
+    elif "records" in found:
+        _show_many(found)
+    else:
+        _show_one(found)
+
+
+def _top(classes: Sequence[str], prediction: Prediction) -> list[tuple[str, float]]:
+    if prediction.logits is None:
+        return [(prediction.name, prediction.probability)]
+    import numpy as np
+
+    scaled = np.exp((prediction.logits - prediction.logits.max()).astype(np.float64))
+    best = np.argsort(-prediction.logits, kind="stable")[:TOP]
+    return [(classes[i], float(scaled[i] / scaled.sum())) for i in best]
+
+
+def _show_one(found: Mapping[str, Any]) -> None:
+    prediction = found["prediction"]
+    verdict = f"  ({_verdict(found)})" if _verdict(found) else ""
+    others = ", ".join(f"{name} {100 * p:.1f} %" for name, p in prediction["top5"][1:])
+    fields: list[tuple[str, Any]] = [("input", found["input"])] if found["input"] else []
+    fields += [
+        ("recognised", f"{prediction['name']}  {100 * prediction['probability']:.1f} %{verdict}"),
+        *([("then", others)] if others else []),
+        ("bytes", _bytes(found)),
+        ("file", f"{found['file_bytes']:,} with the stream header of {found['bytes_stream_header']:,}"),
+        ("ratio", _ratios(found)),
+        *([("layers", "/".join(map(str, found["layers"])))] if found["layers"] != [1, 1] else []),
+        ("ms", _times(found["stages_ms"])),
+        ("weights", _weights(found)),
+    ]
+    echo_fields(fields)
+
+
+def _show_many(found: Mapping[str, Any]) -> None:
+    records = found["records"]
+    layered = any(r["layers"] != [1, 1] for r in records)
+    rows = []
+    for r in records:
+        row = [r["input"] or f"record {r['sequence']}", r["prediction"]["name"]]
+        row += [f"{100 * r['prediction']['probability']:.1f} %", _verdict(r) or None]
+        row += [r[name] for name in ("bytes_total", "bytes_payload", "bytes_side", "bytes_header")]
+        rows.append([*row, *(["/".join(map(str, r["layers"]))] if layered else [])])
+    headers = ["input", "recognised", "probability", "", "bytes", "payload", "side", "header"]
+    echo_table([*headers, *(["layers"] if layered else [])], rows)
+    click.echo()
+    total = sum(r["bytes_total"] for r in records) / len(records)
+    mean: dict[str, float] = {}
+    for r in records:
+        for stage, ms in r["stages_ms"].items():
+            mean[stage] = mean.get(stage, 0.0) + ms / len(records)
+    ratios = {f"ratio_{kind}": found[f"raw_{kind}_bytes"] / total if total else None for kind in ("float32", "uint8")}
+    echo_fields(
+        [
+            ("file", f"{found['file_bytes']:,} bytes with the stream header of {found['bytes_stream_header']:,}"),
+            ("ratio", _ratios({**found, **ratios}) + ", on average"),
+            ("ms", _times(mean) + ", on average"),
+            ("weights", _weights(found)),
+        ]
+    )
+
+
+def _verdict(record: Mapping[str, Any]) -> str:
+    said = []
+    if record["prediction"]["where"] == "device":
+        said.append("by the device itself")
+    if record["top1"] is not None:
+        said.append("right" if record["top1"] else f"wrong: it is {record['label']}")
+    elif record["label"] is not None:
+        said.append(f"it is {record['label']}, which the model does not know")
+    return "; ".join(said)
+
+
+def _bytes(record: Mapping[str, Any]) -> str:
+    if record["bytes_local"]:
+        return f"0 sent; {record['bytes_local']} keep the device's answer in a file"
+    parts = " + ".join(f"{record[f'bytes_{part}']:,} {part}" for part in ("payload", "side", "header"))
+    return f"{record['bytes_total']:,} = {parts}"
+
+
+def _ratios(found: Mapping[str, Any]) -> str:
+    if found["ratio_float32"] is None:
+        return "nothing was sent"
+    return (
+        f"{found['ratio_float32']:,.1f} to float32 at the cut ({found['raw_float32_bytes']:,} bytes), "
+        f"{found['ratio_uint8']:,.1f} to 8-bit pixels ({found['raw_uint8_bytes']:,})"
+    )
+
+
+def _times(stages_ms: Mapping[str, float]) -> str:
+    return ", ".join(f"{stage} {ms:.2f}" for stage, ms in stages_ms.items())
+
+
+def _weights(found: Mapping[str, Any]) -> str:
+    sources: dict[str, list[str]] = {}
+    for slot, source in found["weights"].items():
+        sources.setdefault(source["source"], []).append(slot)
+    return "; ".join(f"{', '.join(slots)}: {_origin(source)}" for source, slots in sources.items()) or "none needed"
+
+
+def _origin(source: str) -> str:
+    return "random, so the answer means nothing" if source == "random" else source

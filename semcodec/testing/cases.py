@@ -1,0 +1,187 @@
+"""An Encoder under test in a whole pipeline: each stand-in that it fits, at each choice of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from semcodec.composition import Composition, compose_spec
+from semcodec.container import Packet, read_packets
+from semcodec.errors import SpecError
+from semcodec.grammar import format_value
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
+from semcodec.packet import Packed, PacketSink, PacketSource
+from semcodec.pipeline import Pipeline, build
+from semcodec.registry import Registry
+from semcodec.selection import select
+from semcodec.specs import FeatureSpec
+from semcodec.testing.stand_ins import at_cut, surroundings, with_stand_ins
+from semcodec.testing.subject import CheckFailed, Subject, require, settings
+from semcodec.testing.tensors import pixels
+
+CLASSES = ("one", "two", "three")
+
+
+@dataclass
+class Prepared:
+    """A batch on the device up to its latents; ``scores`` are those that masks were chosen by."""
+
+    features: Features
+    analysis: Analysis
+    masks: dict[str, Tensor]
+    scores: dict[str, Tensor]
+    latents: list[Latent]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One pipeline around the Encoder, untrained and without a gate, which would send nothing."""
+
+    pipeline: Pipeline
+
+    @property
+    def composition(self) -> Composition:
+        return self.pipeline.composition
+
+    @property
+    def encoder(self) -> Encoder:
+        return self.pipeline.stages.encoder
+
+    @property
+    def restored(self) -> FeatureSpec:
+        """What the spec function says is restored."""
+        spec = self.composition.stages.restored
+        assert spec is not None  # nothing could be built without
+        return spec
+
+    @property
+    def taken(self) -> FeatureSpec:
+        """What is restored, with every axis open that the backbone's tail leaves open."""
+        backbone = self.composition.backbone
+        function = self.composition.registry.spec_function(backbone.component)
+        assert function is not None
+        tail = function(backbone.params).accepts(self.composition.cut)
+        return {n: tail[n] if n in tail and tail[n].accepts(spec) else spec for n, spec in self.restored.items()}
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Failures name the spec, exceptions of the component too."""
+        try:
+            yield
+        except CheckFailed as failure:
+            raise CheckFailed(f"{self.composition.spec}: {failure}") from failure.__cause__
+        except Exception as error:
+            raise CheckFailed(f"{self.composition.spec}: raises {type(error).__name__}: {error}") from error
+
+    def pixels(self, count: int) -> npt.NDArray[np.uint8]:
+        return pixels(self.pipeline.input, count)
+
+    def prepare(self, count: int, sequence: Sequence[int] | None = None, *, inference: bool = True) -> Prepared:
+        """``count`` samples as ``Pipeline.encode_batch`` treats them."""
+        with torch.inference_mode(inference), torch.no_grad():
+            x = self.pipeline.features(self.pixels(count))
+            features = self.pipeline.stages.backbone.head(x, self.composition.cut)
+        return self.select({n: t.clone() for n, t in features.items()}, sequence or range(count), inference=inference)
+
+    def select(self, features: Features, sequence: Sequence[int], *, inference: bool = True) -> Prepared:
+        """Features to latents."""
+        with torch.inference_mode(inference):
+            analysis = self.encoder.analyse(features)
+            masks, scores = select(self.encoder, analysis, self.pipeline.keep(), sequence)
+            prepared = Prepared(features, analysis, masks, scores, [])
+            prepared.latents = self.encode(prepared)
+        return prepared
+
+    def encode(self, prepared: Prepared) -> list[Latent]:
+        call = dict(self.composition.call)
+        return self.encoder.encode(prepared.features, prepared.analysis, prepared.masks, call)
+
+    def row(self, batch: Prepared, row: int) -> Prepared:
+        """One sample of a batch, analysed and scored alone but under the masks that it has in the batch."""
+
+        def only(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: tensor[row : row + 1].clone() for name, tensor in tensors.items()}
+
+        features, masks = only(batch.features), only(batch.masks)
+        with torch.inference_mode():
+            analysis = self.encoder.analyse(features)
+            scores, chosen = dict[str, Tensor](), dict[str, Tensor]()
+            for target in batch.scores:
+                scores[target] = self.encoder.scores(analysis, target, chosen)
+                chosen[target] = masks[target]
+        return Prepared(features, analysis, masks, scores, [])
+
+    def pack(self, latent: Latent, sequence: int = 0) -> Packed:
+        sink = PacketSink(self.pipeline.stages.entropy)
+        self.encoder.write(latent, sink)
+        return sink.pack(self.pipeline.header, sequence, dict(self.composition.call))
+
+    def receive(self, data: bytes) -> list[tuple[Packet, Partial]]:
+        """What a server makes of bytes, up to the Recoverer. Raises SemcodecError for bytes that are no packets."""
+        received = []
+        for packet in read_packets(BytesIO(data), self.pipeline.header):
+            assert isinstance(packet, Packet)  # the gate is out
+            source = PacketSource(packet, self.pipeline.stages.entropy)
+            latent = self.encoder.read(source)
+            source.finish()
+            received.append((packet, self.encoder.restore(latent)))
+        return received
+
+
+@lru_cache(maxsize=1)
+def cases(subject: Subject) -> tuple[Case, ...]:
+    """Pipelines around an Encoder: at every place that takes it, every setting that fits there.
+
+    Fails where no backbone takes it with its parameters at their defaults.
+    """
+    registry = with_stand_ins(subject.registry)
+    refusals: list[str] = []
+    for places in surroundings(registry):
+        found: list[Case] = []
+        for backbone, cut, _ in places:
+            try:
+                compositions = list(_compositions(subject, registry, at_cut(backbone, cut)))
+            except SpecError as error:
+                refusals.append(error.message)
+                continue
+            found += _built(compositions)
+        if found:
+            return tuple(found)
+    require(False, f"no backbone takes it: {'; '.join(dict.fromkeys(refusals))}")
+    return ()
+
+
+def _compositions(subject: Subject, registry: Registry, backbone: str) -> Iterator[Composition]:
+    """One for each setting that fits; raises SpecError where the defaults do not."""
+    for setting in settings(subject.component.params):
+        args = ",".join(f"{name}={format_value(value)}" for name, value in setting.items())
+        encoder = f"encoder/{subject.component.name}" + (f":{args}" if args else "")
+        try:
+            yield compose_spec(f"{encoder}+{backbone}", registry)
+        except SpecError:
+            if not setting:
+                raise
+
+
+def _built(compositions: Sequence[Composition]) -> list[Case]:
+    """Models are made once for all compositions that share them."""
+    made: list[Pipeline] = []
+    built = []
+    for composition in compositions:
+        base = next((p for p in made if p.shares_models(composition)), None)
+        if base is None:
+            base = Pipeline(composition, build(composition, CLASSES), {})
+            made.append(base)
+        pipeline = base.at(composition)
+        pipeline.stages = replace(pipeline.stages, gate=None)
+        built.append(Case(pipeline))
+    return built

@@ -1,0 +1,167 @@
+"""Checks of the record itself, for every kind: what ``plugins list`` and the grammar rely on."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from semcodec.component import API, KINDS, Component, Param
+from semcodec.errors import UsageError
+from semcodec.grammar import NAME, parse_item
+from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer, Selector
+from semcodec.registry import get_registry, import_target
+from semcodec.testing.subject import Subject, require
+
+HEAVY = ("torch", "torchvision", "timm", "compressai", "ultralytics", "matplotlib", "transformers")
+INTERFACES: dict[str, type] = {
+    "backbone": Backbone,
+    "encoder": Encoder,
+    "entropy": EntropyStage,
+    "recoverer": Recoverer,
+    "selector": Selector,
+}
+TASKS = ("classification", "detection", "video")
+_MODULE = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
+_TARGET = re.compile(rf"{_MODULE}:[A-Za-z_]\w*")
+_FILE = re.compile(rf"{_MODULE}:[^/\s]\S*")
+_PLAIN = bool | int | float | str | None
+
+
+def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
+    yield check_record
+    yield check_traits
+    yield check_light_imports
+    yield check_target
+
+
+def check_record(subject: Subject) -> None:
+    """Fields hold what ``Component`` says, and every default is a value that the parameter itself allows."""
+    c = subject.component
+    require(c.kind in KINDS, f"unknown kind {c.kind!r}; kinds are {', '.join(KINDS)}")
+    require(NAME.fullmatch(c.name), f"{c.name!r} is no name that a spec can hold")
+    require(c.api <= API, f"made for plugin API {c.api}, here is {API}")
+    for field in ("target", "spec", "recipe"):
+        path = getattr(c, field)
+        optional = field != "target" and path is None
+        require(optional or _TARGET.fullmatch(path), f"{field} is 'package.module:name', not {path!r}")
+    for file in c.weights:
+        require(_FILE.fullmatch(file), f"weights are 'package:path/inside.safetensors', not {file!r}")
+    for field in ("summary", "license"):
+        text = getattr(c, field)
+        require(isinstance(text, str) and text.strip() and text.isprintable(), f"{field} is one line, not {text!r}")
+    require(c.stream_version >= 1, f"stream_version counts from 1, not {c.stream_version}")
+    require(c.stream_version in c.reads, f"writes stream version {c.stream_version} and reads only {c.reads}")
+    names = [p.name for p in c.params]
+    require(len(set(names)) == len(names), f"two parameters of one name among {', '.join(names)}")
+    require(c.positional is None or c.positional in names, f"positional {c.positional!r} is no parameter")
+    for param in c.params:
+        _check_param(param)
+
+
+def _check_param(p: Param) -> None:
+    require(p.name.isidentifier(), f"parameter {p.name!r} is no identifier")
+    require(p.type in (bool, int, float, str), f"{p.name} has the type {p.type!r}")
+    require(p.when in ("build", "call"), f"{p.name} has when={p.when!r}")
+    require(p.help.strip() and p.help.isprintable(), f"{p.name} needs one line of help")
+    bounded = p.low is not None or p.high is not None
+    require(not bounded or p.type in (int, float), f"{p.name} has bounds and is no number")
+    # None is no word of a spec or a packet, so only a build parameter may stand for "not given".
+    if p.default is None:
+        require(p.when == "build", f"{p.name} is a call parameter without a default")
+    else:
+        _check_value(p, p.default, "the default")
+        allowed = not p.values or p.open or p.default in p.values
+        require(allowed, f"the default {p.default!r} of {p.name} is not among its values")
+    for value in p.values:
+        _check_value(p, value, "a value")
+
+
+def _check_value(p: Param, value: Any, what: str) -> None:
+    require(type(value) is p.type, f"{what} of {p.name} is {value!r}, not of type {p.type.__name__}")
+    inside = (p.low is None or value >= p.low) and (p.high is None or value <= p.high)
+    require(inside, f"{what} of {p.name} is {value!r}, outside {p.low} to {p.high}")
+
+
+def check_traits(subject: Subject) -> None:
+    """Traits are plain data, and those that core reads have values that it knows."""
+    c, traits = subject.component, subject.component.traits
+    require(_plain(traits), f"traits are not plain data: {traits!r}")
+    if c.kind == "encoder":
+        require(traits.get("entropy", "required") in ("required", "mixed", "none"), "unknown value of trait entropy")
+        for target in traits.get("targets", ()):
+            p = c.param(target)
+            require(p is not None and p.when == "call", f"target {target!r} is no call parameter")
+        named = [("recoverer", traits["recoverer"])] if "recoverer" in traits else []
+        for kind, text in [*named, *(("selector", text) for text in traits.get("selectors", ()))]:
+            try:
+                subject.registry.find(parse_item(text).name, kind)
+            except UsageError as error:
+                require(False, f"the default {kind} {text!r} is not there: {error}")
+        unknown = [task for task in traits.get("tasks", ()) if task not in TASKS]
+        require(not unknown, f"unknown tasks {unknown}; tasks are {', '.join(TASKS)}")
+    if c.kind == "selector":
+        abilities = traits.get("abilities")
+        require(abilities in (("keep",), ("gate",)), f"abilities are ('keep',) or ('gate',), not {abilities!r}")
+        require(not traits.get("budget") or c.param("budget"), "obeys a budget and has no parameter of that name")
+    if c.kind == "entropy" and "alphabet" in traits:
+        require(isinstance(traits["alphabet"], int) and traits["alphabet"] > 0, "alphabet is a count")
+
+
+def _plain(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _plain(inner) for key, inner in value.items())
+    if isinstance(value, tuple):
+        return all(map(_plain, value))
+    return isinstance(value, _PLAIN)
+
+
+def check_light_imports(subject: Subject) -> None:
+    """Listing the plugin and calling its spec function imports no torch and no other heavy package."""
+    c = subject.component
+    installed = any(one is c for one in get_registry())
+    specs = {one.spec for one in get_registry() if one.spec} if installed else {c.spec} if c.spec else set()
+    found = _probe(tuple(sorted(specs)))
+    if installed:
+        met = found["plugins"].get(f"{c.kind}/{c.name}")
+        require(met is not None, f"its plugin cannot be listed without heavy imports: {'; '.join(found['failures'])}")
+        require(not met, f"listing it imports {', '.join(met or ())}")
+    if c.spec:
+        require(not found["specs"][c.spec], f"its spec function imports {', '.join(found['specs'][c.spec])}")
+
+
+@cache
+def _probe(specs: tuple[str, ...]) -> dict[str, Any]:
+    """One process for all that is installed: importing cannot be undone in this one."""
+    done = subprocess.run(
+        [sys.executable, "-m", "semcodec.testing.import_probe"],
+        input=json.dumps({"heavy": HEAVY, "specs": specs}),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    require(done.returncode == 0, f"importing plugins in a fresh process fails: {done.stderr.strip()[-500:]}")
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def check_target(subject: Subject) -> None:
+    """What the record names is there: a complete class of its kind's interface, and functions."""
+    c = subject.component
+    target = subject.registry.load(c)
+    interface = INTERFACES[c.kind]
+    complete = inspect.isclass(target) and issubclass(target, interface)
+    require(complete, f"{c.target} is no subclass of {interface.__name__}")
+    absent = sorted(getattr(target, "__abstractmethods__", ()))
+    require(not absent, f"{c.target} lacks {', '.join(absent)}")
+    for ability in c.traits.get("abilities", ()) if c.kind == "selector" else ():
+        require(getattr(target, ability, None) is not getattr(Selector, ability), f"{c.target} lacks {ability}")
+    require(c.spec is None or callable(subject.registry.spec_function(c)), f"{c.spec} is no function")
+    require(c.recipe is None or callable(import_target(c.recipe, c.name)), f"{c.recipe} is no function")

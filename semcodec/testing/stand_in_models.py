@@ -1,0 +1,56 @@
+"""The models of the stand-in backbones: fixed sums, the same in every process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semcodec.interfaces import Backbone, Features
+from semcodec.testing.stand_ins import CHANNELS, POOL
+
+
+def _mix(rows: int, columns: int) -> Tensor:
+    """A fixed matrix of mixed signs."""
+    return torch.cos(torch.arange(rows * columns, dtype=torch.float32)).view(rows, columns)
+
+
+class Clips(Backbone):
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.classes = list(classes)
+
+    def head(self, x: Features, cut: str) -> Features:
+        frames = x["frames"]
+        return {"frames": frames, "index": torch.arange(frames.shape[1]).expand(len(frames), -1)}
+
+    def tail(self, features: Features, cut: str) -> Tensor:
+        """Any number of frames; when they were counts too."""
+        colours = features["frames"].mean((3, 4))
+        when = torch.cos(features["index"].float())[..., None]
+        return (colours * (1 + when)).mean(1) @ _mix(3, len(self.classes))
+
+
+class Images(Backbone):
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.classes = list(classes)
+
+    def head(self, x: Features, cut: str) -> Features:
+        if cut == "input":
+            return x
+        maps = torch.einsum("bchw,cd->bdhw", F.avg_pool2d(x["image"], POOL), _mix(3, CHANNELS))
+        if cut == "tokens":
+            return {"tokens": maps.flatten(2).transpose(1, 2)}
+        return {"maps": maps} if cut == "maps" else {"fine": maps, "coarse": F.avg_pool2d(maps, 2)}
+
+    def tail(self, features: Features, cut: str) -> Tensor:
+        if cut == "input":
+            return self.tail(self.head(features, "maps"), "maps")
+        if cut == "tokens":
+            pooled = features["tokens"].mean(1)
+        elif cut == "maps":
+            pooled = features["maps"].mean((2, 3))
+        else:
+            pooled = (features["fine"].mean((2, 3)) + features["coarse"].mean((2, 3))) / 2
+        return pooled @ _mix(CHANNELS, len(self.classes))

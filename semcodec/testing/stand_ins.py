@@ -1,0 +1,103 @@
+"""Small weightless backbones that the checks put around an Encoder or a Recoverer; no torch.
+
+Sides differ, so that a swapped height and width shows. Where none of them fits, registered backbones are tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from semcodec.component import Component
+from semcodec.composition import resolve_backbone
+from semcodec.errors import SemcodecError
+from semcodec.grammar import format_value
+from semcodec.registry import Registry, missing
+from semcodec.specs import BackboneSpec, FeatureSpec, TensorSpec
+
+FRAMES, HEIGHT, WIDTH = 16, 32, 48
+POOL = 4
+CHANNELS = 6
+CLIP = {"frames": TensorSpec((FRAMES, 3, HEIGHT, WIDTH)), "index": TensorSpec((FRAMES,), "int64")}
+KEPT = {"frames": TensorSpec((None, 3, HEIGHT, WIDTH)), "index": TensorSpec((None,), "int64")}
+IMAGE = {"image": TensorSpec((3, HEIGHT, WIDTH))}
+MAPS = TensorSpec((CHANNELS, HEIGHT // POOL, WIDTH // POOL))
+COARSE = TensorSpec((CHANNELS, HEIGHT // POOL // 2, WIDTH // POOL // 2))
+TOKENS = TensorSpec((HEIGHT // POOL * (WIDTH // POOL), CHANNELS))
+
+
+def clips(params: Mapping[str, Any]) -> BackboneSpec:
+    return BackboneSpec("video", {"frames": CLIP["frames"]}, {"input": CLIP}, tail={"input": KEPT})
+
+
+def images(params: Mapping[str, Any]) -> BackboneSpec:
+    cuts: dict[str, FeatureSpec] = {
+        "input": IMAGE,
+        "maps": {"maps": MAPS},
+        "pyramid": {"fine": MAPS, "coarse": COARSE},
+        "tokens": {"tokens": TOKENS},
+    }
+    return BackboneSpec("classification", IMAGE, cuts)
+
+
+STAND_INS = tuple(
+    Component(
+        kind="backbone",
+        name=f"stand-in-{name}",
+        target=f"semcodec.testing.stand_in_models:{name.capitalize()}",
+        spec=f"semcodec.testing.stand_ins:{name}",
+        summary=f"a backbone of {name} without weights, for checks",
+    )
+    for name in ("clips", "images")
+)
+
+
+def with_stand_ins(registry: Registry) -> Registry:
+    return Registry.of([*registry, *(c for c in STAND_INS if c.name not in registry.names("backbone"))])
+
+
+def smallest(component: Component, registry: Registry) -> tuple[str, BackboneSpec]:
+    """Item text and spec of a backbone for as small an input as its ``side`` allows.
+
+    Raises SemcodecError for a backbone that is not installed whole or whose spec is known only once it is built.
+    """
+    side = component.param("side")
+    sides = [] if side is None else [s for s in (side.low, *sorted(side.values)) if s is not None]
+    texts = [f"backbone/{component.name}:side={format_value(int(s))}" for s in sides]
+    for text in (*texts, f"backbone/{component.name}"):
+        try:
+            spec = resolve_backbone(text, registry).spec
+        except SemcodecError:
+            continue
+        if spec is not None and not missing(component):
+            return text, spec
+    raise SemcodecError(f"backbone {component.name} cannot be used without more ado")
+
+
+def at_cut(backbone: str, cut: str) -> str:
+    """The backbone's item text with a cut: "backbone/vit-nano@input:side=32"."""
+    name, colon, args = backbone.partition(":")
+    return f"{name}@{cut}{colon}{args}"
+
+
+def surroundings(registry: Registry) -> Iterator[list[tuple[str, str, FeatureSpec]]]:
+    """Places to put a stage: (backbone item, cut, features there). First those of all stand-ins together, then each
+    registered one alone, the smaller before the larger."""
+    yield [
+        (f"backbone/{component.name}", cut, features)
+        for component in STAND_INS
+        for cut, features in smallest(component, registry)[1].cuts.items()
+    ]
+    found = []
+    for component in registry:
+        if component.kind == "backbone" and component not in STAND_INS:
+            try:
+                text, spec = smallest(component, registry)
+            except SemcodecError:
+                continue
+            size = sum(t.size for t in spec.input.values())
+            # Weights that ship with a package are small, so the model is.
+            found.append((size, not component.weights, text, spec))
+    for _, _, text, spec in sorted(found, key=lambda row: row[:3]):
+        for cut, features in spec.cuts.items():
+            yield [(text, cut, features)]

@@ -1,0 +1,71 @@
+"""What checks of tensors share: agreement with a spec, and closeness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from semcodec.interfaces import Features, Partial
+from semcodec.specs import FeatureSpec, TensorSpec, describe
+from semcodec.testing.subject import require
+
+TOLERANCE = 1e-4
+"""Relative and absolute: float32 sums in another order differ by less, other values by more."""
+
+
+def spec_of(tensor: Tensor) -> TensorSpec:
+    """Of one sample of a batch."""
+    return TensorSpec(tuple(tensor.shape[1:]), str(tensor.dtype).removeprefix("torch."))
+
+
+def require_features(features: Features, spec: FeatureSpec, what: str, batch: int = 1) -> None:
+    """Names, shapes, dtypes and the batch axis are as declared, and every float is finite."""
+    seen = {name: spec_of(tensor) for name, tensor in features.items()}
+    right = seen.keys() == spec.keys() and all(spec[name].accepts(seen[name]) for name in seen)
+    require(right, f"{what} is {describe(seen)}, declared is {describe(spec)}")
+    for name, tensor in features.items():
+        require(len(tensor) == batch, f"{what}: {name} has a batch axis of {len(tensor)}, not {batch}")
+        require(bool(torch.isfinite(tensor).all()), f"{what}: {name} holds NaN or infinity")
+
+
+def require_partial(partial: Partial, spec: FeatureSpec, what: str) -> None:
+    """Features as declared, and masks of 0 and 1 that spread over the features they are about."""
+    require_features(partial.features, spec, what)
+    for name, mask in partial.present.items():
+        require(name in partial.features, f"{what}: present has {name}, which is no feature")
+        shape = partial.features[name].shape
+        spreads = mask.dim() == len(shape) and all(m in (1, n) for m, n in zip(mask.shape, shape, strict=True))
+        require(spreads, f"{what}: present[{name}] of {tuple(mask.shape)} does not spread over {tuple(shape)}")
+        require(bool(((mask == 0) | (mask == 1)).all()), f"{what}: present[{name}] holds more than 0 and 1")
+
+
+def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    """Bit for bit."""
+    return a.keys() == b.keys() and all(a[n].dtype == b[n].dtype and torch.equal(a[n], b[n]) for n in a)
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def copied(features: Mapping[str, Tensor]) -> Features:
+    return {name: tensor.clone() for name, tensor in features.items()}
+
+
+def pixels(spec: FeatureSpec, count: int) -> npt.NDArray[np.uint8]:
+    """``count`` samples for a model that takes "frames" or "image", uint8, channels last, each different.
+
+    Smooth shapes under noise: all noise or all smooth would leave parts of most methods unused.
+    """
+    *frames, _, height, width = spec["frames" if "frames" in spec else "image"].shape
+    assert height is not None and width is not None
+    rng = np.random.default_rng(height * width)
+    y, x = np.mgrid[:height, :width] / 9.0
+    phase = rng.uniform(0, 6, (count, *(n or 1 for n in frames), 3, 1, 1))
+    smooth = 128 + 70 * np.sin(x + phase) * np.cos(y - phase)
+    noisy = smooth + rng.normal(0, 12, smooth.shape)
+    return np.moveaxis(np.clip(np.rint(noisy), 0, 255).astype(np.uint8), -3, -1)

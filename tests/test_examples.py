@@ -1,0 +1,164 @@
+"""What the documents show is true: specs, errors, the example plugin, the record's keys, the quickstart."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import semcodec
+from semcodec.cli import COMMANDS
+from semcodec.composition import compose_spec
+from semcodec.errors import SpecError
+from semcodec.grammar import parse
+from semcodec.registry import get_registry
+
+ROOT = Path(__file__).parents[1]
+SPEC_LANGUAGE = (ROOT / "docs" / "spec-language.md").read_text()
+PLUGINS = (ROOT / "docs" / "plugins.md").read_text()
+MEASURING = (ROOT / "docs" / "measuring.md").read_text()
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/README.md")]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+
+
+ERRORS = blocks(SPEC_LANGUAGE, "error")
+CANONICAL = re.findall(r"^\| `([^`|]+)` \| `([^`|]+)` \|$", SPEC_LANGUAGE, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("block", ERRORS, ids=lambda block: block.splitlines()[1].strip())
+def test_errors_are_as_shown(block):
+    with pytest.raises(SpecError) as caught:
+        compose_spec(block.splitlines()[1].strip())
+    assert str(caught.value) == block.rstrip("\n")
+
+
+@pytest.mark.parametrize(("written", "canonical"), CANONICAL)
+def test_canonical_forms_are_as_shown(written, canonical):
+    assert compose_spec(written).spec == canonical
+
+
+def test_there_is_something_to_check():
+    assert len(ERRORS) >= 10
+    assert len(CANONICAL) >= 8
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Command lines of the documents, by file."""
+    found = []
+    for path in DOCUMENTS:
+        for line in re.findall(r"^(?: {4}|\$ )semcodec ([^\n#]+)$", path.read_text(), flags=re.MULTILINE):
+            found.append((str(path.relative_to(ROOT)), re.split(r" {2,}", line)[0].split()))
+    return found
+
+
+@pytest.mark.parametrize(("path", "words"), commands(), ids=lambda value: value if isinstance(value, str) else "")
+def test_commands_and_their_specs_exist(path, words):
+    assert words[0] in COMMANDS
+    if words[0] not in ("compose", "encode", "eval", "train"):
+        return
+    spec = words[1]
+    known = set(get_registry().names())
+    if not {item.name for item in parse(spec).items} <= known:  # of the example plugin
+        assert "downscale" in spec
+    elif words[0] != "train" or "+" in spec:
+        compose_spec(spec)
+
+
+def test_every_command_is_in_the_readme():
+    text = (ROOT / "README.md").read_text()
+    assert [name for name in COMMANDS if f"semcodec {name}" not in text] == []
+
+
+@pytest.fixture(scope="module")
+def record():
+    """A small evaluation with untrained weights: only the keys matter."""
+    classes = semcodec.data.open_dataset("digits-motion").classes
+    pipeline = semcodec.compose("stae:frames=2+vit-nano", weights="random", classes=classes)
+    return pipeline.evaluate("digits-motion", limit=2)
+
+
+def test_every_key_of_the_record_is_explained(record):
+    assert [key for key in record if f"`{key}`" not in MEASURING] == []
+    assert record["bytes_total"] == record["bytes_payload"] + record["bytes_side"] + record["bytes_header"]
+    assert 0 <= record["top1_interval"][0] <= record["top1"] <= record["top1_interval"][1] <= 1
+
+
+def test_every_stage_of_the_record_is_explained(record):
+    assert [stage for stage in record["stages_ms"] if f"`{stage}`" not in MEASURING] == []
+
+
+def test_every_key_of_one_input_is_explained(tmp_path):
+    command = ["compose", "jpeg:40+vit-nano", "--input", "digits-motion:0", "--weights", "random", "--format", "json"]
+    answer = subprocess.run(
+        [sys.executable, "-m", "semcodec", *command], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    found = json.loads(answer.stdout)
+    assert [key for key in found if f"`{key}`" not in MEASURING] == []
+    assert found["file_bytes"] == found["bytes_stream_header"] + found["bytes_total"] + found["bytes_local"]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The two files of docs/plugins.md as an installed distribution: a folder for the path."""
+    folder = tmp_path_factory.mktemp("site")
+    (text,) = blocks(PLUGINS, "toml")
+    project = tomllib.loads(text)
+    assert len(text.splitlines()) == 6
+    code = next(block for block in blocks(PLUGINS, "python") if "@hookimpl" in block)
+    name, version = project["project"]["name"], project["project"]["version"]
+    points = project["project"]["entry-points"]["semcodec"]
+    for module in points.values():
+        (folder / f"{module}.py").write_text(code)
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text("[semcodec]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()))
+    (folder / "test_downscale.py").write_text(next(b for b in blocks(PLUGINS, "python") if "def test_component" in b))
+    return folder
+
+
+def run(installed: Path, *command: str) -> str:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(installed), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, cwd=installed)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_example_plugin_is_listed(installed):
+    rows = json.loads(run(installed, "-m", "semcodec", "plugins", "list", "--format", "json"))
+    (row,) = [row for row in rows if row["name"] == "downscale"]
+    assert (row["kind"], row["status"], row["distribution"]) == ("encoder", "ok", "semcodec-downscale")
+
+
+def test_the_example_plugin_encodes_in_one_process_and_decodes_in_another(installed):
+    common = ("--weights", "random", "--format", "json")
+    spec = "downscale:factor=4+vit-nano"
+    sent = json.loads(run(installed, "-m", "semcodec", "encode", spec, "digits-motion:0", "-o", "clip.sem", *common))
+    got = json.loads(run(installed, "-m", "semcodec", "decode", "clip.sem", *common))
+    assert sent["spec"] == got["spec"] == "downscale:4+rans+vit-nano"
+    assert sent["logits"] == got["logits"]
+    assert 0 < sent["bytes_total"] < sent["raw_uint8_bytes"] / 10  # a sixteenth of the pixels, entropy coded
+
+
+def test_the_example_plugin_passes_the_checks(installed):
+    out = run(installed, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_downscale.py")
+    passed = re.search(r"(\d+) passed", out)
+    assert passed
+    assert int(passed[1]) >= 5
+
+
+def test_the_quickstart_runs():
+    out = subprocess.run(
+        [sys.executable, "examples/quickstart.py", "4"], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
+    assert re.search(r"^stae\+rans\+vit-nano: \S+ \(\d+%\), it is \S+$", out, flags=re.MULTILINE)
+    assert len(re.findall(r"top-1 \d\.\d\d \[", out)) == 5

@@ -1,0 +1,219 @@
+"""What the project says of itself holds: dependencies, packages, versions, sizes, links, documented names."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import semcodec
+from semcodec.component import KINDS, Component, Param
+from semcodec.hookspecs import Hooks
+from semcodec.registry import get_registry
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+DISTRIBUTION = {"PIL": "pillow", "sklearn": "scikit-learn", "huggingface_hub": "huggingface-hub"}
+OWN = {"semcodec", "semcodec_plugins"}
+HEAVY = ("torch", "torchvision", "timm", "compressai", "ultralytics", "transformers", "matplotlib", "sklearn", "av")
+MEGABYTE = 10**6
+
+
+def required(extra: str | None = None) -> set[str]:
+    """Names of the distributions in the dependencies, or in one extra."""
+    project = PROJECT["project"]
+    lines = project["dependencies"] if extra is None else project["optional-dependencies"][extra]
+    return {re.split(r"[^A-Za-z0-9_-]", line)[0].lower() for line in lines}
+
+
+def imported(folder: str, *, top: bool = False) -> dict[str, set[str]]:
+    """Distributions that are imported below a folder, each with the files that do it; ``top``: outside functions."""
+    found: dict[str, set[str]] = {}
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        if "installed" in path.parts:  # broken on purpose
+            continue
+        here = {p.stem for p in (ROOT / "tests").glob("*.py")} | {"fixtures"} if folder == "tests" else set()
+        tree = ast.parse(path.read_text())
+        for node in tree.body if top else ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            for name in {name.partition(".")[0] for name in names} - OWN - here - set(sys.stdlib_module_names):
+                found.setdefault(DISTRIBUTION.get(name, name), set()).add(str(path.relative_to(ROOT)))
+    return found
+
+
+def tracked() -> list[Path]:
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def packages() -> Iterator[str]:
+    for name, folder in PROJECT["tool"]["setuptools"]["package-dir"].items():
+        for init in sorted((ROOT / folder).rglob("__init__.py")):
+            yield ".".join((name, *init.parent.relative_to(ROOT / folder).parts))
+
+
+@pytest.mark.parametrize("folder", ["semcodec", "plugins", "tests", "examples"])
+def test_every_import_is_declared(folder):
+    """Extras only where they are used, inside functions; the kit for component authors is used under their pytest."""
+    always = required() | (required("test") if folder == "tests" else set())
+    assert {name: files for name, files in imported(folder, top=True).items() if name not in always} == {}
+    extras = always.union(*(required(extra) for extra in ("yolo", "learned", "hub", "report")))
+    lazy = {name: files for name, files in imported(folder).items() if name not in extras}
+    assert lazy in ({}, {"pytest": {"semcodec/testing/__init__.py"}})
+
+
+def test_every_dependency_is_imported():
+    used = imported("semcodec").keys() | imported("plugins").keys()
+    assert required() <= used
+
+
+def test_all_is_every_extra_but_test():
+    extras = PROJECT["project"]["optional-dependencies"]
+    named = re.fullmatch(r"semcodec\[(.*)\]", extras["all"][0])
+    assert named
+    assert set(named[1].split(",")) == extras.keys() - {"all", "test"}
+
+
+def test_every_package_is_listed():
+    assert sorted(packages()) == sorted(PROJECT["tool"]["setuptools"]["packages"])
+
+
+def test_every_plugin_has_an_entry_point_and_a_readme():
+    folders = {init.parent.name for init in (ROOT / "plugins").glob("*/__init__.py")}
+    points = PROJECT["project"]["entry-points"]["semcodec"]
+    assert points == {name: f"semcodec_plugins.{name}" for name in folders}
+    assert {readme.parent.name for readme in (ROOT / "plugins").glob("*/README.md")} == folders
+
+
+def test_versions_agree():
+    assert PROJECT["project"]["version"] == semcodec.__version__
+    assert f"\n## {semcodec.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_tracked_files_are_small():
+    large = {str(path.relative_to(ROOT)): path.stat().st_size for path in tracked()}
+    assert {name: size for name, size in large.items() if size > 3 * MEGABYTE} == {}
+
+
+def test_shipped_weights_are_small():
+    assert sum(path.stat().st_size for path in ROOT.glob("plugins/*/weights/*")) < 25 * MEGABYTE
+
+
+def test_listing_imports_nothing_heavy():
+    """The modules that answer ``--help``, ``plugins list`` and ``compose --dry-run``, and every plugin's records."""
+    code = f"""
+import importlib, sys
+for name in ("cli", "grammar", "arguments", "manager", "registry", "targets", "composition", "data"):
+    importlib.import_module("semcodec." + name)
+from semcodec.composition import compose_spec
+from semcodec.registry import get_registry
+rows = get_registry().rows()
+compose_spec("stae+rans+vit-base")
+print(len(rows), *sorted(set(sys.modules) & set({HEAVY!r})))
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert int(answer[0]) >= 20
+    assert answer[1:] == []
+
+
+def test_components_point_at_what_exists():
+    """Classes, spec functions and recipes can be imported, and each plugin's README names its components."""
+    registry = get_registry()
+    for component in registry:
+        if registry.origin(component)[0] != "semcodec":
+            continue
+        assert component.kind in KINDS
+        assert inspect.isclass(registry.load(component)), component.name
+        for path in filter(None, (component.spec, component.recipe)):
+            module, _, name = path.partition(":")
+            assert callable(getattr(importlib.import_module(module), name)), path
+        plugin = component.target.split(".")[1]
+        assert f"`{component.name}`" in (ROOT / "plugins" / plugin / "README.md").read_text(), component.name
+
+
+def test_hooks_and_records_are_documented():
+    text = (ROOT / "docs" / "plugins.md").read_text()
+    hooks = [f for _, f in inspect.getmembers(Hooks, inspect.isfunction) if hasattr(f, "semcodec_spec")]
+    assert hooks
+    for hook in hooks:
+        arguments = [name for name in inspect.signature(hook).parameters if name != "self"]
+        assert f"{hook.__name__}({', '.join(arguments)})" in text
+    for field in (*dataclasses.fields(Component), *dataclasses.fields(Param)):
+        assert f"| `{field.name}` |" in text, field.name
+
+
+def test_traits_in_use_are_documented():
+    text = (ROOT / "docs" / "plugins.md").read_text()
+    for component in get_registry():
+        for trait in component.traits:
+            assert f"`{trait}`" in text, f"{component.name} has the trait {trait}"
+
+
+def test_results_and_readme_name_every_built_in_method():
+    text = (ROOT / "README.md").read_text()
+    registry = get_registry()
+    absent = [c.name for c in registry if registry.origin(c)[0] == "semcodec" and f"`{c.name}`" not in text]
+    assert not absent
+
+
+def documents() -> list[Path]:
+    names = ("*.md", "docs/**/*.md", "plugins/*/README.md", "examples/**/*.md")
+    return sorted({path for name in names for path in ROOT.glob(name)})
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith(("http:", "https:", "#")):
+            assert (path.parent / target.partition("#")[0]).exists(), target
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_python_files_that_documents_name_exist(path):
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    for name in re.findall(r"`((?:semcodec|plugins|tests|examples|docs)/[\w./-]+\.(?:py|md))`", text):
+        assert (ROOT / name).exists(), name
+
+
+def test_the_wheel_holds_what_is_needed(tmp_path):
+    pytest.importorskip("setuptools", minversion="77", reason="building without isolation needs setuptools 77")
+    source = tmp_path / "source"
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
+    for folder in ("semcodec", "plugins"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=ignore)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path)]
+    environment = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    done = subprocess.run([*command, str(source)], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        metadata = archive.read(f"semcodec-{semcodec.__version__}.dist-info/METADATA").decode()
+    expected = {f"semcodec/{p.relative_to(ROOT / 'semcodec')}" for p in (ROOT / "semcodec").rglob("*.py")}
+    expected |= {f"semcodec_plugins/{p.relative_to(ROOT / 'plugins')}" for p in (ROOT / "plugins").rglob("*.py")}
+    expected |= {f"semcodec_plugins/{p.relative_to(ROOT / 'plugins')}" for p in ROOT.glob("plugins/*/weights/*")}
+    expected |= {f"semcodec_plugins/{p.parent.name}/README.md" for p in ROOT.glob("plugins/*/README.md")}
+    expected |= {"semcodec/py.typed"}
+    assert expected <= names
+    assert not [name for name in names if name.startswith("tests")]
+    assert "License-Expression: Apache-2.0" in metadata
+    assert "# semcodec" in metadata

@@ -1,0 +1,379 @@
+"""One loop trains every method: it learns, stops and goes on as if it had not, and leaves weights that load."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import semcodec
+from semcodec import trainer
+from semcodec.data.base import Dataset
+from semcodec.errors import SemcodecError, UsageError, WeightsError
+from semcodec.training import Checkpoint, Job, Step, batches, fit, rate, state_dict
+from semcodec.weights import Request
+from semcodec_plugins.vit.video import VideoViT
+
+
+class Brightness(Dataset):
+    """Noisy clips, the second class brighter than the first; mirrored at random."""
+
+    name, kind, classes, flips = "brightness", "video", ["dark", "bright"], True
+
+    def __init__(self, count: int = 40) -> None:
+        rng = np.random.default_rng(7)
+        self.labels = np.arange(count) % 2
+        self.pixels = rng.integers(0, 200, (count, 2, 4, 4, 3), dtype=np.uint8)
+        self.pixels += (40 * self.labels).astype(np.uint8)[:, None, None, None, None]
+
+    def __len__(self):
+        return len(self.labels)
+
+    def batch(self, indices):
+        return self.pixels[indices], self.labels[indices]
+
+    def ids(self, indices):
+        return [str(i) for i in indices]
+
+
+class Stop(Exception):
+    pass
+
+
+class Run:
+    """A two-step training of two small modules; ``stops``: (step, call) pairs at which the loss raises."""
+
+    def __init__(self, stops: tuple[tuple[int, int], ...] = ()) -> None:
+        torch.manual_seed(0)
+        self.stem = nn.Sequential(nn.Flatten(), nn.Linear(96, 8), nn.BatchNorm1d(8), nn.ReLU())
+        self.head = nn.Linear(8, 2)
+        self.job = Job({"encoder": self.stem, "backbone": self.head}, Brightness())
+        self.stops, self.seen = set(stops), []
+        self.steps = [
+            Step("all", [self.stem, self.head], self.loss(0), samples=90, lr=1e-2, batch=8),
+            Step("head", [self.head], self.loss(1), samples=60, lr=1e-2, batch=8),
+        ]
+
+    def loss(self, number):
+        def compute(batch):
+            place = number, sum(n == number for n, _ in self.seen)
+            self.seen.append((number, batch.sequence[0]))
+            if place in self.stops:
+                self.stops.remove(place)
+                raise Stop
+            noise = torch.from_numpy(batch.rng.random(batch.pixels.shape, np.float32))
+            logits = self.head(self.stem(batch.pixels + 0.02 * noise))
+            top1 = (logits.argmax(1) == batch.labels).float().mean().item()
+            return nn.functional.cross_entropy(logits, batch.labels), {"top1": top1}
+
+        return compute
+
+    def fit(self, out, **options):
+        return fit(self.steps, self.job, out, seed=3, fingerprint="a run", half=False, **options)
+
+    def state(self):
+        return {name: value.clone() for name, value in state_dict(self.job.modules).items()}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_it_learns(tmp_path):
+    run = Run()
+    run.steps = [Step("all", [run.stem, run.head], run.loss(0), samples=600, lr=1e-2, batch=8)]
+    (summary,) = run.fit(tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == [75]
+    first = Run()
+    with torch.no_grad():
+        untrained, _ = first.loss(0)(next(iter(batches(first.job.dataset, run.steps[0], 3, 0, 0))))
+    assert summary["loss"] < 0.7 * untrained
+    assert summary["top1"] > 0.8
+    assert summary["samples"] == 600
+    assert not any(p.requires_grad or m.training for m in run.job.modules.values() for p in m.parameters())
+
+
+def test_a_frozen_module_is_not_touched(tmp_path):
+    run = Run()
+    run.steps = run.steps[1:]
+    before = run.state()
+    run.fit(tmp_path)
+    after = run.state()
+    for name, value in before.items():  # running statistics too
+        assert torch.equal(value, after[name]) == name.startswith("encoder."), name
+
+
+@pytest.mark.parametrize("stops", [((0, 5),), ((0, 0),), ((1, 3),), ((0, 11), (1, 0), (1, 7))])
+def test_a_stopped_run_ends_bit_for_bit_as_an_unbroken_one(tmp_path, stops):
+    whole = Run()
+    whole.fit(tmp_path / "whole")
+    for _ in stops:
+        broken = Run(stops)
+        with pytest.raises(Stop):
+            broken.fit(tmp_path / "broken", every_s=-1)
+        stops = stops[1:]
+    last = Run()
+    resumed = (tmp_path / "broken" / "checkpoint.safetensors").exists()
+    if resumed:  # nothing that a new process has made counts
+        for p in last.stem.parameters():
+            nn.init.ones_(p)
+    last.fit(tmp_path / "broken", every_s=-1)
+    assert (len(last.seen) < len(whole.seen)) == resumed
+    for name, value in whole.state().items():
+        assert torch.equal(value, last.state()[name]), name
+
+
+def test_a_run_stopped_between_two_steps_goes_on(tmp_path, monkeypatch):
+    whole = Run()
+    summary = whole.fit(tmp_path / "whole")
+    save = Checkpoint.save
+
+    def stop_at_the_end_of_a_step(self, modules, optimiser, state):
+        if optimiser is None:
+            raise Stop
+        save(self, modules, optimiser, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", stop_at_the_end_of_a_step)
+        with pytest.raises(Stop):
+            Run().fit(tmp_path / "broken", every_s=-1)
+    last = Run()
+    resumed = last.fit(tmp_path / "broken")
+    assert [line["step"] for line in resumed] == [line["step"] for line in summary] == ["all", "head"]
+    for name, value in whole.state().items():
+        assert torch.equal(value, last.state()[name]), name
+
+
+def test_a_finished_run_is_not_repeated(tmp_path):
+    first = Run()
+    summary = first.fit(tmp_path)
+    again = Run()
+    assert again.fit(tmp_path) == summary
+    assert not again.seen
+    assert all(torch.equal(v, again.state()[k]) for k, v in first.state().items())
+
+
+def test_another_runs_checkpoint_is_refused(tmp_path):
+    run = Run()
+    run.fit(tmp_path)
+    with pytest.raises(UsageError, match="checkpoint of another run; give another -o") as caught:
+        fit(run.steps, run.job, tmp_path, fingerprint="another run")
+    assert str(caught.value).isprintable()
+
+
+def test_batches_are_the_same_wherever_they_start():
+    data = Brightness()
+    step = Step("s", [], lambda _: (torch.zeros(()), {}), samples=100, lr=1.0, batch=8)
+    whole = list(batches(data, step, 1, 0, 0))
+    later = list(batches(data, step, 1, 0, 7))
+    assert len(whole) == 13
+    assert len(later) == 6
+    for a, b in zip(whole[7:], later, strict=True):
+        assert torch.equal(a.pixels, b.pixels)
+        assert torch.equal(a.labels, b.labels)
+        assert list(a.sequence) == list(b.sequence)
+        assert a.rng.random() == b.rng.random()
+    numbers = [n for batch in whole for n in batch.sequence]
+    assert len(numbers) == len(set(numbers))
+    # The first epoch is every sample once, mirrored or not.
+    seen = torch.cat([b.pixels for b in whole[:5]])
+    original = torch.from_numpy(np.moveaxis(data.pixels, -1, -3).copy()).float() / 255
+    both = torch.stack([original, original.flip(-1)], 1)
+    match = (seen[:, None, None] == both[None]).flatten(3).all(-1)
+    assert match.any(2).sum(1).tolist() == [1] * 40
+    assert match.any(2).any(0).all()
+    assert 0 < match[:, :, 1].any(1).sum() < 40
+
+
+def test_a_sample_that_cannot_be_read_ends_the_run(tmp_path):
+    run = Run()
+
+    def broken(indices):
+        raise SemcodecError("sample 3 cannot be read")
+
+    run.job.dataset.batch = broken
+    with pytest.raises(SemcodecError, match="sample 3"):
+        run.fit(tmp_path)
+
+
+def test_the_rate_warms_up_and_falls_to_nothing():
+    step = Step("s", [], lambda _: (torch.zeros(()), {}), samples=100, lr=2.0)
+    rates = [rate(step, i, 100) for i in range(100)]
+    assert rates[:5] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert rates[-1] < 0.01
+    assert rate(step, 0, 1) == pytest.approx(2.0)
+
+
+# -- recipes, through the trainer -------------------------------------------------------------------------------------
+
+SMALL = 1e-9  # of every step's samples: one batch
+
+
+def quiet_evaluate(spec, out):
+    pipeline = semcodec.compose(spec, weights=str(out))
+    return pipeline, pipeline.evaluate("digits-motion", limit=4, batch=2)
+
+
+def test_a_backbone_is_trained_by_its_recipe(tmp_path):
+    out = tmp_path / "net"
+    card = trainer.train("vit-nano:32", "digits-motion", out, scale=SMALL)
+    assert sorted(os.listdir(out)) == ["card.json", "checkpoint.safetensors", "log.jsonl", "weights.safetensors"]
+    assert json.loads((out / "card.json").read_text()) == json.loads(json.dumps(card))
+    assert card["keys"] == {"backbone": "vit-nano:32"} or card["keys"] == {"backbone": "vit-nano:side=32"}
+    assert [step["step"] for step in card["recipe"]] == ["whole clips", "fewer frames"]
+    assert {"spec", "data", "data_digest", "seed", "recipe", "metrics", "license", "classes"} <= card.keys()
+    assert [line["step"] for line in card["metrics"]] == ["whole clips", "fewer frames"]
+    with safe_open(out / "weights.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["semcodec"])["keys"] == card["keys"]
+        kinds = {file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118
+    assert kinds == {torch.float16, torch.int64}  # the count of BatchNorm's batches
+
+    pipeline, record = quiet_evaluate("png+vit-nano:32", out)
+    assert pipeline.classes == card["classes"]
+    assert record["samples"] == 4
+    assert record["bytes_total"] > 0
+    # A second call with the same arguments goes on where the first was: at the end.
+    before = (out / "weights.safetensors").read_bytes()
+    trainer.train("vit-nano:32", "digits-motion", out, scale=SMALL)
+    assert (out / "weights.safetensors").read_bytes() == before
+    with pytest.raises(UsageError, match="another run"):
+        trainer.train("vit-nano:32", "digits-motion", out, scale=SMALL, seed=1)
+
+
+def test_stae_is_trained_step_by_step_from_a_trained_backbone(tmp_path):
+    trainer.train("vit-nano:32", "digits-motion", tmp_path / "net", scale=SMALL)
+    net = load_file(tmp_path / "net" / "weights.safetensors")
+    out, spec = tmp_path / "stae", "stae+rans+vit-nano:32"
+    request = Request({"backbone": str(tmp_path / "net")})
+    card = trainer.train(spec, "digits-motion", out, request=request, scale=SMALL)
+    assert [line["step"] for line in card["metrics"]] == ["frame attention", "spatial attention", "recovery"]
+    assert set(card["keys"]) == {"encoder", "recoverer", "backbone"}
+    tensors = load_file(out / "weights.safetensors")
+    assert {name.partition(".")[0] for name in tensors} == set(card["keys"])
+    assert any(not torch.equal(net[name], tensors[name]) for name in net)  # fine-tuned
+
+    pipeline, record = quiet_evaluate(spec, out)
+    assert {s.origin for s in pipeline.sources.values()} == {str(out)}
+    assert record["ratio_float32"] > 10
+    for name, value in pipeline.stages.encoder.state_dict().items():
+        assert torch.equal(value.half(), tensors[f"encoder.{name}"])
+    # The same file serves other budgets, selectors and entropy stages.
+    quiet_evaluate("stae:frames=1,pixels=0.9+random@frames+zstd+vit-nano:32", out)
+
+
+def test_without_a_backbone_its_recipe_comes_first(tmp_path):
+    card = trainer.train("stae+rans+vit-nano:32", "digits-motion", tmp_path, scale=SMALL)
+    steps = [line["step"] for line in card["metrics"]]
+    assert steps == ["whole clips", "fewer frames", "frame attention", "spatial attention", "recovery"]
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """The steps and the job of ``train``, which then trains nothing."""
+
+    def plan(spec, **options):
+        caught = {}
+        monkeypatch.setattr(trainer, "fit", lambda steps, job, out, **_: caught.update(steps=steps, job=job) or [])
+        monkeypatch.setattr(trainer, "save", lambda *_: None)
+        trainer.train(spec, "digits-motion", "nowhere", **options)
+        return caught["job"], {step.name: step for step in caught["steps"]}
+
+    return plan
+
+
+def test_open_budgets_are_drawn_and_named_ones_are_fixed(planned):
+    rng = np.random.default_rng(0)
+    job, _ = planned("stae+rans+vit-nano:32")
+    assert job.free == {"frames", "pixels"}
+    draws = [job.draw(rng) for _ in range(100)]
+    assert {keep["frames"][1] for keep in draws} == {1, 2, 4, 8, 16}
+    assert {keep["pixels"][1] for keep in draws} == {1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4}
+    assert {type(keep["frames"][1]) for keep in draws} == {int}
+
+    job, _ = planned("stae:frames=4,pixels=0.4+rans+vit-nano:32")
+    assert job.free == frozenset()
+    assert {t: budget for t, (_, budget) in job.draw(rng).items()} == {"frames": 4, "pixels": 0.4}
+    job, _ = planned("stae+top-k@frames:4+rans+vit-nano:32")
+    assert job.free == {"pixels"}
+    assert {job.draw(rng)["frames"][1] for _ in range(20)} == {4}
+
+
+def test_what_selectors_without_attention_save_goes_to_the_last_step(planned):
+    _, both = planned("stae+rans+vit-nano:32")
+    total = both["frame attention"].samples + both["spatial attention"].samples + both["recovery"].samples
+    for spec, steps in (
+        ("stae+random@frames+random@pixels", ["recovery"]),
+        ("stae+random@frames", ["spatial attention", "recovery"]),
+        ("stae+random@pixels", ["frame attention", "recovery"]),
+        ("stae:frames=16,pixels=0.4", ["spatial attention", "recovery"]),
+        ("stae:frames=4,pixels=1.0", ["frame attention", "recovery"]),
+    ):
+        _, found = planned(f"{spec}+rans+vit-nano:32")
+        assert [name for name in found if name not in ("whole clips", "fewer frames")] == steps
+        assert sum(found[name].samples for name in steps) == total
+
+
+def test_steps_freeze_what_the_algorithm_freezes(planned):
+    job, steps = planned("stae+rans+vit-nano:32")
+    stae, backbone, recoverer = (job.modules[slot] for slot in ("encoder", "backbone", "recoverer"))
+    assert steps["frame attention"].learn == [stae.frame_attention]
+    assert steps["spatial attention"].learn == [stae.spatial_attention]
+    assert steps["recovery"].learn == [recoverer, backbone]
+    _, steps = planned("stae+none+rans+vit-nano:32")
+    assert [type(m) for m in steps["recovery"].learn] == [type(backbone)]
+
+
+def image_vit(path):
+    from test_vit import image_vit as tensors
+
+    save_file(tensors(), path)
+    return str(path)
+
+
+def test_a_backbone_starts_from_an_image_vit(planned, tmp_path, monkeypatch):
+    init = image_vit(tmp_path / "deit.safetensors")
+    job, steps = planned("vit-tiny:32", init=init)
+    assert job.pretrained
+    assert {step.lr for step in steps.values()} == {1e-4, 5e-5}
+    assert {step.batch for step in steps.values()} == {8}
+    kernel = load_file(init)["patch_embed.proj.weight"]
+    embedded = job.modules["backbone"].state_dict()["embed.proj.weight"]
+    assert torch.allclose(embedded.sum(2), kernel)
+    job, _ = planned("vit-tiny:32")
+    assert not job.pretrained
+    for path, word in ((init, "convolutional stem"), (str(tmp_path / "absent.safetensors"), "absent.safetensors")):
+        with pytest.raises(WeightsError, match=word) as caught:
+            planned("vit-nano:32", init=path)
+        assert str(caught.value).isprintable()
+    monkeypatch.delattr(VideoViT, "adapt_init")
+    with pytest.raises(UsageError, match="leave out --init"):
+        planned("vit-tiny:32", init=init)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("png+vit-nano:32", "nothing to train; for the backbone alone: semcodec train vit-nano"),
+        ("vit-nano:33", "multiple"),
+        ("stae+rans", "backbone"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, spec, words):
+    out = tmp_path / "out"
+    with pytest.raises(UsageError, match=words):
+        trainer.train(spec, "digits-motion", out, scale=SMALL)
+    with pytest.raises(SemcodecError, match="no such data set"):
+        trainer.train("vit-nano:32", "digits-commotion", out, scale=SMALL)
+    assert not out.exists()
