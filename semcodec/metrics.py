@@ -16,7 +16,8 @@ def wilson(right: int, total: int, z: float = Z95) -> tuple[float, float]:
     p, n = right / total, total
     centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)
-    return max(0.0, low), min(1.0, high)
+    # Exact at the ends, where rounding would leave the proportion outside its own interval.
+    return (max(0.0, low) if right else 0.0), (min(1.0, high) if right < total else 1.0)
 
 
 def paired(first: Sequence[Any], second: Sequence[Any]) -> dict[str, float]:

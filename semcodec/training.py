@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from semcodec.data.base import Dataset
-from semcodec.errors import UsageError, WeightsError
+from semcodec.errors import SemcodecError, UsageError, WeightsError
 from semcodec.selection import Keep
 
 Loss = Callable[["Batch"], tuple[Tensor, dict[str, float]]]
@@ -262,7 +262,7 @@ def fit(
             with torch.autocast(device, torch.bfloat16, enabled=half):
                 loss, metrics = step.loss(batch)
             if not torch.isfinite(loss):
-                raise SystemError(f"step {step.name}: the loss is {loss.item()} at iteration {i}")
+                raise SemcodecError(f"step {step.name}: the loss is {loss.item()} at iteration {i}; try a lower learning rate")
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(parameters, 1.0)

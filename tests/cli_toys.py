@@ -30,7 +30,7 @@ class Brightness(Backbone, nn.Module):
     def __init__(self, classes):
         super().__init__()
         self.classes = ["dark", "bright"]
-        self.weight = nn.Parameter(torch.tensor([[-8.0], [8.0]]))
+        self.register_buffer("weight", torch.tensor([[-8.0], [8.0]]))  # nothing to train or to look for
 
     def head(self, x, cut):
         return x

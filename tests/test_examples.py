@@ -53,11 +53,11 @@ def test_there_is_something_to_check():
 
 def commands() -> list[tuple[str, list[str]]]:
     """Command lines of the documents, by file."""
-    found = []
-    for path in DOCUMENTS:
-        for line in re.findall(r"^(?: {4}|\$ )semcodec ([^\n#]+)$", path.read_text(), flags=re.MULTILINE):
-            found.append((str(path.relative_to(ROOT)), re.split(r" {2,}", line)[0].split()))
-    return found
+    return [
+        (str(path.relative_to(ROOT)), re.split(r" {2,}", line)[0].split())
+        for path in DOCUMENTS
+        for line in re.findall(r"^(?: {4}|\$ )semcodec ([^\n#]+)$", path.read_text(), flags=re.MULTILINE)
+    ]
 
 
 @pytest.mark.parametrize(("path", "words"), commands(), ids=lambda value: value if isinstance(value, str) else "")

@@ -11,17 +11,24 @@ class FrameAttention(nn.Module):
 
     M_FA = sigmoid(MLP(AvgPool(X)) + MLP(MaxPool(X))), pooled over all but the frame axis.
 
-    The paper leaves the MLP's width open; it is the number of frames.
+    The paper leaves the MLP open; its width here is four times the number of frames, and what it is given is
+    standardised over the frames of the clip: which frames stand out, not how bright the clip is. Without that it
+    learns the same frames for every clip.
     """
 
     def __init__(self, frames: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(frames, frames), nn.ReLU(), nn.Linear(frames, frames))
+        self.mlp = nn.Sequential(nn.Linear(frames, 4 * frames), nn.ReLU(), nn.Linear(4 * frames, frames))
 
     def forward(self, x: Tensor) -> Tensor:
         """Frames (B, F, C, H, W) to M_FA (B, F) in (0, 1)."""
         flat = x.flatten(2)
-        return torch.sigmoid(self.mlp(flat.mean(2)) + self.mlp(flat.amax(2)))
+        return torch.sigmoid(self.mlp(_standardised(flat.mean(2))) + self.mlp(_standardised(flat.amax(2))))
+
+
+def _standardised(pooled: Tensor) -> Tensor:
+    spread = pooled.std(1, correction=0, keepdim=True)
+    return (pooled - pooled.mean(1, keepdim=True)) / (spread + 1 / 255)
 
 
 class SpatialAttention(nn.Module):
@@ -40,11 +47,11 @@ class SpatialAttention(nn.Module):
         return torch.sigmoid(self.conv(pooled.flatten(0, 1))).view(pooled[:, :, 0].shape)
 
 
-def straight_through(values: Tensor, mean: Tensor, scores: Tensor) -> Tensor:
-    """``values`` unchanged, with a gradient to the attention M that chose them.
+def weigh(values: Tensor, reference: Tensor, mask: Tensor, scores: Tensor) -> Tensor:
+    """``values`` where ``mask`` is 1 and ``reference`` where it is 0, with a gradient to the attention M that chose.
 
-    A value's difference to the mean of what is kept is multiplied by M / stop_grad(M), so that M grows where more
-    contrast lowers the loss. Scaling the value itself would only ask what brighter or darker does.
+    The hard mask is straight-through: mask + M - stop_grad(M). Kept values are so multiplied by M / stop_grad(M), up
+    to a factor, and dropped ones say what they would have brought. Without these last, spatial attention learns to
+    keep what matters least: measured in ``README.md``.
     """
-    mean = mean.detach()
-    return mean + (values - mean) * (scores / scores.detach())
+    return reference + (values - reference) * (mask + scores - scores.detach())

@@ -16,7 +16,7 @@ from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Si
 from semcodec.priors import Bits
 from semcodec.selection import Keep, select
 from semcodec.specs import FeatureSpec
-from semcodec_plugins.stae.attention import FrameAttention, SpatialAttention, straight_through
+from semcodec_plugins.stae.attention import FrameAttention, SpatialAttention, weigh
 
 
 class STAE(nn.Module, Encoder):
@@ -53,8 +53,8 @@ class STAE(nn.Module, Encoder):
     ) -> tuple[Partial, Tensor]:
         """The differentiable view: what ``restore`` would give for a batch that keeps equally many frames.
 
-        frames: (B, T, 3, H, W). Also returns the kept frames before pixels were dropped. Values carry
-        M / stop_grad(M), the gradient by which the attention learns. With ``fill`` a dropped pixel is the mean
+        frames: (B, T, 3, H, W). Also returns the kept frames before pixels were dropped. Masks are
+        straight-through, the gradient by which the attention learns. With ``fill`` a dropped pixel is the mean
         of the kept ones rather than zero, which a ViT that never saw holes can bear.
         """
         analysis = Analysis({"frames": frames})
@@ -65,15 +65,14 @@ class STAE(nn.Module, Encoder):
             index = index[:, : int(masks["frames"][0].sum())]
             weight = scores["frames"].gather(1, index)[..., None, None, None]
             frames = frames.gather(1, index[:, :, None, None, None].expand(-1, -1, *frames.shape[2:]))
-            frames = straight_through(frames, frames.mean(1, keepdim=True), weight)
+            frames = weigh(frames, frames.mean(1, keepdim=True).detach(), torch.ones_like(weight), weight)
         if "pixels" not in masks:
             return Partial({"frames": frames, "index": index}), frames
         shape = (*frames.shape[:2], 1, self.height, self.width)
         mask = masks["pixels"].view(shape).float()
         mean = (frames * mask).sum((1, 3, 4), keepdim=True) / mask.sum((1, 3, 4), keepdim=True)
-        kept = straight_through(frames, mean, scores["pixels"].view(shape)) * mask
-        if fill:
-            kept = kept + mean.detach() * (1 - mask)
+        reference = mean.detach() if fill else torch.zeros_like(mean)
+        kept = weigh(frames, reference, mask, scores["pixels"].view(shape))
         return Partial({"frames": kept, "index": index}, {"frames": mask}), frames
 
     def encode(

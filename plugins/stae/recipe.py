@@ -18,25 +18,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semcodec.interfaces import Partial, Selector
+from semcodec.interfaces import Features, Selector
 from semcodec.selection import Keep, covers
 from semcodec.training import Batch, Job, Step
 
+EPS = 1e-6  # keeps logits of saturated attention finite
 RECONSTRUCTION = 0.5  # weight of the L1 loss on missing pixels, beside cross-entropy
 
 
 class Exploring(Selector):
     """Draws a selection with odds M / (1 - M) instead of taking the best: Gumbel noise on the logits of M.
 
-    Hard top-k alone would keep what it happens to keep at first, and learn nothing of the rest.
+    Hard top-k alone would keep what it happens to keep at first, and learn nothing of the rest. ``order`` are the
+    units (B, ..., N) as they were last drawn, the kept ones first.
     """
+
+    order: Tensor
 
     def __init__(self, selector: Selector, rng: np.random.Generator) -> None:
         self.selector, self.rng = selector, rng
 
     def keep(self, scores: Tensor, budget: float | int | None, sequence: Sequence[int]) -> Tensor:
-        noise = torch.from_numpy(self.rng.gumbel(size=tuple(scores.shape))).to(scores)
-        return self.selector.keep(scores.logit(eps=1e-6) + noise, budget, sequence)
+        noise = torch.from_numpy(self.rng.gumbel(size=tuple(scores.shape))).float().to(scores.device)
+        drawn = scores.float().logit(eps=EPS) + noise
+        self.order = drawn.argsort(dim=-1, descending=True)
+        return self.selector.keep(drawn, budget, sequence)
+
+    def log_probability(self, scores: Tensor, kept: int) -> Tensor:
+        """(B,) of the first ``kept`` of a draw without replacement (Plackett and Luce)."""
+        logits = scores.float().logit(eps=EPS).gather(1, self.order)
+        rest = logits.flip(1).logcumsumexp(1).flip(1)
+        return (logits - rest)[:, :kept].sum(1)
 
 
 def recipe(job: Job) -> list[Step]:
@@ -52,29 +64,40 @@ def recipe(job: Job) -> list[Step]:
         keep = job.draw(batch.rng)
         return draw(batch, target) if covers(keep[target][1], stae.units[target]) else keep
 
-    def score(partial: Partial, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        logits = backbone.tail(partial.features, job.cut)
+    def score(features: Features, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Cross-entropy (B,) and accuracy."""
+        logits = backbone.tail(features, job.cut)
         top1 = (logits.argmax(1) == batch.labels).float().mean().item()
-        return F.cross_entropy(logits, batch.labels), {"top1": top1}
+        return F.cross_entropy(logits, batch.labels, reduction="none"), {"top1": top1}
 
-    def attend(batch: Batch, target: str) -> tuple[Tensor, dict[str, float]]:
-        keep = draw(batch, target)
-        targets = ("frames",) if target == "frames" else ("frames", "pixels")
-        keep = {t: keep[t] for t in targets}
-        selector, budget = keep[target]
-        keep[target] = (Exploring(selector, batch.rng), budget)
+    def attend_frames(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """The straight-through gradient, and that of the expected loss over draws: frames are few, and what one
+        that was dropped would have brought is not in the loss."""
+        selector, budget = draw(batch, "frames")["frames"]
+        explore = Exploring(selector, batch.rng)
+        partial, kept = stae(batch.pixels, {"frames": (explore, budget)}, batch.sequence)
+        losses, metrics = score(partial.features, batch)
+        log_probability = explore.log_probability(stae.frame_attention(batch.pixels), kept.shape[1])
+        advantage = (losses - losses.mean()).detach()
+        return losses.mean() + (advantage * log_probability).mean(), metrics
+
+    def attend_pixels(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        keep = dict(draw(batch, "pixels"))
+        keep["pixels"] = (Exploring(keep["pixels"][0], batch.rng), keep["pixels"][1])
         partial, _ = stae(batch.pixels, keep, batch.sequence, fill=True)
-        return score(partial, batch)
+        losses, metrics = score(partial.features, batch)
+        return losses.mean(), metrics
 
     def recover(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         partial, complete = stae(batch.pixels, job.draw(batch.rng), batch.sequence)
         mask = partial.present.get("frames")
         if recoverer is None or mask is None:
-            return score(partial, batch)
+            losses, metrics = score(partial.features, batch)
+            return losses.mean(), metrics
         frames = recoverer(partial.features["frames"], mask)
-        loss, metrics = score(Partial({**partial.features, "frames": frames}), batch)
+        losses, metrics = score({**partial.features, "frames": frames}, batch)
         error = ((frames - complete).abs() * (1 - mask)).sum() / (3 * (1 - mask).sum()).clamp(min=1)
-        return loss + RECONSTRUCTION * error, {**metrics, "l1": error.item()}
+        return losses.mean() + RECONSTRUCTION * error, {**metrics, "l1": error.item()}
 
     few = len(job.dataset) < 2000
     attention, tuning = (3, 10) if few else (0.4, 1.0)  # passes over the data
@@ -82,9 +105,9 @@ def recipe(job: Job) -> list[Step]:
     batch, lr = (8, 5e-5) if job.pretrained else (32, 5e-4)
     steps = [] if "backbone" in job.ready or job.backbone_recipe is None else job.backbone_recipe(job)
     if learned["frames"]:
-        steps.append(Step("frame attention", [stae.frame_attention], lambda b: attend(b, "frames"), size, 1e-2, batch))
+        steps.append(Step("frame attention", [stae.frame_attention], attend_frames, size, 1e-2, batch))
     if learned["pixels"]:
-        steps.append(Step("spatial attention", [stae.spatial_attention], lambda b: attend(b, "pixels"), size, 1e-2, batch))
+        steps.append(Step("spatial attention", [stae.spatial_attention], attend_pixels, size, 1e-2, batch))
     # What a selector without attention saves is spent here: variants are trained equally long.
     fine += size * (2 - sum(learned.values()))
     steps.append(Step("recovery", [m for m in (recoverer, backbone) if m is not None], recover, fine, lr, batch))

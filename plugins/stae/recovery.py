@@ -71,7 +71,9 @@ class CNN3D2D(nn.Module, Recoverer):
         x = torch.cat([frames, mask], 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         half = F.avg_pool2d(x, 2).unflatten(0, (batch, kept)).transpose(1, 2)
         half = half.contiguous(memory_format=torch.channels_last_3d)
-        guide = self.temporal(half).transpose(1, 2).flatten(0, 1)
+        # In float32 always: on CPUs, bfloat16 gradients of strided 3D convolutions of two frames are not finite.
+        with torch.autocast(half.device.type, enabled=False):
+            guide = self.temporal(half.float()).transpose(1, 2).flatten(0, 1)
         fine = self.enter(x)
         first = self.first(fine) + self.guide_first(guide)
         coarse = F.interpolate(self.middle(first), size=first.shape[2:])

@@ -137,8 +137,8 @@ def _port(port: Port) -> str:
 def _origin(slot: str, source: Mapping[str, str | None]) -> str:
     origin = source["source"] or ABSENT
     if origin == "none":
-        return f"none yet: give --weights {slot}=PATH, or train them (semcodec train)"
-    return f"{origin}, fetched when it is run, unless --offline" if origin.startswith("hub:") else origin
+        return f"none: give --weights {slot}=PATH or train"
+    return f"{origin}, fetched when run" if origin.startswith("hub:") else origin
 
 
 def _notes(composition: Composition, rows: list[StageRow], measured: bool) -> list[tuple[str, str]]:

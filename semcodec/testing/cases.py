@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +17,16 @@ from semcodec.composition import Composition, compose_spec
 from semcodec.container import Packet, read_packets
 from semcodec.errors import SpecError
 from semcodec.grammar import format_value
-from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
+from semcodec.interfaces import Analysis, Encoder, EntropyStage, Features, Latent, Partial
 from semcodec.packet import Packed, PacketSink, PacketSource
 from semcodec.pipeline import Pipeline, build
+from semcodec.priors import Int32, Prior
 from semcodec.registry import Registry
 from semcodec.selection import select
 from semcodec.specs import FeatureSpec
 from semcodec.testing.stand_ins import at_cut, surroundings, with_stand_ins
 from semcodec.testing.subject import CheckFailed, Subject, require, settings
-from semcodec.testing.tensors import pixels
+from semcodec.testing.tensors import copied, pixels
 
 CLASSES = ("one", "two", "three")
 
@@ -85,12 +85,16 @@ class Case:
     def pixels(self, count: int) -> npt.NDArray[np.uint8]:
         return pixels(self.pipeline.input, count)
 
-    def prepare(self, count: int, sequence: Sequence[int] | None = None, *, inference: bool = True) -> Prepared:
-        """``count`` samples as ``Pipeline.encode_batch`` treats them."""
-        with torch.inference_mode(inference), torch.no_grad():
+    def features(self, count: int) -> Features:
+        """``count`` samples at the cut."""
+        with torch.no_grad():
             x = self.pipeline.features(self.pixels(count))
             features = self.pipeline.stages.backbone.head(x, self.composition.cut)
-        return self.select({n: t.clone() for n, t in features.items()}, sequence or range(count), inference=inference)
+        return copied(features)
+
+    def prepare(self, count: int, sequence: Sequence[int] | None = None, *, inference: bool = True) -> Prepared:
+        """``count`` samples as ``Pipeline.encode_batch`` treats them."""
+        return self.select(self.features(count), sequence or range(count), inference=inference)
 
     def select(self, features: Features, sequence: Sequence[int], *, inference: bool = True) -> Prepared:
         """Features to latents."""
@@ -125,6 +129,14 @@ class Case:
         self.encoder.write(latent, sink)
         return sink.pack(self.pipeline.header, sequence, dict(self.composition.call))
 
+    def symbols(self, data: bytes) -> dict[int, tuple[int, Prior]]:
+        """Count and prior of every chunk of symbols in a packet, by its place."""
+        [packet] = read_packets(BytesIO(data), self.pipeline.header)
+        assert isinstance(packet, Packet)
+        source = _Witness(packet, self.pipeline.stages.entropy)
+        self.encoder.read(source)
+        return source.seen
+
     def receive(self, data: bytes) -> list[tuple[Packet, Partial]]:
         """What a server makes of bytes, up to the Recoverer. Raises SemcodecError for bytes that are no packets."""
         received = []
@@ -135,6 +147,18 @@ class Case:
             source.finish()
             received.append((packet, self.encoder.restore(latent)))
         return received
+
+
+class _Witness(PacketSource):
+    """A source that notes what it was asked for."""
+
+    def __init__(self, packet: Packet, stage: EntropyStage | None) -> None:
+        super().__init__(packet, stage)
+        self.seen: dict[int, tuple[int, Prior]] = {}
+
+    def symbols(self, name: str, count: int, prior: Prior) -> Int32:
+        self.seen[len(self.rows)] = count, prior
+        return super().symbols(name, count, prior)
 
 
 @lru_cache(maxsize=1)

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from semcodec.component import API, KINDS, Component, Param
+from semcodec.component import API, KINDS, Component, Kind, Param
+from semcodec.composition import DEFAULT_RECOVERER
 from semcodec.errors import UsageError
 from semcodec.grammar import NAME, parse_item
 from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer, Selector
@@ -98,8 +99,8 @@ def check_traits(subject: Subject) -> None:
         for target in traits.get("targets", ()):
             p = c.param(target)
             require(p is not None and p.when == "call", f"target {target!r} is no call parameter")
-        named = [("recoverer", traits["recoverer"])] if "recoverer" in traits else []
-        for kind, text in [*named, *(("selector", text) for text in traits.get("selectors", ()))]:
+        named: list[tuple[Kind, str]] = [("selector", text) for text in traits.get("selectors", ())]
+        for kind, text in [*named, ("recoverer", traits.get("recoverer", DEFAULT_RECOVERER))]:
             try:
                 subject.registry.find(parse_item(text).name, kind)
             except UsageError as error:

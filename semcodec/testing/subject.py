@@ -58,10 +58,18 @@ def extremes(param: Param) -> list[Any]:
 @contextmanager
 def no_draws() -> Iterator[None]:
     """Fails where the global random generators of Python, numpy or torch were used inside."""
+    before = _generators()
+    yield
+    changed = [name for name, state in _generators().items() if state != before[name]]
+    require(not changed, f"draws from the global random generator of {' and '.join(changed)}")
+
+
+def _generators() -> dict[str, Any]:
     import torch
 
-    before = random.getstate(), repr(np.random.get_state()), torch.get_rng_state()  # noqa: NPY002
-    yield
-    require(random.getstate() == before[0], "draws from Python's global random generator")
-    require(repr(np.random.get_state()) == before[1], "draws from numpy's global random generator")  # noqa: NPY002
-    require(torch.equal(torch.get_rng_state(), before[2]), "draws from torch's global random generator")
+    numpy: Any = np.random.get_state(legacy=False)
+    return {
+        "Python": random.getstate(),
+        "numpy": (numpy["state"]["key"].tobytes(), numpy["state"]["pos"]),
+        "torch": torch.get_rng_state().numpy().tobytes(),
+    }

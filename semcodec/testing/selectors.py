@@ -1,0 +1,143 @@
+"""Checks of Selectors: masks that anything can be sent by, and gates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from semcodec.component import Component
+from semcodec.errors import SemcodecError
+from semcodec.interfaces import Selector
+from semcodec.testing.subject import Subject, no_draws, require, settings
+
+Budget = float | int | None
+NUMBERS = [7, 0, 1 << 40]
+"""The samples' numbers in the stream."""
+
+
+def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
+    if "keep" in component.traits.get("abilities", ()):
+        yield check_mask
+        if component.traits.get("budget"):
+            yield check_budget
+        yield check_order
+        yield check_batch
+        yield check_repeatable
+        yield check_not_finite
+    if "gate" in component.traits.get("abilities", ()):
+        yield check_gate
+
+
+def check_mask(subject: Subject) -> None:
+    """Bool, shaped as the scores, and in every row at least one unit is kept."""
+    for selector, budget in _each(subject):
+        for what, scores in score_tables().items():
+            mask = selector.keep(scores, budget, NUMBERS)
+            right = mask.dtype == torch.bool and mask.shape == scores.shape
+            require(right, f"{what}: the mask is {mask.dtype}{tuple(mask.shape)} for scores {tuple(scores.shape)}")
+            require(bool(mask.any(-1).all()), f"{what}, budget {budget}: a row keeps nothing")
+
+
+def check_budget(subject: Subject) -> None:
+    """As many units as the budget says: a count exactly, a fraction to within rounding, at least one."""
+    for selector, budget in _each(subject):
+        assert budget is not None
+        for what, scores in score_tables().items():
+            kept, units = selector.keep(scores, budget, NUMBERS).sum(-1), scores.shape[-1]
+            exact = budget if isinstance(budget, int) else budget * units
+            low, high = (min(units, max(1, bound)) for bound in (math.floor(exact), math.ceil(exact)))
+            seen = f"{int(kept.min())} to {int(kept.max())}"
+            right = bool(((kept >= low) & (kept <= high)).all())
+            require(right, f"{what}: a budget of {budget} of {units} units keeps {seen}")
+
+
+def check_order(subject: Subject) -> None:
+    """Higher is more important: no unit is kept that scores less than one that is dropped."""
+    for selector, budget in _each(subject):
+        for what, scores in score_tables().items() if selector.uses_scores else ():
+            mask = selector.keep(scores, budget, NUMBERS)
+            least = scores.masked_fill(~mask, math.inf).amin(-1)
+            most = scores.masked_fill(mask, -math.inf).amax(-1)
+            require(bool((least >= most).all()), f"{what}, budget {budget}: drops a unit of higher score than it keeps")
+
+
+def check_batch(subject: Subject) -> None:
+    """A sample's mask depends on its own scores and number alone."""
+    for selector, budget in _each(subject):
+        for what, scores in score_tables().items():
+            mask = selector.keep(scores, budget, NUMBERS)
+            for row, number in enumerate(NUMBERS):
+                alone = selector.keep(scores[row : row + 1].clone(), budget, [number])
+                equal = torch.equal(alone[0], mask[row])
+                require(equal, f"{what}, budget {budget}: sample {row} alone is selected otherwise than in a batch")
+
+
+def check_repeatable(subject: Subject) -> None:
+    """The same scores, ties too, give the same mask, from another instance too; nothing else changes."""
+    for (selector, budget), (other, _) in zip(_each(subject), _each(subject), strict=True):
+        for what, scores in score_tables().items():
+            given = scores.clone()
+            with no_draws():
+                mask = selector.keep(given, budget, NUMBERS)
+            require(torch.equal(given, scores), f"{what}: alters the scores")
+            again = other.keep(given, budget, NUMBERS)
+            require(torch.equal(mask, again), f"{what}, budget {budget}: another mask the second time")
+
+
+def check_not_finite(subject: Subject) -> None:
+    """NaN among the scores is refused in words; a Selector that does not look at scores may do without."""
+    for selector, budget in _each(subject):
+        scores = torch.linspace(0, 1, 36).view(3, 12).clone()
+        scores[1, 4] = math.nan
+        try:
+            selector.keep(scores, budget, NUMBERS)
+        except SemcodecError:
+            continue
+        require(not selector.uses_scores, "selects by scores that are NaN")
+
+
+def check_gate(subject: Subject) -> None:
+    """One bool a sample, which depends on its own prediction alone and is the same again."""
+    spread = torch.tensor([0, 1, 3, 9, 30, 1])[:, None]
+    logits = torch.randn((6, 5), generator=torch.Generator().manual_seed(0)) * spread
+    for setting in _build_settings(subject):
+        gate: Selector = subject.make(**setting)
+        with no_draws():
+            sent = gate.gate(logits)
+        right = sent.dtype == torch.bool and sent.shape == (6,)
+        require(right, f"the gate gives {sent.dtype}{tuple(sent.shape)} for 6 samples, not 6 bools")
+        require(torch.equal(gate.gate(logits), sent), "the gate decides otherwise the second time")
+        alone = torch.cat([gate.gate(row[None]) for row in logits])
+        require(torch.equal(alone, sent), "the gate's answer depends on the samples beside it")
+
+
+def score_tables() -> dict[str, Tensor]:
+    """Scores in [0, 1) of three samples; ties come in long rows, where unstable sorting shows."""
+    draw = torch.Generator().manual_seed(0)
+    return {
+        "scores": torch.rand((3, 12), generator=draw),
+        "scores in rows": torch.rand((3, 2, 40), generator=draw),
+        "many scores": torch.rand((3, 1000), generator=draw),
+        "equal scores": torch.full((3, 500), 0.25),
+        "scores of few levels": torch.randint(0, 4, (3, 2, 600), generator=draw) / 8,
+        "scores of zero": torch.zeros((3, 9)),
+        "a single unit": torch.rand((3, 1), generator=draw),
+    }
+
+
+def _each(subject: Subject) -> Iterator[tuple[Selector, Budget]]:
+    """Instances at every setting, with budgets where the Selector obeys one."""
+    obeys = bool(subject.component.traits.get("budget"))
+    budgets: tuple[Budget, ...] = (1, 5, 10**6, 0.001, 0.4, 1.0) if obeys else (None,)
+    for setting in _build_settings(subject):
+        selector: Selector = subject.make(**setting)
+        for budget in budgets:
+            yield selector, budget
+
+
+def _build_settings(subject: Subject) -> list[dict[str, object]]:
+    """Without the parameter "budget": the pipeline gives the budget with the scores."""
+    return settings([p for p in subject.component.params if p.when == "build" and p.name != "budget"])

@@ -1,0 +1,215 @@
+"""Toys of the other kinds: one that keeps every promise, then those that each break one."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from semcodec.errors import CorruptStream, SemcodecError
+from semcodec.interfaces import EntropyStage, Recoverer, Selector
+from semcodec.testing.stand_in_models import Clips
+
+
+class Words(EntropyStage):
+    """Four bytes a symbol after one of tables."""
+
+    def encode(self, symbols, prior):
+        return b"t" + symbols.astype("<i4").tobytes()
+
+    def decode(self, data, prior, count):
+        if len(data) != 4 * count + 1:
+            raise CorruptStream(f"{len(data)} bytes are not {count} symbols")
+        return np.frombuffer(data, "<i4", offset=1).astype(np.int32)
+
+    def side_bytes(self, data, prior):
+        return 1
+
+
+class Shorts(Words):
+    def encode(self, symbols, prior):
+        return super().encode(symbols.astype(np.int16), prior)
+
+
+class RefusesEmpty(Words):
+    def encode(self, symbols, prior):
+        if not symbols.size:
+            raise SemcodecError("nothing to code")
+        return super().encode(symbols, prior)
+
+
+class Counts(Words):
+    calls = 0
+
+    def encode(self, symbols, prior):
+        self.calls += 1
+        return bytes([self.calls % 256]) + super().encode(symbols, prior)[1:]
+
+
+class SortsInPlace(Words):
+    def encode(self, symbols, prior):
+        data = super().encode(symbols, prior)
+        symbols.sort()
+        return data
+
+
+class AllTables(Words):
+    def side_bytes(self, data, prior):
+        return len(data) + 1
+
+
+class Unchecked(Words):
+    def decode(self, data, prior, count):
+        return np.frombuffer(data, "<i4", offset=1).astype(np.int32)
+
+
+class TakesWhatComes(Words):
+    def decode(self, data, prior, count):
+        return np.frombuffer(data, "<i4", len(data) // 4 if len(data) % 4 else 0, len(data) % 4 and 1).astype(np.int32)
+
+
+class Grey(Recoverer):
+    """Missing values become a half."""
+
+    def __init__(self, features):
+        pass
+
+    def recover(self, partial):
+        filled = {n: torch.where(m.bool(), partial.features[n], 0.5) for n, m in partial.present.items()}
+        return {**partial.features, **filled}
+
+
+class AddsABatchMean(Grey):
+    def recover(self, partial):
+        features = super().recover(partial)
+        for name, mask in partial.present.items():
+            features[name] = features[name] + (1 - mask) * features[name].mean()
+        return features
+
+
+class FillsWithNaN(Grey):
+    def recover(self, partial):
+        return {n: t / partial.present[n] if n in partial.present else t for n, t in partial.features.items()}
+
+
+class Brightens(Grey):
+    def recover(self, partial):
+        features = super().recover(partial)
+        return {n: t + 0.01 if n in partial.present else t for n, t in features.items()}
+
+
+class HalvesTheUnmarked(Grey):
+    def recover(self, partial):
+        return super().recover(partial) if partial.present else {n: t / 2 for n, t in partial.features.items()}
+
+
+class FillsInPlace(Grey):
+    def recover(self, partial):
+        for name, mask in partial.present.items():
+            partial.features[name][~mask.bool().expand_as(partial.features[name])] = 0.5
+        return partial.features
+
+
+def ranked(scores):
+    return scores.argsort(dim=-1, descending=True, stable=True)
+
+
+def first(order, count):
+    return torch.zeros_like(order, dtype=torch.bool).scatter_(-1, order[..., :count], True)
+
+
+def count_of(budget, units):
+    return min(units, budget if isinstance(budget, int) else max(1, round(budget * units)))
+
+
+class Best(Selector):
+    def __init__(self, budget=None):
+        pass
+
+    def keep(self, scores, budget, sequence):
+        if scores.isnan().any():
+            raise SemcodecError("the scores are NaN")
+        return first(self.order(scores), count_of(budget, scores.shape[-1]))
+
+    def order(self, scores):
+        return ranked(scores)
+
+
+class Worst(Best):
+    def order(self, scores):
+        return ranked(-scores)
+
+
+class OneMore(Best):
+    def keep(self, scores, budget, sequence):
+        return super().keep(scores, count_of(budget, scores.shape[-1]) + 1, sequence)
+
+
+class NothingAtAll(Best):
+    def keep(self, scores, budget, sequence):
+        return super().keep(scores, budget, sequence) & (scores > 0)
+
+
+class BatchOrder(Best):
+    uses_scores = False
+
+    def order(self, scores):
+        return ranked((scores - scores.mean()).abs())
+
+
+class Shuffles(Best):
+    uses_scores = False
+
+    def order(self, scores):
+        return torch.rand(scores.shape).argsort(-1)
+
+
+class TakesNaN(Best):
+    def keep(self, scores, budget, sequence):
+        return super().keep(scores.nan_to_num(), budget, sequence)
+
+
+class Sure(Selector):
+    def gate(self, prediction):
+        return prediction.softmax(1).amax(1) < 0.8
+
+
+class SurerThanTheRest(Selector):
+    def gate(self, prediction):
+        top = prediction.softmax(1).amax(1)
+        return top < top.mean()
+
+
+class Tentative(Selector):
+    def gate(self, prediction):
+        return prediction.softmax(1).amax(1)
+
+
+class Doubles(Clips):
+    def tail(self, features, cut):
+        return super().tail(features, cut).double()
+
+
+class SwapsSides(Clips):
+    def head(self, x, cut):
+        return {n: t.transpose(-1, -2) if n == "frames" else t for n, t in super().head(x, cut).items()}
+
+
+class BatchNormed(Clips):
+    def tail(self, features, cut):
+        logits = super().tail(features, cut)
+        return logits - logits.mean(0)
+
+
+class WholeClips(Clips):
+    def tail(self, features, cut):
+        return super().tail({n: t.view(len(t), 16, *t.shape[2:]) for n, t in features.items()}, cut)
+
+
+class Drops(Clips):
+    def tail(self, features, cut):
+        return torch.nn.functional.dropout(super().tail(features, cut), training=True)
+
+
+class OtherWhenCut(Clips):
+    def tail(self, features, cut):
+        return super().tail(features, cut) + (cut == "late")
