@@ -15,6 +15,7 @@ from torch import nn
 
 from semcodec import __version__, weights
 from semcodec.arguments import Bound
+from semcodec.checkpoint import state_dict, write_tensors
 from semcodec.composition import compose_spec, resolve_backbone
 from semcodec.data import Digest, open_dataset
 from semcodec.data.base import Dataset, Request
@@ -22,7 +23,7 @@ from semcodec.errors import UsageError
 from semcodec.grammar import parse
 from semcodec.pipeline import build
 from semcodec.registry import get_registry, import_target
-from semcodec.training import Job, fit, state_dict, write_tensors
+from semcodec.training import Job, fit
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 DIGESTED = 64  # samples that name the training data, beside its size and classes
@@ -75,7 +76,8 @@ def train(
         "license": component.license,
         "versions": {"semcodec": __version__, "torch": torch.__version__},
     }
-    fingerprint = hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()[:16]
+    start = weights.digest(state_dict(job.modules))
+    fingerprint = hashlib.sha256(json.dumps([card, start], sort_keys=True).encode()).hexdigest()[:16]
     card["metrics"] = fit(steps, job, out, seed=seed, fingerprint=fingerprint)
     save(job.modules, card, out)
     return card

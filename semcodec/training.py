@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim import AdamW
 
+from semcodec.checkpoint import Checkpoint, load_state
 from semcodec.data.base import Dataset
-from semcodec.errors import SemcodecError, UsageError, WeightsError
+from semcodec.errors import SemcodecError
+from semcodec.progress import Interrupt, Progress
 from semcodec.selection import Keep
 
 Loss = Callable[["Batch"], tuple[Tensor, dict[str, float]]]
@@ -56,6 +57,10 @@ class Step:
     lr: float
     batch: int = 32
     weight_decay: float = 0.05
+
+    @property
+    def iterations(self) -> int:
+        return math.ceil(self.samples / self.batch)
 
 
 @dataclass
@@ -93,14 +98,13 @@ def batches(dataset: Dataset, step: Step, seed: int, number: int, start: int) ->
 
     Order and draws depend on (seed, step, position) alone, so a resumed run sees what an unbroken one would.
     """
-    total = math.ceil(step.samples / step.batch)
     queue: Queue[Batch | BaseException | None] = Queue(maxsize=2)
     stop = threading.Event()
 
     def produce() -> None:
         try:
             per_epoch = max(1, len(dataset) // step.batch)
-            for i in range(start, total):
+            for i in range(start, step.iterations):
                 epoch, place = divmod(i, per_epoch)
                 order = np.random.default_rng((seed, number, epoch)).permutation(len(dataset))
                 rows = order[place * step.batch : (place + 1) * step.batch]
@@ -137,83 +141,6 @@ def rate(step: Step, i: int, total: int) -> float:
     return step.lr * min((i + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * max(0, i - warm) / max(1, total - warm)))
 
 
-class Checkpoint:
-    """Everything a stopped run needs, as safetensors and JSON; written under a temporary name, then renamed."""
-
-    def __init__(self, folder: Path, fingerprint: str) -> None:
-        self.path, self.fingerprint = folder / "checkpoint.safetensors", fingerprint
-
-    def save(
-        self, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer | None, state: dict[str, Any]
-    ) -> None:
-        tensors = {f"model.{k}": v for k, v in state_dict(modules).items()}
-        for i, slots in optimiser.state_dict()["state"].items() if optimiser else ():
-            tensors |= {f"optimiser.{i}.{name}": value for name, value in slots.items()}
-        metadata = {"state": json.dumps(state), "fingerprint": self.fingerprint}
-        write_tensors(self.path, tensors, metadata)
-
-    def load(self) -> tuple[dict[str, Tensor], dict[int, dict[str, Tensor]], dict[str, Any]] | None:
-        """Model tensors, optimiser slots by parameter and the loop's state, or None where there is none."""
-        if not self.path.exists():
-            return None
-        from safetensors import safe_open
-
-        with safe_open(self.path, "pt") as file:
-            metadata = file.metadata()
-        if metadata["fingerprint"] != self.fingerprint:
-            raise UsageError(
-                f"{self.path.parent} holds a checkpoint of another run; give another -o or remove {self.path.name}"
-            )
-        tensors = load_file(self.path)
-        slots: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimiser."):
-                _, i, name = key.split(".", 2)
-                slots.setdefault(int(i), {})[name] = value
-        model = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-        return model, slots, json.loads(metadata["state"])
-
-
-def state_dict(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """All tensors of several modules, each under its slot's name."""
-    return {f"{slot}.{k}": v for slot, m in modules.items() for k, v in m.state_dict().items()}
-
-
-def load_state(modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> None:
-    for slot, module in modules.items():
-        own = {k.removeprefix(f"{slot}."): v for k, v in tensors.items() if k.startswith(f"{slot}.")}
-        try:
-            module.load_state_dict(own)
-        except RuntimeError as error:
-            raise WeightsError(f"the checkpoint does not fit the {slot}: {error}") from error
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, dict(metadata))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-class Progress:
-    """One line on stderr, rewritten; nothing where stderr is no terminal."""
-
-    def __init__(self) -> None:
-        self.shown = sys.stderr.isatty()
-        self.began = time.monotonic()
-
-    def show(self, text: str, done: float) -> None:
-        if self.shown:
-            left = (time.monotonic() - self.began) * (1 / max(done, 1e-9) - 1)
-            print(f"\r\033[K{text}  {100 * done:.0f} %, {left / 60:.1f} min left", end="", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        if self.shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
 def fit(
     steps: Sequence[Step],
     job: Job,
@@ -227,62 +154,74 @@ def fit(
     """Run ``steps``, resuming from ``out/checkpoint.safetensors`` if a run with the same fingerprint was stopped.
 
     Appends one JSON line per hundred iterations to ``out/log.jsonl`` and returns the last line of each step.
-    ``half`` computes in bfloat16 where autograd can; weights stay float32.
+    ``half`` computes in bfloat16 where autograd can; weights stay float32. Ctrl-C saves before it stops.
     """
     out.mkdir(parents=True, exist_ok=True)
-    modules = job.modules
     checkpoint = Checkpoint(out, fingerprint)
     stopped = checkpoint.load()
     state: dict[str, Any] = {"step": 0, "iteration": 0, "summary": []}
     slots: dict[int, dict[str, Tensor]] = {}
     if stopped:
         tensors, slots, state = stopped
-        load_state(modules, tensors)
+        load_state(job.modules, tensors)
     progress = Progress()
-    device = next(iter(modules.values())).parameters().__next__().device.type
-    for number in range(state["step"], len(steps)):
-        step = steps[number]
-        learn = nn.ModuleList(step.learn)
-        for module in modules.values():
-            module.requires_grad_(False).eval()
-        learn.requires_grad_(True).train()
-        parameters = [p for p in learn.parameters() if p.requires_grad]
-        optimiser = torch.optim.AdamW(parameters, lr=step.lr, weight_decay=step.weight_decay, betas=(0.9, 0.98))
-        if slots:
-            groups = optimiser.state_dict()["param_groups"]
-            optimiser.load_state_dict({"state": slots, "param_groups": groups})
+    with Interrupt() as interrupt:
+        for number in range(state["step"], len(steps)):
+            step = steps[number]
+            optimiser = _optimiser(step, job.modules, slots)
             slots = {}
-        total = math.ceil(step.samples / step.batch)
-        recent: dict[str, list[float]] = {}
-        means: dict[str, float] = {}  # stays empty where the run was stopped after a step's last iteration
-        saved = began = time.monotonic()
-        for i, batch in enumerate(batches(job.dataset, step, seed, number, state["iteration"]), state["iteration"]):
-            for group in optimiser.param_groups:
-                group["lr"] = rate(step, i, total)
-            with torch.autocast(device, torch.bfloat16, enabled=half):
-                loss, metrics = step.loss(batch)
-            if not torch.isfinite(loss):
-                raise SemcodecError(f"step {step.name}: the loss is {loss.item()} at iteration {i}; try a lower learning rate")
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
-            for name, value in {"loss": loss.item(), **metrics}.items():
-                recent.setdefault(name, []).append(value)
-            state["iteration"] = i + 1
-            means = {name: round(float(np.mean(values[-100:])), 4) for name, values in recent.items()}
-            progress.show(f"{step.name} {number + 1}/{len(steps)}  {means}", (i + 1) / total)
-            if (i + 1) % 100 == 0 or i + 1 == total:
-                line = {"step": step.name, "iteration": i + 1, **means, "seconds": round(time.monotonic() - began, 1)}
-                with (out / "log.jsonl").open("a") as log:
-                    print(json.dumps(line), file=log)
-            if time.monotonic() - saved > every_s:
-                checkpoint.save(modules, optimiser, state)
-                saved = time.monotonic()
-        state["summary"].append({"step": step.name, "samples": step.samples, **means})
-        state["step"], state["iteration"] = number + 1, 0
-        checkpoint.save(modules, None, state)
+            saved = time.monotonic()
+            means: dict[str, float] = {}  # stays empty where the run was stopped after a step's last iteration
+            for done, means in _iterate(step, number, job.dataset, optimiser, seed, state["iteration"], half):
+                state["iteration"] = done
+                progress.show(f"{step.name} {number + 1}/{len(steps)}  {means}", done / step.iterations)
+                if done % 100 == 0 or done == step.iterations:
+                    with (out / "log.jsonl").open("a") as log:
+                        print(json.dumps({"step": step.name, "iteration": done, **means}), file=log)
+                if interrupt.asked or time.monotonic() - saved > every_s:
+                    checkpoint.save(job.modules, optimiser, state)
+                    saved = time.monotonic()
+                if interrupt.asked:
+                    progress.close()
+                    raise KeyboardInterrupt
+            state["summary"].append({"step": step.name, "samples": step.samples, **means})
+            state["step"], state["iteration"] = number + 1, 0
+            checkpoint.save(job.modules, None, state)
     progress.close()
-    for module in modules.values():
+    for module in job.modules.values():
         module.requires_grad_(False).eval()
     return list(state["summary"])
+
+
+def _optimiser(step: Step, modules: Mapping[str, nn.Module], slots: Mapping[int, dict[str, Tensor]]) -> AdamW:
+    """Freeze all but what the step learns, and optimise that; ``slots``: what the optimiser knew when stopped."""
+    for module in modules.values():
+        module.requires_grad_(False).eval()
+    learn = nn.ModuleList(step.learn)
+    learn.requires_grad_(True).train()
+    optimiser = AdamW(learn.parameters(), lr=step.lr, weight_decay=step.weight_decay, betas=(0.9, 0.98))
+    if slots:
+        optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
+    return optimiser
+
+
+def _iterate(
+    step: Step, number: int, dataset: Dataset, optimiser: AdamW, seed: int, start: int, half: bool
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """Iterations done, and means of loss and metrics over the last hundred, after each."""
+    parameters = optimiser.param_groups[0]["params"]
+    recent: dict[str, deque[float]] = {}
+    for i, batch in enumerate(batches(dataset, step, seed, number, start), start):
+        for group in optimiser.param_groups:
+            group["lr"] = rate(step, i, step.iterations)
+        with torch.autocast(parameters[0].device.type, torch.bfloat16, enabled=half):
+            loss, metrics = step.loss(batch)
+        if not torch.isfinite(loss):
+            raise SemcodecError(f"{step.name}: the loss is {loss.item()} at iteration {i}; lower the learning rate")
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        for name, value in {"loss": loss.item(), **metrics}.items():
+            recent.setdefault(name, deque(maxlen=100)).append(value)
+        yield i + 1, {name: round(sum(values) / len(values), 4) for name, values in recent.items()}

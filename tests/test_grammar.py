@@ -22,7 +22,7 @@ from semcodec.grammar import Arg, Item, Spec, format_value, parse, parse_item
         ("  pca:5.,flip=true,edge=deit-tiny\n", "pca:5.0,edge=deit-tiny,flip=true"),
         ("x:a=1e16+rans", "x:a=1e+16+rans"),
         ("x:a=-0.0", "x:a=0.0"),
-        ("x:a='two words',b=\"4\",c=\"true\",d=\"plain\"", 'x:a="two words",b="4",c="true",d=plain'),
+        ('x:a=\'two words\',b="4",c="true",d="plain"', 'x:a="two words",b="4",c="true",d=plain'),
         (r"x:'a\'b\\c+d'", r'''x:"a'b\\c+d"'''),
         ("x:16x16,path=a/b.c", "x:16x16,path=a/b.c"),
     ],

@@ -14,9 +14,10 @@ from torch import nn
 
 import semcodec
 from semcodec import trainer
+from semcodec.checkpoint import Checkpoint, state_dict
 from semcodec.data.base import Dataset
 from semcodec.errors import SemcodecError, UsageError, WeightsError
-from semcodec.training import Checkpoint, Job, Step, batches, fit, rate, state_dict
+from semcodec.training import Job, Step, batches, fit, rate
 from semcodec.weights import Request
 from semcodec_plugins.vit.video import VideoViT
 

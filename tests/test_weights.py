@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from semcodec import weights
+from semcodec.checkpoint import state_dict
 from semcodec.composition import compose_spec
 from semcodec.errors import UsageError, WeightsError
 from semcodec.pipeline import Pipeline, build
 from semcodec.registry import Registry, get_registry
-from semcodec.training import state_dict
 from semcodec.weights import Request, digest
 
 # Of a side that no checkpoint in the wheel has.

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semcodec.errors import UsageError
 from semcodec.interfaces import Features, Selector
 from semcodec.selection import Keep, covers
 from semcodec.training import Batch, Job, Step
@@ -58,6 +59,9 @@ def recipe(job: Job) -> list[Step]:
         target: selector.uses_scores and (target in job.free or not covers(budget, stae.units[target]))
         for target, (selector, budget) in job.keep.items()
     }
+
+    if any(learned[target] and budget is None for target, (_, budget) in job.keep.items()):
+        raise UsageError("train STAE with top-k: a threshold selects by attention that has been learned already")
 
     def draw(batch: Batch, target: str) -> Keep:
         """Budgets of which ``target``'s drops something: where nothing is dropped nothing is learned."""

@@ -108,14 +108,10 @@ def test_compressai(benchmark: Any, way: str) -> None:
     indexes = np.zeros(COUNT, np.int32)
 
     def encode() -> bytes:
-        return bytes(
-            ans.RansEncoder().encode_with_indexes(SYMBOLS.tolist(), indexes.tolist(), cdf, [258], [-OFFSET])
-        )
+        return bytes(ans.RansEncoder().encode_with_indexes(SYMBOLS.tolist(), indexes.tolist(), cdf, [258], [-OFFSET]))
 
     def decode(data: bytes) -> Any:
-        return np.array(
-            ans.RansDecoder().decode_with_indexes(data, indexes.tolist(), cdf, [258], [-OFFSET]), np.int32
-        )
+        return np.array(ans.RansDecoder().decode_with_indexes(data, indexes.tolist(), cdf, [258], [-OFFSET]), np.int32)
 
     if way == "encode":
         assert timed(benchmark, encode)

@@ -1,0 +1,74 @@
+"""What a stopped training run needs to go on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from semcodec.errors import UsageError, WeightsError
+
+
+class Checkpoint:
+    """Everything a stopped run needs, as safetensors and JSON; written under a temporary name, then renamed."""
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self.path, self.fingerprint = folder / "checkpoint.safetensors", fingerprint
+
+    def save(self, modules: Mapping[str, nn.Module], optimiser: Optimizer | None, state: dict[str, Any]) -> None:
+        tensors = {f"model.{k}": v for k, v in state_dict(modules).items()}
+        for i, slots in optimiser.state_dict()["state"].items() if optimiser else ():
+            tensors |= {f"optimiser.{i}.{name}": value for name, value in slots.items()}
+        metadata = {"state": json.dumps(state), "fingerprint": self.fingerprint}
+        write_tensors(self.path, tensors, metadata)
+
+    def load(self) -> tuple[dict[str, Tensor], dict[int, dict[str, Tensor]], dict[str, Any]] | None:
+        """Model tensors, optimiser slots by parameter and the loop's state, or None where there is none."""
+        if not self.path.exists():
+            return None
+        with safe_open(self.path, "pt") as file:
+            metadata = file.metadata()
+        if metadata["fingerprint"] != self.fingerprint:
+            raise UsageError(
+                f"{self.path.parent} holds a checkpoint of another run; give another -o or remove {self.path.name}"
+            )
+        tensors = load_file(self.path)
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimiser."):
+                _, i, name = key.split(".", 2)
+                slots.setdefault(int(i), {})[name] = value
+        model = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        return model, slots, json.loads(metadata["state"])
+
+
+def state_dict(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """All tensors of several modules, each under its slot's name."""
+    return {f"{slot}.{k}": v for slot, m in modules.items() for k, v in m.state_dict().items()}
+
+
+def load_state(modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> None:
+    for slot, module in modules.items():
+        own = {k.removeprefix(f"{slot}."): v for k, v in tensors.items() if k.startswith(f"{slot}.")}
+        try:
+            module.load_state_dict(own)
+        except RuntimeError as error:
+            raise WeightsError(f"the checkpoint does not fit the {slot}: {error}") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """A safetensors file that is complete or not there."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, dict(metadata))
+        temporary.chmod(0o644)  # safetensors makes files that others cannot read
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,52 @@
+"""Telling how far long work has come, and stopping it where nothing is lost."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+
+class Progress:
+    """One line on stderr, rewritten; nothing where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self.shown = sys.stderr.isatty()
+        self.began = time.monotonic()
+
+    def show(self, text: str, done: float) -> None:
+        if self.shown:
+            left = (time.monotonic() - self.began) * (1 / max(done, 1e-9) - 1)
+            print(f"\r\033[K{text}  {100 * done:.0f} %, {left / 60:.1f} min left", end="", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+class Interrupt:
+    """Ctrl-C as a question that the work answers at a good moment: ``asked`` becomes true. A second one is not asked.
+
+    Outside the main thread, which signals do not reach, it is never asked.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
