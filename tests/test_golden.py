@@ -73,7 +73,7 @@ def test_streams_hold_what_they_are_kept_for():
     assert [r["layers"] for r in layered if "packet" in r] == [[3, 3], [1, 1], [2, 2]]
     assert [r["layers"] for r in cut] == [[3, 3], [1, 1], [1, 2]]
     assert [r for r in layered if "local" in r] == [{"local": 7, "class": 3, "probability": 0.75}]
-    assert [r["params"]["pixels"] for r in configs["stae-raw"]["records"]] == [0.5, 1.0, 0.5]
+    assert [r["params"]["pixels"] for r in configs["stae-raw"]["records"]] == [0.5, 1.0, 0.2]
     for name, config in configs.items():
         assert config["header"]["spec"].split("+")[0].split(":")[0] in name.replace("layered", "golden-layered")
     raw = arrays_of(ROOT / "stae-raw" / "expected.npz")

@@ -50,7 +50,10 @@ def measure(records: Path, random: str | None, data: str, limit: int | None) -> 
         for record in run_sweep(compose_spec(spec), grid, request, data, limit=limit, done=done):
             with records.open("a") as file:
                 print(json.dumps({"name": name, **record}), file=file)
-            print(f"{name:14} {record['spec']:60} {100 * record['top1']:5.1f} % {record['bytes_total']:8.0f} B", flush=True)
+            print(
+                f"{name:14} {record['spec']:60} {100 * record['top1']:5.1f} % {record['bytes_total']:8.0f} B",
+                flush=True,
+            )
 
 
 def row(record: dict[str, Any], full: float) -> str:

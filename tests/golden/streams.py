@@ -51,8 +51,11 @@ RECIPES = {
     "layered": Recipe("golden-layered+rans+golden-numbers", LAYERED, local=True),
     "layered-cut": Recipe("golden-layered+range+golden-numbers", LAYERED, cut="last layer"),
     "png": Recipe("png+golden-image"),
-    "png-clip": Recipe("png+golden-clip", ({}, {"frames": 3})),
-    "stae-raw": Recipe("stae:frames=3,pixels=0.5+none+rans+golden-clip", ({}, {"pixels": 1.0}, {"frames": 8})),
+    "png-clip": Recipe("png:frames=2+golden-clip", ({}, {"frames": 3})),
+    "stae-raw": Recipe(
+        "stae:frames=3,pixels=0.5+none+rans+golden-clip",
+        ({}, {"frames": 1, "pixels": 1.0}, {"frames": 5, "pixels": 0.2}),
+    ),
     "stae-random": Recipe("stae:frames=2,pixels=0.3+random@frames+random@pixels+none+huffman+golden-clip"),
     **{
         f"tensor8-{stage}": Recipe(f"tensor8+{stage}+golden-maps")
