@@ -15,6 +15,7 @@ import pytest
 import semcodec
 from semcodec.cli import COMMANDS
 from semcodec.composition import compose_spec
+from semcodec.data import open_dataset
 from semcodec.errors import SpecError
 from semcodec.grammar import parse
 from semcodec.registry import get_registry
@@ -81,7 +82,7 @@ def test_every_command_is_in_the_readme():
 @pytest.fixture(scope="module")
 def record():
     """A small evaluation with untrained weights: only the keys matter."""
-    classes = semcodec.data.open_dataset("digits-motion").classes
+    classes = open_dataset("digits-motion").classes
     pipeline = semcodec.compose("stae:frames=2+vit-nano", weights="random", classes=classes)
     return pipeline.evaluate("digits-motion", limit=2)
 

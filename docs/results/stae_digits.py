@@ -2,9 +2,9 @@
 
     semcodec train stae+rans+vit-nano --data digits-motion -o runs/stae
     semcodec train stae+random@frames+random@pixels+rans+vit-nano --data digits-motion -o runs/random
-    python docs/results/stae_digits.py [--random runs/random] [--limit 1000]
+    python docs/results/stae_digits.py --random runs/random
 
-Spends about half an hour on two cores.
+Spends about half an hour on two cores. Clips are the first of the test split.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,36 +25,52 @@ HERE = Path(__file__).parent
 FRAMES, PIXELS = (16, 8, 4, 2, 1), (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 RANDOM = "stae+random@frames+random@pixels+rans+vit-nano"
 FULL = "png+vit-nano"
+DATA = "digits-motion"
 
 
-def plan(random: str | None) -> Iterator[tuple[str, str, dict[str, Any], Request]]:
-    """Name, spec, grid and weights of each sweep."""
-    shipped = Request(offline=True)
-    budgets = {"stae.frames": FRAMES, "stae.pixels": PIXELS}
-    yield "full", FULL, {}, shipped
-    yield "stae", "stae+rans+vit-nano", budgets, shipped
+@dataclass
+class Sweep:
+    """What is run under one name; ``clips`` of the test split, the first ones."""
+
+    name: str
+    spec: str
+    grid: dict[str, Any]
+    weights: Request = field(default_factory=lambda: Request(offline=True))
+    clips: int = 1000
+
+
+def plan(random: str | None) -> Iterator[Sweep]:
+    yield Sweep("full", FULL, {})
     few = {"stae.frames": (4, 2), "stae.pixels": (0.4,)}
-    yield "no recovery", "stae+none+rans+vit-nano", few, shipped
+    yield Sweep("chosen", "stae+rans+vit-nano", few)
     if random:
-        yield "random", RANDOM, few, Request({"": random}, offline=True)
-    picture = {"stae.frames": (16, 8, 4, 2), "stae.pixels": (1.0, 0.4), "stae.quality": (30, 75)}
+        yield Sweep("random", RANDOM, few, Request({"": random}, offline=True))
+    yield Sweep("no recovery", "stae+none+rans+vit-nano", few)
+    budgets = {"stae.frames": (8,), "stae.pixels": (1.0, 0.4), "stae.quality": (30,)}
+    yield Sweep("stae, webp", "stae:coding=webp+rans+vit-nano", budgets)
+    yield Sweep("space and time", "stae:frames=16,pixels=0.5+rans+vit-nano", {})
+    yield Sweep("space and time", "stae:frames=8,pixels=1.0+rans+vit-nano", {})
+    yield Sweep("all budgets", "stae+rans+vit-nano", {"stae.frames": FRAMES, "stae.pixels": PIXELS}, clips=500)
     for coding in ("webp", "jpeg"):
-        yield f"stae, {coding}", f"stae:coding={coding}+rans+vit-nano", picture, shipped
-        yield coding, f"{coding}+vit-nano", {f"{coding}.frames": (16, 8, 4), f"{coding}.quality": (10, 30, 75)}, shipped
-    yield "h264", "h264+vit-nano", {"h264.frames": (16, 4), "h264.crf": (20, 28, 36, 44)}, shipped
+        pictures = {f"{coding}.frames": (16, 8, 4), f"{coding}.quality": (10, 30, 75)}
+        yield Sweep("other", f"{coding}+vit-nano", pictures, clips=500)
+        budgets = {"stae.frames": (16, 4), "stae.pixels": (1.0, 0.4), "stae.quality": (30, 75)}
+        yield Sweep("other", f"stae:coding={coding}+rans+vit-nano", budgets, clips=500)
+    yield Sweep("other", "h264+vit-nano", {"h264.frames": (16, 4), "h264.crf": (20, 28, 36, 44)}, clips=500)
 
 
-def measure(records: Path, random: str | None, data: str, limit: int | None) -> None:
+def measure(records: Path, random: str | None) -> None:
     lines = records.read_text().splitlines() if records.exists() else []
     done = {json.loads(line)["key"] for line in lines}
-    for name, spec, grid, request in plan(random):
-        for record in run_sweep(compose_spec(spec), grid, request, data, limit=limit, done=done):
+    for sweep in plan(random):
+        composition = compose_spec(sweep.spec)
+        for record in run_sweep(composition, sweep.grid, sweep.weights, DATA, limit=sweep.clips, done=done):
+            for weights in record["weights"].values():
+                weights["source"] = Path(weights["source"]).name
             with records.open("a") as file:
-                print(json.dumps({"name": name, **record}), file=file)
-            print(
-                f"{name:14} {record['spec']:60} {100 * record['top1']:5.1f} % {record['bytes_total']:8.0f} B",
-                flush=True,
-            )
+                print(json.dumps({"name": sweep.name, **record}), file=file)
+            top1, size = 100 * record["top1"], record["bytes_total"]
+            print(f"{sweep.name:14} {record['spec']:60} {top1:5.1f} % {size:8.0f} B", flush=True)
 
 
 def row(record: dict[str, Any], full: float) -> str:
@@ -65,63 +82,78 @@ def row(record: dict[str, Any], full: float) -> str:
     )
 
 
+def versus(a: dict[str, Any], b: dict[str, Any]) -> str:
+    """Difference of two records' accuracies in points, paired over the clips."""
+    test = paired([c == "1" for c in a["correct"]], [c == "1" for c in b["correct"]])
+    return (
+        f"{100 * test['difference']:+.1f} ({100 * test['low']:+.1f} to {100 * test['high']:+.1f}) | {test['p']:.2g} | "
+        f"{a['bytes_total']:.0f} / {b['bytes_total']:.0f} |"
+    )
+
+
 def against(records: list[dict[str, Any]], name: str) -> Iterator[str]:
-    """STAE beside another variant at the same budgets, paired over the clips."""
+    """STAE beside another variant at the same budgets."""
+    yield "| frames | pixels | STAE | other | difference, points (95 %) | McNemar p | bytes |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    chosen = {budget(r): r for r in records if r["name"] == "chosen"}
     for other in (r for r in records if r["name"] == name):
-        same = {k: other["knobs"][k] for k in ("frames", "pixels")}
-        stae = next(r for r in records if r["name"] == "stae" and {k: r["knobs"][k] for k in same} == same)
-        test = paired([c == "1" for c in stae["correct"]], [c == "1" for c in other["correct"]])
-        yield (
-            f"| {same['frames']} | {same['pixels']} | {100 * stae['top1']:.1f} | {100 * other['top1']:.1f} | "
-            f"{100 * test['difference']:+.1f} ({100 * test['low']:+.1f} to {100 * test['high']:+.1f}) | {test['p']:.2g} | "
-            f"{stae['bytes_total']:.0f} / {other['bytes_total']:.0f} |"
-        )
+        stae = chosen[budget(other)]
+        frames, pixels = budget(other)
+        both = f"{100 * stae['top1']:.1f} | {100 * other['top1']:.1f}"
+        yield f"| {frames} | {pixels} | {both} | {versus(stae, other)}"
+
+
+def budget(record: dict[str, Any]) -> tuple[int, float]:
+    return record["knobs"]["frames"], record["knobs"]["pixels"]
 
 
 def tables(records: list[dict[str, Any]]) -> str:
-    full = next(r for r in records if r["name"] == "full")["top1"]
-    by_budget = {(r["knobs"]["frames"], r["knobs"]["pixels"]): r for r in records if r["name"] == "stae"}
-    head = "| frames \\ pixels | " + " | ".join(f"{100 * p:.0f} %" for p in PIXELS) + " |"
-    out = ["## All 35 budgets: top-1 in % / bytes a clip", "", head, "| --- |" + " ---: |" * len(PIXELS)]
-    for f in FRAMES:
-        cells = [by_budget[f, p] for p in PIXELS]
-        out.append(f"| {f} | " + " | ".join(f"{100 * c['top1']:.1f} / {c['bytes_total']:.0f}" for c in cells) + " |")
-    columns = "| spec | top-1, % (95 %) | points lost | bytes | x float32 | x 8 bit |\n| --- | --- | ---: | ---: | ---: | ---: |"
-    out += ["", "## Beside what else could be sent", "", columns]
-    rest = [r for r in records if r["name"] not in ("stae", "random", "no recovery")]
-    chosen = [by_budget[16, 0.5], by_budget[8, 1.0]]
-    out += [row(r, full) for r in sorted([*rest, *chosen], key=lambda r: -r["bytes_total"])]
-    pair = "| frames | pixels | STAE | other | difference, points (95 %) | McNemar p | bytes |\n| --- | --- | --- | --- | --- | --- | --- |"
-    out += ["", "## Against random frames and pixels, recovered by a network trained as long", "", pair]
+    named = {name: [r for r in records if r["name"] == name] for name in dict.fromkeys(r["name"] for r in records)}
+    full = named["full"][0]["top1"]
+    columns = "| spec | top-1, % (95 %) | points lost | bytes | x float32 | x 8 bit |"
+    columns += "\n| --- | --- | ---: | ---: | ---: | ---: |"
+    out = ["## Operating points, 1,000 clips", "", columns]
+    chosen = [*named["full"], *named["stae, webp"], *named["space and time"], *named["chosen"]]
+    out += [row(r, full) for r in sorted(chosen, key=lambda r: -r["bytes_total"])]
+    out += ["", "## Against random frames and pixels, recovered by a network trained as long; 1,000 clips", ""]
     out += against(records, "random")
-    out += ["", "## Against no recovery", "", pair, *against(records, "no recovery")]
-    a, b = by_budget[16, 0.5], by_budget[8, 1.0]
-    test = paired([c == "1" for c in a["correct"]], [c == "1" for c in b["correct"]])
+    out += ["", "## Against no recovery; 1,000 clips", "", *against(records, "no recovery")]
+    space, time = named["space and time"]
+    out += ["", "## Space against time; 1,000 clips", ""]
+    out += ["| 16 frames at 50 % | 8 frames at 100 % | difference, points (95 %) | McNemar p | bytes |"]
+    out += ["| --- | --- | --- | --- | --- |"]
+    out += [f"| {100 * space['top1']:.1f} | {100 * time['top1']:.1f} | {versus(space, time)}"]
+    budgets = {budget(r): r for r in named["all budgets"]}
+    head = "| frames \\ pixels | " + " | ".join(f"{100 * p:.0f} %" for p in PIXELS) + " |"
     out += [
         "",
-        "## Space against time",
+        "## All 35 budgets, 500 clips: top-1 in % / bytes a clip",
         "",
-        f"16 frames at 50 %: {100 * a['top1']:.1f} % in {a['bytes_total']:.0f} bytes; 8 frames at 100 %: "
-        f"{100 * b['top1']:.1f} % in {b['bytes_total']:.0f} bytes. Difference {100 * test['difference']:+.1f} points "
-        f"({100 * test['low']:+.1f} to {100 * test['high']:+.1f}), McNemar p = {test['p']:.2g}.",
+        head,
+        "| --- |" + " ---: |" * len(PIXELS),
     ]
+    for f in FRAMES:
+        cells = [budgets[f, p] for p in PIXELS if (f, p) in budgets]
+        out.append(f"| {f} | " + " | ".join(f"{100 * c['top1']:.1f} / {c['bytes_total']:.0f}" for c in cells) + " |")
+    out += ["", "## Beside what else could be sent, 500 clips", "", columns]
+    out += [row(r, full) for r in sorted(named.get("other", []), key=lambda r: -r["bytes_total"])]
     return "\n".join(out) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--random", help="weights trained with random selection")
-    parser.add_argument("--data", default="digits-motion")
-    parser.add_argument("--limit", type=int)
-    parser.add_argument("--records", type=Path, default=HERE / "stae_digits.jsonl")
+    parser.add_argument("--tables-only", action="store_true", help="measure nothing, write the page from the records")
     options = parser.parse_args()
-    measure(options.records, options.random, options.data, options.limit)
-    records = [json.loads(line) for line in options.records.read_text().splitlines()]
+    records = HERE / "stae_digits.jsonl"
+    if not options.tables_only:
+        measure(records, options.random)
     page = HERE / "stae_digits.md"
     text = page.read_text() if page.exists() else ""
     begin, end = "<!-- measured -->\n", "<!-- end -->\n"
     before, after = (text.split(begin)[0], text.split(end)[-1]) if begin in text else (text, "")
-    page.write_text(f"{before}{begin}{tables(records)}{end}{after}")
+    measured = tables([json.loads(line) for line in records.read_text().splitlines()])
+    page.write_text(f"{before}{begin}{measured}{end}{after}")
 
 
 if __name__ == "__main__":
