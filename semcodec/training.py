@@ -48,7 +48,11 @@ class Batch:
 
 @dataclass
 class Step:
-    """One stage of a recipe: ``learn`` are the modules whose parameters the optimiser sees; all others are frozen."""
+    """One stage of a recipe: ``learn`` are the modules whose parameters the optimiser sees; all others are frozen.
+
+    statistics: whether batch norms go on collecting theirs. Not where batches differ in kind, say in frames: the
+    mean of several kinds fits none of them when the model is used.
+    """
 
     name: str
     learn: Sequence[nn.Module]
@@ -57,6 +61,7 @@ class Step:
     lr: float
     batch: int = 32
     weight_decay: float = 0.05
+    statistics: bool = True
 
     @property
     def iterations(self) -> int:
@@ -199,6 +204,9 @@ def _optimiser(step: Step, modules: Mapping[str, nn.Module], slots: Mapping[int,
         module.requires_grad_(False).eval()
     learn = nn.ModuleList(step.learn)
     learn.requires_grad_(True).train()
+    for module in learn.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train(step.statistics)
     optimiser = AdamW(learn.parameters(), lr=step.lr, weight_decay=step.weight_decay, betas=(0.9, 0.98))
     if slots:
         optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})

@@ -104,7 +104,7 @@ def recipe(job: Job) -> list[Step]:
         return losses.mean() + RECONSTRUCTION * error, {**metrics, "l1": error.item()}
 
     few = len(job.dataset) < 2000
-    attention, tuning = (3, 10) if few else (0.4, 1.0)  # passes over the data
+    attention, tuning = (3, 10) if few else (0.25, 0.75)  # passes over the data
     size, fine = int(attention * len(job.dataset)), int(tuning * len(job.dataset))
     batch, lr = (8, 5e-5) if job.pretrained else (32, 5e-4)
     steps = [] if "backbone" in job.ready or job.backbone_recipe is None else job.backbone_recipe(job)
@@ -114,5 +114,6 @@ def recipe(job: Job) -> list[Step]:
         steps.append(Step("spatial attention", [stae.spatial_attention], attend_pixels, size, 1e-2, batch))
     # What a selector without attention saves is spent here: variants are trained equally long.
     fine += size * (2 - sum(learned.values()))
-    steps.append(Step("recovery", [m for m in (recoverer, backbone) if m is not None], recover, fine, lr, batch))
+    tuned = [module for module in (recoverer, backbone) if module is not None]
+    steps.append(Step("recovery", tuned, recover, fine, lr, batch, statistics=False))
     return steps

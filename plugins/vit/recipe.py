@@ -34,6 +34,6 @@ def recipe(job: Job) -> list[Step]:
     size = len(job.dataset)
     batch, lr = (8, 1e-4) if job.pretrained else (16, 1e-3)
     return [
-        Step("whole clips", [backbone], recognise, samples=min(20_000, 16 * size), lr=lr, batch=batch),
-        Step("fewer frames", [backbone], recognise_fewer, samples=min(16_000, 8 * size), lr=lr / 2, batch=batch),
+        Step("whole clips", [backbone], recognise, min(20_000, 16 * size), lr, batch),
+        Step("fewer frames", [backbone], recognise_fewer, min(16_000, 8 * size), lr / 2, batch, statistics=False),
     ]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from semcodec.component import Component
@@ -225,7 +226,7 @@ def _forged_symbols(case: Case, packet: bytes) -> Iterator[tuple[int, str, bytes
     if stage is None:
         return
     rng = np.random.default_rng(0)
-    forgers = {
+    forgers: dict[str, Callable[[int], npt.NDArray[Any]]] = {
         "of zeros": lambda count: np.zeros(count),
         "of the largest int32": lambda count: np.full(count, 2**31 - 1),
         "of random int32": lambda count: rng.integers(-(2**31), 2**31, count),
