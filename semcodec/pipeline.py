@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from semcodec import __version__, weights
 from semcodec.clock import Clock
@@ -27,7 +27,8 @@ from semcodec.container import (
 )
 from semcodec.data.base import Request
 from semcodec.errors import CorruptStream, DataError, UsageError, WeightsError
-from semcodec.interfaces import Analysis, Backbone, Encoder, EntropyStage, Features, Partial, Recoverer, Selector
+from semcodec.interfaces import Analysis, Features, Partial
+from semcodec.models import Stages, build, weightless
 from semcodec.packet import ChunkRow, PacketSink, PacketSource
 from semcodec.selection import Keep, select
 from semcodec.specs import FeatureSpec
@@ -76,55 +77,6 @@ class Prediction:
     layers: tuple[int, int] = (1, 1)
     where: str = "server"
     rows: tuple[ChunkRow, ...] = field(default=(), repr=False)
-
-
-@dataclass(frozen=True)
-class Stages:
-    """The built models of a composition; ``keep`` and ``gate`` are the Selectors."""
-
-    backbone: Backbone
-    encoder: Encoder
-    recoverer: Recoverer
-    entropy: EntropyStage | None
-    keep: Mapping[str, Selector]
-    gate: Selector | None
-
-    def modules(self) -> dict[str, nn.Module]:
-        """By slot, the models that have weights."""
-        slots = {"encoder": self.encoder, "recoverer": self.recoverer, "backbone": self.backbone}
-        return {slot: m for slot, m in slots.items() if isinstance(m, nn.Module) and any(True for _ in m.parameters())}
-
-
-def build(composition: Composition, classes: Sequence[str]) -> Stages:
-    """Make every stage, untrained. Initial weights are the same in every process."""
-    load = composition.registry.load
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        features = composition.stages.features
-        restored = composition.stages.restored
-        if features is None or restored is None:
-            raise UsageError(f"{composition.spec}: a stage does not declare what it takes and gives")
-        # The backbone last: its number of classes shall not change what the others begin with.
-        stages = Stages(
-            encoder=load(composition.encoder.component)(features, **composition.encoder.build),
-            recoverer=load(composition.recoverer.component)(restored, **composition.recoverer.build),
-            backbone=load(composition.backbone.component)(list(classes), **composition.backbone.build),
-            **_weightless(composition),
-        )
-    for module in stages.modules().values():
-        module.requires_grad_(False).eval()
-    return stages
-
-
-def _weightless(composition: Composition) -> dict[str, Any]:
-    """The stages that cost nothing to make."""
-    load = composition.registry.load
-    entropy, gate = composition.entropy, composition.gate
-    return {
-        "entropy": load(entropy.component)(**entropy.build) if entropy else None,
-        "keep": {target: load(b.component)(**b.build) for target, (b, _) in composition.keep.items()},
-        "gate": load(gate.component)(**gate.build) if gate else None,
-    }
 
 
 class Pipeline:
@@ -177,7 +129,7 @@ class Pipeline:
         """The same models in a composition that shares them."""
         other = object.__new__(Pipeline)
         other.composition, other.sources, other.digests = composition, self.sources, self.digests
-        other.stages = replace(self.stages, **_weightless(composition))
+        other.stages = replace(self.stages, **weightless(composition))
         other.header = other._header()
         return other
 

@@ -21,7 +21,7 @@ from semcodec.data import Digest, open_dataset
 from semcodec.data.base import Dataset, Request
 from semcodec.errors import UsageError
 from semcodec.grammar import parse
-from semcodec.pipeline import build
+from semcodec.models import build
 from semcodec.registry import get_registry, import_target
 from semcodec.training import Job, fit
 

@@ -16,7 +16,8 @@ from semcodec import weights
 from semcodec.checkpoint import state_dict
 from semcodec.composition import compose_spec
 from semcodec.errors import UsageError, WeightsError
-from semcodec.pipeline import Pipeline, build
+from semcodec.models import build
+from semcodec.pipeline import Pipeline
 from semcodec.registry import Registry, get_registry
 from semcodec.weights import Request, digest
 

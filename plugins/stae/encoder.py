@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -86,12 +87,14 @@ class STAE(nn.Module, Encoder):
             mask = np.ones(frames.shape[:3], bool)
             if "pixels" in masks:
                 mask = masks["pixels"][row, : len(frames)].numpy().reshape(mask.shape)
-            side: dict[str, Any] = {"coding": params["coding"]}
-            if params["coding"] != "raw":
+            latent = Latent({"kept": kept, "mask": mask}, {"coding": params["coding"]})
+            if params["coding"] == "raw":
+                latent.symbols["frames"] = frames * mask[..., None]
+            else:
                 # The picture is what is lossy here, so it belongs to encode, not to write.
                 tall = pictures.stack_frames(pictures.smooth_fill(frames, mask))
-                side["picture"] = pictures.encode_picture(tall, params["coding"], params["quality"])
-            latents.append(Latent({"kept": kept, "mask": mask, "frames": frames * mask[..., None]}, side))
+                latent.side["picture"] = pictures.encode_picture(tall, params["coding"], params["quality"])
+            latents.append(latent)
         return latents
 
     def write(self, latent: Latent, sink: Sink) -> None:
@@ -109,17 +112,12 @@ class STAE(nn.Module, Encoder):
         if not count:
             raise CorruptStream("the packet keeps no frame")
         mask = mask_coding.read_mask((count, self.height, self.width), source)
-        coding = source.params["coding"]
-        if coding == "raw":
-            frames = pixels.read_pixels(mask, source)
-            return Latent({"kept": kept, "mask": mask, "frames": frames}, {"coding": coding})
-        size = count * self.height * self.width
-        picture = source.blob("picture", 4096 + 6 * size)
-        tall = pictures.decode_picture(picture, size, formats=(coding,))
-        if tall.shape != (count * self.height, self.width, 3):
-            raise CorruptStream(f"the picture is {tall.shape[1]}x{tall.shape[0]}, not {count} frames")
-        frames = pictures.unstack_frames(tall, count) * mask[..., None]
-        return Latent({"kept": kept, "mask": mask, "frames": frames}, {"coding": coding, "picture": picture})
+        latent = Latent({"kept": kept, "mask": mask}, {"coding": source.params["coding"]})
+        if latent.side["coding"] == "raw":
+            latent.symbols["frames"] = pixels.read_pixels(mask, source)
+        else:
+            latent.side["picture"] = source.blob("picture", 4096 + 6 * mask.size)
+        return latent
 
     def decoder_state(self) -> Mapping[str, Tensor]:
         """The attentions choose on the device; nothing here is needed to decode."""
@@ -127,10 +125,20 @@ class STAE(nn.Module, Encoder):
 
     def restore(self, latent: Latent) -> Partial:
         """Zero-filled frames X'_M and the mask M, which is left out where every pixel was sent."""
-        frames = torch.from_numpy(latent.symbols["frames"]).permute(0, 3, 1, 2)[None].float() / 255
+        mask = latent.symbols["mask"]
+        received = latent.symbols["frames"] if latent.side["coding"] == "raw" else self._picture(latent)
+        frames = torch.from_numpy(received).permute(0, 3, 1, 2)[None].float() / 255
         index = torch.from_numpy(np.flatnonzero(latent.symbols["kept"]))[None]
         features = {"frames": frames, "index": index}
-        mask = latent.symbols["mask"]
         if mask.all():
             return Partial(features)
         return Partial(features, {"frames": torch.from_numpy(mask).float()[None, :, None]})
+
+    def _picture(self, latent: Latent) -> npt.NDArray[np.uint8]:
+        """The kept pixels of a picture, uint8 (k, H, W, 3), zero elsewhere."""
+        mask = latent.symbols["mask"]
+        tall = pictures.decode_picture(latent.side["picture"], mask.size, formats=(latent.side["coding"],))
+        if tall.shape != (len(mask) * self.height, self.width, 3):
+            raise CorruptStream(f"the picture is {tall.shape[1]}x{tall.shape[0]}, not {len(mask)} frames")
+        frames: npt.NDArray[np.uint8] = pictures.unstack_frames(tall, len(mask)) * mask[..., None]
+        return frames

@@ -12,7 +12,7 @@ from semcodec.hookspecs import hookimpl
 def semcodec_components() -> Iterator[Component]:
     for size, side, hub, summary in (
         ("nano", 64, None, "video ViT with a convolutional stem, 1 M parameters"),
-        ("tiny", 224, None, "video ViT of DeiT-Tiny's size, 5.5 M parameters"),
+        ("tiny", 224, None, "video ViT of DeiT-Tiny's size, 5.6 M parameters"),
         (
             "small",
             224,

@@ -192,7 +192,8 @@ def encode_h264(frames: UInt8, crf: int, preset: str = "medium") -> bytes:
     codec.time_base = 1 / codec.framerate
     codec.pix_fmt = "yuv420p"
     codec.thread_count = 1  # the bytes do not depend on the machine's cores
-    codec.options = {"crf": str(crf), "preset": preset}
+    # With its macroblock tree x264 gives other bytes for the same small frames from run to run.
+    codec.options = {"crf": str(crf), "preset": preset, "x264-params": "mbtree=0"}
     packets = []
     for number, pixels in enumerate(frames):
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")

@@ -18,8 +18,9 @@ from semcodec.container import Packet, read_packets
 from semcodec.errors import SpecError
 from semcodec.grammar import format_value
 from semcodec.interfaces import Analysis, Encoder, EntropyStage, Features, Latent, Partial
+from semcodec.models import build
 from semcodec.packet import Packed, PacketSink, PacketSource
-from semcodec.pipeline import Pipeline, build
+from semcodec.pipeline import Pipeline
 from semcodec.priors import Int32, Prior
 from semcodec.registry import Registry
 from semcodec.selection import select
