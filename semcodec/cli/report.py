@@ -182,7 +182,7 @@ def _verdict(record: Mapping[str, Any]) -> str:
     if record["prediction"]["where"] == "device":
         said.append("by the device itself")
     if record["top1"] is not None:
-        said.append("right" if record["top1"] else f"wrong: it is {record['label']}")
+        said.append("correct" if record["top1"] else f"wrong: it is {record['label']}")
     elif record["label"] is not None:
         said.append(f"it is {record['label']}, which the model does not know")
     return "; ".join(said)
