@@ -50,13 +50,13 @@ def plan(random: str | None) -> Iterator[Sweep]:
     yield Sweep("stae, webp", "stae:coding=webp+rans+vit-nano", budgets)
     yield Sweep("space and time", "stae:frames=16,pixels=0.5+rans+vit-nano", {})
     yield Sweep("space and time", "stae:frames=8,pixels=1.0+rans+vit-nano", {})
-    yield Sweep("all budgets", "stae+rans+vit-nano", {"stae.frames": FRAMES, "stae.pixels": PIXELS}, clips=500)
+    yield Sweep("all budgets", "stae+rans+vit-nano", {"stae.frames": FRAMES, "stae.pixels": PIXELS}, clips=300)
     for coding in ("webp", "jpeg"):
         pictures = {f"{coding}.frames": (16, 8, 4), f"{coding}.quality": (10, 30, 75)}
-        yield Sweep("other", f"{coding}+vit-nano", pictures, clips=500)
+        yield Sweep("other", f"{coding}+vit-nano", pictures, clips=300)
         budgets = {"stae.frames": (16, 4), "stae.pixels": (1.0, 0.4), "stae.quality": (30, 75)}
-        yield Sweep("other", f"stae:coding={coding}+rans+vit-nano", budgets, clips=500)
-    yield Sweep("other", "h264+vit-nano", {"h264.frames": (16, 4), "h264.crf": (20, 28, 36, 44)}, clips=500)
+        yield Sweep("other", f"stae:coding={coding}+rans+vit-nano", budgets, clips=300)
+    yield Sweep("other", "h264+vit-nano", {"h264.frames": (16, 4), "h264.crf": (20, 28, 36, 44)}, clips=300)
 
 
 def measure(records: Path, random: str | None) -> None:
@@ -127,7 +127,7 @@ def tables(records: list[dict[str, Any]]) -> str:
     head = "| frames \\ pixels | " + " | ".join(f"{100 * p:.0f} %" for p in PIXELS) + " |"
     out += [
         "",
-        "## All 35 budgets, 500 clips: top-1 in % / bytes a clip",
+        "## All 35 budgets, 300 clips: top-1 in % / bytes a clip",
         "",
         head,
         "| --- |" + " ---: |" * len(PIXELS),
@@ -135,7 +135,7 @@ def tables(records: list[dict[str, Any]]) -> str:
     for f in FRAMES:
         cells = [budgets[f, p] for p in PIXELS if (f, p) in budgets]
         out.append(f"| {f} | " + " | ".join(f"{100 * c['top1']:.1f} / {c['bytes_total']:.0f}" for c in cells) + " |")
-    out += ["", "## Beside what else could be sent, 500 clips", "", columns]
+    out += ["", "## Beside what else could be sent, 300 clips", "", columns]
     out += [row(r, full) for r in sorted(named.get("other", []), key=lambda r: -r["bytes_total"])]
     return "\n".join(out) + "\n"
 

@@ -104,9 +104,9 @@ def recipe(job: Job) -> list[Step]:
         return losses.mean() + RECONSTRUCTION * error, {**metrics, "l1": error.item()}
 
     few = len(job.dataset) < 2000
-    attention, tuning = (3, 10) if few else (0.25, 0.75)  # passes over the data
+    attention, tuning = (6, 12) if few else (0.25, 0.75)  # passes over the data
     size, fine = int(attention * len(job.dataset)), int(tuning * len(job.dataset))
-    batch, lr = (8, 5e-5) if job.pretrained else (32, 5e-4)
+    batch, lr = (8, 5e-5) if few else (32, 5e-4)
     steps = [] if "backbone" in job.ready or job.backbone_recipe is None else job.backbone_recipe(job)
     if learned["frames"]:
         steps.append(Step("frame attention", [stae.frame_attention], attend_frames, size, 1e-2, batch))
