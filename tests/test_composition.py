@@ -158,7 +158,9 @@ def test_refusals_name_the_reason_under_the_guilty_item(text, under, says):
 def test_without_a_spec_function_the_rest_is_unknown_and_still_checked():
     c = compose("two+blind@anywhere")
     assert (c.cut, c.task) == ("anywhere", None)
-    assert set(vars(c.stages).values()) == {None}
+    shapes = vars(c.stages) | {"figures": None}
+    assert set(shapes.values()) == {None}
+    assert c.stages.figures == {}
     assert c.licenses()["blind"] == "AGPL-3.0"
     assert compose("whole+blind").entropy is None
     assert refusal("whole+rans+blind")[1] == "rans"

@@ -114,6 +114,9 @@ def recipe(job: Job) -> list[Step]:
         steps.append(Step("spatial attention", [stae.spatial_attention], attend_pixels, size, 1e-2, batch))
     # What a selector without attention saves is spent here: variants are trained equally long.
     fine += size * (2 - sum(learned.values()))
+    if few and recoverer is not None:
+        # A ViT that is tuned on so few clips bears only a small learning rate, at which recovery would not begin.
+        steps.append(Step("recovery alone", [recoverer], recover, fine, 2e-3, batch))
     tuned = [module for module in (recoverer, backbone) if module is not None]
     steps.append(Step("recovery", tuned, recover, fine, lr, batch, statistics=False))
     return steps
