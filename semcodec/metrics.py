@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 Z95 = 1.959963984540054
 
@@ -18,6 +22,18 @@ def wilson(right: int, total: int, z: float = Z95) -> tuple[float, float]:
     low, high = (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)
     # Exact at the ends, where rounding would leave the proportion outside its own interval.
     return (max(0.0, low) if right else 0.0), (min(1.0, high) if right < total else 1.0)
+
+
+def order0(pixels: npt.NDArray[np.uint8]) -> list[float]:
+    """Entropy in bit of each channel of uint8 pixels (..., C), every value by itself: what a plain histogram allows."""
+    import numpy as np
+
+    entropies = []
+    for channel in range(pixels.shape[-1]):
+        counts = np.bincount(pixels[..., channel].ravel(), minlength=256)
+        p = counts[counts > 0] / counts.sum()
+        entropies.append(round(float(-(p * np.log2(p)).sum()), 3))
+    return entropies
 
 
 def paired(first: Sequence[Any], second: Sequence[Any]) -> dict[str, float]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
-from semcodec.metrics import Z95, paired, wilson
+from semcodec.metrics import Z95, order0, paired, wilson
 
 
 @pytest.mark.parametrize(
@@ -111,3 +112,10 @@ def test_records_of_ones_and_zeros_serve_too():
 def test_unequal_samples_are_refused(first, second):
     with pytest.raises(ValueError, match="equally many"):
         paired(first, second)
+
+
+def test_order0_entropy_is_that_of_the_histogram():
+    pixels = np.zeros((4, 256, 1, 3), np.uint8)
+    pixels[..., 1] = np.arange(256)[:, None]
+    pixels[:2, ..., 2] = 7
+    assert order0(pixels) == [0.0, 8.0, 1.0]

@@ -33,19 +33,24 @@ def listing(form: str) -> None:
 @click.argument("name", metavar="NAME|FOLDER")
 @options.as_json
 def show(name: str, form: str) -> None:
-    """One data set: what it holds, its classes and the sizes of its splits."""
+    """One data set: what it holds, its classes, sizes and the order-0 entropy of its pixels."""
     from semcodec import data
 
     found = data.describe(name)
     if form == "json":
         echo_json(found)
         return
+    entropy = ", ".join(f"{bits:.2f}" for bits in found["entropy_bits"])
     echo_fields(
         [
             ("name", found["name"]),
             ("kind", found["kind"]),
             ("description", found["description"]),
             ("sizes", ", ".join(f"{split} {size:,}" for split, size in found["sizes"].items())),
+            (
+                "entropy",
+                ", ".join(f"{bits:.2f}" for bits in found["entropy_bits"]) + " bit by channel, order 0, at 64x64",
+            ),
             ("classes", f"{len(found['classes'])}: {', '.join(found['classes'])}"),
         ]
     )
