@@ -47,10 +47,7 @@ def show(name: str, form: str) -> None:
             ("kind", found["kind"]),
             ("description", found["description"]),
             ("sizes", ", ".join(f"{split} {size:,}" for split, size in found["sizes"].items())),
-            (
-                "entropy",
-                ", ".join(f"{bits:.2f}" for bits in found["entropy_bits"]) + " bit by channel, order 0, at 64x64",
-            ),
+            ("entropy", f"{entropy} bit by channel, order 0, at 64x64"),
             ("classes", f"{len(found['classes'])}: {', '.join(found['classes'])}"),
         ]
     )
