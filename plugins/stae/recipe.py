@@ -92,8 +92,12 @@ def recipe(job: Job) -> list[Step]:
         losses, metrics = score(partial.features, batch)
         return losses.mean(), metrics
 
-    def recover(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        partial, complete = stae(batch.pixels, job.draw(batch.rng), batch.sequence)
+    def fill(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Recovery where there is something to recover."""
+        return recover(batch, draw(batch, "pixels"))
+
+    def recover(batch: Batch, keep: Keep | None = None) -> tuple[Tensor, dict[str, float]]:
+        partial, complete = stae(batch.pixels, keep or job.draw(batch.rng), batch.sequence)
         mask = partial.present.get("frames")
         if recoverer is None or mask is None:
             losses, metrics = score(partial.features, batch)
@@ -114,9 +118,10 @@ def recipe(job: Job) -> list[Step]:
         steps.append(Step("spatial attention", [stae.spatial_attention], attend_pixels, size, 1e-2, batch))
     # What a selector without attention saves is spent here: variants are trained equally long.
     fine += size * (2 - sum(learned.values()))
-    if few and recoverer is not None:
+    dropped = "pixels" in job.free or not covers(job.keep["pixels"][1], stae.units["pixels"])
+    if few and recoverer is not None and dropped:
         # A ViT that is tuned on so few clips bears only a small learning rate, at which recovery would not begin.
-        steps.append(Step("recovery alone", [recoverer], recover, fine, 2e-3, batch))
+        steps.append(Step("recovery alone", [recoverer], fill, fine, 2e-3, batch))
     tuned = [module for module in (recoverer, backbone) if module is not None]
     steps.append(Step("recovery", tuned, recover, fine, lr, batch, statistics=False))
     return steps
