@@ -30,7 +30,7 @@ def plan(vit: str, stae: str) -> list[tuple[str, dict[str, Any], Request]]:
         (f"png+{BACKBONE}", {}, alone),
         (f"stae+rans+{BACKBONE}", {"stae.frames": (16, 8, 4, 2, 1), "stae.pixels": (1.0, 0.4)}, whole),
         (f"stae:coding=webp,quality=50+rans+{BACKBONE}", {"stae.frames": (8, 4, 2), "stae.pixels": (1.0, 0.4)}, whole),
-        (f"webp+{BACKBONE}", {"webp.frames": (16, 8, 4), "webp.quality": (10, 50)}, alone),
+        (f"webp+{BACKBONE}", {"webp.frames": (16, 8, 4), "webp.quality": (50,)}, alone),
         (f"h264+{BACKBONE}", {"h264.crf": (28, 36, 44)}, alone),
     ]
 
