@@ -43,7 +43,7 @@ def command(spec: str, dry_run: bool, named: str | None, given: tuple[str, ...],
         raise UsageError("--dry-run builds nothing that --input could run through; leave out one")
     composition, request = compose_spec(spec), options.request(given, offline)
     if dry_run:
-        sources = _sources(composition, _declared(composition, request), {})
+        sources = _sources(composition, _declared(composition, request), {}, offline)
         _show(composition, outline(composition), sources, form)
         return
 
@@ -56,7 +56,7 @@ def command(spec: str, dry_run: bool, named: str | None, given: tuple[str, ...],
     if sample:
         run(pipeline, sample)  # so that the times are not those of a first run
         found = document(pipeline, [run(pipeline, sample)[1]])
-    _show(composition, rows, _sources(composition, pipeline.sources, pipeline.digests), form, found)
+    _show(composition, rows, _sources(composition, pipeline.sources, pipeline.digests, offline), form, found)
 
 
 def _declared(composition: Composition, request: Request) -> dict[str, Weights | None]:
@@ -76,13 +76,13 @@ def _slots(composition: Composition) -> dict[str, Component]:
 
 
 def _sources(
-    composition: Composition, found: Mapping[str, Weights | None], digests: Mapping[str, str]
+    composition: Composition, found: Mapping[str, Weights | None], digests: Mapping[str, str], offline: bool
 ) -> dict[str, dict[str, str | None]]:
     """By slot, where its weights come from and the digest that names them."""
     sources: dict[str, dict[str, str | None]] = {}
     for slot, weights in found.items():
         hub = _slots(composition)[slot].traits.get("hub")
-        elsewhere = f"hub: {hub}" if hub else "none"
+        elsewhere = f"hub: {hub}" if hub and not offline else "none"
         sources[slot] = {"source": weights.origin if weights else elsewhere, "digest": digests.get(slot)}
         if weights is None:
             sources[slot]["digest"] = None  # of initial values, which name nothing
