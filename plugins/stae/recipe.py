@@ -3,7 +3,8 @@
 1. The backbone, if it comes without weights, by its own recipe.
 2. Frame attention, with the ViT frozen (lines 2-4).
 3. Spatial attention on the kept frames, with ViT and frame attention frozen (lines 6-8).
-4. Feature recovery and fine-tuning of the ViT, with both attentions frozen (lines 9-10).
+4. Feature recovery and fine-tuning of the ViT, with both attentions frozen (lines 9-10); on small data sets recovery
+   learns alone first.
 
 The paper trains one model for each (frames, pixels); a spec that names both budgets does the same. Budgets
 that the spec leaves open are drawn at random for every batch, and one set of weights serves them all.
