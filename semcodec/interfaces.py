@@ -119,15 +119,9 @@ class Backbone(ABC):
 
     def collate(self, samples: Sequence[Features]) -> list[tuple[list[int], Features]]:
         """Group single samples (batch axis of one) into batches that ``tail`` takes: by equal shapes."""
-        import torch
+        from semcodec.batching import alike, stack
 
-        groups: dict[Any, list[int]] = {}
-        for i, sample in enumerate(samples):
-            groups.setdefault(tuple((n, tuple(t.shape)) for n, t in sample.items()), []).append(i)
-        return [
-            (rows, {name: torch.cat([samples[i][name] for i in rows]) for name in samples[rows[0]]})
-            for rows in groups.values()
-        ]
+        return [(rows, stack([samples[i] for i in rows])) for rows in alike(samples)]
 
 
 class Encoder(ABC):

@@ -12,6 +12,7 @@ from torch import nn
 from semcodec.composition import Composition
 from semcodec.errors import UsageError
 from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer, Selector
+from semcodec.selection import Keep
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Stages:
         """By slot, the models that have weights."""
         slots = {"encoder": self.encoder, "recoverer": self.recoverer, "backbone": self.backbone}
         return {slot: m for slot, m in slots.items() if isinstance(m, nn.Module) and any(True for _ in m.parameters())}
+
+    def budgeted(self, composition: Composition) -> Keep:
+        """The Selectors with the budgets that ``composition`` gives them."""
+        return {target: (self.keep[target], budget) for target, (_, budget) in composition.keep.items()}
 
 
 def build(composition: Composition, classes: Sequence[str]) -> Stages:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from semcodec import __version__, weights
+from semcodec.batching import alike, stack
 from semcodec.clock import Clock
 from semcodec.composition import Composition, compose_spec
 from semcodec.container import (
@@ -30,6 +30,7 @@ from semcodec.errors import CorruptStream, DataError, UsageError, WeightsError
 from semcodec.interfaces import Analysis, Features, Partial
 from semcodec.models import Stages, build, weightless
 from semcodec.packet import ChunkRow, PacketSink, PacketSource
+from semcodec.pixels import from_eight_bits
 from semcodec.selection import Keep, select
 from semcodec.specs import FeatureSpec
 
@@ -167,7 +168,7 @@ class Pipeline:
         return sum(spec.size for spec in self.input.values())
 
     def keep(self) -> Keep:
-        return {t: (self.stages.keep[t], budget) for t, (_, budget) in self.composition.keep.items()}
+        return self.stages.budgeted(self.composition)
 
     def _header(self) -> StreamHeader:
         c = self.composition
@@ -200,7 +201,7 @@ class Pipeline:
             raise DataError(
                 f"expects uint8 pixels of {self.request}x3 with a batch axis, gets {pixels.dtype}{list(pixels.shape)}"
             )
-        return {name: torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, -3))).float() / 255}
+        return {name: from_eight_bits(pixels)}
 
     @torch.inference_mode()
     def encode_batch(self, pixels: UInt8, sequence: Sequence[int], clock: Clock | None = None) -> list[Encoded]:
@@ -262,10 +263,10 @@ class Pipeline:
             partial, chunks = self._restore(record, clock)
             partials.append(partial)
             read.append(chunks)
-        recovered = [{}] * len(rows) if not rows else self._recover(partials, clock)
+        recovered = self._recover(partials, clock)
         with clock("tail"):
             logits: dict[int, Float32] = {}
-            for members, batch in self.stages.backbone.collate(recovered) if rows else ():
+            for members, batch in self.stages.backbone.collate(recovered):
                 values = self.stages.backbone.tail(batch, self.composition.cut).cpu().numpy()
                 logits.update(zip(members, values, strict=True))
         for member, i in enumerate(rows):
@@ -298,15 +299,12 @@ class Pipeline:
 
     def _recover(self, partials: Sequence[Partial], clock: Clock) -> list[Features]:
         """Recover in batches of equal shapes."""
-        groups: dict[Any, list[int]] = {}
-        for i, partial in enumerate(partials):
-            shapes = tuple((n, tuple(t.shape)) for part in (partial.features, partial.present) for n, t in part.items())
-            groups.setdefault((shapes, tuple(partial.present)), []).append(i)
+        both = [p.features | {f"present {name}": mask for name, mask in p.present.items()} for p in partials]
         out: dict[int, Features] = {}
         with clock("recover"):
-            for members in groups.values():
+            for members in alike(both):
                 batch = Partial(
-                    _stack([partials[i].features for i in members]), _stack([partials[i].present for i in members])
+                    stack([partials[i].features for i in members]), stack([partials[i].present for i in members])
                 )
                 features = self.stages.recoverer.recover(batch)
                 for row, i in enumerate(members):
@@ -372,10 +370,6 @@ def _usual_classes(composition: Composition) -> int:
 
 def _foreign_classes(found: weights.Weights | None) -> list[str] | None:
     return weights.foreign_classes(found.path) if found and found.path and not found.ours else None
-
-
-def _stack(parts: Sequence[Mapping[str, Tensor]]) -> Features:
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def _rows(features: Features, rows: Sequence[int]) -> Features:

@@ -98,6 +98,13 @@ def eight_bits(pixels: Tensor) -> npt.NDArray[np.uint8]:
     return out
 
 
+def from_eight_bits(pixels: npt.NDArray[np.uint8]) -> Tensor:
+    """uint8 (..., H, W, 3) to float32 in [0, 1] (..., 3, H, W), as features at the cut "input" are."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, -3))).float() / 255
+
+
 def write_pixels(frames: npt.NDArray[np.uint8], mask: Bool, sink: Sink, name: str = "pixels") -> None:
     """Send the pixels of ``frames`` (K, H, W, 3) uint8 where ``mask`` (K, H, W) bool is true; the mask is not sent.
 

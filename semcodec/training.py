@@ -26,6 +26,7 @@ from torch.optim import AdamW
 from semcodec.checkpoint import Checkpoint, load_state
 from semcodec.data.base import Dataset
 from semcodec.errors import SemcodecError
+from semcodec.pixels import from_eight_bits
 from semcodec.progress import Interrupt, Progress
 from semcodec.selection import Keep
 
@@ -118,7 +119,7 @@ def batches(dataset: Dataset, step: Step, seed: int, number: int, start: int) ->
                 if dataset.flips:
                     mirrored = rng.random(len(rows)) < 0.5
                     pixels[mirrored] = pixels[mirrored][..., ::-1, :]
-                x = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, -3))).float() / 255
+                x = from_eight_bits(pixels)
                 sequence = range(i * step.batch, i * step.batch + len(rows))
                 queue.put(Batch(x, torch.from_numpy(labels), rng, sequence))
                 if stop.is_set():

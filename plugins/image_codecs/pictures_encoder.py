@@ -12,7 +12,7 @@ from torch import Tensor
 from semcodec.errors import CorruptStream, UsageError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
 from semcodec.pictures import decode_picture, encode_picture, stack_frames, unstack_frames
-from semcodec.pixels import eight_bits
+from semcodec.pixels import eight_bits, from_eight_bits
 from semcodec.specs import FeatureSpec
 
 MAX_PIXELS = 1 << 26
@@ -77,7 +77,7 @@ class Picture(Encoder):
         due = (None if height is None else count * height, width)
         if any(a is not None and a != b for a, b in zip(due, rgb.shape[:2], strict=True)):
             raise CorruptStream(f"a picture of {rgb.shape[1]}x{rgb.shape[0]} where {due[1]}x{due[0]} is due")
-        frames = torch.from_numpy(unstack_frames(rgb, count)).movedim(-1, -3).contiguous().float() / 255
+        frames = from_eight_bits(unstack_frames(rgb, count))
         if index is None:
             return Partial({"image": frames})
         return Partial({"frames": frames[None], "index": torch.from_numpy(index)[None]})

@@ -11,7 +11,7 @@ from torch import Tensor
 from semcodec.data.video import decode_h264, encode_h264
 from semcodec.errors import CorruptStream, DataError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
-from semcodec.pixels import eight_bits
+from semcodec.pixels import eight_bits, from_eight_bits
 from semcodec.specs import FeatureSpec
 from semcodec_plugins.image_codecs.pictures_encoder import spaced
 
@@ -42,8 +42,7 @@ class H264(Encoder):
             clip = decode_h264(latent.side["video"], len(index), self.height, self.width)
         except DataError as error:
             raise CorruptStream(str(error)) from error
-        frames = torch.from_numpy(clip).movedim(-1, -3).contiguous().float() / 255
-        return Partial({"frames": frames[None], "index": torch.from_numpy(index)[None]})
+        return Partial({"frames": from_eight_bits(clip)[None], "index": torch.from_numpy(index)[None]})
 
     def _size(self, count: int) -> int:
         return count * self.height * self.width

@@ -127,7 +127,7 @@ class STAE(nn.Module, Encoder):
         """Zero-filled frames X'_M and the mask M, which is left out where every pixel was sent."""
         mask = latent.symbols["mask"]
         received = latent.symbols["frames"] if latent.side["coding"] == "raw" else self._picture(latent)
-        frames = torch.from_numpy(received).permute(0, 3, 1, 2)[None].float() / 255
+        frames = pixels.from_eight_bits(received)[None]
         index = torch.from_numpy(np.flatnonzero(latent.symbols["kept"]))[None]
         features = {"frames": frames, "index": index}
         if mask.all():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from semcodec.component import Component
 from semcodec.composition import resolve_backbone
 from semcodec.interfaces import Backbone, Features
+from semcodec.pixels import from_eight_bits
 from semcodec.specs import BackboneSpec, FeatureSpec
 from semcodec.testing.stand_ins import smallest
 from semcodec.testing.subject import Subject, no_draws, require
@@ -107,7 +108,7 @@ def built(subject: Subject) -> tuple[Backbone, BackboneSpec]:
 def _head(backbone: Backbone, spec: BackboneSpec, cut: str, count: int) -> Features:
     given: FeatureSpec = spec.input
     name = "frames" if "frames" in given else "image"
-    x = torch.from_numpy(pixels(given, count)).movedim(-1, -3).contiguous().float() / 255
+    x = from_eight_bits(pixels(given, count))
     return backbone.head({name: x}, cut)
 
 
