@@ -13,6 +13,7 @@ from typing import Any
 
 from semcodec.arguments import Binder, Bound
 from semcodec.component import Component, Kind
+from semcodec.data.base import Request
 from semcodec.errors import PluginError, SemcodecError, UsageError
 from semcodec.grammar import Arg, Item, Spec, parse, parse_item
 from semcodec.registry import Registry, get_registry
@@ -57,6 +58,8 @@ class Composition:
     call: the Encoder's call parameters in declared order, what a packet carries.
     keep: by target, in the Encoder's order, the Selector and its budget (None: the Selector decides by itself).
     task: the Backbone's, or None if that is known only once it is built.
+    source: the Backbone's spec, or None likewise. models: by parameter of the Encoder, the Backbones it is given.
+    known: by item, specs of Backbones that only their being built told.
 
     Made by ``compose_spec``. Raises SpecError with a caret under the guilty item, or PluginError where a plugin
     is at fault.
@@ -64,6 +67,7 @@ class Composition:
 
     parsed: Spec = field(repr=False, compare=False)
     registry: Registry = field(repr=False, compare=False)
+    known: Mapping[str, BackboneSpec] = field(default_factory=dict, repr=False, compare=False)
     spec: str = field(init=False)
     encoder: Bound = field(init=False, repr=False, compare=False)
     given: frozenset[str] = field(init=False, repr=False, compare=False)
@@ -73,11 +77,13 @@ class Composition:
     entropy: Bound | None = field(init=False, repr=False, compare=False)
     backbone: Bound = field(init=False, repr=False, compare=False)
     cut: str = field(init=False, repr=False, compare=False)
+    models: Mapping[str, Bound] = field(init=False, repr=False, compare=False)
+    source: BackboneSpec | None = field(init=False, repr=False, compare=False)
     task: str | None = field(init=False, repr=False, compare=False)
     stages: Stages = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name, value in _resolve(self.parsed, Binder(self.registry, self.parsed.text)).items():
+        for name, value in _resolve(self.parsed, Binder(self.registry, self.parsed.text), self.known).items():
             object.__setattr__(self, name, value)
 
     def __str__(self) -> str:
@@ -86,6 +92,11 @@ class Composition:
     @property
     def call(self) -> Mapping[str, Any]:
         return self.encoder.call
+
+    @property
+    def request(self) -> Request | None:
+        """The pixels that the Backbone wants; None where that is known only once it is built."""
+        return Request.of(self.source.input, self.source.crop, self.source.interpolation) if self.source else None
 
     @property
     def selectors(self) -> list[Bound]:
@@ -104,8 +115,9 @@ class Composition:
 
         An Encoder's and a Recoverer's depend on where they sit: "stae+vit-nano@input".
         """
-        if slot == "backbone":
-            return self.backbone.weights_item
+        model = self.backbone if slot == "backbone" else self.models.get(slot)
+        if model is not None:
+            return model.weights_item
         bound = {"encoder": self.encoder, "recoverer": self.recoverer, "entropy": self.entropy}.get(slot)
         if bound is None:
             raise UsageError(f"{self.spec} has no single {slot} with weights")
@@ -149,7 +161,11 @@ class Composition:
         args = [a for a in items[at].args if (a.key or positional) not in overrides]
         args += [Arg(None if key == positional else key, value) for key, value in overrides.items()]
         items = [*items[:at], replace(items[at], args=tuple(args)), *items[at + 1 :]]
-        return Composition(parse(str(Spec(tuple(items)))), self.registry)
+        return Composition(parse(str(Spec(tuple(items)))), self.registry, self.known)
+
+    def knowing(self, built: Mapping[str, BackboneSpec]) -> Composition:
+        """The same pipeline, checked anew with what building its Backbones told. ``built``: specs by weights item."""
+        return replace(self, known={**self.known, **built})
 
     def licenses(self) -> dict[str, str]:
         """SPDX name of the licence by component name."""
@@ -168,13 +184,13 @@ def resolve_backbone(text: str, registry: Registry | None = None) -> ResolvedBac
     component = binder.find(item)
     if component.kind != "backbone":
         binder.fail(f"a backbone is expected here, and {component.name} is of kind {component.kind}", item.span)
-    return _backbone(binder, item, component, INPUT, item)
+    return _backbone(binder, item, component, INPUT, item, {})
 
 
 _Found = list[tuple[Item, Component]]
 
 
-def _resolve(parsed: Spec, binder: Binder) -> dict[str, Any]:
+def _resolve(parsed: Spec, binder: Binder, known: Mapping[str, BackboneSpec]) -> dict[str, Any]:
     found: _Found = [(item, binder.find(item)) for item in parsed.items]
     encoder_item, encoder_type = _needed(binder, found, "encoder")
     backbone_item, backbone_type = _needed(binder, found, "backbone")
@@ -192,7 +208,8 @@ def _resolve(parsed: Spec, binder: Binder) -> dict[str, Any]:
     default_recoverer = binder.bind(binder.find(usual, "recoverer"), usual)
     recoverer = binder.bind(chosen_recoverer[1], chosen_recoverer[0]) if chosen_recoverer else default_recoverer
     default_cut = encoder_type.traits.get("cut", INPUT)
-    backbone = _backbone(binder, backbone_item, backbone_type, default_cut, encoder_item)
+    backbone = _backbone(binder, backbone_item, backbone_type, default_cut, encoder_item, known)
+    models = _models(binder, encoder, backbone, known)
 
     shown = [encoder.item, *assigned.shown]
     if str(recoverer.item) != str(default_recoverer.item):
@@ -214,8 +231,10 @@ def _resolve(parsed: Spec, binder: Binder) -> dict[str, Any]:
         "entropy": entropy,
         "backbone": backbone.bound,
         "cut": backbone.cut,
+        "models": {name: model.bound for name, model in models.items()},
+        "source": backbone.spec,
         "task": backbone.spec.task if backbone.spec else None,
-        "stages": _threaded(binder, encoder, recoverer, backbone),
+        "stages": _threaded(binder, encoder, {name: m.spec for name, m in models.items()}, recoverer, backbone),
     }
 
 
@@ -253,12 +272,17 @@ def _entropy(
 
 
 def _backbone(
-    binder: Binder, item: Item, component: Component, default_cut: str, default_from: Item
+    binder: Binder,
+    item: Item,
+    component: Component,
+    default_cut: str,
+    default_from: Item,
+    known: Mapping[str, BackboneSpec],
 ) -> ResolvedBackbone:
     """The Backbone and its cut; ``default_from`` is the item to blame if the default is no cut of it."""
     bound = binder.bind(component, item)
     cut = item.target or default_cut
-    spec: BackboneSpec | None = _ask(binder, bound, component.name, bound.params)
+    spec: BackboneSpec | None = known.get(bound.weights_item) or _ask(binder, bound, component.name, bound.params)
     if spec is not None and cut not in spec.cuts:
         close = get_close_matches(cut, list(spec.cuts), n=1)
         hint = f"did you mean {close[0]}? " if close else ""
@@ -270,7 +294,30 @@ def _backbone(
     return ResolvedBackbone(bound, spec, cut)
 
 
-def _threaded(binder: Binder, encoder: Bound, recoverer: Bound, backbone: ResolvedBackbone) -> Stages:
+def _models(
+    binder: Binder, encoder: Bound, backbone: ResolvedBackbone, known: Mapping[str, BackboneSpec]
+) -> dict[str, ResolvedBackbone]:
+    """The Backbones that are part of the Encoder: named by it, else as the server's names them, else the server's."""
+    found = {}
+    for name in encoder.component.traits.get("models", ()):
+        text = encoder.params[name] or backbone.bound.component.traits.get(name) or backbone.bound.weights_item
+        item = next((arg for arg in encoder.item.args if arg.key == name), encoder.item)
+        try:
+            named = parse_item(text)
+        except SemcodecError:
+            binder.fail(f"{name} of {encoder.name} names a backbone, as in {name}=deit-tiny, not {text!r}", item.span)
+        named = replace(named.at(item.span), target=None)
+        found[name] = _backbone(binder, named, binder.find(named, "backbone"), INPUT, named, known)
+    return found
+
+
+def _threaded(
+    binder: Binder,
+    encoder: Bound,
+    models: Mapping[str, BackboneSpec | None],
+    recoverer: Bound,
+    backbone: ResolvedBackbone,
+) -> Stages:
     """What each stage makes of what the one before it gives, up to what the Backbone's tail accepts."""
     spec, at = backbone.spec, f"{backbone.bound.name}@{backbone.cut}"
     tasks: Sequence[str] | None = encoder.component.traits.get("tasks")
@@ -282,7 +329,8 @@ def _threaded(binder: Binder, encoder: Bound, recoverer: Bound, backbone: Resolv
     features = spec.cuts[backbone.cut] if spec else None
     coded: EncoderSpec | None = None
     if features is not None:
-        coded = _ask(binder, encoder, f"{encoder.name} cannot follow {at}", features, encoder.params)
+        params = {**encoder.params, **models}
+        coded = _ask(binder, encoder, f"{encoder.name} cannot follow {at}", features, params)
     restored = coded.restored if coded else None
     recovered: FeatureSpec | None = None
     if restored is not None:

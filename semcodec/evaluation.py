@@ -54,6 +54,7 @@ def evaluate(
     sizes = dict.fromkeys(SIZES, 0)
     correct: list[bool] = []
     sent = 0
+    kept = dict.fromkeys(pipeline.composition.keep, 0)
     for start in range(0, total, batch):
         rows = range(start, min(start + batch, total))
         pixels, labels = dataset.batch(rows)
@@ -64,6 +65,8 @@ def evaluate(
             for name in SIZES:
                 sizes[name] += getattr(record, name)
             sent += record.bytes_local == 0
+            for target, units in record.kept.items():
+                kept[target] += units
             correct.append(prediction.index == labels_to_model[int(label)])
         if progress:
             progress(pipeline.spec, len(correct), total)
@@ -89,6 +92,7 @@ def evaluate(
         "ratio_float32": pipeline.raw_float32_bytes / mean["bytes_total"] if mean["bytes_total"] else None,
         "ratio_uint8": pipeline.raw_uint8_bytes / mean["bytes_total"] if mean["bytes_total"] else None,
         "sent_ratio": sent / total,
+        **_counted(pipeline, kept, sent, total),
         "paper": dict(composition.stages.figures),
         "stages_ms": {stage: 1000 * seconds / total for stage, seconds in clock.seconds.items()},
         "weights": described(pipeline),
@@ -97,6 +101,16 @@ def evaluate(
         "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
         "correct": "".join("01"[right] for right in correct),
     }
+
+
+def _counted(pipeline: Pipeline, kept: Mapping[str, int], sent: int, total: int) -> dict[str, float | None]:
+    """Mean units over the samples that were sent and over all, and the share of all units that this is."""
+    found: dict[str, float | None] = {}
+    for target, (one, several) in pipeline.composition.encoder.component.traits.get("units", {}).items():
+        found[f"{several}_mean"] = kept[target] / sent if sent else None
+        found[f"{several}_mean_all"] = kept[target] / total
+        found[f"{one}_cost"] = kept[target] / total / pipeline.stages.encoder.units[target]
+    return found
 
 
 def described(pipeline: Pipeline) -> dict[str, dict[str, str]]:
@@ -115,6 +129,8 @@ def key(pipeline: Pipeline, dataset: Dataset, total: int) -> str:
 
 def _matched(pipeline: Pipeline, dataset: Dataset) -> list[int]:
     """For each label of the data, the model's class of that name."""
+    if dataset.classes == list(pipeline.classes):  # names may be there twice: ImageNet has two cranes
+        return list(range(len(dataset.classes)))
     places = {name: i for i, name in enumerate(pipeline.classes)}
     missing = [name for name in dataset.classes if name not in places]
     if missing:

@@ -19,7 +19,14 @@ Spec functions (torch-free, named by ``Component.spec``; raise ``SpecMismatch(re
 Traits, declared in ``Component.traits``:
 
     encoder    entropy: "required" | "mixed" | "none";  targets: names that Selectors choose among, in order,
-               each also a call parameter;  recoverer, selectors: defaults by name;  predicts: bool;  tasks: tuple
+               each also a call parameter;  recoverer, selectors: defaults by name;  predicts: bool;  tasks: tuple;
+               units: by target, one of its units and several, as ("patch", "patches"): ``eval`` counts these;
+               models: build parameters that name a Backbone, which the constructor is given built. Where the spec
+               leaves one out it is the Backbone's trait of that name, else the Backbone itself. An Encoder with
+               models has no other weights
+    backbone   hub: repository of published weights, or "package.module:function" that is given the build parameters
+               and returns it or None;  example: a member for checks of a family ("timm/*");
+               by the name of an Encoder's model: the usual Backbone for it
     entropy    alphabet: largest alphabet it codes natively (absent: any)
     selector   abilities: any of "keep", "gate"
 """
@@ -37,7 +44,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
+    from semcodec.panels import Panel
     from semcodec.priors import Prior
+    from semcodec.specs import BackboneSpec
 
     Int32 = npt.NDArray[np.int32]
     Features = dict[str, Tensor]
@@ -47,10 +56,14 @@ else:
 
 @dataclass
 class Latent:
-    """What one sample sends: integer arrays by name (numpy, any integer dtype) and plain side information."""
+    """What one sample sends: integer arrays by name (numpy, any integer dtype) and plain side information.
+
+    kept: by target, how many units are really sent, where ``encode`` may send fewer than its mask.
+    """
 
     symbols: dict[str, Any]
     side: dict[str, Any] = field(default_factory=dict)
+    kept: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -105,9 +118,13 @@ class Source(Protocol):
 
 
 class Backbone(ABC):
-    """The server's model, cut in two."""
+    """The server's model, cut in two.
+
+    classes: names. spec: set by the constructor where the component has no spec function.
+    """
 
     classes: Sequence[str]
+    spec: BackboneSpec | None = None
 
     @abstractmethod
     def head(self, x: Features, cut: str) -> Features:
@@ -116,6 +133,20 @@ class Backbone(ABC):
     @abstractmethod
     def tail(self, features: Features, cut: str) -> Tensor:
         """The server's part: features at ``cut`` to logits, (B, classes) float32."""
+
+    def attend(self, features: Features, scores: str = "mean") -> tuple[Tensor, Tensor]:
+        """The whole model's logits (B, classes), and its class token's attention to each patch, (B, N) float32.
+
+        features: the model's input. Patches are in raster order. scores: "mean" is the last block's attention, its
+        heads averaged; "rollout" multiplies that of all blocks (Abnar and Zuidema, 2020). Models with a class token
+        say so by ``BackboneSpec.patch``.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def published_classes(cls, **params: Any) -> list[str] | None:
+        """Class names of the weights that are published for it; None where none are."""
+        return None
 
     def collate(self, samples: Sequence[Features]) -> list[tuple[list[int], Features]]:
         """Group single samples (batch axis of one) into batches that ``tail`` takes: by equal shapes."""
@@ -161,6 +192,14 @@ class Encoder(ABC):
     @abstractmethod
     def restore(self, latent: Latent) -> Partial:
         """Dequantise and scatter: features of one sample with a batch axis of one."""
+
+    def panels(
+        self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], partial: Partial
+    ) -> list[Panel]:
+        """What ``--save-plot`` draws of one sample: its source, what was chosen and by what, what was received."""
+        from semcodec.panels import usual
+
+        return usual(features, partial)
 
 
 class EntropyStage(ABC):

@@ -115,7 +115,7 @@ def _check(component: object) -> None:
         )
     if component.kind not in KINDS:
         raise PluginError(f"{component.name} is of unknown kind {component.kind!r}; kinds are {', '.join(KINDS)}")
-    if not NAME.fullmatch(component.name):
+    if not NAME.fullmatch(component.name.replace("/*", "/any")):  # a family, see semcodec.registry
         raise PluginError(f"{component.name!r} is no name that a spec can hold: lower-case letters, digits, . _ - /")
     if component.positional is not None and component.param(component.positional) is None:
         raise PluginError(f"{component.name} takes its bare value as {component.positional}, which is no parameter")

@@ -49,7 +49,7 @@ class Encoded:
     """One sample's record, and what its bytes are.
 
     data: a packet, or the LOCAL record of a sample that the gate kept on the device, which sends nothing:
-    then ``bytes_total`` is 0 and ``bytes_local`` its size.
+    then ``bytes_total`` is 0 and ``bytes_local`` its size. kept: units sent, by target.
     """
 
     data: bytes
@@ -57,6 +57,7 @@ class Encoded:
     bytes_side: int = 0
     bytes_header: int = 0
     bytes_local: int = 0
+    kept: Mapping[str, int] = field(default_factory=dict)
     rows: tuple[ChunkRow, ...] = ()
 
     @property
@@ -107,8 +108,9 @@ class Pipeline:
         """
         request = request or weights.Request()
         found = weights.find(composition, "backbone", request, hub=not partial)
-        names = (found.classes if found else None) or _foreign_classes(found) or classes
-        stages = build(composition, names or [f"class {i}" for i in range(_usual_classes(composition))])
+        request.check(composition)
+        stages = build(composition, _class_names(composition, found, classes), request.given)
+        composition = stages.composition
         sources: dict[str, weights.Weights | None] = {}
         for slot, module in stages.modules().items():
             source = found if slot == "backbone" else weights.find(composition, slot, request, hub=not partial)
@@ -124,13 +126,15 @@ class Pipeline:
 
     def shares_models(self, composition: Composition) -> bool:
         """Whether ``composition`` differs in call parameters, Selectors or entropy stage alone."""
-        return all(self.composition.weights_key(slot) == composition.weights_key(slot) for slot in weights.SLOTS)
+        slots = (*weights.SLOTS, *self.composition.models)
+        return all(self.composition.weights_key(slot) == composition.weights_key(slot) for slot in slots)
 
     def at(self, composition: Composition) -> Pipeline:
         """The same models in a composition that shares them."""
+        composition = composition.knowing(self.composition.known)
         other = object.__new__(Pipeline)
         other.composition, other.sources, other.digests = composition, self.sources, self.digests
-        other.stages = replace(self.stages, **weightless(composition))
+        other.stages = replace(self.stages, composition=composition, **weightless(composition))
         other.header = other._header()
         return other
 
@@ -153,7 +157,9 @@ class Pipeline:
     @property
     def request(self) -> Request:
         """The pixels that the backbone wants."""
-        return Request.of(self.input)
+        request = self.composition.request
+        assert request is not None
+        return request
 
     @property
     def raw_float32_bytes(self) -> int:
@@ -220,6 +226,7 @@ class Pipeline:
             features, analysis = _rows(features, sent), _analysis_rows(analysis, sent)
         numbers = [sequence[i] for i in sent]
         masks, _ = select(encoder, analysis, self.keep(), numbers, clock)
+        kept = {number: self._kept(masks, row) for row, number in enumerate(numbers)}
         with clock("encode"):
             latents = encoder.encode(features, analysis, masks, params)
         for i, number, latent in zip(sent, numbers, latents, strict=True):
@@ -229,8 +236,19 @@ class Pipeline:
             packed = sink.pack(self.header, number, params)
             clock.add("write", time.perf_counter() - start - sink.seconds)
             clock.add("entropy_encode", sink.seconds)
-            out[i] = Encoded(packed.data, packed.bytes_payload, packed.bytes_side, packed.bytes_header, 0, packed.rows)
+            out[i] = Encoded(
+                packed.data,
+                packed.bytes_payload,
+                packed.bytes_side,
+                packed.bytes_header,
+                kept={**kept[number], **latent.kept},
+                rows=packed.rows,
+            )
         return [out[i] for i in range(len(sequence))]
+
+    def _kept(self, masks: Mapping[str, torch.Tensor], row: int) -> dict[str, int]:
+        units = self.stages.encoder.units
+        return {t: int(masks[t][row].sum()) if t in masks else units[t] for t in self.composition.keep}
 
     def _gated(self, analysis: Analysis, sequence: Sequence[int]) -> tuple[list[int], dict[int, Encoded]]:
         """Rows to send, and the LOCAL records of the others."""
@@ -364,12 +382,21 @@ def open_stream(header: StreamHeader, request: weights.Request | None = None) ->
     return pipeline
 
 
-def _usual_classes(composition: Composition) -> int:
-    return int(composition.backbone.component.traits.get("classes", UNNAMED))
+def _class_names(
+    composition: Composition, found: weights.Weights | None, classes: Sequence[str] | None
+) -> Sequence[str]:
+    """As the weights name them; else as those that are published do, then as the data does."""
+    if found and found.classes:
+        return found.classes
+    bound = composition.backbone
+    published = composition.registry.load(bound.component).published_classes(**bound.build)
+    if found and found.path:
+        return weights.foreign_classes(found.path) or published or classes or _numbered(composition)
+    return classes or published or _numbered(composition)
 
 
-def _foreign_classes(found: weights.Weights | None) -> list[str] | None:
-    return weights.foreign_classes(found.path) if found and found.path and not found.ours else None
+def _numbered(composition: Composition) -> list[str]:
+    return [f"class {i}" for i in range(composition.backbone.component.traits.get("classes", UNNAMED))]
 
 
 def _rows(features: Features, rows: Sequence[int]) -> Features:

@@ -1,16 +1,20 @@
-"""Looks components up by name and imports them when they are used."""
+"""Looks components up by name and imports them when they are used.
+
+A component named ``timm/*`` stands for every name that begins so; its record for ``timm/resnet50`` has that name and
+one more build parameter, ``model``, which is "resnet50".
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from semcodec.component import KINDS, Component, Kind
+from semcodec.component import KINDS, Component, Kind, Param
 from semcodec.errors import PluginError, UsageError
 from semcodec.manager import Failure, Loaded, Plugin, load_plugins
 
@@ -55,7 +59,7 @@ class Registry:
 
     def kinds(self, name: str) -> list[Kind]:
         """The kinds that have a component of this name."""
-        return [kind for kind in KINDS if (kind, name) in self._claims]
+        return [kind for kind in KINDS if self._key(kind, name) in self._claims]
 
     def find(self, name: str, kind: Kind | None = None) -> Component:
         """The component of this name, of this kind if one is given.
@@ -68,14 +72,15 @@ class Registry:
             raise UsageError(self._unknown(name, kind))
         if len(kinds) > 1:
             raise UsageError(f"{name!r} is ambiguous: write {' or '.join(f'{k}/{name}' for k in kinds)}")
-        claims = self._claims[kinds[0], name]
+        key = self._key(kinds[0], name)
+        claims = self._claims[key]
         if len(claims) > 1:
             raise PluginError(f"{kinds[0]} {name!r} is claimed by {_clash(claims)}")
-        return claims[0][0]
+        return claims[0][0] if key[1] == name else _one_of(claims[0][0], name)
 
     def origin(self, component: Component) -> tuple[str, str]:
         """Distribution and version that the component came with."""
-        plugin = next(p for c, p in self._claims[component.kind, component.name] if c is component)
+        plugin = self._claims[self._key(component.kind, component.name)][0][1]
         return plugin.distribution, plugin.version
 
     def load(self, component: Component) -> Any:
@@ -106,6 +111,11 @@ class Registry:
             cure = f"pip install -U {f.distribution}, or set SEMCODEC_DISABLE_PLUGINS={f.distribution}"
             rows.append(Row(None, f.entry_point, "broken", f.distribution, f.version, "", f.reason, cure))
         return rows
+
+    def _key(self, kind: Kind, name: str) -> tuple[Kind, str]:
+        """Under what a name is claimed: itself, or the family it belongs to."""
+        family = f"{name.partition('/')[0]}/*"
+        return (kind, family if "/" in name and (kind, name) not in self._claims else name)
 
     def _keys(self) -> list[tuple[Kind, str]]:
         return sorted(self._claims, key=lambda key: (KINDS.index(key[0]), key[1]))
@@ -153,6 +163,12 @@ def import_target(path: str, name: str) -> Any:
     except Exception as error:
         first = next(iter(str(error).splitlines()), "")
         raise PluginError(f"{name} cannot be loaded from {path}: {type(error).__name__}: {first}") from error
+
+
+def _one_of(family: Component, name: str) -> Component:
+    member = name.partition("/")[2]
+    model = Param("model", str, member, "which of the family", values=(member,), when="build")
+    return replace(family, name=name, params=(*family.params, model))
 
 
 def _installed(name: str) -> bool:

@@ -6,7 +6,7 @@ A ``None`` axis means "any length".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -51,8 +51,13 @@ def describe(features: FeatureSpec | None) -> str:
     return ", ".join(f"{name} {spec}" for name, spec in features.items())
 
 
-def mismatch(expected: FeatureSpec, given: FeatureSpec) -> str | None:
-    """Why ``given`` may not go where ``expected`` is, or None if it may."""
+def mismatch(forms: Sequence[FeatureSpec], given: FeatureSpec) -> str | None:
+    """Why ``given`` may not go where any of ``forms`` is expected, or None if it may."""
+    reasons = [_mismatch(form, given) for form in forms]
+    return None if None in reasons else reasons[0]
+
+
+def _mismatch(expected: FeatureSpec, given: FeatureSpec) -> str | None:
     for name, spec in expected.items():
         if name not in given:
             return f"expects {name} {spec}, gets {describe(given)}"
@@ -68,16 +73,23 @@ class BackboneSpec:
     task: "classification", "detection" or "video".
     input: what ``head`` takes, one sample.
     cuts: by cut name, in order from "input" on, what ``head(x, cut)`` gives.
-    tail: by cut name, what ``tail`` accepts where it is wider than ``cuts`` (open axes).
+    tail: by cut name, what ``tail`` accepts where that is not just what ``cuts`` says: any of several forms.
+    crop, interpolation: how the input is made of a picture: its shorter side resized by "bilinear", "bicubic",
+    "lanczos" or "nearest" so that the input is this share of it, then the centre cropped.
+    patch: side in pixels of the patches whose class-token attention ``attend`` gives; None where there is none.
     """
 
     task: str
     input: FeatureSpec
     cuts: Mapping[str, FeatureSpec]
-    tail: Mapping[str, FeatureSpec] = field(default_factory=dict)
+    tail: Mapping[str, Sequence[FeatureSpec]] = field(default_factory=dict)
+    crop: float = 1.0
+    interpolation: str = "bilinear"
+    patch: int | None = None
 
-    def accepts(self, cut: str) -> FeatureSpec:
-        return self.tail.get(cut, self.cuts[cut])
+    def accepts(self, cut: str) -> Sequence[FeatureSpec]:
+        """The forms that ``tail`` takes at a cut."""
+        return self.tail.get(cut, (self.cuts[cut],))
 
 
 @dataclass(frozen=True)

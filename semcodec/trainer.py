@@ -36,12 +36,14 @@ def train(
     *,
     request: weights.Request | None = None,
     init: str | None = None,
+    until: str | None = None,
     scale: float = 1.0,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Train what ``spec`` names, a pipeline or a Backbone alone, by its recipe; returns the card.
 
-    init: weights of another task that the Backbone starts from. scale: multiplies every step's samples.
+    init: weights of another task that the Backbone starts from. until: the recipe's last step to run.
+    scale: multiplies every step's samples.
     Writes ``weights.safetensors`` (float16) and ``card.json`` into ``out``; a stopped run goes on where it was
     when called again with the same arguments. Raises UsageError for a spec with nothing to train.
     """
@@ -59,6 +61,10 @@ def train(
     if component.recipe is None:
         raise UsageError(f"{component.name} has nothing to train; to train a backbone, name it alone")
     steps = import_target(component.recipe, component.name)(job)
+    names = [step.name for step in steps]
+    if until is not None and until not in names:
+        raise UsageError(f"this recipe has no step {until!r}; its steps are {', '.join(names)}")
+    steps = steps if until is None else steps[: names.index(until) + 1]
     for step in steps:
         step.samples = max(step.batch, round(scale * step.samples))
     card: dict[str, Any] = {
@@ -98,27 +104,27 @@ def _is_backbone(spec: str) -> bool:
 
 def _backbone_job(spec: str, data: str) -> tuple[Job, dict[str, str], Any, str]:
     resolved = resolve_backbone(spec)
-    if resolved.spec is None:
-        raise UsageError(f"{spec} does not declare its input, so no data can be made for it")
-    dataset = open_dataset(data, "train", Request.of(resolved.spec.input))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        module = get_registry().load(resolved.bound.component)(dataset.classes, **resolved.bound.build)
+        classes = open_dataset(data, "train").classes
+        module = get_registry().load(resolved.bound.component)(classes, **resolved.bound.build)
+    source = resolved.spec or module.spec
+    dataset = open_dataset(data, "train", Request.of(source.input, source.crop, source.interpolation))
     job = Job({"backbone": module}, dataset)
     return job, {"backbone": resolved.bound.weights_item}, resolved.bound.component, str(resolved.bound.item)
 
 
 def _pipeline_job(spec: str, data: str, request: weights.Request) -> tuple[Job, dict[str, str], Any, str]:
     composition = compose_spec(spec)
+    request.check(composition)
     if composition.encoder.component.recipe is None:
         raise UsageError(
             f"{composition.encoder.name} has nothing to train; "
             f"for the backbone alone: semcodec train {composition.backbone.item}"
         )
-    assert composition.stages.input is not None
-    dataset = open_dataset(data, "train", Request.of(composition.stages.input))
-    stages = build(composition, dataset.classes)
-    modules = stages.modules()
+    stages = build(composition, open_dataset(data, "train").classes, request.given)
+    composition, modules = stages.composition, stages.modules()
+    dataset = open_dataset(data, "train", composition.request)
     ready = set()
     for slot, module in modules.items():
         # A backbone that knows these classes is the start; other slots start anew unless their weights are named.

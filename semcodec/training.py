@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import AdamW
 
@@ -77,6 +78,7 @@ class Job:
     dataset: what is trained on. cut: where the backbone is cut.
     keep: by target, the composition's Selector and budget; ``free``: targets whose budget the spec leaves open,
     so that one set of weights is trained for all of ``budgets[target]``.
+    aids: modules that a recipe needs beside these, a teacher say; checkpointed, and no part of the weights.
     ready: slots whose weights were given and need no first training. pretrained: the backbone starts from
     weights of another task.
     """
@@ -89,6 +91,7 @@ class Job:
     free: frozenset[str] = frozenset()
     ready: frozenset[str] = frozenset()
     pretrained: bool = False
+    aids: dict[str, nn.Module] = field(default_factory=dict)
     backbone_recipe: Callable[[Job], list[Step]] | None = None
 
     def draw(self, rng: np.random.Generator) -> Keep:
@@ -116,10 +119,9 @@ def batches(dataset: Dataset, step: Step, seed: int, number: int, start: int) ->
                 rows = order[place * step.batch : (place + 1) * step.batch]
                 rng = np.random.default_rng((seed, number, epoch, place))
                 pixels, labels = dataset.batch(rows.tolist())
-                if dataset.flips:
-                    mirrored = rng.random(len(rows)) < 0.5
-                    pixels[mirrored] = pixels[mirrored][..., ::-1, :]
                 x = from_eight_bits(pixels)
+                if dataset.varies:
+                    x = varied(x, rng)
                 sequence = range(i * step.batch, i * step.batch + len(rows))
                 queue.put(Batch(x, torch.from_numpy(labels), rng, sequence))
                 if stop.is_set():
@@ -139,6 +141,23 @@ def batches(dataset: Dataset, step: Step, seed: int, number: int, start: int) ->
         stop.set()
         while not queue.empty():
             queue.get_nowait()
+
+
+SMALLEST_CROP = 0.7
+"""Of a side, in training."""
+
+
+def varied(pixels: Tensor, rng: np.random.Generator) -> Tensor:
+    """Samples (B, ..., 3, H, W) mirrored at random, and cropped at random and resized back, each all frames alike."""
+    count = len(pixels)
+    scale = rng.uniform(SMALLEST_CROP, 1, count)
+    theta = np.zeros((count, 2, 3), np.float32)
+    theta[:, 0, 0] = scale * rng.choice((-1, 1), count)
+    theta[:, 1, 1] = scale
+    theta[:, :, 2] = rng.uniform(-1, 1, (count, 2)) * (1 - scale)[:, None]
+    flat = pixels.reshape(count, -1, *pixels.shape[-2:])
+    grid = F.affine_grid(torch.from_numpy(theta), list(flat.shape), align_corners=False)
+    return F.grid_sample(flat, grid, padding_mode="reflection", align_corners=False).view(pixels.shape)
 
 
 def rate(step: Step, i: int, total: int) -> float:
@@ -164,17 +183,18 @@ def fit(
     """
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = Checkpoint(out, fingerprint)
+    modules = {**job.modules, **job.aids}
     stopped = checkpoint.load()
     state: dict[str, Any] = {"step": 0, "iteration": 0, "summary": []}
     slots: dict[int, dict[str, Tensor]] = {}
     if stopped:
         tensors, slots, state = stopped
-        load_state(job.modules, tensors)
+        load_state(modules, tensors)
     progress = Progress()
     with Interrupt() as interrupt:
         for number in range(state["step"], len(steps)):
             step = steps[number]
-            optimiser = _optimiser(step, job.modules, slots)
+            optimiser = _optimiser(step, modules, slots)
             slots = {}
             saved = time.monotonic()
             means: dict[str, float] = {}  # stays empty where the run was stopped after a step's last iteration
@@ -185,16 +205,16 @@ def fit(
                     with (out / "log.jsonl").open("a") as log:
                         print(json.dumps({"step": step.name, "iteration": done, **means}), file=log)
                 if interrupt.asked or time.monotonic() - saved > every_s:
-                    checkpoint.save(job.modules, optimiser, state)
+                    checkpoint.save(modules, optimiser, state)
                     saved = time.monotonic()
                 if interrupt.asked:
                     progress.close()
                     raise KeyboardInterrupt
             state["summary"].append({"step": step.name, "samples": step.samples, **means})
             state["step"], state["iteration"] = number + 1, 0
-            checkpoint.save(job.modules, None, state)
+            checkpoint.save(modules, None, state)
     progress.close()
-    for module in job.modules.values():
+    for module in modules.values():
         module.requires_grad_(False).eval()
     return list(state["summary"])
 

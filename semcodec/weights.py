@@ -1,5 +1,7 @@
 """Where each component's weights come from, and what names them.
 
+A slot is "encoder", "recoverer", "backbone" or the parameter that names a Backbone of the Encoder, as "edge".
+
 A weights file is safetensors with tensors under ``encoder.``, ``recoverer.`` and ``backbone.``. Its metadata
 entry ``semcodec`` is a JSON object: ``keys`` (by slot, what ``Composition.weights_key`` gives), ``classes`` and
 whatever the training card holds.
@@ -19,8 +21,10 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from semcodec.arguments import Bound
 from semcodec.composition import Composition
 from semcodec.errors import UsageError, WeightsError
+from semcodec.registry import import_target
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,7 +36,10 @@ METADATA = "semcodec"
 
 @dataclass(frozen=True)
 class Weights:
-    """Where one slot's weights are. ``origin`` is what a table shows; ``path`` is None for random ones."""
+    """Where one slot's weights are. ``origin`` is what a table shows; ``path`` is None for random ones.
+
+    slot: the one that they have in their file: the "edge" of one pipeline may have been trained as a "backbone".
+    """
 
     slot: str
     origin: str
@@ -62,12 +69,19 @@ class Request:
         given: dict[str, str] = {}
         for option in options:
             slot, equals, path = option.partition("=")
-            if not equals or slot not in SLOTS:
+            if not equals or not slot.isidentifier() or os.path.exists(option):
                 slot, path = "", option
             if slot in given:
                 raise UsageError(f"--weights names two files for {slot or 'all slots'}: {given[slot]} and {path}")
             given[slot] = path
         return cls(given, offline)
+
+    def check(self, composition: Composition) -> None:
+        """Raise UsageError for a slot that ``composition`` has not."""
+        slots = ("encoder", *composition.models, "recoverer", "backbone")
+        for slot, path in self.given.items():
+            if slot and slot not in slots:
+                raise UsageError(f"--weights {slot}={path}: {composition.spec} has the slots {', '.join(slots)}")
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -115,27 +129,36 @@ def _candidates(composition: Composition, slot: str, request: Request, hub: bool
         if path.is_dir():
             path = _in_folder(path)
         card = read_card(path)
-        if not card or key in _keys(card, slot):
-            yield Weights(slot, str(given), path, card)
-        elif slot in request.given or not any(composition.weights_key(s) in _keys(card, s) for s in SLOTS):
+        held = _slot(card, slot, key)
+        if not card or held:
+            yield Weights(held or slot, str(given), path, card)
+        elif slot in request.given or not any(_slot(card, s, composition.weights_key(s)) for s in SLOTS):
             raise WeightsError(f"{given} holds no weights of {key}, but of {', '.join(card['keys'].values())}")
-    bound = {"encoder": composition.encoder, "recoverer": composition.recoverer, "backbone": composition.backbone}[slot]
+    slots = {"encoder": composition.encoder, "recoverer": composition.recoverer, "backbone": composition.backbone}
+    bound = {**composition.models, **slots}[slot]
     for resource in dict.fromkeys((*composition.encoder.component.weights, *bound.component.weights)):
         package, _, inside = resource.partition(":")
         with as_file(files(package) / inside) as path:
-            if path.exists() and key in _keys(card := read_card(path), slot):
-                yield Weights(slot, f"shipped: {path.name}", path, card)
+            if path.exists() and (held := _slot(card := read_card(path), slot, key)):
+                yield Weights(held, f"shipped: {path.name}", path, card)
     for path in sorted(cache_folder().glob("*.safetensors")):
-        if key in _keys(card := read_card(path), slot):
-            yield Weights(slot, f"cache: {path.name}", path, card)
-    repository = bound.component.traits.get("hub")
-    if hub and repository and not request.offline:
+        if held := _slot(card := read_card(path), slot, key):
+            yield Weights(held, f"cache: {path.name}", path, card)
+    if hub and not request.offline and (repository := published(bound)):
         yield Weights(slot, f"hub: {repository}", _download(repository))
 
 
-def _keys(card: Mapping[str, Any], slot: str) -> tuple[str, ...]:
-    key = card.get("keys", {}).get(slot)
-    return (key,) if key else ()
+def published(bound: Bound) -> str | None:
+    """The hub's repository of a component's weights, if there is one."""
+    hub: str | None = bound.component.traits.get("hub")
+    return import_target(hub, bound.name)(**bound.build) if hub and ":" in hub else hub
+
+
+def _slot(card: Mapping[str, Any], slot: str, key: str) -> str | None:
+    """Under which slot a file holds what has this ``key``; a Backbone may be trained alone and used in any part."""
+    keys = card.get("keys", {})
+    homes = (slot,) if slot in ("encoder", "recoverer") else (slot, "backbone")
+    return next((home for home in homes if keys.get(home) == key), None)
 
 
 def _in_folder(folder: Path) -> Path:

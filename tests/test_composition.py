@@ -247,8 +247,8 @@ def test_a_composition_cannot_be_altered_into_a_wrong_one():
 def test_resolve_backbone():
     alone = resolve_backbone(" net@mid:side=16", REGISTRY)
     assert (alone.bound.name, alone.bound.build["side"], alone.cut) == ("net", 16, "mid")
-    assert alone.spec.accepts("mid") == MAP
-    assert resolve_backbone("net", REGISTRY).spec.accepts("input") == KEPT
+    assert alone.spec.accepts("mid") == (MAP,)
+    assert resolve_backbone("net", REGISTRY).spec.accepts("input") == (KEPT,)
     assert resolve_backbone("blind", REGISTRY).spec is None
     for text, says in [("two", "of kind encoder"), ("two+net", "single component"), ("net@up", "no cut 'up'")]:
         with pytest.raises(SpecError, match=says):

@@ -112,6 +112,8 @@ WRONG = [
     ("check_not_finite", SELECTOR, "TakesNaN", "scores that are NaN"),
     ("check_gate", GATE, "SurerThanTheRest", "samples beside it"),
     ("check_gate", GATE, "Tentative", "not 6 bools"),
+    ("check_gate_extremes", GATE, "TakesNaNForSure", "an answer of NaN"),
+    ("check_gate_extremes", GATE, "NaiveSoftmax", "more than the softmax"),
     ("check_spec", BACKBONE, "Doubles", "float64"),
     ("check_spec", BACKBONE, "SwapsSides", "16x3x48x32"),
     ("check_cuts_agree", BACKBONE, {"target": "conformance.toys:OtherWhenCut", "spec": "conformance.specs:halves"},

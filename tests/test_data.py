@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from semcodec.data import Digest, Request, describe, open_dataset, open_input, rows
-from semcodec.data.folders import ClassFolders, read_image
+from semcodec.data.folders import ClassFolders
+from semcodec.data.images import read_image
 from semcodec.data.scenes import DigitsScenes
 from semcodec.data.textures import TRAIN_DIGITS, digit_images, hash64, seeds_for, texture, uniform, upsample
 from semcodec.data.video import cached_clip, decode_h264, encode_h264, read_clip, sample_frame_indices
@@ -245,7 +246,7 @@ def test_sampling_is_centred_and_repeats_only_where_it_must():
 @pytest.mark.parametrize("total", [3, 10, 64, 90])
 def test_a_clip_holds_the_frames_that_were_picked(tmp_path, suffix, total):
     levels = grey_levels(total)
-    clip = read_clip(write_video(tmp_path / f"v{suffix}", levels), 8, 16, 16)
+    clip = read_clip(write_video(tmp_path / f"v{suffix}", levels), Request(8, 16, 16))
     assert clip.shape == (8, 16, 16, 3)
     assert clip.dtype == np.uint8
     assert np.abs(clip.mean((1, 2, 3)) - levels[sample_frame_indices(total, 8)]).max() < 2
@@ -254,7 +255,7 @@ def test_a_clip_holds_the_frames_that_were_picked(tmp_path, suffix, total):
 @pytest.mark.parametrize("suffix", [".mp4", ".avi"])
 def test_far_into_a_long_file_the_frames_are_still_the_right_ones(tmp_path, suffix):
     levels = 20 + np.arange(700) % 200
-    clip = read_clip(write_video(tmp_path / f"long{suffix}", levels, g="50"), 8, 16, 16)
+    clip = read_clip(write_video(tmp_path / f"long{suffix}", levels, g="50"), Request(8, 16, 16))
     assert np.abs(clip.mean((1, 2, 3)) - levels[sample_frame_indices(700, 8)]).max() < 2
 
 
@@ -268,9 +269,9 @@ def test_a_clip_is_resized_by_the_shorter_side_and_cropped_at_the_centre(tmp_pat
         stream.width, stream.height, stream.pix_fmt = 128, 64, "yuv420p"
         container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
-    clip = read_clip(path, 2, 32, 32)
+    clip = read_clip(path, Request(2, 32, 32))
     assert np.abs(clip[:, :, 2:-2].astype(int) - [0, 255, 0]).max() < 12  # the middle square, and nothing else
-    wide = read_clip(path, 1, 32, 64)[0]
+    wide = read_clip(path, Request(1, 32, 64))[0]
     assert wide[:, 4:12, 0].min() > 230
     assert wide[:, -12:-4, 2].min() > 230
 
@@ -289,7 +290,7 @@ def test_a_video_filmed_upright_is_shown_upright(tmp_path):
     assert data[at : at + 4] == (1 << 16).to_bytes(4, "big")
     data[at : at + 20] = struct.pack(">5i", 0, 1 << 16, 0, -(1 << 16), 0)
     path.write_bytes(bytes(data))
-    clip = read_clip(path, 1, 64, 32)[0]
+    clip = read_clip(path, Request(1, 64, 32))[0]
     assert clip[4:28].min() > 240
     assert clip[36:60].max() < 15
 
@@ -323,14 +324,14 @@ def bad_files(folder: Path) -> dict[str, Path]:
 def test_bad_video_files_are_one_line_that_names_the_file(tmp_path, capfd):
     for name, path in bad_files(tmp_path).items():
         with pytest.raises(DataError) as error:
-            read_clip(path, 8, 16, 16)
+            read_clip(path, Request(8, 16, 16))
         one_line(error, path.name)
         assert name != "audio" or "no video stream" in str(error.value)
     with pytest.raises(DataError) as error:
-        read_clip(tmp_path / "absent.mp4", 8, 16, 16)
+        read_clip(tmp_path / "absent.mp4", Request(8, 16, 16))
     one_line(error, "absent.mp4", "no such")
     with pytest.raises(DataError):
-        read_clip(tmp_path, 8, 16, 16)
+        read_clip(tmp_path, Request(8, 16, 16))
     assert capfd.readouterr() == ("", "")
 
 
@@ -348,7 +349,7 @@ def test_damaged_video_files_never_raise_anything_else(tmp_path):
                 data[at] = int(rng.integers(256))
         path.write_bytes(bytes(data))
         try:
-            assert read_clip(path, 4, 16, 16).shape == (4, 16, 16, 3)
+            assert read_clip(path, Request(4, 16, 16)).shape == (4, 16, 16, 3)
         except DataError as error:
             messages.append(str(error))
     assert len(messages) > 50
@@ -359,9 +360,9 @@ def test_only_resized_frames_are_kept(tmp_path):
     """A long large file takes a few frames' memory, not the film's (400 frames of 1280x720: 1.1 GB)."""
     path = write_video(tmp_path / "v.mp4", grey_levels(400), 720, 1280, preset="ultrafast")
     code = (
-        "import resource, sys; from semcodec.data.video import read_clip\n"
+        "import resource; from semcodec.data import Request; from semcodec.data.video import read_clip\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        f"read_clip({str(path)!r}, 100, 32, 32)\n"
+        f"read_clip({str(path)!r}, Request(100, 32, 32))\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -370,27 +371,27 @@ def test_only_resized_frames_are_kept(tmp_path):
 
 def test_cache_gives_the_same_clip_without_decoding_and_notices_changes(tmp_path, monkeypatch):
     path = write_video(tmp_path / "v.mp4", grey_levels(20))
-    first = cached_clip(path, 4, 16, 16)
+    first = cached_clip(path, Request(4, 16, 16))
     kept = list(Path(os.environ["SEMCODEC_CACHE"]).rglob("*"))
     assert [p.suffix for p in kept if p.is_file()] == [".npy"]
     with monkeypatch.context() as patched:
         patched.setattr("semcodec.data.video.read_clip", lambda *_: pytest.fail("decoded twice"))
-        assert np.array_equal(cached_clip(path, 4, 16, 16), first)
-    assert cached_clip(path, 4, 8, 8).shape == (4, 8, 8, 3)
+        assert np.array_equal(cached_clip(path, Request(4, 16, 16)), first)
+    assert cached_clip(path, Request(4, 8, 8)).shape == (4, 8, 8, 3)
     for file in kept:
         if file.is_file():
             file.write_bytes(b"broken")
-    assert np.array_equal(cached_clip(path, 4, 16, 16), first)
+    assert np.array_equal(cached_clip(path, Request(4, 16, 16)), first)
     write_video(path, grey_levels(20)[::-1])
     os.utime(path, ns=(1, 1))
-    assert not np.array_equal(cached_clip(path, 4, 16, 16), first)
+    assert not np.array_equal(cached_clip(path, Request(4, 16, 16)), first)
 
 
 @pytest.mark.parametrize("setting", ["", "/proc/nowhere"])
 def test_no_cache_is_no_failure(tmp_path, monkeypatch, setting):
     monkeypatch.setenv("SEMCODEC_CACHE", setting)
     path = write_video(tmp_path / "v.mp4", grey_levels(5))
-    assert np.array_equal(cached_clip(path, 4, 16, 16), read_clip(path, 4, 16, 16))
+    assert np.array_equal(cached_clip(path, Request(4, 16, 16)), read_clip(path, Request(4, 16, 16)))
 
 
 # H.264
@@ -532,7 +533,7 @@ def test_bad_images_are_one_line(tmp_path):
     for name, data in {"empty.png": b"", "text.jpg": b"hello", "cut.png": good.read_bytes()[:2000]}.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(DataError) as error:
-            read_image(tmp_path / name, 8, 8)
+            read_image(tmp_path / name, Request(None, 8, 8))
         one_line(error, name)
 
 
@@ -638,4 +639,4 @@ def test_real_avi_files():
     files = [p for p in Path(root, "hmdb51_clips").iterdir() if p.suffix in (".avi", ".mp4")]
     assert files
     for path in files:
-        assert len({frame.tobytes() for frame in read_clip(path, 16, 32, 32)}) > 8
+        assert len({frame.tobytes() for frame in read_clip(path, Request(16, 32, 32))}) > 8

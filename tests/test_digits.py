@@ -129,7 +129,7 @@ def test_classes_are_balanced_and_of_all_motions():
         assert share.min() > 0.07, split
         assert share.max() < 0.13, split
     assert len(CLASSES) == 10
-    assert not data.flips  # a mirrored "left" is "right"
+    assert not data.varies  # a mirrored "left" is "right"
 
 
 def test_motions_are_what_their_names_say():

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import semcodec
 from semcodec.arguments import Binder
+from semcodec.composition import compose_spec
+from semcodec.data import open_dataset
 from semcodec.errors import SemcodecError, UsageError
 from semcodec.grammar import parse_item
+from semcodec.packet import PacketSource
 from semcodec.registry import Registry
 from semcodec_plugins.selectors import semcodec_components
 from semcodec_plugins.selectors.rules import AttentionSum, AttentionThreshold, RandomSubset, TopK
@@ -132,3 +137,81 @@ def test_each_frame_of_a_clip_is_a_row_of_its_own():
     scores = torch.rand(2, 16, 64 * 64)
     for rule in (TopK(0.4), RandomSubset(0.4)):
         assert (rule.keep(scores, None, [0, 1]).sum(-1) == 1638).all()
+
+
+# -- frames and pixels of clips ----------------------------------------------------------------------------------------
+
+OF_FRAMES = ("top-k@frames:3", "attention-threshold@frames:0.5", "attention-sum@frames:0.6")
+OF_PIXELS = ("top-k@pixels:0.25", "attention-threshold@pixels:0.95", "attention-sum@pixels:0.3")
+LEAST_FRAMES = ("top-k@frames:1", "attention-threshold@frames:2", "attention-sum@frames:0")
+LEAST_PIXELS = {"top-k@pixels:0.01": 41, "attention-threshold@pixels:2": 1, "attention-sum@pixels:0": 1}
+
+
+@pytest.fixture(scope="module")
+def stae():
+    return semcodec.compose("stae+rans+vit-nano")
+
+
+@pytest.fixture(scope="module")
+def clips(stae):
+    return open_dataset("digits-motion", "test", stae.request).batch([3, 7, 11])[0]
+
+
+def sent(stae, selectors, clips):
+    """By clip, which frames travelled and which pixels of those: (T,) and (k, H, W), as read from the bytes."""
+    pipeline = stae.at(compose_spec(f"stae+{selectors}+rans+vit-nano"))
+    encoded = pipeline.encode_batch(clips, range(len(clips)))
+    assert all(np.isfinite(p.logits).all() for p in pipeline.decode_batch(pipeline.records(encoded)))
+    found = []
+    for packet in pipeline.records(encoded):
+        source = PacketSource(packet, pipeline.stages.entropy, packet.params)
+        latent = pipeline.stages.encoder.read(source)
+        source.finish()
+        found.append((latent.symbols["kept"], latent.symbols["mask"]))
+    return found
+
+
+def scores_of(stae, clips, kept=None):
+    """STAE's scores of frames (B, T), or of the pixels of the frames ``kept`` (B, k, H * W)."""
+    with torch.inference_mode():
+        analysis = stae.stages.encoder.analyse(stae.stages.backbone.head(stae.features(clips), "input"))
+        if kept is None:
+            return stae.stages.encoder.scores(analysis, "frames", {})
+        return stae.stages.encoder.scores(analysis, "pixels", {"frames": kept})
+
+
+@pytest.mark.parametrize("of_frames", OF_FRAMES)
+@pytest.mark.parametrize("of_pixels", OF_PIXELS)
+def test_the_rules_serve_the_frames_and_pixels_of_stae(stae, clips, of_frames, of_pixels):
+    for clip in clips[:, None]:
+        [(kept, mask)] = sent(stae, f"{of_frames}+{of_pixels}", clip)
+        frames = rule(of_frames).keep(scores_of(stae, clip), 3, [0])
+        assert 0 < kept.sum() < 16
+        assert kept.tolist() == frames[0].tolist()
+        pixels = rule(of_pixels).keep(scores_of(stae, clip, frames), None, [0])
+        assert 0 < mask.sum() < mask.size
+        assert mask.reshape(len(mask), -1).tolist() == pixels[0].tolist()
+
+
+@pytest.mark.parametrize("frames", LEAST_FRAMES)
+@pytest.mark.parametrize(("pixels", "count"), LEAST_PIXELS.items())
+def test_at_least_one_frame_and_one_pixel_of_it_are_sent(stae, clips, frames, pixels, count):
+    for kept, mask in sent(stae, f"{frames}+{pixels}", clips):
+        assert kept.sum() == 1
+        assert mask.sum() == count
+
+
+def test_clips_of_a_batch_may_keep_different_numbers_of_frames(stae, clips):
+    selectors = "attention-sum@frames:0.5+attention-sum@pixels:0.2"
+    together = sent(stae, selectors, clips)
+    alone = [sent(stae, selectors, clip)[0] for clip in clips[:, None]]
+    for (kept, mask), (kept_alone, mask_alone) in zip(together, alone, strict=True):
+        assert (kept == kept_alone).all()
+        assert (mask == mask_alone).all()
+
+
+def rule(text):
+    item = parse_item(text)
+    registry = Registry.of(semcodec_components())
+    built = Binder(registry, text).bind(registry.find(item.name), item).build
+    return registry.load(registry.find(item.name))(**built)

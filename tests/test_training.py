@@ -17,7 +17,7 @@ from semcodec import trainer
 from semcodec.checkpoint import Checkpoint, state_dict
 from semcodec.data.base import Dataset
 from semcodec.errors import SemcodecError, UsageError, WeightsError
-from semcodec.training import Job, Step, batches, fit, rate
+from semcodec.training import Job, Step, batches, fit, rate, varied
 from semcodec.weights import Request
 from semcodec_plugins.vit.video import VideoViT
 
@@ -25,7 +25,7 @@ from semcodec_plugins.vit.video import VideoViT
 class Brightness(Dataset):
     """Noisy clips, the second class brighter than the first; mirrored at random."""
 
-    name, kind, classes, flips = "brightness", "video", ["dark", "bright"], True
+    name, kind, classes, varies = "brightness", "video", ["dark", "bright"], True
 
     def __init__(self, count: int = 40) -> None:
         rng = np.random.default_rng(7)
@@ -187,14 +187,29 @@ def test_batches_are_the_same_wherever_they_start():
         assert a.rng.random() == b.rng.random()
     numbers = [n for batch in whole for n in batch.sequence]
     assert len(numbers) == len(set(numbers))
-    # The first epoch is every sample once, mirrored or not.
-    seen = torch.cat([b.pixels for b in whole[:5]])
+    data.varies = False  # so that the first epoch can be told apart: every sample once
+    seen = torch.cat([b.pixels for b in list(batches(data, step, 1, 0, 0))[:5]])
     original = torch.from_numpy(np.moveaxis(data.pixels, -1, -3).copy()).float() / 255
-    both = torch.stack([original, original.flip(-1)], 1)
-    match = (seen[:, None, None] == both[None]).flatten(3).all(-1)
-    assert match.any(2).sum(1).tolist() == [1] * 40
-    assert match.any(2).any(0).all()
-    assert 0 < match[:, :, 1].any(1).sum() < 40
+    match = (seen[:, None] == original[None]).flatten(2).all(-1)
+    assert match.sum(1).tolist() == [1] * 40
+    assert match.any(0).all()
+
+
+def test_samples_are_varied_by_mirroring_and_cropping():
+    across, down = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="xy")
+    clips = torch.stack([across, down, across * 0 + 7]).expand(400, 2, -1, -1, -1) / 64
+    seen = varied(clips, np.random.default_rng(0))
+    assert seen.shape == clips.shape
+    assert torch.equal(seen[:, 0], seen[:, 1])  # all frames alike
+    assert (seen[:, :, 2] - 7 / 64).abs().max() < 1e-6
+    slope = {axis: (seen[:, 0, axis].diff(dim=2 - axis)).mean((1, 2)) * 64 for axis in (0, 1)}
+    scale = slope[1]
+    assert 0.69 < scale.min() < 0.75
+    assert 0.95 < scale.max() < 1.001
+    assert torch.allclose(slope[0].abs(), scale, atol=0.02)
+    assert 0.4 < (slope[0] < 0).float().mean() < 0.6
+    middle = seen[:, 0, 0].mean((1, 2))
+    assert middle.std() > 0.02
 
 
 def test_a_sample_that_cannot_be_read_ends_the_run(tmp_path):
@@ -347,8 +362,9 @@ def test_a_backbone_starts_from_an_image_vit(planned, tmp_path, monkeypatch):
     init = image_vit(tmp_path / "deit.safetensors")
     job, steps = planned("vit-tiny:32", init=init)
     assert job.pretrained
-    assert {step.lr for step in steps.values()} == {1e-4, 5e-5}
-    assert {step.batch for step in steps.values()} == {8}
+    assert list(steps) == ["classifier", "whole clips", "fewer frames"]
+    assert [step.lr for step in steps.values()] == [1e-3, 5e-5, 2.5e-5]
+    assert [type(m) for m in steps["classifier"].learn] == [torch.nn.Linear]
     kernel = load_file(init)["patch_embed.proj.weight"]
     embedded = job.modules["backbone"].state_dict()["embed.proj.weight"]
     assert torch.allclose(embedded.sum(2), kernel)

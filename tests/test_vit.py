@@ -258,6 +258,19 @@ def test_a_still_clip_embeds_as_its_picture_does():
     assert torch.equal(state["classifier.weight"], own["classifier.weight"])
 
 
+def test_an_image_vits_positions_are_kept_beside_quiet_sinusoids():
+    tensors = image_vit()
+    whole = ViTTiny(NAMES, side=224).adapt_init(tensors)
+    assert (whole["embed.place"] - tensors["pos_embed"][0, 1:]).abs().max() < 1e-5
+    assert whole["embed.loudness"] < 0.2
+    smaller = ViTTiny(NAMES, side=SIDE).adapt_init(tensors)["embed.place"]
+    assert smaller.shape == ((SIDE // 16) ** 2, 192)
+    assert (smaller.mean(0) - tensors["pos_embed"][0, 1:].mean(0)).abs().max() < 0.01
+    del tensors["pos_embed"]
+    with pytest.raises(WeightsError, match="pos_embed is missing"):
+        ViTTiny(NAMES, side=SIDE).adapt_init(tensors)
+
+
 def test_an_image_vit_of_another_size_is_refused():
     tiny, nano = ViTTiny(NAMES, side=SIDE), ViTNano(NAMES, side=SIDE)
     for model, tensors, words in (
@@ -278,7 +291,10 @@ def test_an_image_vit_of_another_size_is_refused():
 
 @pytest.fixture(scope="module")
 def tiny():
-    return shake(ViTTiny(NAMES, side=SIDE), 1)
+    model = shake(ViTTiny(NAMES, side=SIDE), 1)
+    model.embed.place.data.zero_()  # VideoMAE's positions alone
+    model.embed.loudness.data.fill_(1)
+    return model
 
 
 def test_sixteen_frames_have_videomaes_positions(tiny):

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -130,16 +131,24 @@ def test_other_build_parameters_are_other_weights(modules, cache):
     refused(lambda: load("stae+rans+vit-tiny:32"), "no weights for stae+vit-tiny@input:32")
 
 
-def test_options_are_parsed():
+def test_options_are_parsed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert Request.parse(["a.safetensors", "encoder=b=c", "recoverer=random"]).given == {
         "": "a.safetensors",
         "encoder": "b=c",
         "recoverer": "random",
     }
+    Path("odd=name.safetensors").touch()
     assert Request.parse(["odd=name.safetensors"]).given == {"": "odd=name.safetensors"}
+    assert Request.parse(["runs/lr=1/x.safetensors"]).given == {"": "runs/lr=1/x.safetensors"}
     for twice in (["a", "b"], ["backbone=a", "backbone=b"]):
         with pytest.raises(UsageError, match=r"two files .*a and .*b"):
             Request.parse(twice)
+
+
+def test_a_slot_that_is_not_there_is_refused():
+    with pytest.raises(UsageError, match="has the slots encoder, recoverer, backbone"):
+        Pipeline.load(compose_spec("stae+rans+vit-nano"), Request.parse(["egde=random"]))
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------

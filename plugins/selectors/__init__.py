@@ -1,4 +1,4 @@
-"""Selection rules that serve frames, pixels, channels and patches alike."""
+"""Selection rules that serve frames, pixels, channels and patches alike, and gates."""
 
 from __future__ import annotations
 
@@ -70,3 +70,71 @@ def semcodec_components() -> Iterator[Component]:
         positional="threshold",
         traits={"abilities": ("keep",)},
     )
+    for name, target, summary, threshold in (
+        (
+            "min-entropy",
+            "MinEntropy",
+            "sends where the device's likeliest class is a surprise of so many bits",
+            Param(
+                "threshold",
+                float,
+                0.8,
+                "least -log2 of the largest probability, in bits, of a sample that is sent",
+                (1.0, 0.8, 0.6, 0.4, 0.3, 0.2, 0.1),
+                when="build",
+                open=True,
+                low=0,
+            ),
+        ),
+        (
+            "shannon-entropy",
+            "ShannonEntropy",
+            "sends where the Shannon entropy of the device's answer is high",
+            Param(
+                "threshold",
+                float,
+                1.0,
+                "least Shannon entropy, in bits, of a sample that is sent",
+                (3.0, 2.0, 1.5, 1.0, 0.7, 0.4, 0.2),
+                when="build",
+                open=True,
+                low=0,
+            ),
+        ),
+        (
+            "margin",
+            "Margin",
+            "sends where the device's two likeliest classes are close",
+            Param(
+                "threshold",
+                float,
+                0.4,
+                "a sample is sent if its two largest probabilities differ by less",
+                (0.2, 0.4, 0.6, 0.8, 0.9),
+                when="build",
+                open=True,
+                low=0,
+                high=1,
+            ),
+        ),
+    ):
+        yield Component(
+            kind="selector",
+            name=name,
+            target=f"semcodec_plugins.selectors.gates:{target}",
+            summary=summary,
+            params=(threshold,),
+            positional="threshold",
+            traits={"abilities": ("gate",)},
+        )
+    for name, summary in (
+        ("always", "sends every sample, whatever the device answers"),
+        ("never", "sends no sample: the device's own model alone"),
+    ):
+        yield Component(
+            kind="selector",
+            name=name,
+            target=f"semcodec_plugins.selectors.gates:{name.capitalize()}",
+            summary=summary,
+            traits={"abilities": ("gate",)},
+        )

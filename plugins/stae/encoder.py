@@ -14,6 +14,7 @@ from semcodec import masks as mask_coding
 from semcodec import pictures, pixels
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.panels import Panel, side_by_side, usual
 from semcodec.priors import Bits
 from semcodec.selection import Keep, select
 from semcodec.specs import FeatureSpec
@@ -142,3 +143,27 @@ class STAE(nn.Module, Encoder):
             raise CorruptStream(f"the picture is {tall.shape[1]}x{tall.shape[0]}, not {len(mask)} frames")
         frames: npt.NDArray[np.uint8] = pictures.unstack_frames(tall, len(mask)) * mask[..., None]
         return frames
+
+    def panels(
+        self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], partial: Partial
+    ) -> list[Panel]:
+        """The clip, the scores that frames and then pixels were chosen by, each over it, and what was received."""
+        source, received = usual(features, partial)
+        frames = pixels.eight_bits(features["frames"])[0]
+        maps = []
+        if "frames" in masks:
+            found = self.scores(analysis, "frames", {})[0]
+            maps.append(self._map("frame attention", found[:, None, None], frames))
+        if "pixels" in masks:
+            kept = masks["frames"][0] if "frames" in masks else torch.ones(self.total, dtype=torch.bool)
+            found = self.scores(analysis, "pixels", {t: m for t, m in masks.items() if t == "frames"})[0]
+            heat = torch.full((self.total, self.height, self.width), float("nan"))
+            heat[kept] = found[: int(kept.sum())].view(-1, self.height, self.width)
+            maps.append(self._map("spatial attention on kept frames", heat, frames))
+        return [source, *maps, received]
+
+    def _map(self, title: str, scores: Tensor, frames: npt.NDArray[np.uint8]) -> Panel:
+        """Scores that broadcast to (T, H, W), NaN where there are none, over frames (T, H, W, 3)."""
+        known = scores[~scores.isnan()]
+        heat = side_by_side(scores.expand(frames.shape[:3]).numpy())
+        return Panel(f"{title}, {float(known.min()):.3g} to {float(known.max()):.3g}", side_by_side(frames), heat)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from semcodec.errors import WeightsError
@@ -18,9 +20,10 @@ VIDEOMAE = {
 }
 
 
-def from_videomae(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_videomae(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A Hugging Face ``VideoMAEForVideoClassification``. Keys have no bias; checkpoints name the biases of queries
-    and values ``q_bias``, ``v_bias`` or ``query.bias``, ``value.bias``. Raises WeightsError for anything else."""
+    and values ``q_bias``, ``v_bias`` or ``query.bias``, ``value.bias``. What VideoMAE has not, positions of an image
+    ViT, gets the values that leave it out. Raises WeightsError for anything else."""
     patch = "videomae.embeddings.patch_embeddings.projection"
     if f"{patch}.weight" not in tensors:
         if "patch_embed.proj.weight" in tensors:
@@ -31,8 +34,11 @@ def from_videomae(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         raise WeightsError("these weights are neither semcodec's nor a Hugging Face VideoMAE classifier's")
     if "fc_norm.weight" not in tensors:
         raise WeightsError("this VideoMAE checkpoint has no mean pooling or no classifier: use a fine-tuned one")
+    absent = {"embed.place": torch.zeros, "embed.loudness": torch.ones}
     try:
-        return _converted(tensors, patch)
+        return _converted(tensors, patch) | {
+            name: make(own[name].shape) for name, make in absent.items() if name in own
+        }
     except KeyError as error:
         raise WeightsError(f"this VideoMAE checkpoint lacks {error.args[0]}: it was not saved whole") from None
 
@@ -64,12 +70,14 @@ def from_image_vit(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> 
     """A timm image ViT such as DeiT, to start training from: its patch embedding inflated over the tubelet.
 
     Each of a tubelet's frames gets an equal share of the kernel, so a still clip embeds as its picture does
-    (Carreira and Zisserman, 2017). The class token and learned positions have no place here; the classifier
-    stays as it is in ``own``. Raises WeightsError where sizes differ.
+    (Carreira and Zisserman, 2017). Its learned positions, resized to the grid here, say where a token is, as its
+    blocks expect; the sinusoids, several times as large, would drown them and begin at a tenth. The class token
+    has no place here; the classifier stays as it is in ``own``. Raises WeightsError where sizes differ.
     """
-    kernel = tensors.get("patch_embed.proj.weight")
-    if kernel is None:
-        raise WeightsError("these are no weights of a timm image ViT: patch_embed.proj.weight is missing")
+    for name in ("patch_embed.proj.weight", "patch_embed.proj.bias", "pos_embed"):
+        if name not in tensors:
+            raise WeightsError(f"these are no weights of a timm image ViT: {name} is missing")
+    kernel = tensors["patch_embed.proj.weight"]
     target = own.get("embed.proj.weight")
     if target is None:
         raise WeightsError("this backbone has a convolutional stem, which no image ViT has; take vit-tiny or larger")
@@ -81,5 +89,15 @@ def from_image_vit(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> 
         **kept,
         "embed.proj.weight": kernel[:, :, None].expand(-1, -1, tubelet, -1, -1) / tubelet,
         "embed.proj.bias": tensors["patch_embed.proj.bias"],
+        "embed.place": _resized(tensors["pos_embed"], len(own["embed.place"])),
+        "embed.loudness": torch.tensor(0.1),
         **{name: value for name, value in own.items() if name.startswith("classifier.")},
     }
+
+
+def _resized(positions: Tensor, places: int) -> Tensor:
+    """Learned positions (1, prefix + grid ** 2, dim) to those of a square grid of ``places``, (places, dim)."""
+    grid, side = math.isqrt(positions.shape[1]), math.isqrt(places)  # prefix tokens are fewer than a row
+    square = positions[0, positions.shape[1] - grid**2 :].T.unflatten(1, (grid, grid))[None]
+    square = F.interpolate(square, (side, side), mode="bicubic", antialias=True)
+    return square[0].flatten(1).T.contiguous()

@@ -1,7 +1,8 @@
 """How a video ViT learns: cross-entropy on whole clips, then half of the batches on random frames of them.
 
 The second step teaches it to recognise what arrives when an encoder drops frames. It comes second because from
-scratch nothing is learned from so little.
+scratch nothing is learned from so little. A pretrained one first learns its classifier alone, so that what it has
+learned elsewhere is not undone by the errors of a random one.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ def recipe(job: Job) -> list[Step]:
         return recognise(batch, batch.rng.choice(SUBSETS) if batch.rng.random() < 0.5 else None)
 
     size = len(job.dataset)
-    batch, lr = (8, 1e-4) if job.pretrained else (16, 1e-3)
+    batch, lr = (8, 5e-5) if job.pretrained else (16, 1e-3)
+    first = Step("classifier", [backbone.classifier], recognise, min(8_000, 8 * size), 1e-3, 16)
     return [
+        *([first] if job.pretrained else []),
         Step("whole clips", [backbone], recognise, min(20_000, 16 * size), lr, batch),
         Step("fewer frames", [backbone], recognise_fewer, min(16_000, 8 * size), lr / 2, batch, statistics=False),
     ]

@@ -37,7 +37,7 @@ def _spec(params: Mapping[str, Any]) -> BackboneSpec:
         raise SpecMismatch(f"side={side} is no multiple of the {PATCH}-pixel patches")
     clip = {"frames": TensorSpec((FRAMES, 3, side, side)), "index": TensorSpec((FRAMES,), "int64")}
     some = {"frames": TensorSpec((None, 3, side, side)), "index": TensorSpec((None,), "int64")}
-    return BackboneSpec(task="video", input={"frames": clip["frames"]}, cuts={"input": clip}, tail={"input": some})
+    return BackboneSpec(task="video", input={"frames": clip["frames"]}, cuts={"input": clip}, tail={"input": (some,)})
 
 
 nano = tiny = small = base = _spec

@@ -66,16 +66,26 @@ class Block(nn.Module):
 
 
 class TubeletEmbed(nn.Module):
-    """VideoMAE's: one convolution whose kernel and stride are the tubelet."""
+    """VideoMAE's: one convolution whose kernel and stride are the tubelet.
 
-    def __init__(self, dim: int) -> None:
+    VideoMAE adds fixed sinusoids and nothing else. A model that starts from an image ViT also has that one's learned
+    positions, ``place`` (HW / 256, dim), beside which the sinusoids are turned down to ``loudness``.
+    """
+
+    def __init__(self, dim: int, places: int) -> None:
         super().__init__()
         self.proj = nn.Conv3d(3, dim, (TUBELET, PATCH, PATCH), (TUBELET, PATCH, PATCH))
+        self.place = nn.Parameter(torch.zeros(places, dim))
+        self.loudness = nn.Parameter(torch.ones(()))
 
     def forward(self, pairs: Tensor) -> Tensor:
         """(B, n, 2, 3, H, W) to (B, n, HW / 256, dim)."""
         x = self.proj(pairs.flatten(0, 1).transpose(1, 2))
         return x.flatten(2).transpose(1, 2).unflatten(0, pairs.shape[:2])
+
+    def position(self, sinusoids: Tensor) -> Tensor:
+        """What is added to the tokens, (B, n, HW / 256, dim) as ``sinusoids``."""
+        return self.loudness * sinusoids + self.place
 
 
 class TubeletStem(nn.Module):
@@ -103,6 +113,9 @@ class TubeletStem(nn.Module):
         x = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # several times faster on CPUs
         return self.layers(x).flatten(2).transpose(1, 2).unflatten(0, pairs.shape[:2])
 
+    def position(self, sinusoids: Tensor) -> Tensor:
+        return sinusoids
+
 
 class VideoViT(nn.Module, Backbone):
     """The backbone of every size.
@@ -117,7 +130,7 @@ class VideoViT(nn.Module, Backbone):
         size = self.size
         self.classes = list(classes)
         self.side = side
-        self.embed = TubeletStem(size.dim, size.stem) if size.stem else TubeletEmbed(size.dim)
+        self.embed = TubeletStem(size.dim, size.stem) if size.stem else TubeletEmbed(size.dim, (side // PATCH) ** 2)
         self.blocks = nn.ModuleList(Block(size.dim, size.heads) for _ in range(size.depth))
         self.norm = nn.LayerNorm(size.dim, eps=EPS)
         self.classifier = nn.Linear(size.dim, len(self.classes))
@@ -130,7 +143,7 @@ class VideoViT(nn.Module, Backbone):
 
     def adapt(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a Hugging Face VideoMAE classifier in this model's form."""
-        return from_videomae(tensors)
+        return from_videomae(tensors, self.state_dict())
 
     def adapt_init(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of an image ViT to start training from."""
@@ -154,7 +167,7 @@ class VideoViT(nn.Module, Backbone):
         # Tubelet t holds frames 2t and 2t + 1, whose mean index is 2t + 1/2.
         tubelet = (index.view(batch, pairs, TUBELET).double().mean(-1) - (TUBELET - 1) / 2) / TUBELET
         position = tubelet[..., None] * places + torch.arange(places, device=frames.device)
-        x = (tokens + sinusoid(position, dim)).flatten(1, 2)
+        x = (tokens + self.embed.position(sinusoid(position, dim))).flatten(1, 2)
         for block in self.blocks:
             x = block(x)
         return self.classifier(self.norm(x.mean(1))).float()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from semcodec.cli import options
-from semcodec.cli.output import ABSENT, echo_fields, echo_json, echo_table
-from semcodec.cli.report import KEYS, Sample, document, run, show, wanted
+from semcodec.cli.output import ABSENT, echo_fields, echo_json, echo_table, whole_file
+from semcodec.cli.report import KEYS, Sample, document, run, show
 from semcodec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from semcodec.component import Component
     from semcodec.composition import Composition
     from semcodec.explain import Port, StageRow
+    from semcodec.pipeline import Pipeline
     from semcodec.weights import Request, Weights
 
 
@@ -28,9 +30,18 @@ if TYPE_CHECKING:
 @click.argument("spec")
 @click.option("--dry-run", is_flag=True, help="Only what the components declare: builds nothing, imports no torch.")
 @click.option("--input", "named", metavar="FILE|DATASET:INDEX", help="Also run a clip or an image through it.")
+@click.option(
+    "--save-plot",
+    "plot",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="With --input: draw the source, what was chosen and what the server has, as PNG, JPEG, WebP, PDF or SVG.",
+)
 @options.weights
 @options.as_json
-def command(spec: str, dry_run: bool, named: str | None, given: tuple[str, ...], offline: bool, form: str) -> None:
+def command(
+    spec: str, dry_run: bool, named: str | None, plot: Path | None, given: tuple[str, ...], offline: bool, form: str
+) -> None:
     """Show the pipeline that SPEC names: per stage where it runs, what goes in and out, and what it costs.
 
     Parameters are those that take part, multiply-accumulates (MACs) those of one sample, bytes those of what the
@@ -41,22 +52,51 @@ def command(spec: str, dry_run: bool, named: str | None, given: tuple[str, ...],
 
     if dry_run and named:
         raise UsageError("--dry-run builds nothing that --input could run through; leave out one")
+    if plot:
+        _plottable(plot, named)
     composition, request = compose_spec(spec), options.request(given, offline)
     if dry_run:
         sources = _sources(composition, _declared(composition, request), {}, offline)
         _show(composition, outline(composition), sources, form)
         return
 
+    from semcodec.data import classes_of
     from semcodec.pipeline import Pipeline
 
-    sample = Sample(named, wanted(composition)) if named else None
-    classes = sample.classes if sample else None
-    pipeline = Pipeline.load(composition, request, classes=classes, partial=sample is None)
+    classes = classes_of(named) if named else None
+    pipeline = Pipeline.load(composition, request, classes=classes, partial=not named)
+    composition = pipeline.composition
     rows, found = explain(pipeline), None
-    if sample:
+    if named:
+        sample = Sample(named, pipeline.request)
         run(pipeline, sample)  # so that the times are not those of a first run
         found = document(pipeline, [run(pipeline, sample)[1]])
+        if plot:
+            _plot(pipeline, sample, found, plot)
     _show(composition, rows, _sources(composition, pipeline.sources, pipeline.digests, offline), form, found)
+
+
+def _plottable(plot: Path, named: str | None) -> None:
+    """Refuse at once what could only fail after everything has run."""
+    from semcodec import panels
+
+    if not named:
+        raise UsageError("--save-plot draws what becomes of an input: add --input FILE or --input DATASET:INDEX")
+    panels.check(plot.suffix)
+
+
+def _plot(pipeline: Pipeline, sample: Sample, found: Mapping[str, Any], plot: Path) -> None:
+    from semcodec import panels
+
+    prediction = found["prediction"]
+    told = [f"{sample.name}: {prediction['name']} {100 * prediction['probability']:.1f} %"]
+    if found["top1"] is not None:
+        told.append("correct" if found["top1"] else f"wrong, it is {found['label']}")
+    local = prediction["where"] == "device"
+    told.append("by the device itself; shown is what would be sent" if local else f"{found['bytes_total']:,} bytes")
+    with whole_file(plot) as file:
+        title = f"{found['spec']}\n{', '.join(told)}"
+        panels.draw(panels.of(pipeline, sample.pixels), title, file, plot.suffix)
 
 
 def _declared(composition: Composition, request: Request) -> dict[str, Weights | None]:
@@ -72,7 +112,8 @@ def _declared(composition: Composition, request: Request) -> dict[str, Weights |
 
 def _slots(composition: Composition) -> dict[str, Component]:
     c = composition
-    return {"encoder": c.encoder.component, "recoverer": c.recoverer.component, "backbone": c.backbone.component}
+    own = {"encoder": c.encoder.component, "recoverer": c.recoverer.component, "backbone": c.backbone.component}
+    return {**own, **{name: bound.component for name, bound in c.models.items()}}
 
 
 def _sources(
@@ -82,7 +123,8 @@ def _sources(
     sources: dict[str, dict[str, str | None]] = {}
     for slot, weights in found.items():
         hub = _slots(composition)[slot].traits.get("hub")
-        elsewhere = f"hub: {hub}" if hub and not offline else "none"
+        place = "what the model's name says" if hub and ":" in hub else hub  # asking the plugin would import it
+        elsewhere = f"hub: {place}" if hub and not offline else "none"
         sources[slot] = {"source": weights.origin if weights else elsewhere, "digest": digests.get(slot)}
         if weights is None:
             sources[slot]["digest"] = None  # of initial values, which name nothing

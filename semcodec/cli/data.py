@@ -16,7 +16,13 @@ def command() -> None:
 @command.command("list")
 @options.as_json
 def listing(form: str) -> None:
-    """The data sets that go by name. Folders of classes are data sets too."""
+    """The data sets that go by name. Folders are data sets too, in one of two forms.
+
+    \b
+    FOLDER/<class>/<file>                  videos or images
+    FOLDER/images and FOLDER/labels.csv    columns image and label (or
+                                           imagenet_index), and split
+    """
     from semcodec import data
 
     rows = data.rows()
@@ -48,6 +54,16 @@ def show(name: str, form: str) -> None:
             ("description", found["description"]),
             ("sizes", ", ".join(f"{split} {size:,}" for split, size in found["sizes"].items())),
             ("entropy", f"{entropy} bit by channel, order 0, at 64x64"),
-            ("classes", f"{len(found['classes'])}: {', '.join(found['classes'])}"),
+            ("classes", f"{len(found['classes']):,}: {_names(found['classes'])}"),
         ]
     )
+
+
+SHOWN = 20
+
+
+def _names(classes: list[str]) -> str:
+    """The first of them; the JSON form has all."""
+    separator = "; " if any("," in name for name in classes) else ", "
+    more = [f"... and {len(classes) - SHOWN:,} more"] if len(classes) > SHOWN else []
+    return separator.join(classes[:SHOWN] + more)

@@ -8,7 +8,7 @@ import click
 
 from semcodec.cli import options
 from semcodec.cli.output import whole_file
-from semcodec.cli.report import KEYS, Sample, document, run, show, wanted
+from semcodec.cli.report import KEYS, Sample, document, run, show
 
 
 @click.command(epilog=KEYS)
@@ -24,18 +24,18 @@ def command(spec: str, inputs: tuple[str, ...], output: Path, given: tuple[str, 
     """
     from semcodec.composition import compose_spec
     from semcodec.container import write_header
+    from semcodec.data import classes_of
     from semcodec.pipeline import Pipeline
 
-    composition = compose_spec(spec)
-    request, pixels = options.request(given, offline), wanted(composition)
+    composition, request = compose_spec(spec), options.request(given, offline)
     records = []
     with whole_file(output) as file:
-        sample = Sample(inputs[0], pixels)
-        pipeline = Pipeline.load(composition, request, classes=sample.classes)
+        pipeline = Pipeline.load(composition, request, classes=classes_of(inputs[0]))
+        sample = Sample(inputs[0], pipeline.request)
         run(pipeline, sample)  # so that the times are not those of a first run
         file.write(write_header(pipeline.header))
         for number, named in enumerate(inputs):
-            sample = Sample(named, pixels) if number else sample
+            sample = Sample(named, pipeline.request) if number else sample
             encoded, record = run(pipeline, sample, number)
             file.write(encoded.data)
             records.append(record)

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from semcodec.cli.output import echo_fields, echo_json, echo_table
-from semcodec.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from semcodec.clock import Clock
-    from semcodec.composition import Composition
     from semcodec.data import Request
     from semcodec.pipeline import Encoded, Pipeline, Prediction
 
@@ -37,15 +35,6 @@ class Sample:
         self.pixels: npt.NDArray[np.uint8]
         self.pixels, label, self.classes, self.name = open_input(named, request)
         self.label = None if label is None or self.classes is None else self.classes[label]
-
-
-def wanted(composition: Composition) -> Request:
-    """The pixels that a composition takes, known before anything is built. Raises UsageError."""
-    from semcodec.data import Request
-
-    if composition.stages.input is None:
-        raise UsageError(f"{composition.backbone.name} does not declare its input, so nothing can be run through it")
-    return Request.of(composition.stages.input)
 
 
 def run(pipeline: Pipeline, sample: Sample, sequence: int = 0) -> tuple[Encoded, dict[str, Any]]:

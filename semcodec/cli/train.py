@@ -16,6 +16,7 @@ from semcodec.cli.output import echo_fields, echo_json, echo_table
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Where to write.")
 @options.weights
 @click.option("--init", metavar="PATH", help="Weights of another task that the backbone starts from (safetensors).")
+@click.option("--until", metavar="STEP", help="The recipe's last step to run, as its card names it.")
 @click.option(
     "--samples-scale",
     "scale",
@@ -33,6 +34,7 @@ def command(
     given: tuple[str, ...],
     offline: bool,
     init: str | None,
+    until: str | None,
     scale: float,
     seed: int,
     form: str,
@@ -46,7 +48,7 @@ def command(
 
     request = options.request(given, offline)
     try:
-        card = train(spec, data, output, request=request, init=init, scale=scale, seed=seed)
+        card = train(spec, data, output, request=request, init=init, until=until, scale=scale, seed=seed)
     except KeyboardInterrupt:
         if (output / "checkpoint.safetensors").exists():
             click.echo(f"{output} has a checkpoint: the same command goes on from there", err=True)

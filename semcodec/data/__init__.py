@@ -51,9 +51,10 @@ _NAMED = {
 
 
 def open_dataset(name_or_path: str, split: str = "test", request: Request | None = None) -> Dataset:
-    """A named set, or a folder of class folders of videos or images, at the size that ``request`` wants.
+    """A named set or a folder, at the size that ``request`` wants.
 
-    split: "train" or "test"; for folders also "all". Without a request: clips of 16x224x224 or images of 224x224.
+    A folder holds class folders of videos or images, or ``images/`` and ``labels.csv``. split: "train" or "test"; for
+    folders also "all". Without a request: clips of 16x224x224 or images of 224x224.
     Raises DataError where nothing of that name or path is there, or it holds the wrong kind.
     """
     named = _NAMED.get(name_or_path)
@@ -65,8 +66,11 @@ def open_dataset(name_or_path: str, split: str = "test", request: Request | None
         return opened
     if not os.path.isdir(name_or_path):
         raise DataError(_unknown(name_or_path))
+    from semcodec.data import labelled
     from semcodec.data.folders import ClassFolders, kind_of
 
+    if labelled.holds(name_or_path):
+        return labelled.LabelledImages(name_or_path, split, request or _default("image"))
     return ClassFolders(name_or_path, split, request or _default(kind_of(name_or_path)))
 
 
@@ -80,14 +84,23 @@ def open_input(text: str, request: Request) -> tuple[UInt8, int | None, list[str
         return _read_file(text, request)[None], None, None, text
     name, colon, index = text.rpartition(":")
     if not colon or not index.isdecimal():
-        if text in _NAMED or os.path.isdir(text):
-            raise DataError(f"{text} is a data set; name one of its samples, as in {text}:0")
-        raise DataError(f"no such file or data set: {text}{_suggestion(name or text)}")
+        raise DataError(_no_input(text))
     dataset = open_dataset(name, "test", request)
-    if int(index) >= len(dataset):
-        raise DataError(f"{name} has samples 0 to {len(dataset) - 1} in its test split, not {index}")
+    _check_index(name, dataset, int(index))
     pixels, labels = dataset.batch([int(index)])
     return pixels, int(labels[0]), dataset.classes, dataset.ids([int(index)])[0]
+
+
+def classes_of(text: str) -> list[str] | None:
+    """Class names of the data set that an input is a sample of; None for a file. Raises as ``open_input``."""
+    if os.path.isfile(text):
+        return None
+    name, colon, index = text.rpartition(":")
+    if not colon or not index.isdecimal():
+        raise DataError(_no_input(text))
+    dataset = open_dataset(name)
+    _check_index(name, dataset, int(index))
+    return dataset.classes
 
 
 def rows() -> list[dict[str, Any]]:
@@ -105,7 +118,7 @@ def rows() -> list[dict[str, Any]]:
 
 
 MEASURED = 64
-"""Samples whose entropy ``describe`` measures: the first of the test split."""
+"""Samples whose entropy ``describe`` measures: the first of the test split, or of all where that is empty."""
 
 
 def describe(name_or_path: str) -> dict[str, Any]:
@@ -114,13 +127,13 @@ def describe(name_or_path: str) -> dict[str, Any]:
     if found is None:
         if not os.path.isdir(name_or_path):
             raise DataError(_unknown(name_or_path))
-        from semcodec.data.folders import summary
+        from semcodec.data import folders, labelled
 
-        found = summary(name_or_path)
+        found = (labelled if labelled.holds(name_or_path) else folders).summary(name_or_path)
     from semcodec.metrics import order0
 
     request = Request(16 if found["kind"] == "video" else None, 64, 64)
-    dataset = open_dataset(name_or_path, "test", request)
+    dataset = open_dataset(name_or_path, "test" if found["sizes"]["test"] else "all", request)
     pixels, _ = dataset.batch(range(min(MEASURED, len(dataset))))
     return found | {"classes": list(dataset.classes), "entropy_bits": order0(pixels)}
 
@@ -130,23 +143,35 @@ def _default(kind: str) -> Request:
 
 
 def _read_file(path: str, request: Request) -> UInt8:
-    from semcodec.data import folders, video
+    from semcodec.data import folders, images, video
 
     suffix = os.path.splitext(path)[1].lower()
     if request.frames is None:
-        if suffix in folders.VIDEO_SUFFIXES:
+        if suffix in folders.VIDEO_SUFFIXES - {".gif"}:  # of which an image is the first frame
             raise DataError(f"{path}: is a video where the model takes images")
-        return folders.read_image(path, request.height, request.width)
+        return images.read_image(path, request)
     if suffix in folders.IMAGE_SUFFIXES:
         raise DataError(f"{path}: is an image where the model takes clips")
-    return video.read_clip(path, request.frames, request.height, request.width)
+    return video.read_clip(path, request)
 
 
 def _unknown(text: str) -> str:
     if os.path.isfile(text):
-        return f"{text} is a file where a data set is wanted: a name ({', '.join(_NAMED)}) or a folder of class folders"
+        return f"{text} is a file where a data set is wanted: a name ({', '.join(_NAMED)}) or a folder"
     hint = _suggestion(text) or f"; named sets are {', '.join(_NAMED)}"
     return f"no such data set or folder: {text}{hint}"
+
+
+def _check_index(name: str, dataset: Dataset, index: int) -> None:
+    if index >= len(dataset):
+        raise DataError(f"{name} has samples 0 to {len(dataset) - 1} in its test split, not {index}")
+
+
+def _no_input(text: str) -> str:
+    if text in _NAMED or os.path.isdir(text):
+        what = "data set" if text in _NAMED else "folder"
+        return f"{text} is a {what}; name one of its samples, as in {text}:0"
+    return f"no such file or data set: {text}{_suggestion(text.rpartition(':')[0] or text)}"
 
 
 def _suggestion(text: str) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from semcodec.data.base import Dataset, Request
-from semcodec.data.video import cached_clip, fit
+from semcodec.data.base import Dataset, EmptySplitError, Request
+from semcodec.data.images import read_image
+from semcodec.data.video import cached_clip
 from semcodec.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -27,26 +26,6 @@ IMAGE_SUFFIXES = frozenset(
 SUFFIXES: dict[Literal["video", "image"], frozenset[str]] = {"video": VIDEO_SUFFIXES, "image": IMAGE_SUFFIXES}
 
 
-class EmptySplitError(DataError):
-    """A folder with classes but nothing in the split that was asked for."""
-
-
-def read_image(path: str | os.PathLike[str], height: int, width: int) -> UInt8:
-    """An image file upright, RGB, the shorter side resized and the centre cropped: uint8 (height, width, 3).
-
-    Raises DataError for a file that is missing or cannot be read.
-    """
-    if not os.path.isfile(path):
-        raise DataError(f"no such image file: {path}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return fit(ImageOps.exif_transpose(image).convert("RGB"), height, width)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
-        raise DataError(f"{path}: cannot be read as an image ({str(e).splitlines()[0]})") from e
-
-
 class ClassFolders(Dataset):
     """A folder of class folders, of the kind that ``request`` asks for.
 
@@ -54,9 +33,13 @@ class ClassFolders(Dataset):
     is there the other split is the rest. Without lists the first 80 % of each class by sorted name are
     for training. Split "all" is every file. Samples go round the classes, so that any first N cover them.
 
+    Natural footage seen in a mirror, or a little nearer, is of the same class, so training varies it.
+
     skipped: how many visible files were passed over for their extension.
     Raises DataError where no such folder or no class in it is found.
     """
+
+    varies = True
 
     def __init__(self, root: str | os.PathLike[str], split: str, request: Request) -> None:
         if split not in ("train", "test", "all"):
@@ -83,15 +66,10 @@ class ClassFolders(Dataset):
         return len(self._samples)
 
     def batch(self, indices: Sequence[int]) -> tuple[UInt8, Int64]:
-        frames, height, width = self.request.frames, self.request.height, self.request.width
-        shape = (height, width, 3) if frames is None else (frames, height, width, 3)
-        pixels = np.empty((len(indices), *shape), np.uint8)
+        read = read_image if self.kind == "image" else cached_clip
+        pixels = np.empty((len(indices), *self.request.shape), np.uint8)
         for row, index in enumerate(indices):
-            path = self.root / self._samples[index][1]
-            if frames is None:
-                pixels[row] = read_image(path, height, width)
-            else:
-                pixels[row] = cached_clip(path, frames, height, width)
+            pixels[row] = read(self.root / self._samples[index][1], self.request)
         return pixels, np.array([self._samples[i][0] for i in indices], np.int64)
 
     def ids(self, indices: Sequence[int]) -> list[str]:
@@ -142,7 +120,8 @@ def _nothing_in(root: Path, kind: str) -> str:
     wanted, other = ("videos", "images") if kind == "video" else ("images", "videos")
     if _scan(root, SUFFIXES["image" if kind == "video" else "video"])[0]:
         return f"{root}: holds {other} where the model takes {wanted}; choose another data set or backbone"
-    return f"{root}: holds no class folders with {wanted}; expected {root}/<class>/<file>"
+    tabled = ", or images/ and labels.csv" if kind == "image" else ""
+    return f"{root}: holds no class folders with {wanted}; expected {root}/<class>/<file>{tabled}"
 
 
 def _read_list(root: Path, name: str, files: dict[str, list[str]]) -> frozenset[str] | None:

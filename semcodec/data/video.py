@@ -17,6 +17,8 @@ import numpy.typing as npt
 from av.error import FFmpegError
 from PIL import Image
 
+from semcodec.data.base import Request
+from semcodec.data.images import fit
 from semcodec.errors import DataError
 
 UInt8 = npt.NDArray[np.uint8]
@@ -37,29 +39,21 @@ def sample_frame_indices(total: int, frames: int, rate: int = SAMPLING_RATE) -> 
     return np.clip(indices, start, start + span - 1).astype(np.int64)
 
 
-def fit(image: Image.Image, height: int, width: int) -> UInt8:
-    """Resize the shorter side and crop the centre, in one bilinear step: uint8 (height, width, 3)."""
-    scale = min(image.width / width, image.height / height)
-    left, top = (image.width - width * scale) / 2, (image.height - height * scale) / 2
-    right, bottom = min(image.width, left + width * scale), min(image.height, top + height * scale)
-    box = (max(0.0, left), max(0.0, top), right, bottom)
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
-
-
-def read_clip(path: str | os.PathLike[str], frames: int, height: int, width: int) -> UInt8:
+def read_clip(path: str | os.PathLike[str], request: Request) -> UInt8:
     """A clip of a video file as a model sees it: uint8 (frames, height, width, 3), RGB.
 
-    Frames after ``sample_frame_indices``, turned upright, the shorter side resized and the centre cropped. Only
-    frames up to the last one wanted are decoded, a long file from the key frame before the first one on, and
-    only the resized ones are kept. Raises DataError for a file that is missing, broken, truncated or no video.
+    Frames after ``sample_frame_indices``, turned upright, resized and cropped after ``request``. Only frames up to
+    the last one wanted are decoded, a long file from the key frame before the first one on, and only the resized
+    ones are kept. Raises DataError for a file that is missing, broken, truncated or no video.
     """
     if not os.path.isfile(path):
         raise DataError(f"no such video file: {path}")
+    assert request.frames is not None
     stamps, total = _stamps(path)
     clip: dict[int, UInt8] = {}
     while total:
-        picks = [int(i) for i in sample_frame_indices(total, frames)]
-        clip, seen = _decode(path, picks, stamps, height, width)
+        picks = [int(i) for i in sample_frame_indices(total, request.frames)]
+        clip, seen = _decode(path, picks, stamps, request)
         if clip.keys() >= set(picks):
             return np.stack([clip[i] for i in picks])
         if seen >= total:
@@ -99,7 +93,7 @@ def _stamps(path: str | os.PathLike[str]) -> tuple[list[int] | None, int]:
 
 
 def _decode(
-    path: str | os.PathLike[str], picks: Sequence[int], stamps: list[int] | None, height: int, width: int
+    path: str | os.PathLike[str], picks: Sequence[int], stamps: list[int] | None, request: Request
 ) -> tuple[dict[int, UInt8], int]:
     """The frames numbered ``picks``, resized, by number, and how many frames there were up to the last one seen."""
     wanted = sorted(set(picks))
@@ -116,18 +110,18 @@ def _decode(
                 if seek and not found and (not timed or number > wanted[0]):
                     break  # the container cannot seek that well: from the beginning, then
                 if number == wanted[len(found)]:
-                    found[number] = _upright(frame, height, width)
+                    found[number] = _upright(frame, request)
                     if len(found) == len(wanted):
                         return found, number + 1
     return found, number + 1
 
 
-def _upright(frame: Any, height: int, width: int) -> UInt8:
+def _upright(frame: Any, request: Request) -> UInt8:
     """A decoded frame turned as its display matrix says, resized and cropped."""
     image = Image.fromarray(frame.to_ndarray(format="rgb24"))
     turn = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
     rotation = round(frame.rotation) % 360
-    return fit(image.transpose(turn[rotation]) if rotation in turn else image, height, width)
+    return fit(image.transpose(turn[rotation]) if rotation in turn else image, request)
 
 
 # The cache of decoded clips
@@ -144,23 +138,22 @@ def cache_dir() -> Path | None:
         return None
 
 
-def cached_clip(path: str | os.PathLike[str], frames: int, height: int, width: int) -> UInt8:
+def cached_clip(path: str | os.PathLike[str], request: Request) -> UInt8:
     """``read_clip`` that decodes a file once: the clip is kept under ``cache_dir() / "clips"``.
 
     A file that changed is decoded anew. A cache that cannot be written or read is done without.
     """
     folder = cache_dir()
     if folder is None or not os.path.isfile(path):
-        return read_clip(path, frames, height, width)
+        return read_clip(path, request)
     stat = os.stat(path)
-    shape = (frames, height, width, 3)
-    key = repr((1, os.path.realpath(path), stat.st_mtime_ns, stat.st_size, shape, SAMPLING_RATE))
+    key = repr((2, os.path.realpath(path), stat.st_mtime_ns, stat.st_size, request, SAMPLING_RATE))
     kept = folder / "clips" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
     with suppress(OSError, ValueError, EOFError):
         clip: UInt8 = np.load(kept, allow_pickle=False)
-        if clip.shape == shape and clip.dtype == np.uint8:
+        if clip.shape == request.shape and clip.dtype == np.uint8:
             return clip
-    clip = read_clip(path, frames, height, width)
+    clip = read_clip(path, request)
     temporary = kept.with_suffix(f".{os.getpid()}.tmp")
     with suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -61,7 +61,11 @@ def checks_for(component: Component, *, registry: Registry | None = None) -> lis
 
     registry: where companions are looked up; what is installed, and the component itself, if left out.
     """
-    subject = Subject(component, registry or _around(component))
+    registry = registry or _around(component)
+    if component.name.endswith("/*"):  # a family stands or falls with the member that it names
+        member = component.name.replace("*", component.traits["example"])
+        component = registry.find(member, component.kind)
+    subject = Subject(component, registry)
     return [Check(function.__name__, subject, function) for function in _functions(component)]
 
 

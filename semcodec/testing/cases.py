@@ -24,7 +24,7 @@ from semcodec.pipeline import Pipeline
 from semcodec.priors import Int32, Prior
 from semcodec.registry import Registry
 from semcodec.selection import select
-from semcodec.specs import FeatureSpec
+from semcodec.specs import FeatureSpec, TensorSpec
 from semcodec.testing.stand_ins import at_cut, surroundings, with_stand_ins
 from semcodec.testing.subject import CheckFailed, Subject, require, settings
 from semcodec.testing.tensors import copied, pixels
@@ -67,11 +67,12 @@ class Case:
     @property
     def taken(self) -> FeatureSpec:
         """What is restored, with every axis open that the backbone's tail leaves open."""
-        backbone = self.composition.backbone
-        function = self.composition.registry.spec_function(backbone.component)
-        assert function is not None
-        tail = function(backbone.params).accepts(self.composition.cut)
-        return {n: tail[n] if n in tail and tail[n].accepts(spec) else spec for n, spec in self.restored.items()}
+        source = self.composition.source
+        assert source is not None
+        wide: dict[str, TensorSpec] = {}
+        for form in source.accepts(self.composition.cut):
+            wide |= form
+        return {n: wide[n] if n in wide and wide[n].accepts(spec) else spec for n, spec in self.restored.items()}
 
     @contextmanager
     def told(self) -> Iterator[None]:

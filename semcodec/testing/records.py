@@ -46,7 +46,7 @@ def check_record(subject: Subject) -> None:
     """Fields hold what ``Component`` says, and every default is a value that the parameter itself allows."""
     c = subject.component
     require(c.kind in KINDS, f"unknown kind {c.kind!r}; kinds are {', '.join(KINDS)}")
-    require(NAME.fullmatch(c.name), f"{c.name!r} is no name that a spec can hold")
+    require(NAME.fullmatch(c.name.replace("/*", "/any")), f"{c.name!r} is no name that a spec can hold")
     require(c.api <= API, f"made for plugin API {c.api}, here is {API}")
     for field in ("target", "spec", "recipe"):
         path = getattr(c, field)

@@ -29,6 +29,7 @@ def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
         yield check_not_finite
     if "gate" in component.traits.get("abilities", ()):
         yield check_gate
+        yield check_gate_extremes
 
 
 def check_mask(subject: Subject) -> None:
@@ -112,6 +113,35 @@ def check_gate(subject: Subject) -> None:
         require(torch.equal(gate.gate(logits), sent), "the gate decides otherwise the second time")
         alone = torch.cat([gate.gate(row[None]) for row in logits])
         require(torch.equal(alone, sent), "the gate's answer depends on the samples beside it")
+
+
+def check_gate_extremes(subject: Subject) -> None:
+    """Huge logits, a single class and no sample at all are decided; an answer of NaN is refused in words or sent."""
+    for setting in _build_settings(subject):
+        gate: Selector = subject.make(**setting)
+        for what, logits in logit_tables().items():
+            sent = gate.gate(logits)
+            right = sent.dtype == torch.bool and sent.shape == logits.shape[:1]
+            require(right, f"{what}: the gate gives {sent.dtype}{tuple(sent.shape)} for {len(logits)} samples")
+            exact, shifted = gate.gate(logits.double()), gate.gate(logits - logits.amax(1, keepdim=True))
+            require(torch.equal(exact, sent), f"{what}: the gate decides otherwise in float64")
+            require(torch.equal(shifted, sent), f"{what}: the gate decides by more than the softmax of the logits")
+        broken = torch.tensor([[0.0, 1.0, 2.0], [0.0, math.nan, 2.0]])
+        try:
+            sent = gate.gate(broken)
+        except SemcodecError:
+            continue
+        require(bool(sent[1]), "lets an answer of NaN stand as the device's own")
+
+
+def logit_tables() -> dict[str, Tensor]:
+    """Logits whose naive softmax overflows, underflows or has nothing to compare."""
+    return {
+        "huge logits": torch.tensor([[3e4, 0, -3e4], [1e5, 1e5, -1e5], [-3e4, -3e4, -3e4]]),
+        "a class that is ruled out": torch.tensor([[0.0, -math.inf, 1.0], [2.0, -math.inf, 2.0]]),
+        "a single class": torch.tensor([[0.0], [7.0], [-1e4]]),
+        "no sample": torch.zeros((0, 5)),
+    }
 
 
 def score_tables() -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semcodec.interfaces import Backbone, Features
-from semcodec.testing.stand_ins import CHANNELS, POOL
+from semcodec.testing.stand_ins import CHANNELS, PATCH, POOL, patches
 
 
 def _mix(rows: int, columns: int) -> Tensor:
@@ -54,3 +54,29 @@ class Images(Backbone):
         else:
             pooled = (features["fine"].mean((2, 3)) + features["coarse"].mean((2, 3))) / 2
         return pooled @ _mix(CHANNELS, len(self.classes))
+
+
+class Patches(Backbone):
+    """Attends to bright patches; where each lies counts too."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.classes = list(classes)
+        self.spec = patches({})
+
+    def head(self, x: Features, cut: str) -> Features:
+        return x
+
+    def tail(self, features: Features, cut: str) -> Tensor:
+        """Any number of patches of any side, or the whole image."""
+        if "patches" in features:
+            colours, index = features["patches"].mean((3, 4)), features["index"]
+        else:
+            colours = self._colours(features["image"])
+            index = torch.arange(colours.shape[1]).expand(len(colours), -1)
+        return (colours * (1 + torch.cos(index.float())[..., None])).mean(1) @ _mix(3, len(self.classes))
+
+    def attend(self, features: Features, scores: str = "mean") -> tuple[Tensor, Tensor]:
+        return self.tail(features, "input"), (8 * self._colours(features["image"]).mean(2)).softmax(1)
+
+    def _colours(self, image: Tensor) -> Tensor:
+        return F.avg_pool2d(image, PATCH).flatten(2).transpose(1, 2)

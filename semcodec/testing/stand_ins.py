@@ -23,11 +23,13 @@ KEPT = {"frames": TensorSpec((None, 3, HEIGHT, WIDTH)), "index": TensorSpec((Non
 IMAGE = {"image": TensorSpec((3, HEIGHT, WIDTH))}
 MAPS = TensorSpec((CHANNELS, HEIGHT // POOL, WIDTH // POOL))
 COARSE = TensorSpec((CHANNELS, HEIGHT // POOL // 2, WIDTH // POOL // 2))
+PATCH = 8
+PATCHES = {"patches": TensorSpec((None, 3, None, None)), "index": TensorSpec((None,), "int64")}
 TOKENS = TensorSpec((HEIGHT // POOL * (WIDTH // POOL), CHANNELS))
 
 
 def clips(params: Mapping[str, Any]) -> BackboneSpec:
-    return BackboneSpec("video", {"frames": CLIP["frames"]}, {"input": CLIP}, tail={"input": KEPT})
+    return BackboneSpec("video", {"frames": CLIP["frames"]}, {"input": CLIP}, tail={"input": (KEPT,)})
 
 
 def images(params: Mapping[str, Any]) -> BackboneSpec:
@@ -40,6 +42,10 @@ def images(params: Mapping[str, Any]) -> BackboneSpec:
     return BackboneSpec("classification", IMAGE, cuts)
 
 
+def patches(params: Mapping[str, Any]) -> BackboneSpec:
+    return BackboneSpec("classification", IMAGE, {"input": IMAGE}, tail={"input": (IMAGE, PATCHES)}, patch=PATCH)
+
+
 STAND_INS = tuple(
     Component(
         kind="backbone",
@@ -48,7 +54,7 @@ STAND_INS = tuple(
         spec=f"semcodec.testing.stand_ins:{name}",
         summary=f"a backbone of {name} without weights, for checks",
     )
-    for name in ("clips", "images")
+    for name in ("clips", "images", "patches")
 )
 
 
@@ -81,13 +87,14 @@ def at_cut(backbone: str, cut: str) -> str:
 
 
 def surroundings(registry: Registry) -> Iterator[list[tuple[str, str, FeatureSpec]]]:
-    """Places to put a stage: (backbone item, cut, features there). First those of all stand-ins together, then each
-    registered one alone, the smaller before the larger."""
-    yield [
-        (f"backbone/{component.name}", cut, features)
-        for component in STAND_INS
-        for cut, features in smallest(component, registry)[1].cuts.items()
-    ]
+    """Places to put a stage: (backbone item, cut, features there). First those of clips and images together, then the
+    one of patches, whose input is an image as well, then each registered one alone, the smaller before the larger."""
+    for group in (STAND_INS[:2], STAND_INS[2:]):
+        yield [
+            (f"backbone/{component.name}", cut, features)
+            for component in group
+            for cut, features in smallest(component, registry)[1].cuts.items()
+        ]
     found = []
     for component in registry:
         if component.kind == "backbone" and component not in STAND_INS:

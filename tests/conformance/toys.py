@@ -170,13 +170,24 @@ class TakesNaN(Best):
 
 class Sure(Selector):
     def gate(self, prediction):
-        return prediction.softmax(1).amax(1) < 0.8
+        return ~(prediction.softmax(1).amax(1) >= 0.8)  # NaN is no certainty
 
 
 class SurerThanTheRest(Selector):
     def gate(self, prediction):
         top = prediction.softmax(1).amax(1)
         return top < top.mean()
+
+
+class TakesNaNForSure(Selector):
+    def gate(self, prediction):
+        return ~(prediction.softmax(1).amax(1) >= 0.8).logical_or(prediction.isnan().any(1))
+
+
+class NaiveSoftmax(Selector):
+    def gate(self, prediction):
+        p = prediction.exp() / prediction.exp().sum(1, keepdim=True)
+        return ~(p.amax(1) >= 0.8)
 
 
 class Tentative(Selector):

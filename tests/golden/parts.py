@@ -37,7 +37,7 @@ def maps(params):
 def clip(params):
     frames, index = TensorSpec((8, 3, 24, 32)), TensorSpec((8,), "int64")
     some = {"frames": TensorSpec((None, 3, 24, 32)), "index": TensorSpec((None,), "int64")}
-    return BackboneSpec("video", {"frames": frames}, {"input": {"frames": frames, "index": index}}, {"input": some})
+    return BackboneSpec("video", {"frames": frames}, {"input": {"frames": frames, "index": index}}, {"input": (some,)})
 
 
 def layered(features, params):

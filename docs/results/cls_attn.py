@@ -1,0 +1,208 @@
+"""Measures what docs/results/cls_attn_nips.md and cls_attn_digits.md show, into the .jsonl files beside them.
+
+    python docs/results/cls_attn.py nips nips2017 deit_tiny_patch16_224.safetensors
+    python docs/results/cls_attn.py digits
+
+Run again to go on. The edge model's answer and scores, and the pictures of the data set, are kept in memory from one
+point to the next; everything else runs for each point, through real packets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from semcodec.composition import compose_spec
+from semcodec.data import open_dataset
+from semcodec.data.base import Dataset
+from semcodec.evaluation import evaluate, key
+from semcodec.interfaces import Analysis
+from semcodec.pipeline import Pipeline
+from semcodec.registry import get_registry
+from semcodec.weights import Request
+
+HERE = Path(__file__).parent
+SUMS = (0.87, 0.90, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)  # Table II
+BITS = (1.0, 0.8, 0.6, 0.4, 0.3, 0.2, 0.1)  # Table III
+SOME = (0.8, 0.87, 0.92, 0.95, 0.97, 0.99)
+
+
+def nips() -> Iterator[tuple[str, str]]:
+    """Name and spec of every point on photographs, DeiT-Tiny on both ends."""
+    server = "deit-tiny"
+    yield "plain", f"png+{server}"
+    yield from rules(server, SUMS, (49, 74, 98, 123, 147), (0.002, 0.003, 0.004, 0.005, 0.006))
+    for threshold in SOME:
+        yield "rollout, sum", f"cls-attn:scores=rollout+attention-sum:{threshold}+rans+{server}"
+    yield from whole(server)
+    yield from mosaics(server, (0.9, 0.95, 0.98, 1.0), (10, 30, 50, 75))
+
+
+def digits() -> Iterator[tuple[str, str]]:
+    """The same on digits-scenes with the embedded pair, where the server is better, and the paper's other schemes."""
+    server = "vit-nano-server"
+    yield "server", f"png+{server}"
+    yield "edge", "png+vit-nano-edge"
+    yield from rules(server, SUMS, (36, 54, 72, 90, 108), (0.002, 0.004, 0.006, 0.008, 0.012))
+    for threshold in SOME:
+        yield "rollout, sum", f"cls-attn:scores=rollout+attention-sum:{threshold}+rans+{server}"
+        yield "scored by the server, sum", f"cls-attn:edge=vit-nano-server+attention-sum:{threshold}+rans+{server}"
+    for bits in BITS:
+        yield "gate min-entropy", f"cls-attn+attention-sum:1.0+min-entropy:{bits}+rans+{server}"
+        for threshold in (0.87, 0.95, 0.97, 0.99):  # Fig. 8
+            yield "both thresholds", f"cls-attn+attention-sum:{threshold}+min-entropy:{bits}+rans+{server}"
+    for bits in (2.0, 1.5, 1.2, 0.9, 0.6, 0.3, 0.1):
+        yield "gate shannon-entropy", f"cls-attn+attention-sum:1.0+shannon-entropy:{bits}+rans+{server}"
+    yield from whole(server)
+    yield from mosaics(server, (0.9, 0.95, 0.98, 1.0), (10, 30, 50, 75))
+    yield from others(server)
+
+
+def rules(
+    server: str, sums: Sequence[float], counts: Sequence[int], floors: Sequence[float]
+) -> Iterator[tuple[str, str]]:
+    for threshold in sums:
+        yield "sum", f"cls-attn+attention-sum:{threshold}+rans+{server}"
+    for count in counts:
+        yield "top-k", f"cls-attn+top-k:{count}+rans+{server}"
+        yield "random", f"cls-attn+random:{count}+rans+{server}"
+    for floor in floors:
+        yield "threshold", f"cls-attn+attention-threshold:{floor}+rans+{server}"
+
+
+def whole(server: str) -> Iterator[tuple[str, str]]:
+    for quality in (10, 20, 30, 50, 75):
+        yield "jpeg, whole", f"jpeg:{quality}+{server}"
+    for quality in (5, 10, 20, 30, 50, 75):
+        yield "webp, whole", f"webp:{quality}+{server}"
+    for quality in (10, 20, 30, 40, 50, 65):
+        yield "avif, whole", f"avif:{quality}+{server}"
+
+
+def mosaics(server: str, sums: Sequence[float], qualities: Sequence[int]) -> Iterator[tuple[str, str]]:
+    for coding in ("webp", "avif"):
+        for threshold in sums:
+            for quality in qualities:
+                spec = f"cls-attn:patches={coding},quality={quality}+attention-sum:{threshold}+rans+{server}"
+                yield f"cls-attn, {coding}", spec
+
+
+def others(server: str) -> Iterator[tuple[str, str]]:
+    """Fig. 10, at real bytes: the gate off, as these schemes have none."""
+    for count in (36, 72, 108):
+        yield "mot", f"mot:{count},side=8+rans+{server}"
+        yield "mean fill", f"patches:keep={count},side=8+random+mean-fill+rans+{server}"
+    for sure in (0.1, 0.8, 1.5):
+        yield "a-mot", f"a-mot:side=8,first=36,keep=108,sure={sure}+rans+{server}"
+        yield "sdt", f"sdt:sure={sure}+rans+{server}"
+    for scale in (2, 4):
+        for quality in (30, 75):
+            yield "isr", f"isr:{scale},quality={quality}+{server}"
+            yield "isr, bicubic", f"isr:{scale},quality={quality}+bicubic:{scale}+{server}"
+
+
+class Kept(Dataset):
+    """A data set whose batches are made once."""
+
+    def __init__(self, inner: Dataset) -> None:
+        self.inner, self.made = inner, {}
+        self.name, self.kind, self.classes = inner.name, inner.kind, inner.classes
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def ids(self, indices: Sequence[int]) -> list[str]:
+        return self.inner.ids(indices)
+
+    def batch(self, indices: Sequence[int]) -> Any:
+        if tuple(indices) not in self.made:
+            self.made[tuple(indices)] = self.inner.batch(indices)
+        return self.made[tuple(indices)]
+
+
+def remember(pipeline: Pipeline) -> None:
+    """Analyse each batch once, whatever is selected of it: an Encoder's analysis knows no call parameters."""
+    encoder, known = pipeline.stages.encoder, {}
+    analyse = encoder.analyse
+
+    def again(features: dict[str, torch.Tensor]) -> Analysis:
+        name = hashlib.sha1(features["image"].numpy().tobytes()).digest()
+        if name not in known:
+            analysis = analyse(features)
+            known[name] = Analysis({}, analysis.scores, analysis.prediction)
+        return Analysis(features, known[name].scores, known[name].prediction)
+
+    encoder.analyse = again
+
+
+def measure(points: list[tuple[str, str]], records: Path, data: str, request: Request, batch: int) -> None:
+    lines = records.read_text().splitlines() if records.exists() else []
+    done = {json.loads(line)["key"] for line in lines}
+    pipeline: Pipeline | None = None
+    dataset: Dataset | None = None
+    for name, spec in points:
+        composition = compose_spec(spec)
+        if pipeline is not None and pipeline.shares_models(composition):
+            pipeline = pipeline.at(composition)
+        else:
+            pipeline = Pipeline.load(composition, request, classes=open_dataset(data).classes)
+            if composition.models:
+                remember(pipeline)
+        dataset = dataset or Kept(open_dataset(data, "test", pipeline.request))
+        if key(pipeline, dataset, len(dataset)) in done:
+            continue
+        record = evaluate(pipeline, dataset, batch=batch)
+        record["data"] = Path(data).name
+        for weights in record["weights"].values():
+            weights["source"] = Path(weights["source"]).name
+        with records.open("a") as file:
+            print(json.dumps({"name": name, **record}), file=file)
+        patches, sent = record.get("patches_mean", 0) or 0, record["sent_ratio"]
+        size, top1 = record["bytes_total"], 100 * record["top1"]
+        print(f"{name:22} {record['spec']:72} {top1:5.1f} % {size:8.0f} B {patches:6.1f} x {sent:.3f}", flush=True)
+
+
+def tables(data: str, request: Request) -> None:
+    """The paper's Tables II and III: patches that each threshold keeps, images that each gate sends."""
+    with open("/work/shared/papers/tables.toml", "rb") as file:
+        paper = tomllib.load(file)["patches"]
+    pipeline = Pipeline.load(compose_spec("cls-attn+rans+deit-tiny"), request, classes=open_dataset(data).classes)
+    dataset = open_dataset(data, "test", pipeline.request)
+    scores, logits = [], []
+    for start in range(0, len(dataset), 25):
+        pixels, _ = dataset.batch(range(start, min(start + 25, len(dataset))))
+        with torch.inference_mode():
+            analysis = pipeline.stages.encoder.analyse(pipeline.features(pixels))
+        scores.append(analysis.scores["keep"])
+        logits.append(analysis.prediction)
+    load, find = get_registry().load, get_registry().find
+    kind = load(find("attention-sum"))
+    print("\n| attention sum | patches | the paper | difference |\n| ---: | ---: | ---: | ---: |")
+    for threshold, theirs in zip(paper["attention_sum"], paper["expected_patches"], strict=True):
+        ours = kind(threshold).keep(torch.cat(scores), None, range(len(dataset))).sum(1).double().mean().item()
+        print(f"| {threshold} | {ours:.2f} | {theirs:.2f} | {100 * (ours / theirs - 1):+.2f} % |")
+    kind = load(find("min-entropy"))
+    print("\n| min-entropy, bits | sent | the paper |\n| ---: | ---: | ---: |")
+    for bits, theirs in zip(paper["min_entropy_bits"], paper["sent_ratio"], strict=True):
+        print(f"| {bits} | {kind(bits).gate(torch.cat(logits)).double().mean().item():.4f} | {theirs:.4f} |")
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["nips"]:
+        data, weights = sys.argv[2:4]
+        request = Request.parse([f"backbone={weights}"], offline=True)
+        tables(data, request)
+        measure(list(nips()), HERE / "cls_attn_nips.jsonl", data, request, 25)
+    else:
+        measure(list(digits()), HERE / "cls_attn_digits.jsonl", "digits-scenes", Request(offline=True), 50)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The cls-attn encoder: one pass of the device's ViT gives both its own answer and what is worth sending."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from semcodec.errors import PluginError
+from semcodec.interfaces import Analysis, Backbone, Features, Partial
+from semcodec.panels import Panel, usual
+from semcodec.pixels import eight_bits
+from semcodec.specs import FeatureSpec
+from semcodec_plugins.cls_attn.patches import Patches
+
+
+class ClsAttn(nn.Module, Patches):
+    """Patches by the attention that the class token of ``edge`` pays them.
+
+    features: {"image": float32 (3, H, W) in [0, 1]}, what ``edge`` takes too. scores: of ``Backbone.attend``.
+    """
+
+    def __init__(self, features: FeatureSpec, *, edge: Backbone, scores: str, **params: Any) -> None:
+        super().__init__()
+        if edge.spec is None or edge.spec.patch is None:
+            raise PluginError(f"{type(edge).__name__} is to attend to patches and does not set spec.patch")
+        Patches.__init__(self, features, side=edge.spec.patch)
+        self.edge, self.kind = edge, scores
+
+    def analyse(self, features: Features) -> Analysis:
+        """Scores (B, N), equation (10) or attention rollout, and the device's logits."""
+        logits, attention = self.edge.attend(features, self.kind)
+        return Analysis(features, {"keep": attention}, logits)
+
+    def panels(
+        self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], partial: Partial
+    ) -> list[Panel]:
+        """The paper's Fig. 4: the image, the attention over it, the patches that were received."""
+        source, received = usual(features, partial)
+        attention = analysis.scores["keep"][0].view(self.grid).numpy()
+        title = f"attention, {attention.min():.2g} to {attention.max():.2g}"
+        return [source, Panel(title, eight_bits(features["image"])[0], attention), received]

@@ -1,0 +1,59 @@
+"""The ISR encoder: one small picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from semcodec.errors import CorruptStream
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.pictures import decode_picture, encode_picture
+from semcodec.pixels import eight_bits, from_eight_bits
+from semcodec.specs import FeatureSpec
+
+
+def shrunk(image: Tensor, scale: int) -> Tensor:
+    """(B, 3, H, W) in [0, 1] to (B, 3, H / scale, W / scale): bicubic, antialiased, within [0, 1]."""
+    # By a size rather than a factor, so that no rounding of one can change the other.
+    size = image.shape[-2] // scale, image.shape[-1] // scale
+    return interpolate(image, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+
+
+class ISR(Encoder):
+    """features: {"image": float32 (3, H, W) in [0, 1]}. scale: pixels that become one, along each side."""
+
+    def __init__(self, features: FeatureSpec, *, scale: int) -> None:
+        _, height, width = features["image"].shape
+        assert height is not None and width is not None  # the spec function refuses open sizes
+        self.scale = scale
+        self.size = height // scale, width // scale
+
+    def encode(
+        self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
+    ) -> list[Latent]:
+        eight_bits(features["image"])  # refuses NaN and infinity, which the clamp below would hide
+        # One at a time: a sum in another order for another batch size may round to another byte.
+        images = [eight_bits(shrunk(image[None], self.scale))[0] for image in features["image"]]
+        coding, quality = params["coding"], params["quality"]
+        side = [{"picture": encode_picture(image, coding, quality), "coding": coding} for image in images]
+        return [Latent({}, one) for one in side]
+
+    def write(self, latent: Latent, sink: Sink) -> None:
+        sink.blob("picture", latent.side["picture"])
+
+    def read(self, source: Source) -> Latent:
+        # No format here spends more than twice the raw size, whatever the pixels.
+        picture = source.blob("picture", 4096 + 6 * self.size[0] * self.size[1])
+        return Latent({}, {"picture": picture, "coding": source.params["coding"]})
+
+    def restore(self, latent: Latent) -> Partial:
+        """{"image": (1, 3, H / scale, W / scale)}."""
+        height, width = self.size
+        rgb = decode_picture(latent.side["picture"], height * width, (latent.side["coding"],))
+        if rgb.shape[:2] != self.size:
+            raise CorruptStream(f"a picture of {rgb.shape[1]}x{rgb.shape[0]} where {width}x{height} is due")
+        return Partial({"image": torch.as_tensor(from_eight_bits(rgb))[None]})

@@ -1,0 +1,85 @@
+"""MOT and A-MOT: random patches, rebuilt at the server by a masked autoencoder (Liu et al., 2023 and 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from semcodec.component import Component, Param
+from semcodec.hookspecs import hookimpl
+
+PACKAGE = "semcodec_plugins.mot"
+COUNTS = (25, 49, 74, 98, 123, 147)
+CODING = (
+    Param("patches", str, "raw", "how patches are sent", ("raw", "jpeg", "webp", "avif")),
+    Param("quality", int, 50, "of jpeg, webp and avif", (10, 20, 30, 50, 75, 90), open=True, low=1, high=100),
+)
+SIDE = Param("side", int, 16, "of a patch in pixels", (8, 14, 16, 32), when="build", open=True, low=1)
+UNITS = {"keep": ("patch", "patches")}
+
+
+@hookimpl
+def semcodec_components() -> Iterator[Component]:
+    yield Component(
+        kind="encoder",
+        name="mot",
+        target="semcodec_plugins.cls_attn.patches:Patches",  # the same patches by another name
+        spec="semcodec_plugins.cls_attn.spec:patches",
+        summary="random patches, for a masked autoencoder at the server (MOT)",
+        params=(Param("keep", int, 98, "patches sent", COUNTS, open=True, low=1), *CODING, SIDE),
+        positional="keep",
+        traits={
+            "entropy": "mixed",
+            "targets": ("keep",),
+            "selectors": ("random",),
+            "units": UNITS,
+            "recoverer": "mae",
+            "tasks": ("classification",),
+        },
+        recipe=f"{PACKAGE}.recipe:recipe",
+    )
+    yield Component(
+        kind="encoder",
+        name="a-mot",
+        target=f"{PACKAGE}.adaptive:AdaptiveMOT",
+        spec=f"{PACKAGE}.spec:adaptive",
+        summary="random patches, and more of them in a second round where the server is unsure (A-MOT)",
+        params=(
+            Param("first", int, 49, "patches sent in the first round", COUNTS, open=True, low=1),
+            Param("keep", int, 147, "patches sent in both rounds together", COUNTS, open=True, low=1),
+            Param(
+                "sure",
+                float,
+                0.8,
+                "least -log2 of the server's largest probability, in bits, for a second round",
+                (0.1, 0.3, 0.8, 1.5),
+                open=True,
+                low=0,
+            ),
+            *CODING,
+            SIDE,
+            Param("server", str, None, "backbone that answers the first round; usually the pipeline's", when="build"),
+        ),
+        traits={
+            "entropy": "mixed",
+            "targets": ("first", "keep"),
+            "selectors": ("random@first", "random@keep"),
+            "units": UNITS,
+            "models": ("server",),
+            "recoverer": "mae",
+            "tasks": ("classification",),
+        },
+        recipe=f"{PACKAGE}.recipe:recipe",
+    )
+    yield Component(
+        kind="recoverer",
+        name="mae",
+        target=f"{PACKAGE}.autoencoder:MaskedAutoencoder",
+        spec=f"{PACKAGE}.spec:rebuilt",
+        summary="rebuilds the missing patches of an image by a masked autoencoder (MAE)",
+        params=(
+            Param("dim", int, 96, "width of its encoder, a multiple of 32", (96, 192), when="build", open=True, low=32),
+            Param("depth", int, 4, "blocks of its encoder", (4, 6), when="build", open=True, low=1),
+        ),
+        traits={"tasks": ("classification",)},
+        weights=(f"{PACKAGE}:weights/mae-vit-nano-server.safetensors",),
+    )

@@ -1,0 +1,139 @@
+"""A-MOT: random patches in two rounds, the second only where the server is not sure after the first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from semcodec import masks as mask_coding
+from semcodec import pictures, pixels
+from semcodec.errors import CorruptStream
+from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.patches import mosaic, split, spread, unmosaic, whole
+from semcodec.rounds import bits_of_doubt, read_reply, write_reply
+from semcodec.specs import FeatureSpec
+
+Rgb = npt.NDArray[np.uint8]
+Bool = npt.NDArray[np.bool_]
+RAW = "raw"
+ROUNDS = ("first", "second")
+
+
+class AdaptiveMOT(nn.Module, Encoder):
+    """features: {"image": float32 (3, H, W) in [0, 1]}. side: of a patch, in pixels. server: answers the first round.
+
+    Each round is a layer of the packet; one packet ends with the first where no more is asked for. What is restored
+    is {"patches": (1, K, 3, p, p) in [0, 1], "index": (1, K) int64 in raster order, "grid": (1, h, w) bool}.
+    """
+
+    def __init__(self, features: FeatureSpec, *, side: int, server: Backbone) -> None:
+        super().__init__()
+        _, height, width = features["image"].shape
+        assert height is not None and width is not None
+        self.server = server
+        self.side, self.grid = side, (height // side, width // side)
+        self.units = dict.fromkeys(("first", "keep"), self.grid[0] * self.grid[1])
+
+    def scores(self, analysis: Analysis, target: str, masks: Mapping[str, Tensor]) -> Tensor:
+        """All alike, (B, N): what is drawn at random needs none."""
+        return torch.ones(len(analysis.features["image"]), self.units[target])
+
+    def encode(
+        self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
+    ) -> list[Latent]:
+        latents = []
+        for row, image in enumerate(pixels.eight_bits(features["image"])):
+            chosen = [
+                masks[t][row].cpu().numpy().reshape(self.grid) if t in masks else np.ones(self.grid, bool)
+                for t in ("first", "keep")
+            ]
+            latent = Latent({}, {"coding": params["patches"]})
+            self._add(latent, "first", image, chosen[0], params)
+            more = chosen[1] & ~chosen[0]
+            if more.any() and self._doubt(self.restore(latent)) >= params["sure"]:
+                self._add(latent, "second", image, more, params)
+            latent.kept = {"keep": sum(int(latent.symbols[r].sum()) for r in ROUNDS if r in latent.symbols)}
+            latents.append(latent)
+        return latents
+
+    def _doubt(self, partial: Partial) -> float:
+        """The server's min-entropy in bits (equation 13) on an image whose missing pixels have the others' mean."""
+        partial = whole(partial)
+        image, present = partial.features["image"], partial.present["image"]
+        mean = image.sum((2, 3), keepdim=True) / present.sum((2, 3), keepdim=True)
+        filled = {"image": torch.where(present > 0, image, mean)}
+        logits = self.server.tail(self.server.head(filled, "input"), "input")
+        return float(bits_of_doubt(logits)[0])
+
+    def _add(self, latent: Latent, name: str, image: Rgb, mask: Bool, params: Mapping[str, Any]) -> None:
+        latent.symbols[name] = mask
+        if params["patches"] == RAW:
+            latent.side[name] = image * spread(mask, self.side)[..., None]
+        else:
+            # The picture is what is lossy here, so it belongs to encode, not to write.
+            picture = mosaic(image, mask, self.side)
+            latent.side[name] = pictures.encode_picture(picture, params["patches"], params["quality"])
+
+    def write(self, latent: Latent, sink: Sink) -> None:
+        more = "second" in latent.symbols
+        self._write(latent, "first", sink)
+        write_reply(more, latent.symbols["first"].tobytes(), sink)
+        if more:
+            self._write(latent, "second", sink)
+
+    def _write(self, latent: Latent, name: str, sink: Sink) -> None:
+        mask, sent = latent.symbols[name], latent.side[name]
+        mask_coding.write_mask(mask[None], sink, f"{name}.mask")
+        if latent.side["coding"] == RAW:
+            pixels.write_pixels(sent[None], spread(mask, self.side)[None], sink, f"{name}.pixels")
+        else:
+            sink.blob(f"{name}.picture", sent)
+
+    def read(self, source: Source) -> Latent:
+        latent = Latent({}, {"coding": source.params["patches"]})
+        self._read(latent, "first", source)
+        if read_reply(latent.symbols["first"].tobytes(), source):
+            self._read(latent, "second", source)
+        return latent
+
+    def _read(self, latent: Latent, name: str, source: Source) -> None:
+        [mask] = mask_coding.read_mask((1, *self.grid), source, f"{name}.mask")
+        taken = latent.symbols.get("first")
+        if not mask.any() or (taken is not None and (mask & taken).any()):
+            raise CorruptStream(f"the {name} round keeps no patch or one twice; the stream is damaged, get it again")
+        latent.symbols[name] = mask
+        if latent.side["coding"] == RAW:
+            [latent.side[name]] = pixels.read_pixels(spread(mask, self.side)[None], source, f"{name}.pixels")
+        else:
+            latent.side[name] = source.blob(f"{name}.picture", 4096 + 12 * mask.size * self.side**2)
+
+    def restore(self, latent: Latent) -> Partial:
+        image = np.zeros((self.grid[0] * self.side, self.grid[1] * self.side, 3), np.uint8)
+        kept = np.zeros(self.grid, bool)
+        for name in ROUNDS:
+            if name in latent.symbols:
+                image += self._image(latent, name)  # zero where another round has its patches
+                kept |= latent.symbols[name]
+        features = {
+            "patches": pixels.from_eight_bits(split(image, self.side)[kept])[None],
+            "index": torch.from_numpy(np.flatnonzero(kept))[None],
+            "grid": torch.from_numpy(kept)[None],
+        }
+        return Partial(features)
+
+    def _image(self, latent: Latent, name: str) -> Rgb:
+        """The patches of one round in their places, (H, W, 3), zero elsewhere."""
+        mask, sent = latent.symbols[name], latent.side[name]
+        if latent.side["coding"] == RAW:
+            return sent
+        most = 2 * mask.size * self.side**2  # a mosaic has places left over
+        return unmosaic(pictures.decode_picture(sent, most, (latent.side["coding"],)), mask, self.side)
+
+    def decoder_state(self) -> Mapping[str, Tensor]:
+        """The server's model asks for more; it is not needed to decode."""
+        return {}

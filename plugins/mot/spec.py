@@ -1,0 +1,58 @@
+"""What A-MOT and the masked autoencoder take and give; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from semcodec.specs import BackboneSpec, EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe
+
+SMALL, FINE, COARSE = 128, 8, 16
+"""A whole image up to so many pixels a side is cut into patches of 8x8 by the autoencoder, a larger one of 16x16."""
+
+
+def _sides(features: FeatureSpec) -> tuple[int, int]:
+    image = features.get("image")
+    if image is None or len(image.shape) != 3 or image.shape[0] != 3 or None in image.shape:
+        raise SpecMismatch(f"takes RGB pixels of a known size, image float32[3xHxW], not {describe(features)}")
+    _, height, width = image.shape
+    assert height is not None and width is not None
+    return height, width
+
+
+def adaptive(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    server: BackboneSpec | None = params["server"]
+    if server is not None and (server.task != "classification" or describe(server.input) != describe(features)):
+        raise SpecMismatch(f"its server takes {describe(server.input)}, the pipeline's {describe(features)}")
+    (height, width), side = _sides(features), params["side"]
+    if height % side or width % side:
+        raise SpecMismatch(f"images of {height}x{width} are not made of patches of {side}x{side}")
+    if params["first"] > params["keep"]:
+        raise SpecMismatch(f"first={params['first']} is more than keep={params['keep']}, which counts both rounds")
+    grid = TensorSpec((height // side, width // side), "bool")
+    restored = {
+        "patches": TensorSpec((None, 3, side, side)),
+        "index": TensorSpec((None,), "int64"),
+        "grid": grid,
+    }
+    return EncoderSpec(latent={"first": grid, "second": grid}, restored=restored)
+
+
+def grid_of(features: FeatureSpec) -> tuple[int | None, int | None, int | None]:
+    """Rows and columns of patches and their side, None where building the encoder tells. Raises SpecMismatch."""
+    if {"patches", "index", "grid"} <= set(features):
+        rows, columns = features["grid"].shape
+        return rows, columns, features["patches"].shape[2]
+    height, width = _sides(features)
+    side = FINE if max(height, width) <= SMALL else COARSE
+    if height % side or width % side:
+        raise SpecMismatch(f"an image of {height}x{width} has no whole patches of {side}x{side}")
+    return height // side, width // side, side
+
+
+def rebuilt(features: FeatureSpec, params: Mapping[str, Any]) -> FeatureSpec:
+    if params["dim"] % 32:
+        raise SpecMismatch(f"dim={params['dim']} is no multiple of 32, the width of a head")
+    rows, columns, side = grid_of(features)
+    known = rows is not None and columns is not None and side is not None
+    return {"image": TensorSpec((3, rows * side, columns * side) if known else (3, None, None))}  # type: ignore[operator]

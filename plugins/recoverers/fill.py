@@ -1,0 +1,67 @@
+"""Missing pixels from received ones."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from semcodec.interfaces import Features, Partial, Recoverer
+from semcodec.pictures import smooth_fill
+from semcodec.pixels import eight_bits, from_eight_bits
+from semcodec.specs import FeatureSpec
+
+
+class _Fill(Recoverer):
+    """Received pixels pass unchanged, patches go to their places in an image first."""
+
+    def __init__(self, features: FeatureSpec, **params: Any) -> None:
+        pass
+
+    def recover(self, partial: Partial) -> Features:
+        partial = whole(partial)
+        features = dict(partial.features)
+        for name, mask in partial.present.items():
+            present = mask.expand_as(features[name]) > 0
+            if not present.all():
+                features[name] = torch.where(present, features[name], self.filled(features[name], present))
+        return features
+
+    @abstractmethod
+    def filled(self, pixels: Tensor, present: Tensor) -> Tensor:
+        """Pixels (..., 3, H, W) with those filled where ``present``, bool of the same shape, is false."""
+
+
+class MeanFill(_Fill):
+    """The mean colour of each picture's received pixels; mid-grey where there are none."""
+
+    def filled(self, pixels: Tensor, present: Tensor) -> Tensor:
+        count = present.sum((-2, -1), keepdim=True)
+        total = torch.where(present, pixels, 0).sum((-2, -1), keepdim=True)
+        return torch.where(count > 0, total / count.clamp(min=1), 0.5)
+
+
+class SmoothFill(_Fill):
+    """Means over ever larger squares, interpolated, at 8 bits: ``semcodec.pictures.smooth_fill``."""
+
+    def filled(self, pixels: Tensor, present: Tensor) -> Tensor:
+        mask = present.all(-3).flatten(0, -3).cpu().numpy()
+        filled = smooth_fill(eight_bits(pixels).reshape(*mask.shape, 3), mask)
+        return from_eight_bits(filled).to(pixels.device).view_as(pixels)
+
+
+def whole(partial: Partial) -> Partial:
+    """Patches {"patches": (B, K, 3, p, p), "index": (B, K), "grid": (B, h, w)} as an image, zero and not present where
+    none was received. Anything else is left as it is."""
+    if "patches" not in partial.features:
+        return partial
+    patches, index, grid = (partial.features[name] for name in ("patches", "index", "grid"))
+    batch, _, channels, side, _ = patches.shape
+    down, across = grid.shape[1:]
+    placed = patches.new_zeros(batch, down * across, channels, side, side)
+    placed.scatter_(1, index[:, :, None, None, None].expand_as(patches), patches)
+    image = placed.view(batch, down, across, channels, side, side).permute(0, 3, 1, 4, 2, 5)
+    present = grid.to(patches.dtype).repeat_interleave(side, 1).repeat_interleave(side, 2)
+    return Partial({"image": image.reshape(batch, channels, down * side, across * side)}, {"image": present[:, None]})

@@ -1,0 +1,98 @@
+"""How the embedded image ViTs learn: from labels, and from a convolutional teacher at every token.
+
+On a few thousand scenes the class token alone is too weak a signal: a plain ViT stays at chance for many epochs. So a
+small convolutional network learns first, and then tells each token what it sees there and how much that matters
+(token labelling: Jiang et al., 2021). Most batches lack random patches, so that the model knows what arrives when an
+encoder selects.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from semcodec.training import Batch, Job, Step
+
+FEWEST = 0.3
+"""Of the patches, in training."""
+
+
+class Teacher(nn.Module):
+    """(B, 3, H, W) to class logits (B, N, classes) and saliency logits (B, N) at every 8x8 pixels."""
+
+    def __init__(self, classes: int, width: int = 64) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = 3
+        for channels, stride in ((16, 2), (32, 2), (width, 2), (width, 1), (width, 1), (width, 1)):
+            layers += [nn.Conv2d(before, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()]
+            before = channels
+        self.net = nn.Sequential(*layers, nn.Conv2d(width, classes + 1, 1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.net(x).flatten(2).transpose(1, 2)
+        return logits[..., :-1], logits[..., -1]
+
+
+def pooled(logits: Tensor, saliency: Tensor) -> Tensor:
+    """The image's logits (B, classes): the places', weighed by their saliency."""
+    return (logits * saliency.softmax(1)[..., None]).sum(1)
+
+
+def moved(pixels: Tensor, rng: np.random.Generator) -> Tensor:
+    """Images shifted, turned and scaled a little, their colours exchanged or turned over; none is mirrored."""
+    count = len(pixels)
+    scale, angle = rng.uniform(0.75, 1.15, count), rng.uniform(-0.15, 0.15, count)
+    rows = [
+        [scale * np.cos(angle), -scale * np.sin(angle), rng.uniform(-0.25, 0.25, count)],
+        [scale * np.sin(angle), scale * np.cos(angle), rng.uniform(-0.25, 0.25, count)],
+    ]
+    theta = torch.from_numpy(np.array(rows, np.float32)).permute(2, 0, 1)
+    grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
+    pixels = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+    pixels = pixels[:, torch.from_numpy(rng.permutation(3))]
+    turned = torch.from_numpy(rng.random(count) < 0.5)[:, None, None, None]
+    return torch.where(turned, 1 - pixels, pixels)
+
+
+def recipe(job: Job) -> list[Step]:
+    backbone = job.modules["backbone"]
+    classes = len(backbone.classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        teacher = job.aids["teacher"] = Teacher(classes)
+        reader = job.aids["reader"] = nn.Linear(backbone.model.embed_dim, classes + 1)
+
+    def teach(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        logits = pooled(*teacher(backbone.normalised(moved(batch.pixels, batch.rng))))
+        return F.cross_entropy(logits, batch.labels), {"top1": _top1(logits, batch)}
+
+    def learn(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        pixels = moved(batch.pixels, batch.rng)
+        with torch.no_grad():
+            seen, saliency = teacher(backbone.normalised(pixels))
+            answer, weight = pooled(seen, saliency), saliency.softmax(1) * saliency.shape[1]
+        places = saliency.shape[1]
+        keep = round(places * batch.rng.uniform(FEWEST, 1)) if batch.rng.random() < 0.7 else places
+        index = torch.from_numpy(batch.rng.random(saliency.shape)).argsort(1)[:, :keep]
+        logits, found = backbone.read(pixels, index)
+        here = torch.arange(len(index))[:, None], index
+        seen, weight = seen[here], weight[here]
+        guess = reader(found)
+        told = (weight * -(seen.softmax(-1) * guess[..., :-1].log_softmax(-1)).sum(-1)).mean()
+        weighed = (guess[..., -1] - (weight + 1e-3).log().clamp(-3, 3)).square().mean()
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=0.05)
+        loss = loss + F.cross_entropy(logits, answer.softmax(1)) + told + 0.3 * weighed
+        return loss, {"top1": _top1(logits, batch), "tokens": told.item()}
+
+    size = len(job.dataset)
+    return [
+        Step("teacher", [teacher], teach, min(45_000, 16 * size), 3e-3, 64),
+        Step("tokens", [backbone, reader], learn, min(80_000, 16 * size), 2e-3, 64),
+    ]
+
+
+def _top1(logits: Tensor, batch: Batch) -> float:
+    return (logits.argmax(1) == batch.labels).float().mean().item()

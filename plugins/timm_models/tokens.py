@@ -1,0 +1,155 @@
+"""timm's vision transformers on some of an image's patches, and what their class token attends to.
+
+Relied on of timm: the modules ``patch_embed``, ``norm_pre``, ``blocks``, ``norm`` and ``forward_head``, and the private
+``_pos_embed``, which puts the prefix tokens (class, distillation, registers) before the patches' and adds positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from timm.layers import PatchEmbed
+from timm.layers.attention import Attention
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from semcodec.batching import alike, stack
+from semcodec.interfaces import Features
+
+PADDING = -1  # the index of a patch that is not there
+
+
+def takes_patches(model: nn.Module) -> bool:
+    """Whether ``model`` embeds square patches each by itself and adds a position to each."""
+    if not isinstance(model, VisionTransformer) or model.dynamic_img_size or model.pos_embed is None:
+        return False
+    embed = model.patch_embed
+    apart = type(embed) is PatchEmbed or getattr(embed, "patchwise", False)
+    return apart and embed.patch_size[0] == embed.patch_size[1]
+
+
+def has_scores(model: nn.Module) -> bool:
+    """Whether the attention of a class token can be told."""
+    return (
+        takes_patches(model)
+        and model.has_class_token
+        and all(isinstance(getattr(block, "attn", None), Attention) for block in model.blocks)
+    )
+
+
+def pads(model: VisionTransformer) -> bool:
+    """Whether absent patches can be masked: not where the answer is pooled over all tokens."""
+    return model.global_pool == "token"
+
+
+def embed(model: VisionTransformer, patches: Tensor, index: Tensor) -> Tensor:
+    """Patches (B, K, 3, p, p), normalised, at places (B, K) in raster order, to tokens (B, prefix + K, D).
+
+    Where the index is ``PADDING`` the token means nothing.
+    """
+    # Laid side by side they are images of one row, which the convolution of the whole image takes as well.
+    row = patches.permute(0, 2, 3, 1, 4).flatten(3)
+    x = model.patch_embed.norm(model.patch_embed.proj(row).flatten(2).transpose(1, 2))
+    nothing = x.new_zeros(1, model.patch_embed.num_patches, x.shape[-1])
+    prefix, places = _positioned(model, nothing).tensor_split([model.num_prefix_tokens], 1)
+    return torch.cat([prefix.expand(len(x), -1, -1), x + places[0][index.clamp(min=0)]], 1)
+
+
+def embed_whole(model: VisionTransformer, image: Tensor) -> Tensor:
+    return _positioned(model, model.patch_embed(image))
+
+
+def _positioned(model: VisionTransformer, x: Tensor) -> Tensor:
+    return model._pos_embed(x)
+
+
+def classify(model: VisionTransformer, tokens: Tensor, index: Tensor | None = None) -> Tensor:
+    """Tokens with their prefix to logits (B, classes). ``index``: of the patches, whose padding none attends to."""
+    return model.forward_head(transform(model, tokens, index))
+
+
+def transform(model: VisionTransformer, tokens: Tensor, index: Tensor | None = None) -> Tensor:
+    """Tokens (B, prefix + K, D) through all blocks and the last norm."""
+    x = model.norm_pre(tokens)
+    there = None if index is None else index != PADDING
+    if there is None or bool(there.all()):
+        x = model.blocks(x)  # without a mask attention is fastest
+    else:
+        mask = nn.functional.pad(there, (model.num_prefix_tokens, 0), value=True)[:, None, None]
+        for block in model.blocks:
+            x = block(x, attn_mask=mask)
+    return model.norm(x)
+
+
+def bucket(samples: Sequence[Features], pad: bool) -> list[tuple[list[int], Features]]:
+    """Batches of single samples with patches; their padding is at most an eighth, or 8 tokens where that is more.
+
+    A bucket begins with its sample of fewest patches. Without ``pad`` only samples of equal counts go together.
+    """
+    if not pad:
+        return [(rows, stack([samples[i] for i in rows])) for rows in alike(samples)]
+    count = [sample["index"].shape[1] for sample in samples]
+    buckets: list[list[int]] = []
+    for i in sorted(range(len(samples)), key=count.__getitem__):
+        fewest = count[buckets[-1][0]] if buckets else -1
+        if buckets and count[i] <= max(fewest + 8, fewest * 9 // 8):
+            buckets[-1].append(i)
+        else:
+            buckets.append([i])
+    return [(rows, stack([_padded(samples[i], max(1, count[rows[-1]])) for i in rows])) for rows in buckets]
+
+
+def _padded(sample: Features, length: int) -> Features:
+    patches, index = sample["patches"], sample["index"]
+    more = length - index.shape[1]
+    return {
+        "patches": nn.functional.pad(patches, (0,) * 7 + (more,)),
+        "index": nn.functional.pad(index, (0, more), value=PADDING),
+    }
+
+
+@contextmanager
+def listening(blocks: Sequence[nn.Module]) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Collects the queries and keys, (B, heads, tokens, d) each, of every block that runs meanwhile.
+
+    Fused attention never makes its matrix; what it is made of passes by in any case.
+    """
+    heard: list[tuple[Tensor, Tensor]] = []
+
+    def listen(attention: Attention, qkv: Tensor) -> None:
+        q, k, _ = qkv.unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        heard.append((attention.q_norm(q), attention.k_norm(k)))
+
+    hooks = [
+        block.attn.qkv.register_forward_hook(lambda _, __, out, attention=block.attn: listen(attention, out))
+        for block in blocks
+    ]
+    try:
+        yield heard
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def attention(q: Tensor, k: Tensor) -> Tensor:
+    """Scaled dot-product attention's weights, (B, heads, queries, keys) float32."""
+    return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).float().softmax(-1)
+
+
+def mean_row(q: Tensor, k: Tensor) -> Tensor:
+    """The class token's attention in one block, heads averaged: (B, tokens)."""
+    return attention(q[:, :, :1], k).mean(1)[:, 0]
+
+
+def rollout_row(heard: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The class token's row of the product over blocks of (A + I) / 2, heads averaged: (B, tokens).
+
+    From the last block on, so that a vector is multiplied and no matrix.
+    """
+    q, k = heard[-1]
+    row = nn.functional.one_hot(torch.zeros(len(q), dtype=torch.int64, device=q.device), q.shape[2]).float()
+    for q, k in reversed(heard):
+        row = (row + (row[:, None] @ attention(q, k).mean(1))[:, 0]) / 2
+    return row

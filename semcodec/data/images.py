@@ -1,0 +1,126 @@
+"""Image files to RGB pixels, and pictures to the size that a model wants."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
+
+from semcodec.errors import DataError
+
+if TYPE_CHECKING:
+    from semcodec.data.base import Request, UInt8
+
+RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
+_WHOLE = 1 << 24  # pixels of a resized picture that is made whole before it is cropped: a very long one is not
+_DRAFT = 1 << 25  # pixels from which on a JPEG is decoded at a fraction of its size
+_SPARE = 4  # such a draft has at least this many times the wanted pixels along both sides
+_TO_8_BIT = np.rint(np.arange(1 << 16) / 257).astype(np.uint8)
+
+
+def fit(image: Image.Image, request: Request) -> UInt8:
+    """The centre of an RGB picture as ``request`` wants it: uint8 (height, width, 3).
+
+    With a crop of 1 and bilinear, all that the centre holds in one step. Otherwise, to the pixel, what timm's
+    evaluation transform does: resize with antialiasing until ``crop`` of the picture is what is wanted, to whole
+    pixels, then cut the centre out.
+    """
+    height, width = request.height, request.width
+    if (request.crop, request.interpolation) == (1.0, "bilinear"):
+        scale = min(image.width / width, image.height / height)
+        left, top = (image.width - width * scale) / 2, (image.height - height * scale) / 2
+        return _part(image, request, (left, top, left + width * scale, top + height * scale))
+    wide, high = _scaled(image, request)
+    left, top = round((wide - width) / 2), round((high - height) / 2)
+    if wide * high > _WHOLE:
+        x, y = image.width / wide, image.height / high
+        return _part(image, request, (left * x, top * y, (left + width) * x, (top + height) * y))
+    resized = image.resize((wide, high), RESAMPLING[request.interpolation])
+    return np.asarray(resized.crop((left, top, left + width, top + height)))
+
+
+def read_image(path: str | os.PathLike[str], request: Request) -> UInt8:
+    """An image file upright, RGB, resized and cropped after ``request``: uint8 (height, width, 3).
+
+    What is transparent is laid over white, 16 bits are scaled to 8, CMYK is converted without a colour profile,
+    and of several frames the first is taken. Raises DataError for a file that is missing or cannot be read, has
+    more than about 179 million pixels or pixels of no known range (32-bit integers, floating point).
+    """
+    if os.path.isdir(path):
+        raise DataError(f"{path}: is a folder where an image file is wanted")
+    if not os.path.isfile(path):
+        raise DataError(f"no such image file: {path}")
+    if not os.path.getsize(path):
+        raise DataError(f"{path}: is an empty file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large pictures and odd metadata: what matters is an error
+            with Image.open(path) as image:
+                upright = _upright(image, request)
+    except DataError as e:
+        raise DataError(f"{path}: {e}") from e
+    except Image.DecompressionBombError as e:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise DataError(f"{path}: has more pixels than the {most:,} that are read; make it smaller first") from e
+    except UnidentifiedImageError as e:
+        raise DataError(f"{path}: is no image, or of a format that cannot be read here") from e
+    except Exception as e:  # Pillow's decoders raise nearly anything on broken files
+        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise DataError(f"{path}: cannot be read as an image ({reason})") from e
+    return fit(upright, request)
+
+
+def _upright(image: Image.Image, request: Request) -> Image.Image:
+    """An opened file as RGB, turned as its EXIF says. Large pictures are not copied without need."""
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and image.width * image.height > _DRAFT:
+        side = _SPARE * math.ceil(max(request.height, request.width) / request.crop)
+        image.draft(None, (side, side))
+    image.load()
+    _turn(image)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):  # Pillow would clip these
+        return Image.fromarray(_TO_8_BIT[np.asarray(image)]).convert("RGB")
+    if image.mode in ("I", "F"):
+        kind = "32-bit integer" if image.mode == "I" else "floating-point"
+        raise DataError(f"has {kind} pixels, whose range is not known; convert it to 8 or 16 bits")
+    if image.has_transparency_data:
+        colours = image if image.mode == "RGBA" else image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(colours.convert("RGB"), mask=colours.getchannel("A"))
+        return white
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _turn(image: Image.Image) -> None:
+    """As the EXIF orientation says; a broken EXIF block says nothing, as for any viewer."""
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
+    except Exception:
+        return
+
+
+def _scaled(image: Image.Image, request: Request) -> tuple[int, int]:
+    """Width and height of the resized picture, rounded as timm's transforms round them."""
+    wide, high = (math.floor(side / request.crop) for side in (request.width, request.height))
+    if wide == high:
+        longer = int(wide * max(image.size) / min(image.size))
+        return (wide, longer) if image.width <= image.height else (longer, high)
+    ratio = min(image.width / wide, image.height / high)
+    return max(request.width, round(image.width / ratio)), max(request.height, round(image.height / ratio))
+
+
+def _part(image: Image.Image, request: Request, box: tuple[float, float, float, float]) -> UInt8:
+    """The part of a picture within (left, top, right, bottom), resized; rounding may not lead out of the picture."""
+    left, top, right, bottom = box
+    inside = (max(0.0, left), max(0.0, top), min(image.width, right), min(image.height, bottom))
+    return np.asarray(image.resize((request.width, request.height), RESAMPLING[request.interpolation], box=inside))

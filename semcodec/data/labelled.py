@@ -1,0 +1,181 @@
+"""Images with a table of their labels: ``root/images/`` and ``root/labels.csv``."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from semcodec.data.base import SPLITS, Dataset, EmptySplitError, Request
+from semcodec.data.images import read_image
+from semcodec.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from semcodec.data.base import Int64, UInt8
+
+TABLE, FOLDER, SYNSETS = "labels.csv", "images", "synset_words.txt"
+FILE_COLUMNS = ("image", "file", "filename", "path")
+SYNSET = re.compile(r"n\d{8} +(\S.*)")
+IMAGENET = 1000
+
+
+class Row(NamedTuple):
+    line: int
+    """In the table, from 1."""
+    file: str
+    label: str
+    split: str
+    """Empty where the table has no such column."""
+
+
+class LabelledImages(Dataset):
+    """Images in ``root/images`` with the labels that ``root/labels.csv`` gives them, in the table's order.
+
+    Columns go by the names in the first line: the file in ``image`` (or ``file``, ``filename``, ``path``), its class in
+    ``imagenet_index``, from 0, or else in ``label``, a name. Indexes stand for the 1000 classes that
+    ``root/synset_words.txt`` names, each in a line such as "n01440764 tench, Tinca tinca"; otherwise the classes are
+    the labels that occur, sorted. A column ``split`` holds train or test; without it every image is for the test.
+    Split "all" is every image.
+
+    occurring: how many of the classes have an image. has_splits: whether there is a column ``split``.
+    Raises DataError, naming file and line, for anything else, such as an image that is listed but not there.
+    """
+
+    kind = "image"
+    varies = True
+
+    def __init__(self, root: str | os.PathLike[str], split: str, request: Request) -> None:
+        if split not in (*SPLITS, "all"):
+            raise UsageError(f"split is train, test or all, not {split!r}")
+        if request.kind != "image":
+            raise DataError(f"{root}: holds images where the model takes videos; choose another data set or backbone")
+        self.root, self.request, self.name = Path(root), request, str(root)
+        table = self.root / TABLE
+        rows, indexed = _read_table(table)
+        if indexed:
+            self.classes = _synsets(self.root / SYNSETS)
+            labels = [_index(table, row) for row in rows]
+        else:
+            self.classes = sorted({row.label for row in rows})
+            places = {name: place for place, name in enumerate(self.classes)}
+            labels = [places[row.label] for row in rows]
+        self.occurring, self.has_splits = len(set(labels)), bool(rows[0].split)
+        chosen = split if self.has_splits or split == "train" else "all"
+        self._samples = [(r.file, n) for r, n in zip(rows, labels, strict=True) if chosen in ("all", r.split)]
+        if not self._samples:
+            why = (
+                f"has no image of split {split!r}" if self.has_splits else "has no column split, so all is for the test"
+            )
+            raise EmptySplitError(f"{table}: {why}")
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def batch(self, indices: Sequence[int]) -> tuple[UInt8, Int64]:
+        pixels = np.empty((len(indices), *self.request.shape), np.uint8)
+        for row, index in enumerate(indices):
+            pixels[row] = read_image(self.root / FOLDER / self._samples[index][0], self.request)
+        return pixels, np.array([self._samples[i][1] for i in indices], np.int64)
+
+    def ids(self, indices: Sequence[int]) -> list[str]:
+        """The files as the table names them."""
+        return [self._samples[i][0] for i in indices]
+
+
+def holds(root: str | os.PathLike[str]) -> bool:
+    """Whether a folder is of this form."""
+    return Path(root, TABLE).is_file() and Path(root, FOLDER).is_dir()
+
+
+def summary(root: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a folder holds, without reading an image: name, kind, classes, sizes by split, description."""
+    request = Request(None, 1, 1)
+    whole = LabelledImages(root, "all", request)
+    sizes = {}
+    for split in SPLITS:
+        try:
+            sizes[split] = len(LabelledImages(root, split, request))
+        except EmptySplitError:
+            sizes[split] = 0
+    how = "split by its column" if whole.has_splits else "all for the test"
+    description = f"{FOLDER}/ and {TABLE}, {how}; {whole.occurring:,} of {len(whole.classes):,} classes occur"
+    return {"name": str(root), "kind": "image", "classes": whole.classes, "sizes": sizes, "description": description}
+
+
+def _read_table(path: Path) -> tuple[list[Row], bool]:
+    """The rows, at least one, and whether their labels are ImageNet indexes. Every image is there, and only once."""
+    rows: list[Row] = []
+    lines: dict[str, int] = {}
+    records = _records(path)
+    _, header = next(records, (1, []))
+    columns = {name.strip().lower(): place for place, name in reversed(list(enumerate(header)))}
+    file = next((columns[name] for name in FILE_COLUMNS if name in columns), None)
+    label = columns.get("imagenet_index", columns.get("label"))
+    split = columns.get("split")
+    if file is None:
+        raise DataError(f"{path}, line 1: no column for the file; name it one of {', '.join(FILE_COLUMNS)}")
+    if label is None:
+        raise DataError(f"{path}, line 1: no column for the class; name it label or imagenet_index")
+    for line, record in records:
+        if len(record) != len(header):
+            raise DataError(f"{path}, line {line}: has {len(record)} columns where the first line has {len(header)}")
+        row = Row(line, record[file].strip(), record[label].strip(), "" if split is None else record[split].strip())
+        where = f"{path}, line {line}"
+        if not row.file or not row.label:
+            raise DataError(f"{where}: {header[label if row.file else file].strip()} is empty")
+        if split is not None and row.split not in SPLITS:
+            raise DataError(f"{where}: split is train or test, not {row.split!r}")
+        if row.file in lines:
+            raise DataError(f"{where}: {row.file!r} is listed already in line {lines[row.file]}")
+        if not os.path.isfile(path.parent / FOLDER / row.file):
+            raise DataError(f"{where}: there is no image {row.file!r} in {path.parent / FOLDER}")
+        lines[row.file] = line
+        rows.append(row)
+    if not rows:
+        raise DataError(f"{path}: lists no image")
+    return rows, "imagenet_index" in columns
+
+
+def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Number and fields of each line of a table that is not empty."""
+    reader = None
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            for record in reader:
+                if record:
+                    yield reader.line_num, record
+    except csv.Error as e:
+        raise DataError(f"{path}, line {reader.line_num if reader else 1}: is not CSV ({e})") from e
+    except (OSError, UnicodeDecodeError) as e:
+        raise DataError(f"{path}: cannot be read as UTF-8 text ({e})") from e
+
+
+def _index(table: Path, row: Row) -> int:
+    if re.fullmatch("[0-9]{1,3}", row.label) is None:
+        raise DataError(f"{table}, line {row.line}: imagenet_index is 0 to {IMAGENET - 1}, not {row.label!r}")
+    return int(row.label)
+
+
+def _synsets(path: Path) -> list[str]:
+    """The names of the 1000 classes of ImageNet in the order of their indexes; two of them are "crane"."""
+    if not path.is_file():
+        raise DataError(f"no such file: {path}; it names the classes that imagenet_index in {TABLE} counts")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise DataError(f"{path}: cannot be read as UTF-8 text ({e})") from e
+    names = []
+    for number, line in enumerate(lines, 1):
+        match = SYNSET.fullmatch(line.strip())
+        if match is None:
+            raise DataError(f"{path}, line {number}: is not like 'n01440764 tench, Tinca tinca'")
+        names.append(match[1])
+    if len(names) != IMAGENET:
+        raise DataError(f"{path}: has {len(names)} lines where ImageNet has {IMAGENET} classes")
+    return names

@@ -1,0 +1,307 @@
+"""What a pipeline makes of one sample, as pictures: the source, what was chosen and by what, what the server has.
+
+An Encoder gives the panels (``Encoder.panels``, ``usual`` unless it has more to show), ``of`` runs a sample through
+bytes to get them, ``draw`` lays them out. matplotlib is imported only by ``draw``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semcodec.errors import SemcodecError, UsageError
+from semcodec.interfaces import Features, Partial
+from semcodec.pixels import eight_bits
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from semcodec.pipeline import Pipeline
+
+UInt8 = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.floating[Any]]
+Bool = npt.NDArray[np.bool_]
+
+MISSING = 205
+"""Grey of what was not sent."""
+FORMATS = ("png", "jpg", "jpeg", "webp", "pdf", "svg")
+CHANNELS = 16
+FRAMES_A_ROW = 16
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture under a title: an image, a map in false colours, or the map over the image that it belongs to.
+
+    image: uint8 (H, W, 3), RGB. heat: float (h, w), stretched over the image where there is one; NaN shows as missing
+    and infinity as nothing.
+    """
+
+    title: str
+    image: UInt8 | None = None
+    heat: Floats | None = None
+
+    def __post_init__(self) -> None:
+        shape = (0, 0) if self.image is None and self.heat is None else self._shown().shape[:2]
+        if 0 in shape:
+            raise UsageError(f"the panel {self.title!r} has nothing to show: give it an image or a map")
+
+    def _shown(self) -> npt.NDArray[Any]:
+        shown = self.heat if self.image is None else self.image
+        assert shown is not None
+        return shown
+
+    @property
+    def aspect(self) -> float:
+        """Width over height as it is drawn: what is very long or high is stretched, so that it can be seen."""
+        height, width = self._shown().shape[:2]
+        return float(min(max(width / height, 0.25), 40.0))
+
+
+# -- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def of(pipeline: Pipeline, pixels: UInt8) -> list[Panel]:
+    """The panels of one sample, uint8 (1, T, H, W, 3) or (1, H, W, 3), which goes through real bytes.
+
+    A gate is left out, so that what it would keep on the device is shown too.
+    """
+    import torch
+
+    from semcodec.container import Packet
+    from semcodec.packet import PacketSink, PacketSource
+    from semcodec.pipeline import Encoded
+    from semcodec.selection import select
+
+    composition, stages = pipeline.composition, pipeline.stages
+    encoder, params = stages.encoder, dict(composition.call)
+    with torch.inference_mode():
+        features = stages.backbone.head(pipeline.features(pixels), composition.cut)
+        analysis = encoder.analyse(features)
+        masks, _ = select(encoder, analysis, pipeline.keep(), [0])
+        [latent] = encoder.encode(features, analysis, masks, params)
+        sink = PacketSink(stages.entropy)
+        encoder.write(latent, sink)
+        [packet] = pipeline.records([Encoded(sink.pack(pipeline.header, 0, params).data)])
+        assert isinstance(packet, Packet)
+        source = PacketSource(packet, stages.entropy, packet.params)
+        received = encoder.read(source)
+        source.finish()
+        panels = encoder.panels(features, analysis, masks, encoder.restore(received))
+    at_input = "image" in features or "frames" in features
+    return panels if at_input else [source_of(pipeline.features(pixels)), *panels]
+
+
+def usual(features: Features, partial: Partial) -> list[Panel]:
+    """What can be shown of any method: features at the cut and what the server has of them, one sample each.
+
+    Known by name: "image" (1, 3, H, W), "frames" (1, T, 3, H, W) with "index" (1, T), "patches" (1, K, 3, p, p) of
+    an image with their raster positions "index" (1, K). Any other tensor is shown as maps.
+    """
+    panels = [source_of(features)] if "image" in features or "frames" in features else []
+    for name, values in partial.features.items():
+        present = partial.present.get(name)
+        if name == "index":
+            continue
+        if name == "frames":
+            panels.append(Panel(*received_frames(features, partial)))
+        elif name == "image":
+            there = _present(present, values)
+            title = "received" if there.all() else f"received: {100 * there.mean():.0f} % of the pixels"
+            panels.append(Panel(title, greyed(eight_bits(values)[0], there)))
+        elif name == "patches" and "image" in features:
+            panels.append(Panel(*received_patches(features, partial)))
+        elif values.is_floating_point():
+            if name in features:
+                panels.append(Panel(f"{name} at the cut", heat=maps(features[name])))
+            panels.append(Panel(f"{name}, received", heat=maps(values, present)))
+    return panels
+
+
+def source_of(features: Features) -> Panel:
+    """The input's image or frames."""
+    if "frames" in features:
+        return Panel(f"source: {features['frames'].shape[1]} frames", side_by_side(eight_bits(features["frames"])[0]))
+    return Panel("source", eight_bits(features["image"])[0])
+
+
+def received_frames(features: Features, partial: Partial) -> tuple[str, UInt8]:
+    """Title and strip of a clip's frames, those that are missing and the pixels that are missing in others grey."""
+    values = partial.features["frames"]
+    total, kept = features["frames"].shape[1], values.shape[1]
+    index = partial.features["index"][0].cpu().numpy() if "index" in partial.features else np.arange(kept)
+    there = np.broadcast_to(_present(partial.present.get("frames"), values), (kept, *values.shape[-2:]))
+    strip = np.full((max(total, int(index.max()) + 1), *values.shape[-2:], 3), MISSING, np.uint8)
+    strip[index] = greyed(eight_bits(values)[0], there)
+    share = "" if there.all() else f", {100 * there.mean():.0f} % of their pixels"
+    return f"received: {kept} of {total} frames{share}", side_by_side(strip)
+
+
+def received_patches(features: Features, partial: Partial) -> tuple[str, UInt8]:
+    """Title and picture of an image's patches at their places, the others grey."""
+    patches = eight_bits(partial.features["patches"])[0]
+    index = partial.features["index"][0].cpu().numpy()
+    side = patches.shape[1]
+    across, down = (n // side for n in (features["image"].shape[3], features["image"].shape[2]))
+    grid = np.full((down * across, side, side, 3), MISSING, np.uint8)
+    grid[index] = patches
+    picture = grid.reshape(down, across, side, side, 3).swapaxes(1, 2).reshape(down * side, across * side, 3)
+    return f"received: {len(index)} of {down * across} patches", picture
+
+
+def _present(present: Tensor | None, values: Tensor) -> Bool:
+    """Where a sample's pixels (..., H, W) are all there; ``present`` broadcasts to values (1, ..., C, H, W)."""
+    if present is None:
+        return np.ones((1,) * (values.ndim - 2), np.bool_)
+    there: Bool = (present.expand_as(values) > 0).all(-3)[0].cpu().numpy()
+    return there
+
+
+def greyed(image: UInt8, present: Bool) -> UInt8:
+    """Pixels (..., H, W, 3) with grey where ``present`` (..., H, W) is false."""
+    return np.where(present[..., None], image, np.uint8(MISSING))
+
+
+def side_by_side(frames: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Cells (N, H, W, ...) side by side, up to 16 a line, with a white gap between them."""
+    return _tiled(frames, min(len(frames), FRAMES_A_ROW))
+
+
+def maps(values: Tensor, present: Tensor | None = None) -> Floats:
+    """The first 16 channels of one sample's features (1, ..., H, W) in a square, each from 0 to 1; NaN if missing.
+
+    Features of two axes, such as tokens by width, are one map, and those of one axis a line.
+    """
+    cells = values[0].float()
+    if present is not None:
+        cells = cells.masked_fill(present.expand_as(values)[0] <= 0, float("nan"))
+    cells = cells.reshape(-1, *cells.shape[-2:])[:CHANNELS] if cells.ndim > 1 else cells.reshape(1, 1, -1)
+    found: Floats = cells.cpu().numpy()
+    finite = np.isfinite(found)
+    low = found.min((1, 2), where=finite, initial=np.inf, keepdims=True)
+    high = found.max((1, 2), where=finite, initial=-np.inf, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = np.where(finite, np.where(high > low, (found - low) / (high - low), 0.5), np.nan)
+    return _tiled(found, int(np.ceil(np.sqrt(len(found)))))
+
+
+def _tiled(cells: npt.NDArray[Any], columns: int) -> npt.NDArray[Any]:
+    """Cells (N, H, W, ...) in a grid; between them white, which among floats is infinity."""
+    count, height, width = cells.shape[:3]
+    gap = max(1, width // 24)
+    blank: Any = np.inf if np.issubdtype(cells.dtype, np.floating) else 255
+    lines = -(-count // columns)
+    full = np.full((lines * columns, height + gap, width + gap, *cells.shape[3:]), blank, cells.dtype)
+    full[:count, :height, :width] = cells
+    grid = full.reshape(lines, columns, *full.shape[1:]).swapaxes(1, 2)
+    return grid.reshape(lines * (height + gap), columns * (width + gap), *cells.shape[3:])[:-gap, :-gap]
+
+
+# -- how it is drawn --------------------------------------------------------------------------------------------------
+
+WIDTH, MARGIN, GAP = 11.0, 0.25, 0.2
+TALLEST = 3.2
+"""Inches: of the page, around it, between panels; the greatest height of a panel."""
+LINE = 0.24
+"""Inches, of a line of text."""
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+def check(form: str) -> None:
+    """Raises UsageError for a format (a file's suffix) that cannot be drawn, SemcodecError without matplotlib."""
+    if form.removeprefix(".").lower() not in FORMATS:
+        raise UsageError(f"a plot cannot be written as {form or 'a file without a suffix'}; use .{', .'.join(FORMATS)}")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise SemcodecError("a plot needs matplotlib: pip install 'semcodec[report]'") from None
+
+
+def draw(panels: Sequence[Panel], title: str, file: IO[bytes], form: str = "png") -> None:
+    """Lay the panels out under a title of one or more lines, of which the first stands out, and write the picture.
+
+    form: one of ``FORMATS``, with or without a dot. Raises as ``check`` does.
+    """
+    check(form)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    first, *more = [line for whole in title.split("\n") for line in _wrapped(whole)]
+    lines = list(_lines(panels))
+    heights = [_height(line) for line in lines]
+    head = LINE * (1 + len(more))
+    height = 2 * MARGIN + head + sum(heights) + len(lines) * (LINE + GAP) - GAP
+    figure = Figure((WIDTH, height), dpi=150, facecolor="white")
+    FigureCanvasAgg(figure)
+    top = height - MARGIN
+    for number, text in enumerate((first, *more)):
+        style: dict[str, Any] = {"weight": "normal" if number else "bold", "fontsize": 10.5, "parse_math": False}
+        figure.text(MARGIN / WIDTH, (top - number * LINE) / height, text, va="top", **style)
+    top -= head
+    for line, tall in zip(lines, heights, strict=True):
+        left = MARGIN
+        top -= LINE + tall
+        for panel in line:
+            wide = tall * panel.aspect
+            _draw_panel(figure, panel, (left / WIDTH, top / height, wide / WIDTH, tall / height))
+            left += wide + GAP
+        top -= GAP
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a name in a script that the font lacks is drawn as boxes
+        figure.savefig(file, format=form.removeprefix(".").lower())
+
+
+def _wrapped(line: str, width: int = 100) -> list[str]:
+    """Lines of a title that fit the page."""
+    return [line[i : i + width] for i in range(0, len(line), width)] or [""]
+
+
+def _lines(panels: Sequence[Panel]) -> Iterator[list[Panel]]:
+    """Panels in their order, as many beside each other as keep a fair height."""
+    line: list[Panel] = []
+    for panel in panels:
+        if line and _height([*line, panel]) < 0.62 * TALLEST:
+            yield line
+            line = []
+        line.append(panel)
+    if line:
+        yield line
+
+
+def _height(line: Sequence[Panel]) -> float:
+    """Inches at which a line of panels fills the page, up to the greatest."""
+    room = WIDTH - 2 * MARGIN - GAP * (len(line) - 1)
+    return min(TALLEST, room / sum(panel.aspect for panel in line))
+
+
+def _draw_panel(figure: Figure, panel: Panel, place: tuple[float, float, float, float]) -> None:
+    axes = figure.add_axes(place)
+    axes.set_axis_off()
+    image, heat = panel.image, panel.heat
+    if image is not None and heat is not None:  # without colours of its own, so that the map's can be read
+        image = (0.6 * (image @ LUMA) + 0.4 * 255)[..., None].repeat(3, 2).astype(np.uint8)
+    if image is not None:
+        axes.imshow(image, aspect="auto", extent=(0, 1, 0, 1))
+    if heat is not None:
+        colours = _colours(heat, over=image is not None)
+        axes.imshow(colours, aspect="auto", extent=(0, 1, 0, 1), interpolation="nearest")
+    axes.set_title(panel.title, fontsize=9, loc="left", pad=4, parse_math=False)
+
+
+def _colours(heat: Floats, over: bool) -> Floats:
+    """RGBA (h, w, 4) of a map between its least and greatest value; over an image it lets that shine through."""
+    from matplotlib import colormaps
+
+    finite = np.isfinite(heat)
+    low, high = (heat[finite].min(), heat[finite].max()) if finite.any() else (0.0, 0.0)
+    scaled = np.where(finite, heat - low, 0.0) / (high - low if high > low else 1.0)
+    colours: Floats = np.asarray(colormaps["inferno"](scaled, alpha=0.6 if over else 1.0))
+    colours[np.isnan(heat)] = (1, 1, 1, 0) if over else (*(MISSING / 255,) * 3, 1)
+    colours[np.isinf(heat)] = (1, 1, 1, 0)
+    return colours
