@@ -204,7 +204,8 @@ def _resolve(parsed: Spec, binder: Binder, known: Mapping[str, BackboneSpec]) ->
     assigned = assign(binder, encoder_type, encoder_item, args, given)
     encoder = binder.bind(encoder_type, encoder_item, args)
     entropy = _entropy(binder, encoder_type, encoder_item, chosen_entropy)
-    usual = parse_item(encoder_type.traits.get("recoverer", DEFAULT_RECOVERER)).at(encoder_item.span)
+    named = encoder_type.traits.get("recoverer", DEFAULT_RECOVERER).format(**encoder.params)
+    usual = parse_item(named).at(encoder_item.span)
     default_recoverer = binder.bind(binder.find(usual, "recoverer"), usual)
     recoverer = binder.bind(chosen_recoverer[1], chosen_recoverer[0]) if chosen_recoverer else default_recoverer
     default_cut = encoder_type.traits.get("cut", INPUT)

@@ -19,7 +19,8 @@ Spec functions (torch-free, named by ``Component.spec``; raise ``SpecMismatch(re
 Traits, declared in ``Component.traits``:
 
     encoder    entropy: "required" | "mixed" | "none";  targets: names that Selectors choose among, in order,
-               each also a call parameter;  recoverer, selectors: defaults by name;  predicts: bool;  tasks: tuple;
+               each also a call parameter;  recoverer, selectors: defaults by name, a Recoverer's
+               with parameters in braces, as "sr:{scale}";  predicts: bool;  tasks: tuple;
                units: by target, one of its units and several, as ("patch", "patches"): ``eval`` counts these;
                models: build parameters that name a Backbone, which the constructor is given built. Where the spec
                leaves one out it is the Backbone's trait of that name, else the Backbone itself. An Encoder with
@@ -27,6 +28,7 @@ Traits, declared in ``Component.traits``:
     backbone   hub: repository of published weights, or "package.module:function" that is given the build parameters
                and returns it or None;  example: a member for checks of a family ("timm/*");
                by the name of an Encoder's model: the usual Backbone for it
+    recoverer  fallback: one without weights to name where none are found
     entropy    alphabet: largest alphabet it codes natively (absent: any)
     selector   abilities: any of "keep", "gate"
 """

@@ -27,11 +27,11 @@ from semcodec.container import (
 )
 from semcodec.data.base import Request
 from semcodec.errors import CorruptStream, DataError, UsageError, WeightsError
-from semcodec.interfaces import Analysis, Features, Partial
+from semcodec.interfaces import Analysis, Features, Latent, Partial
 from semcodec.models import Stages, build, weightless
 from semcodec.packet import ChunkRow, PacketSink, PacketSource
 from semcodec.pixels import from_eight_bits
-from semcodec.selection import Keep, select
+from semcodec.selection import Keep, Scorer, select
 from semcodec.specs import FeatureSpec
 
 if TYPE_CHECKING:
@@ -115,10 +115,7 @@ class Pipeline:
         for slot, module in stages.modules().items():
             source = found if slot == "backbone" else weights.find(composition, slot, request, hub=not partial)
             if source is None and not partial:
-                raise WeightsError(
-                    f"no weights for {composition.weights_key(slot)}: give --weights {slot}=PATH, "
-                    "train them with semcodec train, or say --weights random to run it untrained"
-                )
+                raise WeightsError(_no_weights(composition, slot))
             if source is not None:
                 weights.load(module, source)
             sources[slot] = source
@@ -213,44 +210,62 @@ class Pipeline:
     def encode_batch(self, pixels: UInt8, sequence: Sequence[int], clock: Clock | None = None) -> list[Encoded]:
         """Pixels of several samples to one record each. ``sequence``: their numbers in the stream."""
         clock = clock or Clock()
-        encoder, params = self.stages.encoder, dict(self.composition.call)
+        features, analysis = self.analyse(pixels, clock)
+        sent, out = self.gate(analysis, sequence)
+        if sent:
+            if len(sent) < len(sequence):
+                features, analysis = _rows(features, sent), _analysis_rows(analysis, sent)
+            numbers = [sequence[i] for i in sent]
+            latents, kept = self.latents(features, analysis, numbers, clock)
+            for i, number, latent, units in zip(sent, numbers, latents, kept, strict=True):
+                out[i] = self.pack(latent, number, units, clock)
+        return [out[i] for i in range(len(sequence))]
+
+    def analyse(self, pixels: UInt8, clock: Clock) -> tuple[Features, Analysis]:
+        """The features at the cut and what the Encoder knows of them. Depends on no call parameter or Selector."""
         x = self.features(pixels)
         with clock("head"):
             features = self.stages.backbone.head(x, self.composition.cut)
         with clock("analyse"):
-            analysis = encoder.analyse(features)
-        sent, out = self._gated(analysis, sequence)
-        if not sent:
-            return [out[i] for i in range(len(sequence))]
-        if len(sent) < len(sequence):
-            features, analysis = _rows(features, sent), _analysis_rows(analysis, sent)
-        numbers = [sequence[i] for i in sent]
-        masks, _ = select(encoder, analysis, self.keep(), numbers, clock)
-        kept = {number: self._kept(masks, row) for row, number in enumerate(numbers)}
+            return features, self.stages.encoder.analyse(features)
+
+    def latents(
+        self, features: Features, analysis: Analysis, numbers: Sequence[int], clock: Clock, scorer: Scorer | None = None
+    ) -> tuple[list[Latent], list[dict[str, int]]]:
+        """What each sample sends, and how many units of each target that is. Depends on no entropy stage.
+
+        scorer: asked for scores in the Encoder's place.
+        """
+        masks, _ = select(scorer or self.stages.encoder, analysis, self.keep(), numbers, clock)
+        kept = [self._kept(masks, row) for row in range(len(numbers))]
         with clock("encode"):
-            latents = encoder.encode(features, analysis, masks, params)
-        for i, number, latent in zip(sent, numbers, latents, strict=True):
-            sink = PacketSink(self.stages.entropy)
-            start = time.perf_counter()
-            encoder.write(latent, sink)
-            packed = sink.pack(self.header, number, params)
-            clock.add("write", time.perf_counter() - start - sink.seconds)
-            clock.add("entropy_encode", sink.seconds)
-            out[i] = Encoded(
-                packed.data,
-                packed.bytes_payload,
-                packed.bytes_side,
-                packed.bytes_header,
-                kept={**kept[number], **latent.kept},
-                rows=packed.rows,
-            )
-        return [out[i] for i in range(len(sequence))]
+            latents = self.stages.encoder.encode(features, analysis, masks, dict(self.composition.call))
+        return latents, [{**units, **latent.kept} for units, latent in zip(kept, latents, strict=True)]
+
+    def pack(
+        self, latent: Latent, number: int, kept: Mapping[str, int], clock: Clock, sink: PacketSink | None = None
+    ) -> Encoded:
+        """One Latent to its packet. ``sink``: to write to, empty, where another than the usual one is wanted."""
+        sink = sink or PacketSink(self.stages.entropy)
+        start = time.perf_counter()
+        self.stages.encoder.write(latent, sink)
+        encoded = self.sealed(sink, number, kept)
+        clock.add("write", time.perf_counter() - start - sink.seconds)
+        clock.add("entropy_encode", sink.seconds)
+        return encoded
+
+    def sealed(self, sink: PacketSink, number: int, kept: Mapping[str, int]) -> Encoded:
+        """The packet of what was written to ``sink``."""
+        packed = sink.pack(self.header, number, self.composition.call)
+        return Encoded(
+            packed.data, packed.bytes_payload, packed.bytes_side, packed.bytes_header, kept=kept, rows=packed.rows
+        )
 
     def _kept(self, masks: Mapping[str, torch.Tensor], row: int) -> dict[str, int]:
         units = self.stages.encoder.units
         return {t: int(masks[t][row].sum()) if t in masks else units[t] for t in self.composition.keep}
 
-    def _gated(self, analysis: Analysis, sequence: Sequence[int]) -> tuple[list[int], dict[int, Encoded]]:
+    def gate(self, analysis: Analysis, sequence: Sequence[int]) -> tuple[list[int], dict[int, Encoded]]:
         """Rows to send, and the LOCAL records of the others."""
         if self.stages.gate is None or analysis.prediction is None:
             return list(range(len(sequence))), {}
@@ -269,41 +284,55 @@ class Pipeline:
     def decode_batch(self, records: Sequence[Packet | LocalRecord], clock: Clock | None = None) -> list[Prediction]:
         """Records of this pipeline's stream to predictions."""
         clock = clock or Clock()
-        out: dict[int, Prediction] = {}
+        packets = [record for record in records if isinstance(record, Packet)]
         partials: list[Partial] = []
         read: list[tuple[ChunkRow, ...]] = []
-        rows: list[int] = []
-        for i, record in enumerate(records):
-            if isinstance(record, LocalRecord):
-                out[i] = self._local(record)
-                continue
-            rows.append(i)
-            partial, chunks = self._restore(record, clock)
-            partials.append(partial)
-            read.append(chunks)
-        recovered = self._recover(partials, clock)
-        with clock("tail"):
-            logits: dict[int, Float32] = {}
-            for members, batch in self.stages.backbone.collate(recovered):
-                values = self.stages.backbone.tail(batch, self.composition.cut).cpu().numpy()
-                logits.update(zip(members, values, strict=True))
-        for member, i in enumerate(rows):
-            record = records[i]
-            assert isinstance(record, Packet)
-            layers = record.layers_present, record.layers_total
-            out[i] = self._prediction(logits[member], layers, read[member])
-        return [out[i] for i in range(len(records))]
+        for packet in packets:
+            source = self.source(packet)
+            partials.append(self.restore(source, clock))
+            read.append(tuple(source.rows))
+        return self.predictions(records, self.answer(partials, clock), read)
 
-    def _restore(self, packet: Packet, clock: Clock) -> tuple[Partial, tuple[ChunkRow, ...]]:
-        params = self._checked(packet.params)
-        source = PacketSource(packet, self.stages.entropy, params)
+    def source(self, packet: Packet, kind: type[PacketSource] = PacketSource) -> PacketSource:
+        """What the Encoder reads a packet from. Raises CorruptStream for call parameters that cannot be."""
+        return kind(packet, self.stages.entropy, self._checked(packet.params))
+
+    def restore(self, source: PacketSource, clock: Clock) -> Partial:
+        """One packet to what it holds of the features."""
         start = time.perf_counter()
         latent = self.stages.encoder.read(source)
         source.finish()
         clock.add("entropy_decode", source.seconds)
         clock.add("read", time.perf_counter() - start - source.seconds)
         with clock("restore"):
-            return self.stages.encoder.restore(latent), tuple(source.rows)
+            return self.stages.encoder.restore(latent)
+
+    def answer(self, partials: Sequence[Partial], clock: Clock) -> list[Float32]:
+        """Logits of each sample, (classes,) float32."""
+        recovered = self._recover(partials, clock)
+        logits: dict[int, Float32] = {}
+        with clock("tail"):
+            for members, batch in self.stages.backbone.collate(recovered):
+                values = self.stages.backbone.tail(batch, self.composition.cut).cpu().numpy()
+                logits.update(zip(members, values, strict=True))
+        return [logits[i] for i in range(len(partials))]
+
+    def predictions(
+        self,
+        records: Sequence[Packet | LocalRecord],
+        logits: Sequence[Float32],
+        read: Sequence[tuple[ChunkRow, ...]],
+    ) -> list[Prediction]:
+        """One for each record. ``logits``, ``read``: of the packets among them, in order."""
+        answers = iter(zip(logits, read, strict=True))
+        out = []
+        for record in records:
+            if isinstance(record, LocalRecord):
+                out.append(self._local(record))
+            else:
+                found, rows = next(answers)
+                out.append(self._prediction(found, (record.layers_present, record.layers_total), rows))
+        return out
 
     def _checked(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """A packet's call parameters, which must be ones that the spec could have named."""
@@ -380,6 +409,15 @@ def open_stream(header: StreamHeader, request: weights.Request | None = None) ->
     pipeline.check(header)
     pipeline.header = header
     return pipeline
+
+
+def _no_weights(composition: Composition, slot: str) -> str:
+    message = (
+        f"no weights for {composition.weights_key(slot)}: give --weights {slot}=PATH, "
+        "train them with semcodec train, or say --weights random to run it untrained"
+    )
+    fallback = composition.recoverer.component.traits.get("fallback") if slot == "recoverer" else None
+    return f"{message}; {fallback}, in its place in the spec, needs none" if fallback else message
 
 
 def _class_names(

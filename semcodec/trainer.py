@@ -67,9 +67,15 @@ def train(
     steps = steps if until is None else steps[: names.index(until) + 1]
     for step in steps:
         step.samples = max(step.batch, round(scale * step.samples))
+    learned = {id(parameter) for step in steps for module in step.learn for parameter in module.parameters()}
+    written = {
+        slot: module
+        for slot, module in job.modules.items()
+        if slot not in job.shipped or any(id(parameter) in learned for parameter in module.parameters())
+    }
     card: dict[str, Any] = {
         "spec": canonical,
-        "keys": keys,
+        "keys": {slot: keys[slot] for slot in written},
         "classes": list(job.dataset.classes),
         "data": data,
         "data_digest": _digest(job.dataset),
@@ -85,7 +91,7 @@ def train(
     start = weights.digest(state_dict(job.modules))
     fingerprint = hashlib.sha256(json.dumps([card, start], sort_keys=True).encode()).hexdigest()[:16]
     card["metrics"] = fit(steps, job, out, seed=seed, fingerprint=fingerprint)
-    save(job.modules, card, out)
+    save(written, card, out)
     return card
 
 
@@ -125,13 +131,14 @@ def _pipeline_job(spec: str, data: str, request: weights.Request) -> tuple[Job, 
     stages = build(composition, open_dataset(data, "train").classes, request.given)
     composition, modules = stages.composition, stages.modules()
     dataset = open_dataset(data, "train", composition.request)
-    ready = set()
+    ready, shipped = set(), set()
     for slot, module in modules.items():
         # A backbone that knows these classes is the start; other slots start anew unless their weights are named.
         found = weights.find(composition, slot, request) if slot == "backbone" or slot in request.given else None
         if found and (slot != "backbone" or found.classes == dataset.classes or slot in request.given):
             weights.load(module, found)
             ready.add(slot)
+            shipped |= {slot} if found.shipped else set()
     recipe = composition.backbone.component.recipe
     job = Job(
         modules=modules,
@@ -141,6 +148,7 @@ def _pipeline_job(spec: str, data: str, request: weights.Request) -> tuple[Job, 
         budgets={p.name: p.values for p in composition.encoder.component.params},
         free=frozenset(t for t, (b, _) in composition.keep.items() if _obeys(b) and t not in composition.given),
         ready=frozenset(ready),
+        shipped=frozenset(shipped),
         backbone_recipe=import_target(recipe, composition.backbone.name) if recipe else None,
     )
     keys = {slot: composition.weights_key(slot) for slot in modules}

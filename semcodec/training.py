@@ -79,7 +79,8 @@ class Job:
     keep: by target, the composition's Selector and budget; ``free``: targets whose budget the spec leaves open,
     so that one set of weights is trained for all of ``budgets[target]``.
     aids: modules that a recipe needs beside these, a teacher say; checkpointed, and no part of the weights.
-    ready: slots whose weights were given and need no first training. pretrained: the backbone starts from
+    ready: slots whose weights were given and need no first training; ``shipped``: those of them that come with the
+    package, so that they are written again only if a step learns them. pretrained: the backbone starts from
     weights of another task.
     """
 
@@ -90,6 +91,7 @@ class Job:
     budgets: Mapping[str, Sequence[float | int]] = field(default_factory=dict)
     free: frozenset[str] = frozenset()
     ready: frozenset[str] = frozenset()
+    shipped: frozenset[str] = frozenset()
     pretrained: bool = False
     aids: dict[str, nn.Module] = field(default_factory=dict)
     backbone_recipe: Callable[[Job], list[Step]] | None = None

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SLOTS = ("encoder", "recoverer", "backbone")
 RANDOM = "random"
 METADATA = "semcodec"
+SHIPPED = "shipped: "
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Weights:
     @property
     def classes(self) -> list[str] | None:
         return self.card.get("classes")
+
+    @property
+    def shipped(self) -> bool:
+        """Whether they come with the package."""
+        return self.origin.startswith(SHIPPED)
 
     @property
     def ours(self) -> bool:
@@ -140,7 +146,7 @@ def _candidates(composition: Composition, slot: str, request: Request, hub: bool
         package, _, inside = resource.partition(":")
         with as_file(files(package) / inside) as path:
             if path.exists() and (held := _slot(card := read_card(path), slot, key)):
-                yield Weights(held, f"shipped: {path.name}", path, card)
+                yield Weights(held, f"{SHIPPED}{path.name}", path, card)
     for path in sorted(cache_folder().glob("*.safetensors")):
         if held := _slot(card := read_card(path), slot, key):
             yield Weights(held, f"cache: {path.name}", path, card)

@@ -24,12 +24,13 @@ from semcodec.errors import CorruptStream, SpecError
 from semcodec.evaluation import evaluate
 from semcodec.interfaces import Analysis, Partial
 from semcodec.packet import PacketSource
+from semcodec.patch_encoder import Patches
+from semcodec.patches import box, fill, join, split, whole
 from semcodec.pipeline import Pipeline
 from semcodec.specs import BackboneSpec, SpecMismatch, TensorSpec
 from semcodec.weights import Request
 from semcodec_plugins.cls_attn import spec
-from semcodec_plugins.cls_attn.patches import Patches, box, fill, join, split
-from semcodec_plugins.recoverers.fill import MeanFill, SmoothFill, whole
+from semcodec_plugins.recoverers.fill import MeanFill, SmoothFill
 
 SERVER = "vit-nano-server"
 UNITS, SIDE = 144, 8

@@ -14,7 +14,7 @@ from semcodec.container import read_packets
 from semcodec.errors import CorruptStream, SpecError
 from semcodec.interfaces import Partial
 from semcodec.packet import PacketSink, PacketSource
-from semcodec.patches import mosaic, split, spread, unmosaic, whole
+from semcodec.patches import pasted, picture_of, split, spread, whole
 from semcodec.pipeline import Pipeline
 from semcodec.specs import TensorSpec
 from semcodec.training import Job
@@ -54,13 +54,13 @@ def holes(share, seed=1, count=2):
     return torch.rand(count, 3, 32, 48, generator=draw) * present, present
 
 
-def test_mosaics_hold_the_kept_patches():
+def test_pictures_hold_the_kept_patches():
     image, mask = scene(height=32, width=48), np.random.default_rng(0).random((4, 6)) < 0.4
-    picture = mosaic(image, mask, 8)
+    picture = picture_of(image, mask, 8)
     assert picture.shape[0] * picture.shape[1] >= mask.sum() * 64
-    assert np.array_equal(unmosaic(picture, mask, 8), image * spread(mask, 8)[..., None])
+    assert np.array_equal(pasted(picture, mask, 8), image * spread(mask, 8)[..., None])
     with pytest.raises(CorruptStream, match="is due"):
-        unmosaic(picture[8:], mask, 8)
+        pasted(picture[8:], mask, 8)
 
 
 def test_patches_on_a_grid_are_an_image_with_holes():

@@ -125,7 +125,8 @@ def test_components_point_at_what_exists():
         for path in filter(None, (component.spec, component.recipe)):
             module, _, name = path.partition(":")
             assert callable(getattr(importlib.import_module(module), name)), path
-        plugin = component.target.split(".")[1]
+        here = [path for path in (component.target, component.spec or "") if path.startswith("semcodec_plugins.")]
+        plugin = here[0].split(".")[1]  # some share an Encoder of the core
         assert f"`{component.name}`" in (ROOT / "plugins" / plugin / "README.md").read_text(), component.name
 
 

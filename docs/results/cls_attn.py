@@ -2,6 +2,7 @@
 
     python docs/results/cls_attn.py nips nips2017 deit_tiny_patch16_224.safetensors
     python docs/results/cls_attn.py digits
+    python docs/results/cls_attn.py show nips          tables and a picture of the records; likewise digits
 
 Run again to go on. The edge model's answer and scores, and the pictures of the data set, are kept in memory from one
 point to the next; everything else runs for each point, through real packets.
@@ -12,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,13 @@ from semcodec.registry import get_registry
 from semcodec.weights import Request
 
 HERE = Path(__file__).parent
-SUMS = (0.87, 0.90, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)  # Table II
-BITS = (1.0, 0.8, 0.6, 0.4, 0.3, 0.2, 0.1)  # Table III
-SOME = (0.8, 0.87, 0.92, 0.95, 0.97, 0.99)
+TABLE_II = {
+    0.87: 88.40, 0.90: 100.84, 0.92: 110.82, 0.93: 116.51, 0.94: 122.80,
+    0.95: 129.86, 0.96: 137.89, 0.97: 147.24, 0.98: 158.47, 0.99: 172.76,
+}  # fmt: skip
+TABLE_III = {1.0: 0.3567, 0.8: 0.4290, 0.6: 0.5116, 0.4: 0.6246, 0.3: 0.7109, 0.2: 0.8445, 0.1: 0.9714}
+SUMS, BITS = tuple(TABLE_II), tuple(TABLE_III)
+SOME = (0.7, 0.8, 0.87, 0.92, 0.97, 0.99)
 
 
 def nips() -> Iterator[tuple[str, str]]:
@@ -39,10 +43,12 @@ def nips() -> Iterator[tuple[str, str]]:
     server = "deit-tiny"
     yield "plain", f"png+{server}"
     yield from rules(server, SUMS, (49, 74, 98, 123, 147), (0.002, 0.003, 0.004, 0.005, 0.006))
-    for threshold in SOME:
-        yield "rollout, sum", f"cls-attn:scores=rollout+attention-sum:{threshold}+rans+{server}"
     yield from whole(server)
-    yield from mosaics(server, (0.9, 0.95, 0.98, 1.0), (10, 30, 50, 75))
+    yield from mosaics(server, (0.97,), (25, 40, 55, 70))
+    yield from mosaics("smooth-fill+" + server, (0.97,), (40, 55))
+    for threshold in (0.7, 0.8, 0.9, 0.95):
+        yield "rollout, sum", f"cls-attn:scores=rollout+attention-sum:{threshold}+rans+{server}"
+    yield from mosaics(server, (0.93, 0.99), (40, 55))
 
 
 def digits() -> Iterator[tuple[str, str]]:
@@ -50,18 +56,25 @@ def digits() -> Iterator[tuple[str, str]]:
     server = "vit-nano-server"
     yield "server", f"png+{server}"
     yield "edge", "png+vit-nano-edge"
-    yield from rules(server, SUMS, (36, 54, 72, 90, 108), (0.002, 0.004, 0.006, 0.008, 0.012))
+    yield from rules(server, (*SUMS, 0.995), (18, 27, 36, 54, 72, 108), (0.0002, 0.0005, 0.001, 0.002, 0.006))
     for threshold in SOME:
         yield "rollout, sum", f"cls-attn:scores=rollout+attention-sum:{threshold}+rans+{server}"
         yield "scored by the server, sum", f"cls-attn:edge=vit-nano-server+attention-sum:{threshold}+rans+{server}"
     for bits in BITS:
         yield "gate min-entropy", f"cls-attn+attention-sum:1.0+min-entropy:{bits}+rans+{server}"
-        for threshold in (0.87, 0.95, 0.97, 0.99):  # Fig. 8
+        for threshold in (0.95, 0.97, 0.99, 0.995):  # Fig. 8
             yield "both thresholds", f"cls-attn+attention-sum:{threshold}+min-entropy:{bits}+rans+{server}"
     for bits in (2.0, 1.5, 1.2, 0.9, 0.6, 0.3, 0.1):
         yield "gate shannon-entropy", f"cls-attn+attention-sum:1.0+shannon-entropy:{bits}+rans+{server}"
     yield from whole(server)
-    yield from mosaics(server, (0.9, 0.95, 0.98, 1.0), (10, 30, 50, 75))
+    yield from mosaics(server, (0.97, 0.99, 1.0), (10, 30, 50, 75))
+    for bits in (0.8, 0.2):
+        for threshold in (0.99, 1.0):  # 1.0: the whole picture behind the same gate
+            for coding in ("webp", "avif"):
+                for quality in (30, 50, 75):
+                    spec = f"cls-attn:patches={coding},quality={quality}+attention-sum:{threshold}"
+                    name = f"{coding} gated at {bits}, {'whole' if threshold == 1 else 'patches'}"
+                    yield name, f"{spec}+min-entropy:{bits}+{server}"
     yield from others(server)
 
 
@@ -143,8 +156,6 @@ def remember(pipeline: Pipeline) -> None:
 
 
 def measure(points: list[tuple[str, str]], records: Path, data: str, request: Request, batch: int) -> None:
-    lines = records.read_text().splitlines() if records.exists() else []
-    done = {json.loads(line)["key"] for line in lines}
     pipeline: Pipeline | None = None
     dataset: Dataset | None = None
     for name, spec in points:
@@ -156,7 +167,7 @@ def measure(points: list[tuple[str, str]], records: Path, data: str, request: Re
             if composition.models:
                 remember(pipeline)
         dataset = dataset or Kept(open_dataset(data, "test", pipeline.request))
-        if key(pipeline, dataset, len(dataset)) in done:
+        if key(pipeline, dataset, len(dataset)) in _done(records):
             continue
         record = evaluate(pipeline, dataset, batch=batch)
         record["data"] = Path(data).name
@@ -169,10 +180,13 @@ def measure(points: list[tuple[str, str]], records: Path, data: str, request: Re
         print(f"{name:22} {record['spec']:72} {top1:5.1f} % {size:8.0f} B {patches:6.1f} x {sent:.3f}", flush=True)
 
 
+def _done(records: Path) -> set[str]:
+    lines = records.read_text().splitlines() if records.exists() else []
+    return {json.loads(line)["key"] for line in lines}
+
+
 def tables(data: str, request: Request) -> None:
     """The paper's Tables II and III: patches that each threshold keeps, images that each gate sends."""
-    with open("/work/shared/papers/tables.toml", "rb") as file:
-        paper = tomllib.load(file)["patches"]
     pipeline = Pipeline.load(compose_spec("cls-attn+rans+deit-tiny"), request, classes=open_dataset(data).classes)
     dataset = open_dataset(data, "test", pipeline.request)
     scores, logits = [], []
@@ -185,21 +199,78 @@ def tables(data: str, request: Request) -> None:
     load, find = get_registry().load, get_registry().find
     kind = load(find("attention-sum"))
     print("\n| attention sum | patches | the paper | difference |\n| ---: | ---: | ---: | ---: |")
-    for threshold, theirs in zip(paper["attention_sum"], paper["expected_patches"], strict=True):
+    for threshold, theirs in TABLE_II.items():
         ours = kind(threshold).keep(torch.cat(scores), None, range(len(dataset))).sum(1).double().mean().item()
         print(f"| {threshold} | {ours:.2f} | {theirs:.2f} | {100 * (ours / theirs - 1):+.2f} % |")
+    spread(pipeline, dataset)
     kind = load(find("min-entropy"))
     print("\n| min-entropy, bits | sent | the paper |\n| ---: | ---: | ---: |")
-    for bits, theirs in zip(paper["min_entropy_bits"], paper["sent_ratio"], strict=True):
+    for bits, theirs in TABLE_III.items():
         print(f"| {bits} | {kind(bits).gate(torch.cat(logits)).double().mean().item():.4f} | {theirs:.4f} |")
 
 
+def spread(pipeline: Pipeline, dataset: Dataset) -> None:
+    """How even scores are (Fig. 11): the share of all score that the best patches hold."""
+    print("\n| scores | best 5 % | 10 % | 25 % | 50 % of the patches |\n| --- | ---: | ---: | ---: | ---: |")
+    for kind in ("mean", "rollout"):
+        held = []
+        for start in range(0, min(200, len(dataset)), 25):
+            pixels, _ = dataset.batch(range(start, start + 25))
+            with torch.inference_mode():
+                _, scores = pipeline.stages.encoder.edge.attend(pipeline.features(pixels), kind)
+            best = scores.sort(1, descending=True).values.cumsum(1)
+            held.append(best[:, [round(share * best.shape[1]) - 1 for share in (0.05, 0.1, 0.25, 0.5)]])
+        print(f"| {kind} | {' | '.join(f'{share:.3f}' for share in torch.cat(held).mean(0).tolist())} |")
+
+
+def show(records: Path) -> None:
+    """The records as a table, and as a picture beside them."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    rows = [json.loads(line) for line in records.read_text().splitlines()]
+    print(
+        "\n| what | spec | top-1, % (95 %) | bytes | patches, of those sent | sent |\n"
+        "| --- | --- | --- | ---: | ---: | ---: |"
+    )
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: (row["name"], row["bytes_total"])):
+        curves.setdefault(row["name"], []).append(row)
+        low, high = row["top1_interval"]
+        patches = f"{row['patches_mean']:.1f}" if row.get("patches_mean") else "-"
+        print(
+            f"| {row['name']} | `{row['spec']}` | {100 * row['top1']:.1f} ({100 * low:.1f}-{100 * high:.1f}) | "
+            f"{row['bytes_total']:.0f} | {patches} | {row['sent_ratio']:.3f} |"
+        )
+    figure, axes = pyplot.subplots(1, 2, figsize=(13, 5.5), sharey=True)
+    for name, points in curves.items():
+        style = "o-" if len(points) > 1 else "k*"
+        top1 = [100 * p["top1"] for p in points]
+        if not name.startswith("both"):
+            axes[0].plot([p["bytes_total"] for p in points], top1, style, markersize=4, linewidth=1, label=name)
+        costs = [p.get("patch_cost") for p in points]
+        if None not in costs and not any(word in name for word in ("webp", "avif", "gate", "both")):
+            axes[1].plot(costs, top1, style, markersize=4, linewidth=1, label=name)
+    axes[0].set(xscale="log", xlabel="bytes an image (whole packets)", ylabel="top-1, %")
+    axes[1].set(xlabel="patches sent over all patches (the paper's cost)")
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=6, ncols=2)
+    figure.tight_layout()
+    figure.savefig(records.with_suffix(".svg"), metadata={"Date": None})
+
+
 def main() -> None:
-    if sys.argv[1:2] == ["nips"]:
+    if sys.argv[1:2] == ["show"]:
+        show(HERE / f"cls_attn_{sys.argv[2]}.jsonl")
+    elif sys.argv[1:2] == ["nips"]:
         data, weights = sys.argv[2:4]
         request = Request.parse([f"backbone={weights}"], offline=True)
         tables(data, request)
-        measure(list(nips()), HERE / "cls_attn_nips.jsonl", data, request, 25)
+        points = list(nips())[:: -1 if "--backwards" in sys.argv else 1]  # two can share the work
+        measure(points, HERE / "cls_attn_nips.jsonl", data, request, 25)
     else:
         measure(list(digits()), HERE / "cls_attn_digits.jsonl", "digits-scenes", Request(offline=True), 50)
 

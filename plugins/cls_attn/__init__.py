@@ -41,7 +41,7 @@ def semcodec_components() -> Iterator[Component]:
     yield Component(
         kind="encoder",
         name="patches",
-        target=f"{PACKAGE}.patches:Patches",
+        target="semcodec.patch_encoder:Patches",
         spec=f"{PACKAGE}.spec:patches",
         summary="some patches of the image, drawn at random: no model on the device",
         params=(

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from semcodec.errors import PluginError
 from semcodec.interfaces import Analysis, Backbone, Features, Partial
 from semcodec.panels import Panel, usual
+from semcodec.patch_encoder import Patches
 from semcodec.pixels import eight_bits
 from semcodec.specs import FeatureSpec
-from semcodec_plugins.cls_attn.patches import Patches
 
 
 class ClsAttn(nn.Module, Patches):

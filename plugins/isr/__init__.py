@@ -28,7 +28,7 @@ def semcodec_components() -> Iterator[Component]:
             Param("quality", int, 75, "of webp, jpeg and avif", (30, 50, 75, 90), open=True, low=1, high=100),
         ),
         positional="scale",
-        traits={"entropy": "none", "recoverer": "sr", "tasks": ("classification",)},
+        traits={"entropy": "none", "recoverer": "sr:{scale}", "tasks": ("classification",)},
         recipe=f"{PACKAGE}.recipe:recipe",
     )
     yield Component(
@@ -36,10 +36,10 @@ def semcodec_components() -> Iterator[Component]:
         name="sr",
         target=f"{PACKAGE}.enlarge:SuperResolution",
         spec=f"{PACKAGE}.spec:enlarged",
-        summary="makes an image larger by a light residual network with sub-pixel convolution; untrained, use bicubic",
+        summary="makes an image larger by a light residual network with sub-pixel convolution",
         params=(_scale("how many times larger each side becomes"),),
         positional="scale",
-        traits={"tasks": ("classification",)},
+        traits={"tasks": ("classification",), "fallback": "bicubic"},
         weights=tuple(f"{PACKAGE}:weights/sr{scale}-vit-nano-server.safetensors" for scale in (2, 4)),
     )
     yield Component(

@@ -22,8 +22,8 @@ def semcodec_components() -> Iterator[Component]:
     yield Component(
         kind="encoder",
         name="mot",
-        target="semcodec_plugins.cls_attn.patches:Patches",  # the same patches by another name
-        spec="semcodec_plugins.cls_attn.spec:patches",
+        target="semcodec.patch_encoder:Patches",
+        spec=f"{PACKAGE}.spec:patches",
         summary="random patches, for a masked autoencoder at the server (MOT)",
         params=(Param("keep", int, 98, "patches sent", COUNTS, open=True, low=1), *CODING, SIDE),
         positional="keep",
@@ -80,6 +80,6 @@ def semcodec_components() -> Iterator[Component]:
             Param("dim", int, 96, "width of its encoder, a multiple of 32", (96, 192), when="build", open=True, low=32),
             Param("depth", int, 4, "blocks of its encoder", (4, 6), when="build", open=True, low=1),
         ),
-        traits={"tasks": ("classification",)},
+        traits={"tasks": ("classification",), "fallback": "smooth-fill"},
         weights=(f"{PACKAGE}:weights/mae-vit-nano-server.safetensors",),
     )

@@ -14,7 +14,7 @@ from semcodec import masks as mask_coding
 from semcodec import pictures, pixels
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, Partial, Sink, Source
-from semcodec.patches import mosaic, split, spread, unmosaic, whole
+from semcodec.patches import pasted, picture_of, picture_size, split, spread, whole
 from semcodec.rounds import bits_of_doubt, read_reply, write_reply
 from semcodec.specs import FeatureSpec
 
@@ -76,7 +76,7 @@ class AdaptiveMOT(nn.Module, Encoder):
             latent.side[name] = image * spread(mask, self.side)[..., None]
         else:
             # The picture is what is lossy here, so it belongs to encode, not to write.
-            picture = mosaic(image, mask, self.side)
+            picture = picture_of(image, mask, self.side)
             latent.side[name] = pictures.encode_picture(picture, params["patches"], params["quality"])
 
     def write(self, latent: Latent, sink: Sink) -> None:
@@ -110,7 +110,7 @@ class AdaptiveMOT(nn.Module, Encoder):
         if latent.side["coding"] == RAW:
             [latent.side[name]] = pixels.read_pixels(spread(mask, self.side)[None], source, f"{name}.pixels")
         else:
-            latent.side[name] = source.blob(f"{name}.picture", 4096 + 12 * mask.size * self.side**2)
+            latent.side[name] = source.blob(f"{name}.picture", 4096 + 6 * picture_size(mask, self.side))
 
     def restore(self, latent: Latent) -> Partial:
         image = np.zeros((self.grid[0] * self.side, self.grid[1] * self.side, 3), np.uint8)
@@ -131,8 +131,8 @@ class AdaptiveMOT(nn.Module, Encoder):
         mask, sent = latent.symbols[name], latent.side[name]
         if latent.side["coding"] == RAW:
             return sent
-        most = 2 * mask.size * self.side**2  # a mosaic has places left over
-        return unmosaic(pictures.decode_picture(sent, most, (latent.side["coding"],)), mask, self.side)
+        picture = pictures.decode_picture(sent, picture_size(mask, self.side), (latent.side["coding"],))
+        return pasted(picture, mask, self.side)
 
     def decoder_state(self) -> Mapping[str, Tensor]:
         """The server's model asks for more; it is not needed to decode."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from semcodec.patches import patch_spec
 from semcodec.specs import BackboneSpec, EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe
 
 SMALL, FINE, COARSE = 128, 8, 16
@@ -24,18 +26,14 @@ def adaptive(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
     server: BackboneSpec | None = params["server"]
     if server is not None and (server.task != "classification" or describe(server.input) != describe(features)):
         raise SpecMismatch(f"its server takes {describe(server.input)}, the pipeline's {describe(features)}")
-    (height, width), side = _sides(features), params["side"]
-    if height % side or width % side:
-        raise SpecMismatch(f"images of {height}x{width} are not made of patches of {side}x{side}")
+    coded = patch_spec(features, params["side"])
     if params["first"] > params["keep"]:
         raise SpecMismatch(f"first={params['first']} is more than keep={params['keep']}, which counts both rounds")
-    grid = TensorSpec((height // side, width // side), "bool")
-    restored = {
-        "patches": TensorSpec((None, 3, side, side)),
-        "index": TensorSpec((None,), "int64"),
-        "grid": grid,
-    }
-    return EncoderSpec(latent={"first": grid, "second": grid}, restored=restored)
+    return replace(coded, latent=dict.fromkeys(("first", "second"), coded.latent["mask"]))
+
+
+def patches(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    return patch_spec(features, params["side"])
 
 
 def grid_of(features: FeatureSpec) -> tuple[int | None, int | None, int | None]:
@@ -54,5 +52,6 @@ def rebuilt(features: FeatureSpec, params: Mapping[str, Any]) -> FeatureSpec:
     if params["dim"] % 32:
         raise SpecMismatch(f"dim={params['dim']} is no multiple of 32, the width of a head")
     rows, columns, side = grid_of(features)
-    known = rows is not None and columns is not None and side is not None
-    return {"image": TensorSpec((3, rows * side, columns * side) if known else (3, None, None))}  # type: ignore[operator]
+    if rows is None or columns is None or side is None:
+        return {"image": TensorSpec((3, None, None))}
+    return {"image": TensorSpec((3, rows * side, columns * side))}

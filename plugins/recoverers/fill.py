@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from semcodec.interfaces import Features, Partial, Recoverer
+from semcodec.patches import whole
 from semcodec.pictures import smooth_fill
 from semcodec.pixels import eight_bits, from_eight_bits
 from semcodec.specs import FeatureSpec
@@ -50,18 +51,3 @@ class SmoothFill(_Fill):
         mask = present.all(-3).flatten(0, -3).cpu().numpy()
         filled = smooth_fill(eight_bits(pixels).reshape(*mask.shape, 3), mask)
         return from_eight_bits(filled).to(pixels.device).view_as(pixels)
-
-
-def whole(partial: Partial) -> Partial:
-    """Patches {"patches": (B, K, 3, p, p), "index": (B, K), "grid": (B, h, w)} as an image, zero and not present where
-    none was received. Anything else is left as it is."""
-    if "patches" not in partial.features:
-        return partial
-    patches, index, grid = (partial.features[name] for name in ("patches", "index", "grid"))
-    batch, _, channels, side, _ = patches.shape
-    down, across = grid.shape[1:]
-    placed = patches.new_zeros(batch, down * across, channels, side, side)
-    placed.scatter_(1, index[:, :, None, None, None].expand_as(patches), patches)
-    image = placed.view(batch, down, across, channels, side, side).permute(0, 3, 1, 4, 2, 5)
-    present = grid.to(patches.dtype).repeat_interleave(side, 1).repeat_interleave(side, 2)
-    return Partial({"image": image.reshape(batch, channels, down * side, across * side)}, {"image": present[:, None]})

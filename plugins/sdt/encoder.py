@@ -16,7 +16,7 @@ from semcodec import pictures, pixels
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, Partial, Sink, Source
 from semcodec.panels import Panel, usual
-from semcodec.patches import mosaic, spread, unmosaic
+from semcodec.patches import pasted, picture_of, picture_size, spread
 from semcodec.rounds import bits_of_doubt, read_reply, write_reply
 from semcodec.specs import FeatureSpec
 
@@ -82,7 +82,7 @@ class SDT(nn.Module, Encoder):
     def _second(self, image: Rgb, mask: npt.NDArray[np.bool_], params: Mapping[str, Any]) -> Rgb | bytes:
         if params["patches"] == RAW:
             return image * spread(mask, self.side)[..., None]
-        return pictures.encode_picture(mosaic(image, mask, self.side), params["patches"], params["detail"])
+        return pictures.encode_picture(picture_of(image, mask, self.side), params["patches"], params["detail"])
 
     def write(self, latent: Latent, sink: Sink) -> None:
         mask, first = latent.symbols["asked"], latent.side["first"]
@@ -108,7 +108,7 @@ class SDT(nn.Module, Encoder):
         if latent.side["coding"] == RAW:
             [latent.side["second"]] = pixels.read_pixels(spread(mask, self.side)[None], source, "second")
         else:
-            latent.side["second"] = source.blob("second", 4096 + 12 * self.size[0] * self.size[1])
+            latent.side["second"] = source.blob("second", 4096 + 6 * picture_size(mask, self.side))
         return latent
 
     def restore(self, latent: Latent) -> Partial:
@@ -124,8 +124,8 @@ class SDT(nn.Module, Encoder):
         mask, sent = latent.symbols["asked"], latent.side["second"]
         if latent.side["coding"] == RAW:
             return sent
-        most = 2 * self.size[0] * self.size[1]  # a mosaic has places left over
-        return unmosaic(pictures.decode_picture(sent, most, (latent.side["coding"],)), mask, self.side)
+        picture = pictures.decode_picture(sent, picture_size(mask, self.side), (latent.side["coding"],))
+        return pasted(picture, mask, self.side)
 
     def decoder_state(self) -> Mapping[str, Tensor]:
         """The server's model asks; it is not needed to decode what came."""

@@ -100,7 +100,8 @@ def check_traits(subject: Subject) -> None:
             p = c.param(target)
             require(p is not None and p.when == "call", f"target {target!r} is no call parameter")
         named: list[tuple[Kind, str]] = [("selector", text) for text in traits.get("selectors", ())]
-        for kind, text in [*named, ("recoverer", traits.get("recoverer", DEFAULT_RECOVERER))]:
+        recoverer = traits.get("recoverer", DEFAULT_RECOVERER).format(**{p.name: p.default for p in c.params})
+        for kind, text in [*named, ("recoverer", recoverer)]:
             try:
                 subject.registry.find(parse_item(text).name, kind)
             except UsageError as error:

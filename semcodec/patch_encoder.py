@@ -1,4 +1,7 @@
-"""Some of an image's patches as bytes: without loss, or as a picture by a real image codec."""
+"""Some of an image's patches as bytes: without loss, or as a picture by a real image codec.
+
+The Encoder of every method that sends patches; which ones, Selectors and the method's own scores say.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,10 +16,9 @@ from semcodec import masks as mask_coding
 from semcodec import pictures, pixels
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.patches import Bool, Rgb, join, pasted, picture_of, picture_size, split, spread
 from semcodec.specs import FeatureSpec
 
-UInt8 = npt.NDArray[np.uint8]
-Bool = npt.NDArray[np.bool_]
 RAW = "raw"
 
 
@@ -50,8 +51,8 @@ class Patches(Encoder):
                 latent.symbols["patches"] = split(image, self.side)[mask]
             else:
                 # The picture is what is lossy here, so it belongs to encode, not to write.
-                part = join(fill(split(image, self.side), mask)[box(mask)])
-                latent.side["picture"] = pictures.encode_picture(part, params["patches"], params["quality"])
+                picture = picture_of(image, mask, self.side)
+                latent.side["picture"] = pictures.encode_picture(picture, params["patches"], params["quality"])
             latents.append(latent)
         return latents
 
@@ -60,7 +61,7 @@ class Patches(Encoder):
         mask_coding.write_mask(mask[None], sink)
         if latent.side["coding"] == RAW:
             image = join(self._placed(latent.symbols["patches"], mask))
-            pixels.write_pixels(image[None], self._enlarged(mask)[None], sink)
+            pixels.write_pixels(image[None], spread(mask, self.side)[None], sink)
         else:
             sink.blob("picture", latent.side["picture"])
 
@@ -70,11 +71,11 @@ class Patches(Encoder):
             raise CorruptStream("the packet keeps no patch; the stream is damaged, get it again")
         latent = Latent({"mask": mask}, {"coding": source.params["patches"]})
         if latent.side["coding"] == RAW:
-            [image] = pixels.read_pixels(self._enlarged(mask)[None], source)
+            [image] = pixels.read_pixels(spread(mask, self.side)[None], source)
             latent.symbols["patches"] = split(image, self.side)[mask]
         else:
             # No format here spends more than twice the raw size, whatever the pixels.
-            latent.side["picture"] = source.blob("picture", 4096 + 6 * self._pixels(mask))
+            latent.side["picture"] = source.blob("picture", 4096 + 6 * picture_size(mask, self.side))
         return latent
 
     def restore(self, latent: Latent) -> Partial:
@@ -91,55 +92,15 @@ class Patches(Encoder):
         """What chooses on the device is not needed to decode."""
         return {}
 
-    def _picture(self, latent: Latent) -> UInt8:
+    def _picture(self, latent: Latent) -> Rgb:
         """The kept patches of a picture, uint8 (K, p, p, 3)."""
         mask = latent.symbols["mask"]
-        picture = pictures.decode_picture(latent.side["picture"], self._pixels(mask), (latent.side["coding"],))
-        inside = mask[box(mask)]
-        height, width = (n * self.side for n in inside.shape)
-        if picture.shape[:2] != (height, width):
-            raise CorruptStream(f"a picture of {picture.shape[1]}x{picture.shape[0]} where {width}x{height} is due")
-        return split(picture, self.side)[inside]
+        size = picture_size(mask, self.side)
+        picture = pictures.decode_picture(latent.side["picture"], size, (latent.side["coding"],))
+        kept: Rgb = split(pasted(picture, mask, self.side), self.side)[mask]
+        return kept
 
-    def _pixels(self, mask: Bool) -> int:
-        """Of the picture that holds the kept patches."""
-        return mask[box(mask)].size * self.side**2
-
-    def _placed(self, kept: UInt8, mask: Bool) -> UInt8:
+    def _placed(self, kept: Rgb, mask: Bool) -> Rgb:
         patches = np.zeros((*self.grid, *kept.shape[1:]), np.uint8)
         patches[mask] = kept
         return patches
-
-    def _enlarged(self, mask: Bool) -> Bool:
-        return mask.repeat(self.side, 0).repeat(self.side, 1)
-
-
-def split(image: UInt8, side: int) -> UInt8:
-    """(H, W, 3) to patches (h, w, p, p, 3)."""
-    height, width, channels = image.shape
-    return image.reshape(height // side, side, width // side, side, channels).swapaxes(1, 2)
-
-
-def join(patches: UInt8) -> UInt8:
-    """The inverse of ``split``."""
-    down, across, side = patches.shape[:3]
-    return np.ascontiguousarray(patches.swapaxes(1, 2)).reshape(down * side, across * side, -1)
-
-
-def box(mask: Bool) -> tuple[slice, slice]:
-    """Rows and columns of the smallest rectangle that holds every kept patch."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-
-
-def fill(patches: UInt8, mask: Bool) -> UInt8:
-    """Patches (h, w, p, p, 3) with each dropped one of the mean colour of the edges above it and to its left.
-
-    Picture codecs work in raster order and predict a block so, so a dropped patch has next to nothing left to code.
-    """
-    filled = patches.copy()
-    for y, x in zip(*np.nonzero(~mask), strict=True):
-        above, left = filled[max(y - 1, 0), x, -1], filled[y, max(x - 1, 0), :, -1]
-        near = [edge for edge, there in ((above, y > 0), (left, x > 0)) if there]
-        filled[y, x] = np.round(np.mean(near, (0, 1))) if near else 128
-    return filled
