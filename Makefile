@@ -1,7 +1,7 @@
 # Every target works from a clean clone: it first makes a virtual environment and installs semcodec into it.
 # Needed: Python 3.11 or newer with venv, a C compiler, and the network for the package index.
 #
-#   make demo        compose, run, encode and decode with the built-in method and data
+#   make demo        compose, run, encode and decode with the built-in methods and data, then a small bench of all
 #   make test        style, types and tests: what has to pass before a commit
 #   make slow        the tests that take minutes
 #   make benchmarks  speed of the entropy stages, side by side with what they are built on
@@ -22,6 +22,11 @@ demo: $(INSTALLED)
 	$(BIN)/semcodec compose stae+rans+vit-nano --input digits-motion:0 --offline
 	$(BIN)/semcodec encode stae+rans+vit-nano digits-motion:0 -o build/demo.sem --offline
 	$(BIN)/semcodec decode build/demo.sem --offline
+	rm -rf build/video build/images
+	$(BIN)/semcodec bench --data digits-motion --backbone vit-nano --limit 50 --offline -j 2 --out build/video
+	$(BIN)/semcodec bench --data digits-scenes --backbone vit-nano-server --entropy rans --limit 100 --offline -j 2 --out build/images
+	$(BIN)/semcodec report build/video
+	$(BIN)/semcodec report build/images
 
 test: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -73,6 +73,7 @@ class Composition:
     given: frozenset[str] = field(init=False, repr=False, compare=False)
     keep: Mapping[str, tuple[Bound, int | float | None]] = field(init=False, repr=False, compare=False)
     gate: Bound | None = field(init=False, repr=False, compare=False)
+    point: Bound | None = field(init=False, repr=False, compare=False)
     recoverer: Bound = field(init=False, repr=False, compare=False)
     entropy: Bound | None = field(init=False, repr=False, compare=False)
     backbone: Bound = field(init=False, repr=False, compare=False)
@@ -100,9 +101,8 @@ class Composition:
 
     @property
     def selectors(self) -> list[Bound]:
-        """Every Selector once, those that keep in the order of their targets, then the gate."""
-        gate = [self.gate] if self.gate else []
-        return [bound for bound, _ in self.keep.values()] + gate
+        """Every Selector once, those that keep in the order of their targets, then the gate, then the point."""
+        return [*(bound for bound, _ in self.keep.values()), *filter(None, (self.gate, self.point))]
 
     @property
     def bounds(self) -> list[Bound]:
@@ -135,6 +135,11 @@ class Composition:
                 hint = f"did you mean {close[0]}?" if close else f"there are: {known}"
                 raise UsageError(f"{self.encoder.name} has no call parameter {name!r}; {hint}")
         return self._with(list(parse(self.spec).items), 0, self.encoder.component, overrides)
+
+    def but_for_call(self) -> str:
+        """What two pipelines have in common that differ in call parameters of the Encoder alone; no spec."""
+        bounds = [bound for bound in self.bounds if bound not in (self.encoder, self.point)]
+        return "+".join([self.encoder.weights_item, *(str(bound.item) for bound in bounds), self.cut])
 
     def with_args(self, name: str, **overrides: Any) -> Composition:
         """The same pipeline with other arguments of one component, checked anew: what a sweep varies.
@@ -228,6 +233,7 @@ def _resolve(parsed: Spec, binder: Binder, known: Mapping[str, BackboneSpec]) ->
             for target, bound in assigned.keep.items()
         },
         "gate": assigned.gate,
+        "point": assigned.point,
         "recoverer": recoverer,
         "entropy": entropy,
         "backbone": backbone.bound,

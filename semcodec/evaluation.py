@@ -78,7 +78,7 @@ def evaluate(
         "key": key(pipeline, dataset, total),
         "spec": pipeline.spec,
         "task": composition.task,
-        "knobs": dict(composition.call),
+        "knobs": {} if composition.point else dict(composition.call),
         "data": dataset.name,
         "split": getattr(dataset, "split", None),
         "samples": total,

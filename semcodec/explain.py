@@ -48,7 +48,8 @@ def outline(composition: Composition) -> list[StageRow]:
     c, s = composition, composition.stages
     encoder, entropy = c.encoder, c.entropy
     features, latent, restored = _port(s.features), _port(s.latent), _port(s.restored)
-    rows = [_row("head", "device", c.backbone, _port(s.input), features, s.features)]
+    rows = [_row("point", "device", c.point, {}, dict.fromkeys(c.call, "set"))] if c.point else []
+    rows.append(_row("head", "device", c.backbone, _port(s.input), features, s.features))
     if c.encoder.component.traits.get("targets") or c.encoder.component.traits.get("predicts"):
         found = dict.fromkeys(encoder.component.traits.get("targets", ()), "scores")
         if encoder.component.traits.get("predicts"):

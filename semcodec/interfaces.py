@@ -22,6 +22,7 @@ Traits, declared in ``Component.traits``:
                each also a call parameter;  recoverer, selectors: defaults by name, a Recoverer's
                with parameters in braces, as "sr:{scale}";  predicts: bool;  tasks: tuple;
                units: by target, one of its units and several, as ("patch", "patches"): ``eval`` counts these;
+               baseline: "full-offload" of one that sends the whole input as it is;
                models: build parameters that name a Backbone, which the constructor is given built. Where the spec
                leaves one out it is the Backbone's trait of that name, else the Backbone itself. An Encoder with
                models has no other weights
@@ -30,7 +31,7 @@ Traits, declared in ``Component.traits``:
                by the name of an Encoder's model: the usual Backbone for it
     recoverer  fallback: one without weights to name where none are found
     entropy    alphabet: largest alphabet it codes natively (absent: any)
-    selector   abilities: any of "keep", "gate"
+    selector   abilities: ("keep",), ("gate",) or ("point",);  example, of a point: a spec that it sets one for
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
+    from semcodec.composition import Composition
     from semcodec.panels import Panel
     from semcodec.priors import Prior
     from semcodec.specs import BackboneSpec
@@ -246,4 +248,11 @@ class Selector(ABC):  # noqa: B024
 
     def gate(self, prediction: Tensor) -> Tensor:
         """(B, classes) logits of the device to (B,) bool: send this sample?"""
+        raise NotImplementedError
+
+    def point(self, composition: Composition, sequence: Sequence[int]) -> list[Mapping[str, Any]]:
+        """For each sample, by its number in the stream, call parameters of the Encoder: those it sets.
+
+        What the spec itself sets, ``composition.given``, stays as it is. Asked before anything is computed.
+        """
         raise NotImplementedError

@@ -18,7 +18,7 @@ from semcodec.selection import Keep
 
 @dataclass(frozen=True)
 class Stages:
-    """The built models of a composition; ``keep`` and ``gate`` are the Selectors.
+    """The built models of a composition; ``keep``, ``gate`` and ``point`` are the Selectors.
 
     composition: what they are of, with the shapes that only built Backbones tell.
     models: the Backbones of the Encoder by the parameter that names them, less those that are the ``backbone`` itself.
@@ -31,6 +31,7 @@ class Stages:
     entropy: EntropyStage | None
     keep: Mapping[str, Selector]
     gate: Selector | None
+    point: Selector | None
     models: Mapping[str, Backbone]
 
     def modules(self) -> dict[str, nn.Module]:
@@ -85,9 +86,10 @@ def build(composition: Composition, classes: Sequence[str], apart: Collection[st
 def weightless(composition: Composition) -> dict[str, Any]:
     """The stages that cost nothing to make."""
     load = composition.registry.load
-    entropy, gate = composition.entropy, composition.gate
+    entropy, gate, point = composition.entropy, composition.gate, composition.point
     return {
         "entropy": load(entropy.component)(**entropy.build) if entropy else None,
         "keep": {target: load(b.component)(**b.build) for target, (b, _) in composition.keep.items()},
         "gate": load(gate.component)(**gate.build) if gate else None,
+        "point": load(point.component)(**point.build) if point else None,
     }

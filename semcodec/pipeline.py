@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from semcodec.container import (
 )
 from semcodec.data.base import Request
 from semcodec.errors import CorruptStream, DataError, UsageError, WeightsError
-from semcodec.interfaces import Analysis, Features, Latent, Partial
+from semcodec.interfaces import Analysis, Features, Latent, Partial, Selector
 from semcodec.models import Stages, build, weightless
 from semcodec.packet import ChunkRow, PacketSink, PacketSource
 from semcodec.pixels import from_eight_bits
@@ -210,15 +211,32 @@ class Pipeline:
     def encode_batch(self, pixels: UInt8, sequence: Sequence[int], clock: Clock | None = None) -> list[Encoded]:
         """Pixels of several samples to one record each. ``sequence``: their numbers in the stream."""
         clock = clock or Clock()
+        if self.stages.point is not None:
+            return self._pointed(self.stages.point, pixels, sequence, clock)
         features, analysis = self.analyse(pixels, clock)
         sent, out = self.gate(analysis, sequence)
         if sent:
             if len(sent) < len(sequence):
-                features, analysis = _rows(features, sent), _analysis_rows(analysis, sent)
+                features, analysis = rows_of(features, sent), analysis_rows(analysis, sent)
             numbers = [sequence[i] for i in sent]
             latents, kept = self.latents(features, analysis, numbers, clock)
             for i, number, latent, units in zip(sent, numbers, latents, kept, strict=True):
                 out[i] = self.pack(latent, number, units, clock)
+        return [out[i] for i in range(len(sequence))]
+
+    def _pointed(self, point: Selector, pixels: UInt8, sequence: Sequence[int], clock: Clock) -> list[Encoded]:
+        """Each sample at the call parameters that ``point`` sets for it, those of equal ones together."""
+        with clock("point"):
+            knobs = point.point(self.composition, sequence)
+        settings: dict[tuple[tuple[str, Any], ...], list[int]] = {}
+        for row, chosen in enumerate(knobs):
+            settings.setdefault(tuple(sorted(chosen.items())), []).append(row)
+        out: dict[int, Encoded] = {}
+        for setting, rows in settings.items():
+            there = copy(self)  # with the stream header of the whole
+            there.composition = self.composition.with_call(**dict(setting))
+            there.stages = replace(self.stages, point=None)
+            out.update(zip(rows, there.encode_batch(pixels[rows], [sequence[i] for i in rows], clock), strict=True))
         return [out[i] for i in range(len(sequence))]
 
     def analyse(self, pixels: UInt8, clock: Clock) -> tuple[Features, Analysis]:
@@ -437,10 +455,10 @@ def _numbered(composition: Composition) -> list[str]:
     return [f"class {i}" for i in range(composition.backbone.component.traits.get("classes", UNNAMED))]
 
 
-def _rows(features: Features, rows: Sequence[int]) -> Features:
+def rows_of(features: Features, rows: Sequence[int]) -> Features:
     return {name: t[list(rows)] for name, t in features.items()}
 
 
-def _analysis_rows(analysis: Analysis, rows: Sequence[int]) -> Analysis:
+def analysis_rows(analysis: Analysis, rows: Sequence[int]) -> Analysis:
     prediction = None if analysis.prediction is None else analysis.prediction[list(rows)]
-    return Analysis(_rows(analysis.features, rows), _rows(analysis.scores, rows), prediction)
+    return Analysis(rows_of(analysis.features, rows), rows_of(analysis.scores, rows), prediction)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from semcodec.interfaces import Analysis, Encoder, Selector
+from semcodec.interfaces import Analysis, Selector
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,13 +17,22 @@ Keep = Mapping[str, tuple[Selector, "float | int | None"]]
 """By target, in the Encoder's order: the Selector and its budget."""
 
 
+class Scorer(Protocol):
+    """What scores are asked of: an Encoder, or what remembers the answers of one."""
+
+    @property
+    def units(self) -> Mapping[str, int]: ...
+
+    def scores(self, analysis: Analysis, target: str, masks: Mapping[str, Tensor]) -> Tensor: ...
+
+
 def covers(budget: float | None, units: int) -> bool:
     """Whether a budget keeps everything, so that nothing need be scored."""
     return budget is not None and (budget >= units if isinstance(budget, int) else budget >= 1.0)
 
 
 def select(
-    encoder: Encoder, analysis: Analysis, keep: Keep, sequence: Sequence[int], clock: Clock | None = None
+    encoder: Scorer, analysis: Analysis, keep: Keep, sequence: Sequence[int], clock: Clock | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Masks and the scores they were chosen by, by target; a target that keeps everything is absent.
 

@@ -1,4 +1,4 @@
-"""Settles which Selector chooses what: at most one ``keep`` per target of the Encoder, at most one ``gate``.
+"""Settles which Selector chooses what: at most one ``keep`` per target of the Encoder, one ``gate``, one ``point``.
 
 A target's budget is the Encoder's call parameter of the same name, its knob. A Selector with the trait ``budget``
 obeys the knob, and ``top-k@frames:4`` is another way to write ``frames=4``. Any other decides for itself.
@@ -22,13 +22,14 @@ _Choice = tuple[Item, Component]
 
 @dataclass(frozen=True)
 class Assignment:
-    """keep: by target, in the Encoder's order. gate: or None.
+    """keep: by target, in the Encoder's order. gate, point: or None.
 
     shown: the items that a canonical spec names because they are not what the Encoder has anyway.
     """
 
     keep: dict[str, Bound]
     gate: Bound | None
+    point: Bound | None
     shown: tuple[Item, ...]
 
 
@@ -39,8 +40,8 @@ def assign(binder: Binder, encoder: Component, item: Item, args: dict[str, Arg],
     Raises SpecError under the Selector that does not fit.
     """
     own = [i.at(item.span) for text in encoder.traits.get("selectors", ()) for i in parse(text).items]
-    own_keep, own_gate = _placed(binder, encoder, [(i, binder.find(i, "selector")) for i in own])
-    given_keep, given_gate = _placed(binder, encoder, given)
+    own_keep, own_alone = _placed(binder, encoder, [(i, binder.find(i, "selector")) for i in own])
+    given_keep, given_alone = _placed(binder, encoder, given)
     keep: dict[str, Bound] = {}
     shown = []
     for target in encoder.traits.get("targets", ()):
@@ -53,17 +54,21 @@ def assign(binder: Binder, encoder: Component, item: Item, args: dict[str, Arg],
         keep[target] = usual if choice is None else _keep(binder, encoder, target, choice, args, given=True)
         if str(keep[target].item) != str(usual.item):
             shown.append(keep[target].item)
-    chosen = given_gate or own_gate
-    gate = binder.bind(chosen[1], chosen[0]) if chosen else None
-    if gate and not (own_gate and str(gate.item) == str(binder.bind(own_gate[1], own_gate[0]).item)):
-        shown.append(gate.item)
-    return Assignment(keep, gate, tuple(shown))
+    alone: dict[str, Bound] = {}
+    for ability, (item, component) in (own_alone | given_alone).items():
+        alone[ability] = binder.bind(component, item)
+        usually = own_alone.get(ability)
+        if not usually or str(alone[ability].item) != str(binder.bind(usually[1], usually[0]).item):
+            shown.append(alone[ability].item)
+    return Assignment(keep, alone.get("gate"), alone.get("point"), tuple(shown))
 
 
-def _placed(binder: Binder, encoder: Component, choices: list[_Choice]) -> tuple[dict[str, _Choice], _Choice | None]:
-    """The Selectors by the target they keep, and the one that gates."""
+def _placed(
+    binder: Binder, encoder: Component, choices: list[_Choice]
+) -> tuple[dict[str, _Choice], dict[str, _Choice]]:
+    """The Selectors by the target they keep, and those that stand alone by their ability."""
     keep: dict[str, _Choice] = {}
-    gate: _Choice | None = None
+    alone: dict[str, _Choice] = {}
     for item, component in choices:
         ability = component.traits.get("abilities")
         if ability == ("keep",):
@@ -72,19 +77,24 @@ def _placed(binder: Binder, encoder: Component, choices: list[_Choice]) -> tuple
                 other = keep[target][0].name
                 binder.fail(f"{target} is already selected by {other}; leave out one of the two", item.span)
             keep[target] = item, component
-        elif ability == ("gate",):
+        elif ability in (("gate",), ("point",)):
             if item.target is not None:
                 binder.fail(f"{item.name} selects no part of a sample and takes no '@'", item.target_span)
-            if not encoder.traits.get("predicts"):
+            if ability == ("gate",) and not encoder.traits.get("predicts"):
                 binder.fail(
                     f"{item.name} decides by the device's own prediction, and {encoder.name} makes none", item.span
                 )
-            if gate is not None:
-                binder.fail(f"{gate[0].name} already decides what is sent; leave out one of the two", item.span)
-            gate = item, component
+            if ability == ("point",) and not any(p.when == "call" for p in encoder.params):
+                binder.fail(f"{encoder.name} has no call parameter that {item.name} could set: leave it out", item.span)
+            if ability[0] in alone:
+                what = "decides what is sent" if ability == ("gate",) else f"sets the knobs of {encoder.name}"
+                binder.fail(f"{alone[ability[0]][0].name} already {what}; leave out one of the two", item.span)
+            alone[ability[0]] = item, component
         else:
-            raise PluginError(f"the abilities of selector {item.name} must be ('keep',) or ('gate',), not {ability!r}")
-    return keep, gate
+            raise PluginError(
+                f"the abilities of selector {item.name} must be ('keep',), ('gate',) or ('point',), not {ability!r}"
+            )
+    return keep, alone
 
 
 def _target(binder: Binder, encoder: Component, item: Item) -> str:

@@ -45,8 +45,9 @@ RECOVERER = record("recoverer", "Grey", spec="conformance.specs:same_spec")
 BUDGET = Param("budget", float, None, "how many", when="build")
 SELECTOR = record("selector", "Best", params=(BUDGET,), traits={"abilities": ("keep",), "budget": True})
 GATE = record("selector", "Sure", traits={"abilities": ("gate",)})
+POINT = record("selector", "Half", traits={"abilities": ("point",), "example": "stae+rans+vit-nano"})
 BACKBONE = record("backbone", "Clips", spec="semcodec.testing.stand_ins:clips")
-TOYS = (ENCODER, ENTROPY, RECOVERER, SELECTOR, GATE, replace(BACKBONE, target=STAND_INS[0].target))
+TOYS = (ENCODER, ENTROPY, RECOVERER, SELECTOR, GATE, POINT, replace(BACKBONE, target=STAND_INS[0].target))
 
 
 @parametrize_with_checks(TOYS)
@@ -72,6 +73,7 @@ WRONG = [
     ("check_traits", ENCODER, {"traits": {"recoverer": "no-such-thing"}}, "default recoverer"),
     ("check_traits", ENCODER, {"traits": {"targets": ("columns",)}}, "target 'columns'"),
     ("check_traits", SELECTOR, {"traits": {}}, "abilities"),
+    ("check_traits", POINT, {"traits": {"abilities": ("point",)}}, "trait example"),
     ("check_light_imports", RECOVERER, {"spec": "semcodec.testing.tensors:close"}, "torch"),
     ("check_target", ENTROPY, {"target": "conformance.toys:Grey"}, "no subclass of EntropyStage"),
     ("check_target", ENTROPY, {"target": "semcodec.interfaces:EntropyStage"}, "lacks decode, encode"),
@@ -114,6 +116,10 @@ WRONG = [
     ("check_gate", GATE, "Tentative", "not 6 bools"),
     ("check_gate_extremes", GATE, "TakesNaNForSure", "an answer of NaN"),
     ("check_gate_extremes", GATE, "NaiveSoftmax", "more than the softmax"),
+    ("check_point", POINT, "SetsWhatIsNotThere", "no call parameter 'frame'"),
+    ("check_point", POINT, "SetsTheFirstOnly", "1 settings for 3 samples"),
+    ("check_point_of_each", POINT, "SetsByPlace", "otherwise than among others"),
+    ("check_point_given", POINT, "SetsRegardless", "sets frames to 2 where the spec says 1"),
     ("check_spec", BACKBONE, "Doubles", "float64"),
     ("check_spec", BACKBONE, "SwapsSides", "16x3x48x32"),
     ("check_cuts_agree", BACKBONE, {"target": "conformance.toys:OtherWhenCut", "spec": "conformance.specs:halves"},

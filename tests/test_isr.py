@@ -43,7 +43,7 @@ def test_a_small_picture_goes_and_the_whole_size_comes_back(scale, coding):
     encoded = pipeline.encode(scene())
     assert pipeline.decode(encoded).logits.shape == (2,)
     assert [row.name for row in encoded.rows] == ["picture"]
-    partial, _ = pipeline._restore(pipeline.records([encoded])[0], Clock())
+    partial = pipeline.restore(pipeline.source(pipeline.records([encoded])[0]), Clock())
     image = pipeline.stages.recoverer.recover(partial)["image"]
     original = torch.from_numpy(scene()).permute(2, 0, 1)[None] / 255
     assert image.shape == original.shape
@@ -90,12 +90,17 @@ def test_a_picture_of_another_size_is_refused():
         large.restore(latent)
 
 
-def test_untrained_the_network_is_bicubic_and_the_recipes_loss_teaches_it_more():
+def test_untrained_the_network_is_bicubic():
     torch.manual_seed(0)
     network = SuperResolution({}, scale=2)
     image = torch.rand(1, 3, 8, 8)
     assert torch.equal(network.recover(Partial({"image": image}))["image"], bicubic(image, 2).clamp(0, 1))
 
+
+@pytest.mark.slow
+def test_the_recipes_loss_teaches_the_network_more_than_bicubic():
+    torch.manual_seed(0)
+    network = SuperResolution({}, scale=2)
     [step] = recipe(Job({"recoverer": network}, [0] * 10, ready=frozenset({"backbone"})))
     true = torch.from_numpy(np.stack([scene(row)[16:48, 16:48] for row in range(4)])).permute(0, 3, 1, 2) / 255
     clean = next(seed for seed in range(99) if np.random.default_rng(seed).random() < CLEAN)

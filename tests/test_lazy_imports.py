@@ -9,7 +9,7 @@ import sys
 import pytest
 
 HEAVY = {"torch", "torchvision", "timm", "compressai", "ultralytics", "matplotlib", "transformers", "sklearn", "av"}
-COMMANDS = ("compose", "encode", "decode", "inspect", "eval", "train", "plugins", "data", "env")
+COMMANDS = ("compose", "encode", "decode", "inspect", "eval", "train", "bench", "plan", "plugins", "data", "env")
 RUN = """
 import json, sys
 from semcodec.cli import main

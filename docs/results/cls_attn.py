@@ -44,11 +44,16 @@ def nips() -> Iterator[tuple[str, str]]:
     yield "plain", f"png+{server}"
     yield from rules(server, SUMS, (49, 74, 98, 123, 147), (0.002, 0.003, 0.004, 0.005, 0.006))
     yield from whole(server)
-    yield from mosaics(server, (0.97,), (25, 40, 55, 70))
-    yield from mosaics("smooth-fill+" + server, (0.97,), (40, 55))
+    yield from pictured(server, (0.97,), (25, 40, 55, 70))
+    yield from pictured("smooth-fill+" + server, (0.97,), (40, 55))
     for threshold in (0.7, 0.8, 0.9, 0.95):
         yield "rollout, sum", f"cls-attn:scores=rollout+attention-sum:{threshold}+rans+{server}"
-    yield from mosaics(server, (0.93, 0.99), (40, 55))
+    yield from pictured(server, (0.93, 0.99), (40, 55))
+    for coding in ("webp", "avif"):
+        for threshold in (0.8, 0.87):
+            for quality in (40, 55):
+                spec = f"cls-attn:scores=rollout,patches={coding},quality={quality}+attention-sum:{threshold}"
+                yield f"cls-attn, rollout, {coding}", f"{spec}+rans+{server}"
 
 
 def digits() -> Iterator[tuple[str, str]]:
@@ -67,7 +72,15 @@ def digits() -> Iterator[tuple[str, str]]:
     for bits in (2.0, 1.5, 1.2, 0.9, 0.6, 0.3, 0.1):
         yield "gate shannon-entropy", f"cls-attn+attention-sum:1.0+shannon-entropy:{bits}+rans+{server}"
     yield from whole(server)
-    yield from mosaics(server, (0.97, 0.99, 1.0), (10, 30, 50, 75))
+    yield "webp, whole", f"webp:1+{server}"
+    yield from pictured(server, (0.97, 0.99, 1.0), (10, 30, 50, 75))
+    for quality in (1, 10, 30):
+        for threshold in (0.7, 0.8, 0.87):
+            spec = f"cls-attn:scores=rollout,patches=webp,quality={quality}+attention-sum:{threshold}+rans+{server}"
+            yield "cls-attn, rollout, webp", spec
+        for count in (54, 72):
+            spec = f"cls-attn:patches=webp,quality={quality},keep={count}+top-k+rans+{server}"
+            yield "cls-attn, top-k, webp", spec
     for bits in (0.8, 0.2):
         for threshold in (0.99, 1.0):  # 1.0: the whole picture behind the same gate
             for coding in ("webp", "avif"):
@@ -99,21 +112,21 @@ def whole(server: str) -> Iterator[tuple[str, str]]:
         yield "avif, whole", f"avif:{quality}+{server}"
 
 
-def mosaics(server: str, sums: Sequence[float], qualities: Sequence[int]) -> Iterator[tuple[str, str]]:
+def pictured(server: str, sums: Sequence[float], qualities: Sequence[int]) -> Iterator[tuple[str, str]]:
     for coding in ("webp", "avif"):
         for threshold in sums:
             for quality in qualities:
                 spec = f"cls-attn:patches={coding},quality={quality}+attention-sum:{threshold}+rans+{server}"
-                yield f"cls-attn, {coding}", spec
+                yield f"cls-attn, {coding}{', smooth fill' * ('smooth' in server)}", spec
 
 
 def others(server: str) -> Iterator[tuple[str, str]]:
     """Fig. 10, at real bytes: the gate off, as these schemes have none."""
     for count in (36, 72, 108):
-        yield "mot", f"mot:{count},side=8+rans+{server}"
+        yield "mot, smooth fill", f"mot:{count},side=8+smooth-fill+rans+{server}"
         yield "mean fill", f"patches:keep={count},side=8+random+mean-fill+rans+{server}"
     for sure in (0.1, 0.8, 1.5):
-        yield "a-mot", f"a-mot:side=8,first=36,keep=108,sure={sure}+rans+{server}"
+        yield "a-mot, smooth fill", f"a-mot:side=8,first=36,keep=108,sure={sure}+smooth-fill+rans+{server}"
         yield "sdt", f"sdt:sure={sure}+rans+{server}"
     for scale in (2, 4):
         for quality in (30, 75):

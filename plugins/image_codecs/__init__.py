@@ -33,7 +33,7 @@ def semcodec_components() -> Iterator[Component]:
             summary=summary,
             params=params,
             positional="quality" if name != "png" else None,
-            traits={"entropy": "none"},
+            traits={"entropy": "none"} | ({"baseline": "full-offload"} if name == "png" else {}),
         )
     yield Component(
         kind="encoder",

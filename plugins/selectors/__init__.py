@@ -1,4 +1,4 @@
-"""Selection rules that serve frames, pixels, channels and patches alike, and gates."""
+"""Selection rules that serve frames, pixels, channels and patches alike, gates, and the choice by a deadline."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ from collections.abc import Iterator
 from semcodec.component import Component, Param
 from semcodec.hookspecs import hookimpl
 
+DEADLINE = (
+    Param("ms", float, 100.0, "completion time that a sample may take", when="build", low=1e-3),
+    Param("rate", float, 10.0, "of the link, in Mbit/s; of no account beside a trace", when="build", low=1e-3),
+    Param("rtt", float, 0.0, "round-trip time of the link in ms", when="build", low=0),
+    Param("loss", float, 0.0, "share of packets that are lost and sent again", when="build", low=0, high=0.99),
+    Param("trace", str, None, "file of 'time_s, mbps' lines: the link varies", when="build"),
+    Param("period", float, None, "with a trace: ms from sample to sample; else the deadline", when="build", low=1e-3),
+    Param(
+        "headroom", float, 0.0, "share of the deadline to leave for a rate that falls", when="build", low=0, high=0.9
+    ),
+    Param("profile", str, "stae", "operating points: a profile's name or file, or a results folder", when="build"),
+)
 BUDGET = Param("budget", float, None, "units kept: an integer counts them, a fraction is of all", when="build", low=0)
 
 
@@ -127,6 +139,15 @@ def semcodec_components() -> Iterator[Component]:
             positional="threshold",
             traits={"abilities": ("gate",)},
         )
+    yield Component(
+        kind="selector",
+        name="deadline",
+        target="semcodec_plugins.selectors.deadline:Deadline",
+        summary="sets the encoder's most accurate operating point that fits a link and a deadline",
+        params=DEADLINE,
+        positional="ms",
+        traits={"abilities": ("point",), "example": "stae+rans+vit-nano"},
+    )
     for name, summary in (
         ("always", "sends every sample, whatever the device answers"),
         ("never", "sends no sample: the device's own model alone"),

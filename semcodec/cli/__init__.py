@@ -24,12 +24,17 @@ COMMANDS = {
     "decode": "Recognise what a .sem file holds.",
     "inspect": "Show what a .sem file is made of, without decoding it.",
     "eval": "Measure accuracy, bytes and times over a data set.",
+    "bench": "Measure many pipelines alike, into a folder of results.",
     "train": "Train a pipeline or a backbone by its recipe.",
+    "report": "Show what was measured as one page, or as CSV, Markdown or JSON.",
+    "plan": "Choose the operating point for a link and a deadline.",
     "plugins": "List and describe the installed components.",
     "data": "List and describe data sets.",
     "env": "Show versions, threads and plugin packages.",
 }
 """Every command with its short help: ``cli/<name>.py`` holds it under the name ``command``."""
+MODULES = {"report": "report_command"}
+"""Where a command's module is not named like the command."""
 
 
 class LazyGroup(click.Group):
@@ -41,7 +46,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"semcodec.cli.{cmd_name}").command
+        command: click.Command = import_module(f"semcodec.cli.{MODULES.get(cmd_name, cmd_name)}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -63,7 +63,7 @@ def command(
     """
     from semcodec.composition import compose_spec
 
-    composition, grid = compose_spec(spec), _grid(swept)
+    composition, grid = compose_spec(spec), grid_of(swept)
     request = options.request(given, offline)
     form = form or ("json" if grid else "table")
     done = _done(output) if output else set()
@@ -88,7 +88,7 @@ def command(
         _show(records)
 
 
-def _grid(swept: Sequence[str]) -> dict[str, list[Value]]:
+def grid_of(swept: Sequence[str]) -> dict[str, list[Value]]:
     """By "item.key", the values to try. Raises UsageError."""
     from semcodec.grammar import read_word
 

@@ -110,7 +110,9 @@ def check_traits(subject: Subject) -> None:
         require(not unknown, f"unknown tasks {unknown}; tasks are {', '.join(TASKS)}")
     if c.kind == "selector":
         abilities = traits.get("abilities")
-        require(abilities in (("keep",), ("gate",)), f"abilities are ('keep',) or ('gate',), not {abilities!r}")
+        known = (("keep",), ("gate",), ("point",))
+        require(abilities in known, f"abilities are ('keep',), ('gate',) or ('point',), not {abilities!r}")
+        require(abilities != ("point",) or "example" in traits, "a point names a spec that it is for by trait example")
         require(not traits.get("budget") or c.param("budget"), "obeys a budget and has no parameter of that name")
     if c.kind == "entropy" and "alphabet" in traits:
         require(isinstance(traits["alphabet"], int) and traits["alphabet"] > 0, "alphabet is a count")

@@ -1,4 +1,4 @@
-"""Checks of Selectors: masks that anything can be sent by, and gates."""
+"""Checks of Selectors: masks that anything can be sent by, gates, and points."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from semcodec.component import Component
-from semcodec.errors import SemcodecError
+from semcodec.composition import Composition, compose_spec
+from semcodec.errors import SemcodecError, UsageError
 from semcodec.interfaces import Selector
-from semcodec.testing.subject import Subject, no_draws, require, settings
+from semcodec.testing.subject import Subject, extremes, no_draws, require, settings
 
 Budget = float | int | None
 NUMBERS = [7, 0, 1 << 40]
@@ -30,6 +31,10 @@ def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
     if "gate" in component.traits.get("abilities", ()):
         yield check_gate
         yield check_gate_extremes
+    if "point" in component.traits.get("abilities", ()):
+        yield check_point
+        yield check_point_of_each
+        yield check_point_given
 
 
 def check_mask(subject: Subject) -> None:
@@ -132,6 +137,54 @@ def check_gate_extremes(subject: Subject) -> None:
         except SemcodecError:
             continue
         require(bool(sent[1]), "lets an answer of NaN stand as the device's own")
+
+
+def check_point(subject: Subject) -> None:
+    """Of the example's pipeline, one setting a sample, of call parameters that the Encoder takes."""
+    composition = _example(subject)
+    for setting in _build_settings(subject):
+        found = subject.make(**setting).point(composition, NUMBERS)
+        require(len(found) == len(NUMBERS), f"{len(found)} settings for {len(NUMBERS)} samples")
+        for knobs in found:
+            try:
+                composition.with_call(**knobs)
+            except UsageError as error:
+                require(False, f"sets what {composition.encoder.name} does not take: {str(error).splitlines()[0]}")
+
+
+def check_point_of_each(subject: Subject) -> None:
+    """A sample's setting depends on its own number alone and is the same again, from another instance too."""
+    composition = _example(subject)
+    for setting in _build_settings(subject):
+        selector: Selector = subject.make(**setting)
+        with no_draws():
+            together = selector.point(composition, NUMBERS)
+        alone = [subject.make(**setting).point(composition, [number])[0] for number in NUMBERS]
+        require(alone == together, "a sample alone is set otherwise than among others")
+        require(selector.point(composition, NUMBERS) == together, "sets the same samples otherwise the second time")
+
+
+def check_point_given(subject: Subject) -> None:
+    """What the spec itself sets stays, or is refused in words."""
+    composition = _example(subject)
+    for setting in _build_settings(subject):
+        selector: Selector = subject.make(**setting)
+        chosen = selector.point(composition, NUMBERS[:1])[0]
+        for name in chosen:
+            param = composition.encoder.component.param(name)
+            for value in extremes(param) if param else ():
+                given = composition.with_call(**{name: value})
+                if value == chosen[name] or name not in given.given:  # its default, that a spec need not name
+                    continue
+                try:
+                    now = selector.point(given, NUMBERS[:1])[0]
+                except SemcodecError:
+                    continue
+                require(now.get(name, value) == value, f"sets {name} to {now.get(name)} where the spec says {value}")
+
+
+def _example(subject: Subject) -> Composition:
+    return compose_spec(subject.component.traits["example"], subject.registry)
 
 
 def logit_tables() -> dict[str, Tensor]:

@@ -195,6 +195,33 @@ class Tentative(Selector):
         return prediction.softmax(1).amax(1)
 
 
+class Half(Selector):
+    """Two frames, of the example's sixteen, where the spec does not say."""
+
+    def point(self, composition, sequence):
+        return [{} if "frames" in composition.given else {"frames": 2} for _ in sequence]
+
+
+class SetsWhatIsNotThere(Selector):
+    def point(self, composition, sequence):
+        return [{"frame": 2} for _ in sequence]
+
+
+class SetsTheFirstOnly(Half):
+    def point(self, composition, sequence):
+        return super().point(composition, sequence)[:1]
+
+
+class SetsByPlace(Half):
+    def point(self, composition, sequence):
+        return [{**knobs, "quality": 1 + i} for i, knobs in enumerate(super().point(composition, sequence))]
+
+
+class SetsRegardless(Selector):
+    def point(self, composition, sequence):
+        return [{"frames": 2} for _ in sequence]
+
+
 class Doubles(Clips):
     def tail(self, features, cut):
         return super().tail(features, cut).double()

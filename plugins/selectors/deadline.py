@@ -1,0 +1,89 @@
+"""The most accurate operating point that a link and a deadline allow: STAE eq. (5), for each sample anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from semcodec.composition import Composition, compose_spec
+from semcodec.errors import SemcodecError, UsageError
+from semcodec.interfaces import Selector
+from semcodec.latency import Point, Profile
+from semcodec.link import Link
+from semcodec.planning import check_deadline, choices, timed
+from semcodec.points import open_points
+
+
+class Deadline(Selector):
+    """Sets call parameters by what a profile or a results folder says of this pipeline; see ``semcodec plan``.
+
+    Over a trace a sample comes every ``period`` ms, and the rate at that moment decides. Where nothing fits, the
+    fastest point is taken. ``headroom`` is a share of the deadline to leave for a rate that falls. Points are read on
+    first use, by the device alone: a decoder does without.
+    """
+
+    def __init__(
+        self,
+        ms: float,
+        rate: float,
+        rtt: float,
+        loss: float,
+        trace: str | None,
+        period: float | None,
+        headroom: float,
+        profile: str,
+    ) -> None:
+        check_deadline(ms)
+        self.within_ms = ms * (1 - headroom)
+        self.rate, self.rtt, self.loss, self.trace, self.profile = rate, rtt, loss, trace, profile
+        self.period = ms if period is None else period
+        self._matching: dict[str, list[Point]] = {}
+
+    def point(self, composition: Composition, sequence: Sequence[int]) -> list[Mapping[str, Any]]:
+        """Raises UsageError where no point is of this pipeline with what its spec sets."""
+        points = self._points(composition)
+        starts = np.asarray(sequence, np.float64) * (self.period / 1e3 if self.trace else 0.0)
+        return [points[i].knobs for i in choices(points, self._link, starts, self.within_ms)]
+
+    @cached_property
+    def _link(self) -> Link:
+        if self.trace:
+            return Link.trace(self.trace, self.rtt, self.loss)
+        return Link.fixed(self.rate, self.rtt, self.loss)
+
+    @cached_property
+    def _profile(self) -> Profile:
+        return open_points(self.profile)
+
+    def _points(self, composition: Composition) -> list[Point]:
+        if composition.spec not in self._matching:
+            known = timed(self._profile)
+            kept = [p for p in known if p.knobs and self._is_of(composition, p) and _agrees(composition, p)]
+            if not kept:
+                fixed = ", ".join(f"{name}={composition.call[name]}" for name in _fixed(composition))
+                raise UsageError(
+                    f"{self.profile} has no operating point of {composition.spec}" + f" with {fixed}" * bool(fixed)
+                )
+            self._matching[composition.spec] = kept
+        return self._matching[composition.spec]
+
+    def _is_of(self, composition: Composition, point: Point) -> bool:
+        """Of this pipeline: in a profile by its Encoder, in a record by all but call parameters."""
+        if self._profile.encoder:
+            return self._profile.encoder == composition.encoder.name
+        try:
+            other = compose_spec(point.spec, composition.registry)
+        except SemcodecError:  # measured where there were other plugins
+            return False
+        return other.point is None and other.but_for_call() == composition.but_for_call()
+
+
+def _fixed(composition: Composition) -> list[str]:
+    return [name for name in composition.call if name in composition.given]
+
+
+def _agrees(composition: Composition, point: Point) -> bool:
+    return all(point.knobs.get(name, composition.call[name]) == composition.call[name] for name in _fixed(composition))

@@ -1,0 +1,1 @@
+"""Many cells alike: which combinations there are, running them, and what came of it."""

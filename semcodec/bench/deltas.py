@@ -1,0 +1,81 @@
+"""Bjøntegaard deltas (VCEG-M33, 2001) between curves of accuracy over bytes, in place of PSNR over bit rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from semcodec.bench.report import Point, Results, names, pareto
+from semcodec.errors import SemcodecError, UsageError
+
+BD_POINTS = 4
+"""Fewest points of a curve that a delta is made of, as is usual in video coding."""
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A curve against the anchor. ``rate``: mean change of bytes in percent at equal accuracy; ``accuracy``: mean
+    change in percentage points at equal bytes; None where ``note`` says why. ``overlap``: share of the accuracies
+    of both curves together that both of them reach.
+    """
+
+    curve: str
+    points: int
+    rate: float | None
+    accuracy: float | None
+    overlap: float
+    note: str = ""
+
+
+def against(results: Results, anchor: str) -> dict[tuple[str, str, str], list[Delta]]:
+    """By key of every group that has the curve ``anchor``, each other curve of it against that.
+
+    PCHIP over log10 of the bytes. A curve stands for its own Pareto front, since the deltas need accuracy to rise
+    with bytes. Raises UsageError where no group has the anchor with at least ``BD_POINTS`` points on its front,
+    SemcodecError without the ``bjontegaard`` package.
+    """
+    having = {group.key: group.curves for group in results.groups if anchor in group.curves}
+    if not having:
+        raise UsageError(f"there is no curve {anchor!r}; there are {', '.join(names(results.groups))}")
+    bases = {key: _front(curves[anchor]) for key, curves in having.items()}
+    most = max(map(len, bases.values()))
+    if most < BD_POINTS:
+        raise UsageError(f"--bd {anchor}: {_too_few(most)}; measure more, or take another curve as the anchor")
+    return {
+        key: [_delta(base, name, _front(points)) for name, points in having[key].items() if name != anchor]
+        for key, base in bases.items()
+        if len(base) >= BD_POINTS
+    }
+
+
+def _front(points: Sequence[Point]) -> list[Point]:
+    return pareto(point for point in points if point.bytes > 0)  # what sends nothing has no logarithm
+
+
+def _too_few(count: int) -> str:
+    return f"too few points on its Pareto front, {count} where the method needs {BD_POINTS}"
+
+
+def _delta(base: Sequence[Point], name: str, test: Sequence[Point]) -> Delta:
+    if len(test) < BD_POINTS:
+        return Delta(name, len(test), None, None, 0.0, _too_few(len(test)))
+    try:
+        import bjontegaard
+    except ImportError:
+        raise SemcodecError("Bjøntegaard deltas need bjontegaard: pip install 'semcodec[report]'") from None
+    rates, accuracies = zip(*(([p.bytes for p in c], [100 * p.accuracy for p in c]) for c in (base, test)), strict=True)
+    shared = [_overlap(*accuracies), _overlap(*([math.log10(r) for r in rate] for rate in rates))]
+    curves = rates[0], accuracies[0], rates[1], accuracies[1]
+    options = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
+    rate = float(bjontegaard.bd_rate(*curves, **options)) if shared[0] else None
+    accuracy = float(bjontegaard.bd_psnr(*curves, **options)) if shared[1] else None
+    missing = [what for what, share in zip(("accuracy", "bytes"), shared, strict=True) if not share]
+    note = f"the ranges of {' and of '.join(missing)} do not overlap" if missing else ""
+    return Delta(name, len(test), rate, accuracy, shared[0], note)
+
+
+def _overlap(first: Sequence[float], second: Sequence[float]) -> float:
+    """Share of the range of both together that both cover."""
+    shared = min(max(first), max(second)) - max(min(first), min(second))
+    return max(0.0, shared) / (max(*first, *second) - min(*first, *second))

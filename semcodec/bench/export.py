@@ -1,0 +1,171 @@
+"""Results as text for other programs: CSV, Markdown, JSON and CompressAI's JSON of rate and distortion."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from semcodec import __version__
+from semcodec.bench.deltas import Delta
+from semcodec.bench.page import commands, origin
+from semcodec.bench.report import METRICS, Group, Point, Results
+
+PIXEL_BYTES = 3
+"""Of one 8-bit RGB pixel of the source."""
+Deltas = Mapping[tuple[str, str, str], Sequence[Delta]]
+COLUMNS: dict[str, Callable[[Group, Point], Any]] = {
+    "data": lambda group, point: group.data,
+    "split": lambda group, point: group.split,
+    "samples": lambda group, point: group.samples,
+    "data_digest": lambda group, point: group.digest,
+    "curve": lambda group, point: point.curve,
+    "spec": lambda group, point: point.spec,
+    "metric": lambda group, point: group.metric,
+    "accuracy": lambda group, point: point.accuracy,
+    "low": lambda group, point: point.low,
+    "high": lambda group, point: point.high,
+    "bytes_total": lambda group, point: point.bytes,
+    "bytes_payload": lambda group, point: point.record.get("bytes_payload"),
+    "bytes_side": lambda group, point: point.record.get("bytes_side"),
+    "bytes_header": lambda group, point: point.record.get("bytes_header"),
+    "ratio_uint8": lambda group, point: point.record.get("ratio_uint8"),
+    "ratio_float32": lambda group, point: point.record.get("ratio_float32"),
+    "sent_ratio": lambda group, point: point.record.get("sent_ratio"),
+    "device_ms": lambda group, point: sum(point.device_ms.values()),
+    "server_ms": lambda group, point: sum(point.server_ms.values()),
+    "pareto": lambda group, point: point.front,
+}
+
+
+def as_csv(results: Results, anchor: str | None, deltas: Deltas) -> str:
+    """One line a point; with an anchor one line a curve of the Bjøntegaard deltas instead."""
+    out = io.StringIO()
+    rows = [{n: value(group, p) for n, value in COLUMNS.items()} for group in results.groups for p in group.points]
+    if anchor:
+        rows = [
+            {"data": group.data, "data_digest": group.digest, "anchor": anchor, **asdict(row)}
+            for group in results.groups
+            for row in deltas.get(group.key, ())
+        ]
+    names = list(rows[0]) if rows else ["data", "data_digest", "anchor", "curve"]
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def as_markdown(results: Results, anchor: str | None, deltas: Deltas) -> str:
+    """Tables by data set, and what was not measured."""
+    lines = []
+    for group in results.groups:
+        lines += [f"## {_cell(group.data)}, {group.split or 'all'}, {group.samples:,} samples", ""]
+        lines += _table(
+            [
+                "spec",
+                "curve",
+                f"{METRICS[group.metric]}, %",
+                "95 % interval",
+                "bytes",
+                "x 8-bit",
+                "device ms",
+                "server ms",
+            ],
+            [_row(point) for point in group.points],
+            right=range(2, 8),
+        )
+        lines += ["", "Bold: on the Pareto front.", ""]
+        if rows := deltas.get(group.key):
+            lines += [f"### Bjøntegaard deltas against {_cell(anchor)}", ""]
+            figures = [
+                [d.curve, d.points, _signed(d.rate, " %"), _signed(d.accuracy, ""), f"{d.overlap:.0%}", d.note]
+                for d in rows
+            ]
+            head = ["curve", "points", "BD-rate", "BD-accuracy, points", "overlap", "note"]
+            lines += [*_table(head, figures, right=range(1, 5)), ""]
+        lines += [f"- {name}: {value}" for name, value in origin(results, group)]
+        lines += ["", "```", *commands(results, group), "```", ""]
+    for title, entries, key in (("Failed", results.failures, "failed"), ("Skipped", results.skips, "reason")):
+        if entries:
+            lines += [f"## {title}", "", *_table(["spec", "why"], [[e.get("spec"), e.get(key)] for e in entries]), ""]
+    return "\n".join(lines)
+
+
+def as_json(results: Results, anchor: str | None, deltas: Deltas) -> str:
+    """Everything: records as they are, with curve, place on the front and baselines."""
+    groups = [
+        {
+            "data": group.data,
+            "split": group.split,
+            "samples": group.samples,
+            "data_digest": group.digest,
+            "metric": group.metric,
+            "points": [{**p.record, "curve": p.curve, "pareto": p.front} for p in group.points],
+            "baselines": [asdict(baseline) for baseline in group.baselines],
+            **({"anchor": anchor, "deltas": [asdict(d) for d in deltas.get(group.key, ())]} if anchor else {}),
+        }
+        for group in results.groups
+    ]
+    found = {
+        "semcodec": __version__,
+        "header": dict(results.header),
+        "groups": groups,
+        "failures": list(results.failures),
+        "skips": list(results.skips),
+        "warnings": list(results.warnings),
+    }
+    return json.dumps(found, indent=2) + "\n"
+
+
+def as_compressai(results: Results) -> str:
+    """CompressAI's form for its plots: one object for one curve, a list of them for several.
+
+    ``bpp`` is bits of a packet for each pixel of the source (of every frame, for video), and left out where the
+    source's size is not in the records.
+    """
+    curves = [_curve(group, name, points) for group in results.groups for name, points in group.curves.items()]
+    return json.dumps(curves[0] if len(curves) == 1 else curves, indent=2) + "\n"
+
+
+def _curve(group: Group, name: str, points: Sequence[Point]) -> dict[str, Any]:
+    pixels = [(point.record.get("raw_uint8_bytes") or 0) / PIXEL_BYTES for point in points]
+    bpp = {"bpp": [8 * p.bytes / n for p, n in zip(points, pixels, strict=True)]} if all(pixels) else {}
+    values = {"bytes": [p.bytes for p in points], group.metric: [p.accuracy for p in points]}
+    about = f"{group.data}, {group.split or 'all'}, {group.samples} samples, digest {group.digest}; "
+    about += f"{group.metric} is a fraction, bytes are means a sample"
+    times = {
+        "encoding_time": [sum(p.device_ms.values()) / 1e3 for p in points],
+        "decoding_time": [sum(p.server_ms.values()) / 1e3 for p in points],
+    }
+    return {"name": name, "description": about, "results": {**bpp, **values, **times}}
+
+
+def _row(point: Point) -> list[Any]:
+    mark = "**" if point.front else ""
+    ratio = point.record.get("ratio_uint8")
+    return [
+        f"{mark}`{point.spec}`{mark}",
+        point.curve,
+        f"{100 * point.accuracy:.1f}",
+        f"{100 * point.low:.1f} - {100 * point.high:.1f}",
+        f"{point.bytes:,.1f}",
+        f"{ratio:,.1f}" if ratio else "-",
+        f"{sum(point.device_ms.values()):.2f}",
+        f"{sum(point.server_ms.values()):.2f}",
+    ]
+
+
+def _signed(value: float | None, unit: str) -> str:
+    return "-" if value is None else f"{value:+.2f}{unit}"
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[int] = ()) -> list[str]:
+    rule = ["---:" if i in right else "---" for i in range(len(headers))]
+    return [f"| {' | '.join(map(_cell, row))} |" for row in (headers, rule, *rows)]
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")

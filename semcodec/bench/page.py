@@ -1,0 +1,122 @@
+"""Results as one HTML page that needs nothing else: its data, style and script are inside it."""
+
+from __future__ import annotations
+
+import html
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from importlib.resources import files
+from typing import Any
+
+from semcodec import __version__
+from semcodec.bench.deltas import Delta
+from semcodec.bench.report import METRICS, Group, Point, Results
+
+
+def render(
+    results: Results, anchor: str | None = None, deltas: Mapping[tuple[str, str, str], Sequence[Delta]] | None = None
+) -> str:
+    """The page. ``deltas``: by key of the group, the curves against ``anchor``."""
+    parts = {
+        name: files("semcodec.bench").joinpath(f"page.{name}").read_text("utf-8") for name in ("html", "css", "js")
+    }
+    title = f"semcodec report: {', '.join(dict.fromkeys(group.data for group in results.groups))}"
+    page = parts["html"]
+    found = payload(results, anchor, deltas or {})
+    # "<" only ever opens markup, so data that holds "</script>" cannot end the script it lies in
+    inside = json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    for name, text in (("title", html.escape(title)), ("css", parts["css"]), ("js", parts["js"]), ("data", inside)):
+        page = page.replace("{{" + name + "}}", text, 1)
+    return page
+
+
+def payload(
+    results: Results, anchor: str | None, deltas: Mapping[tuple[str, str, str], Sequence[Delta]]
+) -> dict[str, Any]:
+    """What the script draws."""
+    groups = []
+    for group in results.groups:
+        names = list(group.curves)
+        rows = deltas.get(group.key)
+        groups.append(
+            {
+                "data": group.data,
+                "split": group.split,
+                "samples": group.samples,
+                "metric_name": METRICS[group.metric],
+                "curves": names,
+                "points": [_point(point, names.index(point.curve)) for point in group.points],
+                "baselines": [asdict(baseline) for baseline in group.baselines],
+                "deltas": rows and {"anchor": anchor, "rows": [asdict(row) for row in rows]},
+                "reproduce": {"commands": commands(results, group), "fields": origin(results, group)},
+            }
+        )
+    return {
+        "groups": groups,
+        "failures": [{"spec": str(f.get("spec")), "reason": str(f["failed"])} for f in results.failures],
+        "skips": [{"spec": str(s.get("spec")), "reason": str(s.get("reason"))} for s in results.skips],
+        "warnings": list(results.warnings),
+    }
+
+
+def _point(point: Point, curve: int) -> dict[str, Any]:
+    record = point.record
+    parts = [record.get(f"bytes_{part}") for part in ("payload", "side", "header")]
+    return {
+        "spec": point.spec,
+        "curve": curve,
+        "accuracy": point.accuracy,
+        "low": point.low,
+        "high": point.high,
+        "bytes": point.bytes,
+        "parts": None if None in parts else parts,
+        "ratio": record.get("ratio_uint8"),
+        "sent": record.get("sent_ratio", 1.0),
+        "device": dict(point.device_ms),
+        "server": dict(point.server_ms),
+        "front": point.front,
+    }
+
+
+def commands(results: Results, group: Group) -> list[str]:
+    """What measures these points again: the folder's own command, else one for each curve's first point."""
+    command = results.header.get("command")
+    if command:
+        return [command if isinstance(command, str) else shlex.join(map(str, command))]
+    split = ["--split", group.split] if group.split else []
+    few = [points[0].spec for points in group.curves.values()][:3]
+    more = [f"# and so on, {len(group.points)} points in all"] if len(group.points) > len(few) else []
+    tail = ["--data", group.data, *split, "--limit", str(group.samples)]
+    return ["\n".join([*(shlex.join(["semcodec", "eval", spec, *tail]) for spec in few), *more])]
+
+
+def origin(results: Results, group: Group) -> list[tuple[str, str]]:
+    """Data, versions, machine and weights behind the points, each value once."""
+    members = [point.record for point in group.points]
+    found = [
+        ("data", f"{group.data}, {group.split or 'all'}, {group.samples:,} samples, digest {group.digest}"),
+        ("versions", _each(_pairs(record.get("versions")) for record in members)),
+        ("machine", _each(_pairs(record.get("machine")) for record in members)),
+        ("samples together", _each(str(record.get("batch", "")) for record in members)),
+        ("seed", _each(str(record.get("seed", "")) for record in members)),
+        ("weights", _each(text for record in members for text in _weights(record.get("weights")))),
+        ("from", str(results.source.name)),
+        ("page by", f"semcodec {__version__}"),
+    ]
+    return [(name, value) for name, value in found if value]
+
+
+def _each(values: Iterable[str]) -> str:
+    return "; ".join(value for value in dict.fromkeys(values) if value)
+
+
+def _pairs(value: Any) -> str:
+    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else ""
+
+
+def _weights(value: Any) -> Iterable[str]:
+    if isinstance(value, Mapping):
+        for slot, source in value.items():
+            yield f"{slot} {source.get('digest')} ({source.get('source')})"

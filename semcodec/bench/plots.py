@@ -1,0 +1,134 @@
+"""The report's charts as PNG and SVG, drawn by matplotlib."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semcodec.bench.report import METRICS, Group, Point, Results
+from semcodec.errors import SemcodecError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+RATES = [10 ** (-1 + i / 20) for i in range(81)]
+"""Mbit/s, 0.1 to 1000."""
+SHOWN = 6
+"""How many points of the front are followed over the link."""
+BARS_MBPS = 10.0
+MARKERS = "os^Dvp*XP"
+
+
+def write(results: Results, folder: Path) -> Iterator[Path]:
+    """Draw every chart of every data set into the folder, two files each. Raises SemcodecError without matplotlib."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise SemcodecError("plots need matplotlib: pip install 'semcodec[report]'") from None
+    from semcodec.cli.output import whole_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for group, name in zip(results.groups, _file_names(results), strict=True):
+        for chart in (accuracy, completion, stages):
+            figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
+            FigureCanvasAgg(figure)
+            axes = figure.add_subplot()
+            chart(axes, group)
+            axes.set_title(f"{group.data}, {group.split or 'all'}, {group.samples:,} samples", fontsize=10)
+            for form in ("png", "svg"):
+                path = folder / f"{chart.__name__}{name}.{form}"
+                metadata: dict[str, Any] = {"Date": None} if form == "svg" else {}
+                with whole_file(path) as file:
+                    figure.savefig(file, format=form, metadata=metadata)
+                yield path
+
+
+def accuracy(axes: Axes, group: Group) -> None:
+    """Accuracy against bytes, with intervals and the Pareto front."""
+    import matplotlib
+
+    colours = matplotlib.colormaps["tab10"]
+    for i, (name, points) in enumerate(group.curves.items()):
+        own = [p for p in points if p.bytes > 0]
+        values = [100 * p.accuracy for p in own]
+        spread = [[100 * (p.accuracy - p.low) for p in own], [100 * (p.high - p.accuracy) for p in own]]
+        look: dict[str, Any] = {"color": colours(i % 10), "label": name, "linestyle": "none", "elinewidth": 0.6}
+        marker = MARKERS[i // 10 % len(MARKERS)]
+        axes.errorbar([p.bytes for p in own], values, yerr=spread, marker=marker, markersize=4, alpha=0.8, **look)
+    front = [p for p in group.points if p.front and p.bytes > 0]
+    last = max(p.bytes for p in group.points)
+    steps = [[*(p.bytes for p in front), last], [100 * p.accuracy for p in [*front, *front[-1:]]]]
+    if front:
+        axes.step(*steps, where="post", color="black", linewidth=1.2, label="Pareto front")
+    if last > 0:
+        axes.set_xscale("log")
+    axes.set(xlabel="bytes a sample", ylabel=f"{METRICS[group.metric]} in %")
+    _finish(axes)
+
+
+def completion(axes: Axes, group: Group) -> None:
+    """Device, link and server time against the rate of the link."""
+    for point in spread(group):
+        axes.plot(RATES, [point.ms(rate) for rate in RATES], label=point.spec)
+    for i, base in enumerate(group.baselines):
+        times = [base.ms(rate) for rate in RATES]
+        axes.plot(RATES, times, label=base.label, color="0.4", linestyle=("--", ":", "-.")[i % 3])
+    axes.set(xscale="log", yscale="log", xlabel="link rate in Mbit/s", ylabel="completion time in ms")
+    _finish(axes)
+
+
+def stages(axes: Axes, group: Group) -> None:
+    """Time by stage at one link rate, stacked: blue on the device, grey on the link, orange on the server."""
+    import matplotlib
+
+    points = spread(group)
+    stacked: dict[str, list[float]] = {}
+    device = list(dict.fromkeys(stage for p in points for stage in p.device_ms))
+    server = list(dict.fromkeys(stage for p in points for stage in p.server_ms))
+    for stage in device:
+        stacked[stage] = [p.device_ms.get(stage, 0.0) for p in points]
+    stacked["link"] = [p.link_ms(BARS_MBPS) for p in points]
+    for stage in server:
+        stacked[stage] = [p.server_ms.get(stage, 0.0) for p in points]
+    shades = {"link": (0.67, 0.7, 0.75, 1.0)}
+    for names, palette in ((device, "Blues"), (server, "Oranges")):
+        for i, stage in enumerate(names):
+            shades[stage] = matplotlib.colormaps[palette](0.35 + 0.55 * i / max(1, len(names) - 1))
+    left = [0.0] * len(points)
+    for stage, times in stacked.items():
+        axes.barh([p.spec for p in points], times, left=left, color=shades[stage], label=stage)
+        left = [a + b for a, b in zip(left, times, strict=True)]
+    axes.invert_yaxis()
+    axes.set_xlabel(f"ms a sample at {BARS_MBPS:g} Mbit/s")
+    axes.tick_params(axis="y", labelsize=6)
+    _finish(axes)
+
+
+def spread(group: Group) -> list[Point]:
+    """At most ``SHOWN`` points of the front, evenly over it."""
+    front = [point for point in group.points if point.front]
+    count = min(SHOWN, len(front))
+    return [front[round(i * (len(front) - 1) / max(1, count - 1))] for i in range(count)]
+
+
+def _finish(axes: Axes) -> None:
+    axes.grid(True, which="major", color="0.9")
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.legend(fontsize=6, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _file_names(results: Results) -> list[str]:
+    """What tells the files of the data sets apart: nothing for a single one."""
+    if len(results.groups) == 1:
+        return [""]
+    plain = [re.sub(r"[^a-z0-9]+", "-", group.data.lower()).strip("-") for group in results.groups]
+    twice = len(set(plain)) < len(plain)
+    return [
+        f"-{name}-{group.digest[:8]}" if twice else f"-{name}"
+        for name, group in zip(plain, results.groups, strict=True)
+    ]

@@ -1,0 +1,79 @@
+"""How far a run has come and how long it will still take, by what cells like those to come have taken."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from semcodec.bench.cells import Cell
+from semcodec.bench.runner import Done
+
+
+class Remaining:
+    """Cells that begin a point do what those after them share, so the two are counted apart, by family."""
+
+    def __init__(self, cells: Sequence[Cell], workers: int) -> None:
+        self.workers = workers
+        self._took: dict[tuple[str, bool], list[float]] = {}
+        seen = set[tuple[str, str]]()
+        self._left: dict[str, tuple[str, bool]] = {}
+        for cell in cells:
+            point = cell.family, cell.point
+            self._left[cell.digest] = cell.family, point not in seen
+            seen.add(point)
+
+    def done(self, done: Done) -> None:
+        kind = self._left.pop(done.cell.digest)
+        self._took.setdefault(kind, []).append(done.seconds)
+
+    def seconds(self) -> float | None:
+        """None as long as too little is known: before a cell of each sort that is left, begun or shared, is done."""
+        found = 0.0
+        for family, first in self._left.values():
+            alike = self._took.get((family, first)) or [
+                t for (_, other), times in self._took.items() if other == first for t in times
+            ]
+            if not alike:
+                return None
+            found += sum(alike) / len(alike)
+        return found / max(1, min(self.workers, len(self._left)))
+
+
+class Line:
+    """One line on stderr, rewritten; nothing where stderr is no terminal."""
+
+    def __init__(self, cells: Sequence[Cell], workers: int) -> None:
+        self.shown = sys.stderr.isatty()
+        self.total, self.finished, self.failed = len(cells), 0, 0
+        self.began = time.monotonic()
+        self._remaining = Remaining(cells, workers)
+        self._write("")
+
+    def done(self, done: Done) -> None:
+        self.finished += 1
+        self.failed += "failed" in (done.record or {})
+        self._remaining.done(done)
+        self._write(done.cell.spec)
+
+    def close(self) -> None:
+        if self.shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+    def _write(self, spec: str) -> None:
+        if self.shown:
+            failed = f", {self.failed} failed" if self.failed else ""
+            left = self._remaining.seconds()
+            time_left = "" if left is None else f", about {told(left)} left"
+            print(f"\r\033[K{self.finished}/{self.total}{failed}{time_left}  {spec[:60]}", end="", file=sys.stderr,
+                  flush=True)  # fmt: skip
+
+
+def told(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )

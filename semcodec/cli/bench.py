@@ -1,0 +1,275 @@
+"""``semcodec bench``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from semcodec.cli import options
+from semcodec.cli.output import echo_fields, echo_table
+from semcodec.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from semcodec.bench.cells import Cell
+    from semcodec.bench.matrix import Matrix
+    from semcodec.bench.runner import Pool
+    from semcodec.bench.worker import Settings
+
+MANY = 2000
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+
+
+def _several(name: str, what: str) -> Callable[[_Command], _Command]:
+    return click.option(f"--{name}", name, multiple=True, metavar="NAME", help=f"Only {what}; repeatable.")
+
+
+@click.command()
+@click.argument("specs", nargs=-1, metavar="[SPEC]...")
+@click.option("--data", required=True, metavar="NAME|FOLDER", help="What to evaluate on; see 'semcodec data list'.")
+@click.option("--out", "out", type=click.Path(path_type=Path), metavar="DIR", help="Where results go.")
+@click.option("--resume", is_flag=True, help="Go on with the results that --out has.")
+@click.option("--retry", is_flag=True, help="With --resume: run the cells that failed again.")
+@click.option("--dry-run", is_flag=True, help="Only show the plan; runs nothing, imports no torch.")
+@click.option("--explain-skips", is_flag=True, help="List what is left out, with the reason.")
+@_several("task", "models of this task (video, classification, detection)")
+@_several("encoder", "this encoder")
+@_several("entropy", "this entropy stage, for encoders that use one")
+@_several("recoverer", "this recoverer, instead of each encoder's own")
+@_several("selector", "this selector, instead of each encoder's own")
+@_several("backbone", "this backbone; needed for families such as timm/*")
+@click.option("--all", "everything", is_flag=True, help="Every selector and recoverer, not each encoder's own alone.")
+@click.option("--knobs", is_flag=False, flag_value="usual", type=click.Choice(["usual", "all"]),
+              help="Sweep the values that components declare: the usual ones of each encoder (its budgets, or its "
+              "quality), or all.")  # fmt: skip
+@click.option("--sweep", "swept", multiple=True, metavar="ITEM.KEY=V,V,...", help="Sweep these values; repeatable.")
+@click.option("--cells", "file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE.toml",
+              help="Specs from a file of [[cell]] tables with spec = ... and sweep = {item.key = [...]}.")  # fmt: skip
+@click.option("--max-cells", type=click.IntRange(1), default=MANY, show_default=True, help="Refuse a larger plan.")
+@click.option("--split", default="test", show_default=True, help="test, train, or for folders all.")
+@click.option("--limit", type=click.IntRange(1), help="The first so many samples.")
+@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Samples that run together.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of whatever is drawn at random.")
+@click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Workers.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of each worker.")
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=3600.0, show_default=True,
+              help="Seconds a cell may take.")  # fmt: skip
+@click.option("--memory-gb", type=click.FloatRange(0, min_open=True), help="Memory a worker may take.")
+@click.option("--share-gb", type=click.FloatRange(0), default=1.0, show_default=True,
+              help="Memory of a worker for what cells share.")  # fmt: skip
+@click.option("--shard", metavar="I/N", help="Only part I of N of the plan, for batch schedulers.")
+@click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option("--address", help="Of a Ray cluster; without, one is started here.")
+@options.weights
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True,
+              help="How results are printed; json is one record a line.")  # fmt: skip
+def command(
+    specs: tuple[str, ...],
+    data: str,
+    out: Path | None,
+    resume: bool,
+    retry: bool,
+    dry_run: bool,
+    explain_skips: bool,
+    swept: tuple[str, ...],
+    file: Path | None,
+    max_cells: int,
+    split: str,
+    limit: int | None,
+    batch: int,
+    seed: int,
+    jobs: int,
+    threads: int,
+    timeout: float,
+    memory_gb: float | None,
+    share_gb: float,
+    shard: str | None,
+    executor: str,
+    address: str | None,
+    given: tuple[str, ...],
+    offline: bool,
+    form: str,
+    **choice: Any,
+) -> None:
+    """Measure many pipelines alike: the SPECs, or every combination of what is installed that composes for the data.
+
+    Each is a cell: one record, that of semcodec eval, in DIR/records.jsonl as it is finished; a cell that fails is
+    recorded with the reason. Cells share what they have in common. 'semcodec report DIR' shows the results,
+    'semcodec plan --results DIR' chooses among them.
+    """
+    from semcodec.bench.cells import cell_of, ordered
+    from semcodec.bench.cells import shard as part_of
+
+    if not dry_run and out is None:
+        raise UsageError("--out DIR is missing: where results go; or --dry-run to see the plan")
+    if (retry and not resume) or (address and executor != "ray"):
+        raise UsageError("--retry is for --resume" if retry and not resume else "--address is for --executor ray")
+    matrix = _matrix(specs, file, data, split, swept, options.request(given, offline), choice)
+    cells = ordered(cell_of(c, data, split, limit, seed) for c in matrix.seeded(seed))
+    cells = part_of(cells, shard) if shard else cells
+    if not cells:
+        raise UsageError(_empty(matrix, shard))
+    if len(cells) > max_cells:
+        raise UsageError(f"the plan has {len(cells):,} cells, more than {max_cells:,}: narrow it or raise --max-cells")
+    if dry_run:
+        _show_plan(cells, matrix, data, explain_skips)
+        return
+    if explain_skips:
+        _show_skips(matrix)
+    from semcodec.bench.worker import GIB, Settings
+
+    settings = Settings(
+        data=data if not os.path.isdir(data) else os.path.abspath(data), split=split, limit=limit, batch=batch,
+        seed=seed, weights=tuple(map(_absolute, given)), offline=offline, threads=threads,
+        memory=None if memory_gb is None else int(memory_gb * GIB), shared=int(share_gb * GIB),
+    )  # fmt: skip
+    assert out is not None
+    header = {"data": data, "split": split, "limit": limit, "seed": seed, "batch": batch, "weights": list(given)}
+    header |= {"command": "semcodec " + shlex.join(sys.argv[1:])}
+    records = _run(
+        cells, matrix, settings, header, out, retry, form,
+        lambda: _pool(executor, settings, timeout, address), resume=resume, jobs=jobs,
+    )  # fmt: skip
+    if form == "table":
+        _show(records, out)
+    if all("failed" in record for record in records):
+        click.get_current_context().exit(1)
+
+
+def _matrix(
+    specs: Sequence[str],
+    file: Path | None,
+    data: str,
+    split: str,
+    swept: Sequence[str],
+    request: Any,
+    choice: dict[str, Any],
+) -> Matrix:
+    from semcodec.bench import matrix, sweeps
+    from semcodec.cli.eval import grid_of
+
+    sweep = grid_of(swept)
+    chosen = matrix.Choice(**choice)
+    if not specs and file is None:
+        return matrix.enumerate_all(data, split, chosen, sweep, request)
+    narrowed = [*chosen.named(), *(["--knobs"] if chosen.knobs else [])]
+    if narrowed:
+        raise UsageError(f"{narrowed[0]} is for the matrix of all there is, and specs are given: leave out one")
+    named: list[tuple[str, Any]] = [(spec, {}) for spec in specs]
+    return matrix.given([*named, *(sweeps.read_cells(file) if file else [])], sweep)
+
+
+def _empty(matrix: Matrix, shard: str | None) -> str:
+    if matrix.cells:
+        return f"--shard {shard}: nothing is left for this part; there are fewer cells than parts"
+    first = f", the first as {matrix.skips[0].spec}: {matrix.skips[0].reason}" if matrix.skips else ""
+    return f"nothing to run: of {len(matrix.skips)} combinations none can be measured{first}; see --explain-skips"
+
+
+def _absolute(weights: str) -> str:
+    """Workers elsewhere on this machine find a file by its whole path."""
+    slot, equals, path = weights.rpartition("=")
+    return slot + equals + os.path.abspath(path) if os.path.exists(path) else weights
+
+
+def _show_plan(cells: Sequence[Cell], matrix: Matrix, data: str, explain: bool) -> None:
+    for cell in cells:
+        click.echo(cell.spec)
+    click.echo()
+    echo_fields(
+        [
+            ("cells", len(cells)),
+            ("points", f"{len({(c.family, c.point) for c in cells}):,} whose encodings their cells share"),
+            ("families", f"{len({c.family for c in cells}):,} whose models and scores their cells share"),
+            ("data", data),
+            ("skipped", f"{len(matrix.skips):,} combinations{'' if explain else ', see --explain-skips'}"),
+        ]
+    )
+    if explain and matrix.skips:
+        click.echo()
+        echo_table(["skipped", "why"], [(skip.spec, skip.reason) for skip in matrix.skips])
+
+
+def _show_skips(matrix: Matrix) -> None:
+    for skip in matrix.skips:
+        click.echo(f"skipped {skip.spec}: {skip.reason}", err=True)
+
+
+def _pool(executor: str, settings: Settings, timeout: float, address: str | None) -> Pool:
+    if executor == "ray":
+        from semcodec.bench.on_ray import OnRay
+
+        return OnRay(settings, timeout, address)
+    from semcodec.bench.runner import Local
+
+    return Local(settings, timeout)
+
+
+def _run(
+    cells: Sequence[Cell],
+    matrix: Matrix,
+    settings: Settings,
+    header: dict[str, Any],
+    out: Path,
+    retry: bool,
+    form: str,
+    make_pool: Callable[[], Pool],
+    *,
+    resume: bool,
+    jobs: int,
+) -> list[dict[str, Any]]:
+    """The records of the cells, in their order: those that were there and those that are made now."""
+    import json
+    from dataclasses import asdict
+
+    from semcodec.bench.progress import Line
+    from semcodec.bench.records import Folder
+    from semcodec.bench.runner import run
+
+    notes: list[str] = []
+    with Folder(out, header, resume=resume, notes=notes) as folder:
+        for note in notes:
+            click.echo(f"warning: {note}", err=True)
+        folder.write_skips(map(asdict, matrix.skips))
+        known = {cell: r for cell, r in folder.known.items() if not (retry and "failed" in r)}
+        left = [cell for cell in cells if cell.digest not in known]
+        if form == "json":
+            for cell in cells:
+                if cell.digest in known:
+                    click.echo(json.dumps(known[cell.digest]))
+        if left:
+            line = Line(left, jobs)
+            try:
+                for done in run(left, make_pool(), min(jobs, len(left))):
+                    assert done.record is not None
+                    folder.append(done.record)
+                    line.done(done)
+                    if form == "json":
+                        click.echo(json.dumps(done.record))
+            finally:
+                line.close()
+        return [folder.known[cell.digest] for cell in cells]
+
+
+def _show(records: Sequence[dict[str, Any]], out: Path) -> None:
+    measured = [record for record in records if "failed" not in record]
+    rows: list[list[Any]] = []
+    for r in measured:
+        low, high = (100 * bound for bound in r["top1_interval"])
+        size, took = float(r["bytes_total"]), float(sum(r["stages_ms"].values()))
+        rows.append([r["spec"], 100 * r["top1"], f"{low:.1f} - {high:.1f}", size, r["ratio_uint8"], took])
+    if rows:
+        echo_table(["spec", "top-1 %", "95 % interval", "bytes", "x 8-bit", "ms"], rows)
+        click.echo()
+        first = measured[0]
+        split = first["split"] or "all"
+        echo_fields([("data", f"{first['data']}, {split}, {first['samples']:,} samples"), ("results", out)])
+    for record in records:
+        if "failed" in record:
+            click.echo(f"failed {record['spec']}: {record['failed']}", err=True)

@@ -1,0 +1,201 @@
+"""``semcodec plan``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from semcodec.cli import options
+from semcodec.cli.output import echo_fields, echo_json, echo_table
+from semcodec.errors import UsageError
+
+if TYPE_CHECKING:
+    from semcodec.latency import Profile
+    from semcodec.link import Link
+    from semcodec.planning import Plan, Replay, Row
+
+
+@click.command()
+@click.option("--results", metavar="DIR", help="Choose among what 'semcodec bench' measured.")
+@click.option("--profile", metavar="NAME|FILE", help="Choose among the points of a profile; 'list' lists what ships.")
+@click.option("--assume", multiple=True, metavar="NAME=VALUE", help="A figure that a profile's source leaves out.")
+@click.option("--device-speed", type=float, default=1.0, help="Of the device, times that of the one that was timed.")
+@click.option("--server-speed", type=float, default=1.0, help="Of the server, likewise.")
+@click.option("--deadline-ms", type=float, help="Completion time that a sample may take.")
+@click.option("--rate-mbps", type=float, help="Rate of the link, in 10^6 bit/s.")
+@click.option(
+    "--trace",
+    metavar="FILE|GENERATOR",
+    help="Replay a varying link: lines of 'time_s, mbps', or rayleigh:snr_db=5,seed=1 or markov:low=1,high=20,seed=1.",
+)
+@click.option("--rtt-ms", type=float, default=0.0, show_default=True, help="Round-trip time; half of it is on the way.")
+@click.option("--loss", type=float, default=0.0, show_default=True, help="Share of packets that are lost, sent again.")
+@click.option("--mtu", type=int, default=1500, show_default=True, help="Bytes of a packet on the link.")
+@click.option("--energy-mj", type=float, help="Energy that a sample may cost the device, where the profile knows it.")
+@click.option("--period-ms", type=float, help="With --trace: a sample comes every so often.  [default: the deadline]")
+@click.option(
+    "--headroom", type=float, help="With --trace: share of the deadline that the choice leaves.  [default: 0]"
+)
+@click.option("--seconds", type=float, help="With --trace: how long.  [default: to its last line]")
+@click.option(
+    "--save-trace", type=click.Path(path_type=Path, dir_okay=False), help="Write the trace that was generated."
+)
+@options.as_json
+def command(
+    results: str | None,
+    profile: str | None,
+    assume: tuple[str, ...],
+    device_speed: float,
+    server_speed: float,
+    deadline_ms: float | None,
+    rate_mbps: float | None,
+    trace: str | None,
+    rtt_ms: float,
+    loss: float,
+    mtu: int,
+    energy_mj: float | None,
+    period_ms: float | None,
+    headroom: float | None,
+    seconds: float | None,
+    save_trace: Path | None,
+    form: str,
+) -> None:
+    """Choose the operating point for a link and a deadline: the most accurate whose completion time fits.
+
+    Completion time is computing at both ends plus sending, with an entropy coder that may be left out used only where
+    it pays. Beside the choice: the runner-up, what local computing and full offloading would do, and where nothing
+    fits what misses by least. With --trace, how the adaptive choice fares beside each fixed point.
+    """
+    from semcodec.link import Link, write_trace
+    from semcodec.planning import plan, replay
+    from semcodec.points import open_points, shipped
+
+    if profile == "list":
+        rows = [(name, open_points(name).title) for name in shipped()]
+        echo_json(dict(rows)) if form == "json" else echo_table(["profile", "what it is"], rows)
+        return
+    if (results is None) == (profile is None):
+        raise UsageError("choose among what? give one of --results DIR and --profile NAME|FILE")
+    if (rate_mbps is None) == (trace is None):
+        raise UsageError("over which link? give one of --rate-mbps and --trace")
+    if deadline_ms is None:
+        raise UsageError("by when? give --deadline-ms")
+    if trace is None and not all(option is None for option in (period_ms, headroom, seconds, save_trace)):
+        raise UsageError("--period-ms, --headroom, --seconds and --save-trace are about a --trace")
+    if trace is not None and energy_mj is not None:
+        raise UsageError("--energy-mj is for a link of one rate: give --rate-mbps")
+    if results is not None and not Path(results).is_dir():
+        raise UsageError(f"--results {results} is no folder; 'semcodec bench --out DIR' makes one")
+    points = open_points(str(results or profile), _assumptions(assume)).at_speeds(device_speed, server_speed)
+    if trace is None:
+        assert rate_mbps is not None
+        link = Link.fixed(rate_mbps, rtt_ms, loss, mtu)
+        _show_plan(points, link, plan(points, link, deadline_ms, energy_mj), deadline_ms, form)
+        return
+    link = Link.trace(trace, rtt_ms, loss, mtu)
+    if save_trace:
+        write_trace(link, save_trace)
+    fared = replay(points, link, deadline_ms, period_ms, seconds, headroom or 0.0)
+    _show_replay(points, link, fared, deadline_ms, form)
+
+
+def _assumptions(given: tuple[str, ...]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise UsageError(f"--assume {text}: expects NAME=NUMBER, as in device_ms=30") from None
+    return found
+
+
+def _show_plan(profile: Profile, link: Link, found: Plan, deadline_ms: float, form: str) -> None:
+    from semcodec.latency import FULL, LOCAL
+
+    fastest, rate = found.fastest, float(link.mbps[0])
+    if form == "json":
+        echo_json(
+            {
+                "profile": profile.name,
+                "rate_mbps": rate,
+                "rtt_ms": link.rtt_ms,
+                "loss": link.loss,
+                "deadline_ms": deadline_ms,
+                "assumed": dict(profile.assumed),
+                "best": _or_none(found.best),
+                "runner_up": _or_none(found.runner_up),
+                "local": _or_none(found.local),
+                "full_offload": _or_none(found.full),
+                "fastest": fastest.document(),
+                "why": None if found.best else _why(fastest),
+                "points": [row.document() for row in found.rows],
+                "unknown": {point.label: list(point.needs) for point in found.unknown},
+            }
+        )
+        return
+    over = f", {link.rtt_ms:g} ms round trip" * bool(link.rtt_ms) + f", {link.loss:.2%} loss" * bool(link.loss)
+    click.echo(f"{profile.title}\n{rate:g} Mbit/s{over}, within {deadline_ms:g} ms\n")
+    named = [("best", found.best), ("runner-up", found.runner_up), ("local", found.local)]
+    rows = [_cells(name, row) for name, row in [*named, ("full-offload", found.full)] if row]
+    if not found.best:
+        rows.insert(0, _cells("fastest", fastest))
+    echo_table(["", "point", "accuracy %", "bytes", "ms", "device", "link", "server", "fits"], rows)
+    click.echo()
+    fields = [] if found.best else [("nothing fits", _why(fastest))]
+    for base, point in ((LOCAL, profile.local), (FULL, profile.full)):
+        if point is None or point.needs:
+            fields.append(("not known", f"{base}: " + (f"needs {', '.join(point.needs)}" if point else "no figures")))
+    fields += [("left out", f"{point.label}: lacks {', '.join(point.needs)}") for point in found.unknown]
+    fields += [("assumed", f"{name} = {why}") for name, why in profile.assumed.items()]
+    if found.best:
+        fields.insert(0, ("spec", found.best.point.spec or _knobs(profile, found.best)))
+    if fields:
+        echo_fields(fields)
+
+
+def _why(fastest: Row) -> str:
+    return f"the fastest, {fastest.point.label}, is {fastest.why}"
+
+
+def _knobs(profile: Profile, row: Row) -> str:
+    knobs = ",".join(f"{name}={value}" for name, value in row.point.knobs.items())
+    return f"{profile.encoder}:{knobs}" if knobs else profile.encoder
+
+
+def _cells(name: str, row: Row) -> list[Any]:
+    from semcodec.latency import LINK
+
+    p, coded = row.point, ", entropy-coded" * row.coded
+    times = [sum(p.device_ms.values()), row.stages_ms[LINK], p.sent * sum(p.server_ms.values())]
+    accuracy = None if p.accuracy is None else 100 * p.accuracy
+    return [name, p.label + coded, accuracy, round(p.bytes), row.ms, *map(float, times), row.why or "yes"]
+
+
+def _or_none(row: Row | None) -> dict[str, Any] | None:
+    return row.document() if row else None
+
+
+def _show_replay(profile: Profile, link: Link, fared: list[Replay], deadline_ms: float, form: str) -> None:
+    if form == "json":
+        head = {"profile": profile.name, "deadline_ms": deadline_ms, "assumed": dict(profile.assumed)}
+        echo_json({**head, "samples": fared[0].samples, "choices": [row.document() for row in fared]})
+        return
+    click.echo(f"{profile.title}\n{fared[0].samples:,} samples, each within {deadline_ms:g} ms\n")
+    rates = [float(rate) for rate in (link.mbps.min(), link.mbps.mean(), link.mbps.max())]
+    rows = [
+        [r.label, 100 * r.hits, None if r.accuracy is None else 100 * r.accuracy, 100 * r.useful, r.median_ms, r.p95_ms]
+        for r in [fared[0], *sorted(fared[1:], key=lambda r: (-r.useful, r.median_ms))]
+    ]
+    echo_table(["choice", "in time %", "accuracy % of these", "of all", "median ms", "95 % within ms"], rows)
+    click.echo()
+    chosen = ", ".join(f"{label} {share:.0%}" for label, share in fared[0].share.items())
+    echo_fields(
+        [
+            ("adaptive took", chosen),
+            ("link, Mbit/s", "{:.3g} least, {:.3g} mean of its lines, {:.3g} most".format(*rates)),
+            *[("assumed", f"{name} = {why}") for name, why in profile.assumed.items()],
+        ]
+    )

@@ -1,0 +1,77 @@
+"""``semcodec report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+FORMS = ("html", "csv", "md", "json", "compressai")
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Where to write.  [default: report.html in the folder]"
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMS),
+    default="html",
+    show_default=True,
+    help="One self-contained page, or text on stdout; compressai is the JSON that CompressAI's plots read.",
+)
+@click.option("--plots", type=click.Path(path_type=Path), metavar="DIR", help="Also write PNG and SVG plots there.")
+@click.option(
+    "--bd",
+    "anchor",
+    metavar="CURVE",
+    help="Bjøntegaard deltas of every curve against this one: BD-rate and BD-accuracy.",
+)
+@click.option("--curve", "curves", multiple=True, metavar="CURVE", help="Only this curve. Repeatable.")
+def command(
+    results: Path, output: Path | None, form: str, plots: Path | None, anchor: str | None, curves: tuple[str, ...]
+) -> None:
+    """Show what 'semcodec bench' found in the folder RESULTS, or the records of 'semcodec eval' in a file.
+
+    The page has accuracy against bytes with the Pareto front, completion time against link rate, time by stage, every
+    point, what was not measured and why, and how to reproduce it. It needs no network.
+
+    A curve is the records of one "name", or of one spec without its call parameters: stae+rans+vit-nano for
+    stae:frames=2+rans+vit-nano.
+    """
+    from semcodec.bench import deltas, export, report
+    from semcodec.cli.output import whole_file
+    from semcodec.errors import UsageError
+
+    if anchor and form == "compressai":
+        raise UsageError("--bd has no place in CompressAI's form; use --format html, md, csv or json")
+    found = report.load(results, tuple(dict.fromkeys([*curves, anchor])) if curves and anchor else curves)
+    for warning in found.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    against = deltas.against(found, anchor) if anchor else {}
+    if plots:
+        from semcodec.bench.plots import write
+
+        for path in write(found, plots):
+            click.echo(f"wrote {path}", err=True)
+    if form == "html":
+        from semcodec.bench.page import render
+
+        text = render(found, anchor, against)
+        output = output or (results / "report.html" if results.is_dir() else results.with_suffix(".html"))
+    elif form == "csv":
+        text = export.as_csv(found, anchor, against)
+    elif form == "md":
+        text = export.as_markdown(found, anchor, against)
+    elif form == "json":
+        text = export.as_json(found, anchor, against)
+    else:
+        text = export.as_compressai(found)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    with whole_file(output) as file:
+        file.write(text.encode())
+    click.echo(f"wrote {output}", err=True)
