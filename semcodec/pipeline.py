@@ -101,21 +101,25 @@ class Pipeline:
         *,
         classes: Sequence[str] | None = None,
         partial: bool = False,
+        decoding: bool = False,
     ) -> Pipeline:
         """Build ``composition`` and fill it with weights.
 
         classes: names for an untrained backbone. partial: leave untrained what has no weights and download
-        nothing, as for a table of parameters. Raises WeightsError where weights are missing otherwise.
+        nothing, as for a table of parameters. decoding: the device's own weights may be missing: a server decodes
+        without them. Raises WeightsError where weights are missing otherwise.
         """
         request = request or weights.Request()
         found = weights.find(composition, "backbone", request, hub=not partial)
         request.check(composition)
         stages = build(composition, _class_names(composition, found, classes), request.given)
         composition = stages.composition
+        device = {"encoder", *stages.models} if not stages.encoder.decoder_state() else set()
         sources: dict[str, weights.Weights | None] = {}
         for slot, module in stages.modules().items():
-            source = found if slot == "backbone" else weights.find(composition, slot, request, hub=not partial)
-            if source is None and not partial:
+            idle = partial or (decoding and slot in device)
+            source = found if slot == "backbone" else weights.find(composition, slot, request, hub=not idle)
+            if source is None and not idle:
                 raise WeightsError(_no_weights(composition, slot))
             if source is not None:
                 weights.load(module, source)
@@ -423,7 +427,7 @@ class Pipeline:
 def open_stream(header: StreamHeader, request: weights.Request | None = None) -> Pipeline:
     """The pipeline that decodes a stream, from its header alone plus weights. Checks versions and weights."""
     composition = compose_spec(header.spec)
-    pipeline = Pipeline.load(composition, request)
+    pipeline = Pipeline.load(composition, request, decoding=True)
     pipeline.check(header)
     pipeline.header = header
     return pipeline

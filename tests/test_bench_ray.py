@@ -13,7 +13,7 @@ from semcodec.bench.worker import Settings, Worker
 from semcodec.composition import compose_spec
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'semcodec[ray]'")
-from ray.cluster_utils import Cluster  # noqa: E402
+Cluster = pytest.importorskip("ray.cluster_utils").Cluster
 
 from semcodec.bench.on_ray import OnRay  # noqa: E402
 

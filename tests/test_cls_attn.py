@@ -260,6 +260,19 @@ def test_another_process_decodes_to_the_same_answers(tmp_path):
     np.testing.assert_allclose(json.loads(other.stdout)["logits"], json.loads(done.stdout)["logits"], atol=1e-4)
 
 
+def test_a_server_decodes_without_the_devices_weights(tmp_path):
+    stream, runner = str(tmp_path / "a.sem"), CliRunner()
+    text, both = "cls-attn:keep=20+top-k+timm/vit_tiny_patch16_224", ("--weights", "backbone=random")
+    refused = runner.invoke(main, ["encode", text, "digits-scenes:3", "-o", stream, *both, "--offline"])
+    assert refused.exit_code == 1
+    assert "no weights for deit-tiny: give --weights edge=PATH" in refused.stderr
+    sent = runner.invoke(main, ["encode", text, "digits-scenes:3", "-o", stream, *both, "--weights", "edge=random"])
+    assert sent.exit_code == 0, sent.output
+    received = runner.invoke(main, ["decode", stream, *both, "--offline", "--format", "json"])
+    assert received.exit_code == 0, received.output
+    assert json.loads(received.stdout)["weights"]["edge"]["source"] == "none"
+
+
 def test_what_the_gate_keeps_is_printed_by_decode(tmp_path):
     stream = str(tmp_path / "a.sem")
     runner, random = CliRunner(), ("--weights", "random")

@@ -72,7 +72,7 @@ def test_every_import_is_declared(folder):
     """Extras only where they are used, inside functions; the kit for component authors is used under their pytest."""
     always = required() | (required("test") if folder == "tests" else set())
     assert {name: files for name, files in imported(folder, top=True).items() if name not in always} == {}
-    extras = always.union(*(required(extra) for extra in ("yolo", "learned", "hub", "report")))
+    extras = always.union(*(required(extra) for extra in ("yolo", "learned", "hub", "ray", "report")))
     lazy = {name: files for name, files in imported(folder).items() if name not in extras}
     assert lazy in ({}, {"pytest": {"semcodec/testing/__init__.py"}})
 

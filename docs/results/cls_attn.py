@@ -257,20 +257,24 @@ def show(records: Path) -> None:
             f"| {row['name']} | `{row['spec']}` | {100 * row['top1']:.1f} ({100 * low:.1f}-{100 * high:.1f}) | "
             f"{row['bytes_total']:.0f} | {patches} | {row['sent_ratio']:.3f} |"
         )
-    figure, axes = pyplot.subplots(1, 2, figsize=(13, 5.5), sharey=True)
-    for name, points in curves.items():
-        style = "o-" if len(points) > 1 else "k*"
+    figure, axes = pyplot.subplots(1, 2, figsize=(13, 6))
+    colours = pyplot.get_cmap("tab20").colors
+    for number, (name, points) in enumerate(curves.items()):
+        grid = name.startswith("cls-attn,") or "gated" in name  # of two knobs: a cloud, no curve
+        look: dict[str, Any] = {"color": colours[number % 20], "markersize": 4, "linewidth": 0 if grid else 1}
+        look["marker"] = "*" if len(points) == 1 else "s" if number >= 20 else "o"
         top1 = [100 * p["top1"] for p in points]
         if not name.startswith("both"):
-            axes[0].plot([p["bytes_total"] for p in points], top1, style, markersize=4, linewidth=1, label=name)
+            axes[0].plot([p["bytes_total"] for p in points], top1, label=name, **look)
         costs = [p.get("patch_cost") for p in points]
         if None not in costs and not any(word in name for word in ("webp", "avif", "gate", "both")):
-            axes[1].plot(costs, top1, style, markersize=4, linewidth=1, label=name)
-    axes[0].set(xscale="log", xlabel="bytes an image (whole packets)", ylabel="top-1, %")
+            axes[1].plot(costs, top1, label=name, **look)
+    best = 100 * max(row["top1"] for row in rows)
+    axes[0].set(xscale="log", xlabel="bytes an image (whole packets)", ylabel="top-1, %", ylim=(best - 24, best + 1))
     axes[1].set(xlabel="patches sent over all patches (the paper's cost)")
     for axis in axes:
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=6, ncols=2)
+        axis.legend(fontsize=6, ncols=2, loc="lower right")
     figure.tight_layout()
     figure.savefig(records.with_suffix(".svg"), metadata={"Date": None})
 
