@@ -16,7 +16,7 @@ from semcodec import masks as mask_coding
 from semcodec import pictures, pixels
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
-from semcodec.patches import Bool, Rgb, join, pasted, picture_of, picture_size, split, spread
+from semcodec.patches import Bool, Rgb, join, pasted, picture_of, picture_size, split, spread, usual_side
 from semcodec.specs import FeatureSpec
 
 RAW = "raw"
@@ -25,7 +25,8 @@ RAW = "raw"
 class Patches(Encoder):
     """Kept patches of an image, at 8 bits. Without a model on the device all patches score alike.
 
-    features: {"image": float32 (3, H, W) in [0, 1]}. side: of a patch, in pixels; it divides H and W.
+    features: {"image": float32 (3, H, W) in [0, 1]}. side: of a patch, in pixels, which divides H and W;
+    0 is the usual.
 
     What is restored: {"patches": (1, K, 3, p, p) in [0, 1], "index": (1, K) int64 in raster order, "grid": (1, h, w)
     bool, where they lie in the image of h x w patches}.
@@ -34,7 +35,8 @@ class Patches(Encoder):
     def __init__(self, features: FeatureSpec, *, side: int, **params: Any) -> None:
         _, height, width = features["image"].shape
         assert height is not None and width is not None
-        self.side, self.grid = side, (height // side, width // side)
+        self.side = side or usual_side(height, width)
+        self.grid = height // self.side, width // self.side
         self.units = {"keep": self.grid[0] * self.grid[1]}
 
     def analyse(self, features: Features) -> Analysis:

@@ -19,9 +19,16 @@ if TYPE_CHECKING:
 Rgb = npt.NDArray[np.uint8]
 Bool = npt.NDArray[np.bool_]
 
+SMALL, FINE, COARSE = 128, 8, 16
+
+
+def usual_side(height: int, width: int) -> int:
+    """Of a patch, where nothing says: 8 pixels in images of up to 128 a side, else 16."""
+    return FINE if max(height, width) <= SMALL else COARSE
+
 
 def patch_spec(features: FeatureSpec, side: int | None) -> EncoderSpec:
-    """What is sent and restored of patches of ``side`` pixels (None: known later) of an image float32 (3, H, W).
+    """What is sent and restored of patches of ``side`` pixels (0: the usual; None: known later) of an image (3, H, W).
 
     Restored are "patches" (K, 3, p, p), their places "index" (K,) in raster order, and "grid" (h, w), bool, where they
     lie. Raises SpecMismatch for anything else than pixels, and for sizes that ``side`` does not divide.
@@ -32,6 +39,8 @@ def patch_spec(features: FeatureSpec, side: int | None) -> EncoderSpec:
     _, height, width = image.shape
     if height is None or width is None:
         raise SpecMismatch(f"takes images of a known size, not {describe(features)}")
+    if side == 0:
+        side = usual_side(height, width)
     if side is not None and (height % side or width % side):
         raise SpecMismatch(f"images of {height}x{width} are not made of patches of {side}x{side}")
     grid = TensorSpec((height // side, width // side) if side is not None else (None, None), "bool")

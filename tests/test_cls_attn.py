@@ -296,7 +296,7 @@ def test_panels_are_the_papers_figure(pipeline, pixels):
 
 
 def test_random_patches_need_no_edge_and_can_be_filled_for_any_server(pipeline, pixels):
-    made = semcodec.compose(f"patches:keep=36,side=8+mean-fill+{SERVER}", weights="random")
+    made = semcodec.compose(f"patches:keep=36+mean-fill+{SERVER}", weights="random")
     assert set(made.stages.modules()) == {"backbone"}
     encoded = made.encode_batch(pixels, range(6))
     assert [e.kept["keep"] for e in encoded] == [36] * 6
@@ -332,7 +332,7 @@ def test_fills_keep_what_was_received(pipeline, pixels):
         (f"cls-attn:keep=0+{SERVER}", "keep"),
         (f"cls-attn:edge=stae+{SERVER}", "backbone"),
         (f"patches:side=7+{SERVER}", "96x96 are not made of patches of 7x7"),
-        (f"patches+{SERVER}", "patches"),
+        (f"patches:side=16+{SERVER}", "patches"),
         (f"patches:side=8+min-entropy+{SERVER}", "makes none"),
         ("cls-attn+vit-nano", "classification"),
     ],

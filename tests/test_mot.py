@@ -126,7 +126,7 @@ def test_training_beats_the_smooth_fill(tmp_path):
 
 
 def test_mot_sends_what_its_budget_says_at_random():
-    pipeline = load("mot:40,side=8+vit-nano-server")
+    pipeline = load("mot:40+vit-nano-server")
     assert pipeline.composition.recoverer.name == "mae"
     assert pipeline.composition.stages.recovered == {"image": TensorSpec((3, 96, 96))}
     records = pipeline.encode_batch(np.stack([scene(), scene()]), [0, 1])

@@ -46,7 +46,16 @@ def semcodec_components() -> Iterator[Component]:
         summary="some patches of the image, drawn at random: no model on the device",
         params=(
             *CODING,
-            Param("side", int, 16, "of a patch in pixels", (8, 14, 16, 32), "build", low=1, open=True),
+            Param(
+                "side",
+                int,
+                0,
+                "of a patch; 0: 16 pixels, 8 in small images",
+                (8, 14, 16, 32),
+                "build",
+                low=0,
+                open=True,
+            ),
         ),
         traits={**TRAITS, "selectors": ("random",)},
     )

@@ -13,7 +13,7 @@ CODING = (
     Param("patches", str, "raw", "how patches are sent", ("raw", "jpeg", "webp", "avif")),
     Param("quality", int, 50, "of jpeg, webp and avif", (10, 20, 30, 50, 75, 90), open=True, low=1, high=100),
 )
-SIDE = Param("side", int, 16, "of a patch in pixels", (8, 14, 16, 32), when="build", open=True, low=1)
+SIDE = Param("side", int, 0, "of a patch; 0: 16 pixels, 8 in small images", (8, 14, 16, 32), "build", open=True, low=0)
 UNITS = {"keep": ("patch", "patches")}
 
 

@@ -14,7 +14,7 @@ from semcodec import masks as mask_coding
 from semcodec import pictures, pixels
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, Partial, Sink, Source
-from semcodec.patches import pasted, picture_of, picture_size, split, spread, whole
+from semcodec.patches import pasted, picture_of, picture_size, split, spread, usual_side, whole
 from semcodec.rounds import bits_of_doubt, read_reply, write_reply
 from semcodec.specs import FeatureSpec
 
@@ -25,7 +25,8 @@ ROUNDS = ("first", "second")
 
 
 class AdaptiveMOT(nn.Module, Encoder):
-    """features: {"image": float32 (3, H, W) in [0, 1]}. side: of a patch, in pixels. server: answers the first round.
+    """features: {"image": float32 (3, H, W) in [0, 1]}. side: of a patch, in pixels; 0 is the usual.
+    server: answers the first round.
 
     Each round is a layer of the packet; one packet ends with the first where no more is asked for. What is restored
     is {"patches": (1, K, 3, p, p) in [0, 1], "index": (1, K) int64 in raster order, "grid": (1, h, w) bool}.
@@ -36,7 +37,8 @@ class AdaptiveMOT(nn.Module, Encoder):
         _, height, width = features["image"].shape
         assert height is not None and width is not None
         self.server = server
-        self.side, self.grid = side, (height // side, width // side)
+        self.side = side or usual_side(height, width)
+        self.grid = height // self.side, width // self.side
         self.units = dict.fromkeys(("first", "keep"), self.grid[0] * self.grid[1])
 
     def scores(self, analysis: Analysis, target: str, masks: Mapping[str, Tensor]) -> Tensor:

@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from semcodec.patches import patch_spec
+from semcodec.patches import patch_spec, usual_side
 from semcodec.specs import BackboneSpec, EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe
-
-SMALL, FINE, COARSE = 128, 8, 16
-"""A whole image up to so many pixels a side is cut into patches of 8x8 by the autoencoder, a larger one of 16x16."""
 
 
 def _sides(features: FeatureSpec) -> tuple[int, int]:
@@ -42,7 +39,7 @@ def grid_of(features: FeatureSpec) -> tuple[int | None, int | None, int | None]:
         rows, columns = features["grid"].shape
         return rows, columns, features["patches"].shape[2]
     height, width = _sides(features)
-    side = FINE if max(height, width) <= SMALL else COARSE
+    side = usual_side(height, width)
     if height % side or width % side:
         raise SpecMismatch(f"an image of {height}x{width} has no whole patches of {side}x{side}")
     return height // side, width // side, side
