@@ -21,11 +21,8 @@ from semcodec.data import Digest, open_dataset
 from semcodec.data.base import Dataset
 from semcodec.errors import DataError
 from semcodec.grammar import Value
-from semcodec.metrics import wilson
+from semcodec.metrics import RECORD, wilson
 from semcodec.pipeline import Pipeline
-
-RECORD = 1
-"""Version of the record's form."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is evaluated, samples done and samples in all."""

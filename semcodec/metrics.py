@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+RECORD = 1
+"""Version of the form of records, of cells that were measured and of cells that failed."""
+
 Z95 = 1.959963984540054
 
 

@@ -6,15 +6,10 @@ from collections.abc import Iterator
 
 from semcodec.component import Component, Param
 from semcodec.hookspecs import hookimpl
+from semcodec.patch_params import CODING, SIDE, UNITS
 
 PACKAGE = "semcodec_plugins.mot"
 COUNTS = (25, 49, 74, 98, 123, 147)
-CODING = (
-    Param("patches", str, "raw", "how patches are sent", ("raw", "jpeg", "webp", "avif")),
-    Param("quality", int, 50, "of jpeg, webp and avif", (10, 20, 30, 50, 75, 90), open=True, low=1, high=100),
-)
-SIDE = Param("side", int, 0, "of a patch; 0: 16 pixels, 8 in small images", (8, 14, 16, 32), "build", open=True, low=0)
-UNITS = {"keep": ("patch", "patches")}
 
 
 @hookimpl

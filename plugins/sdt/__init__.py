@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from semcodec.component import Component, Param
 from semcodec.hookspecs import hookimpl
+from semcodec.patch_params import UNITS
 
 PACKAGE = "semcodec_plugins.sdt"
 COUNTS = (12, 25, 49, 74, 98, 147)
@@ -43,7 +44,7 @@ def semcodec_components() -> Iterator[Component]:
         traits={
             "entropy": "mixed",
             "targets": ("keep",),
-            "units": {"keep": ("patch", "patches")},
+            "units": UNITS,
             "models": ("server",),
             "tasks": ("classification",),
         },

@@ -17,9 +17,6 @@ from typing import Any
 
 from semcodec.errors import DataError, UsageError
 
-RECORD = 1
-"""Version of the form of a record that failed, that of ``semcodec.evaluation.RECORD``."""
-
 FORM = 1
 """Version of the folder's form."""
 

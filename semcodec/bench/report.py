@@ -14,10 +14,9 @@ from typing import Any
 from semcodec.bench import records
 from semcodec.errors import DataError, SemcodecError, UsageError
 from semcodec.grammar import parse
+from semcodec.metrics import RECORD
 from semcodec.points import SERVER
 
-RECORD = 1
-"""The form of records that is read here, ``semcodec.evaluation.RECORD``."""
 METRICS = {"top1": "top-1 accuracy", "map50": "mAP at IoU 0.5"}
 
 

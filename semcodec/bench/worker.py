@@ -103,7 +103,7 @@ class Worker:
 
 def failure(cell: Cell, settings: Settings, reason: str) -> dict[str, Any]:
     """The record of a cell that could not be measured."""
-    from semcodec.bench.records import RECORD
+    from semcodec.metrics import RECORD
 
     return {"record": RECORD, "cell": cell.digest, "seed": settings.seed, "spec": cell.spec, "data": settings.data,
             "failed": reason}  # fmt: skip
