@@ -52,12 +52,15 @@ def evaluate(
     correct: list[bool] = []
     sent = 0
     kept = dict.fromkeys(pipeline.composition.keep, 0)
+    figures: dict[str, float] = {}
     for start in range(0, total, batch):
         rows = range(start, min(start + batch, total))
         pixels, labels = dataset.batch(rows)
         digest.update(pixels, labels)
         encoded = pipeline.encode_batch(pixels, rows, clock)
         predictions = pipeline.decode_batch(pipeline.records(encoded), clock)
+        for name, values in pipeline.figures(pixels).items():
+            figures[name] = figures.get(name, 0.0) + sum(values) / total
         for record, prediction, label in zip(encoded, predictions, labels, strict=True):
             for name in SIZES:
                 sizes[name] += getattr(record, name)
@@ -90,7 +93,7 @@ def evaluate(
         "ratio_uint8": pipeline.raw_uint8_bytes / mean["bytes_total"] if mean["bytes_total"] else None,
         "sent_ratio": sent / total,
         **_counted(pipeline, kept, sent, total),
-        "paper": dict(composition.stages.figures),
+        "paper": {**composition.stages.figures, **figures},
         "stages_ms": {stage: 1000 * seconds / total for stage, seconds in clock.seconds.items()},
         "weights": described(pipeline),
         "batch": batch,

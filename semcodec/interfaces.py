@@ -37,7 +37,7 @@ Traits, declared in ``Component.traits``:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
     Int32 = npt.NDArray[np.int32]
     Features = dict[str, Tensor]
+    Labels = Any  # int64 (B,), or a list of Boxes
 else:
     Features = dict  # so that plugins can import the name while listing stays free of torch
 
@@ -147,6 +148,32 @@ class Backbone(ABC):
         """
         raise NotImplementedError
 
+    def advance(self, features: Features, cut: str, to: str) -> Features:
+        """From the features at ``cut`` to those at a later one: ``head(x, cut)`` is ``advance(x, "input", cut)``."""
+        raise NotImplementedError
+
+    def narrowed(self, cut: str, channels: Mapping[str, Tensor]) -> Callable[[Features], Features]:
+        """A head that gives of each feature named in ``channels`` (int64, ascending) only those channels.
+
+        With the weights as they are now. Here it computes all of them and picks; a Backbone that can computes no more
+        than it is asked for, in which case values may differ from ``head`` in their last bits.
+        """
+
+        def head(x: Features) -> Features:
+            return {n: t[:, channels[n]] if n in channels else t for n, t in self.head(x, cut).items()}
+
+        return head
+
+    def task_loss(self, features: Features, cut: str, labels: Labels) -> tuple[Tensor, dict[str, float]]:
+        """The loss that the model is trained by, and figures to show, from the features at a cut.
+
+        labels: int64 (B,), for which this is the cross-entropy; a detector is given one ``Boxes`` for each sample.
+        """
+        from torch.nn.functional import cross_entropy
+
+        logits = self.tail(features, cut)
+        return cross_entropy(logits, labels), {"top1": (logits.argmax(1) == labels).float().mean().item()}
+
     @classmethod
     def published_classes(cls, **params: Any) -> list[str] | None:
         """Class names of the weights that are published for it; None where none are."""
@@ -163,9 +190,12 @@ class Encoder(ABC):
     """Features to integers to bytes, and back. Both ends of quantisation are here.
 
     units: by target, how many units there are to choose among; set by the constructor.
+    channels: by feature, the channels (int64, ascending) that ``analyse`` and ``encode`` are given, where these are
+    not all: the device computes no others.
     """
 
     units: Mapping[str, int] = MappingProxyType({})
+    channels: Mapping[str, Tensor] = MappingProxyType({})
 
     def analyse(self, features: Features) -> Analysis:
         """Scores and, where the device can answer itself, its prediction."""
@@ -180,6 +210,18 @@ class Encoder(ABC):
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
         """One Latent a sample. ``masks``: by target, bool, shaped as its scores; ``params``: call parameters."""
+
+    def code(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
+        """The differentiable view, for training: what ``restore`` would give of a batch, and the bits it would cost.
+
+        features: all channels. One entry for each operating point that is trained at once, say each number of layers;
+        bits are estimates, (B,), or None where the rate is none of the encoder's choice. rng: draws for this batch.
+        """
+        raise NotImplementedError
+
+    def figures(self, features: Features) -> Mapping[str, Sequence[float]]:
+        """Papers' own figures of what is sent, by name, one for each sample; not part of any time or size."""
+        return {}
 
     @abstractmethod
     def write(self, latent: Latent, sink: Sink) -> None: ...

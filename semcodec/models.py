@@ -38,7 +38,7 @@ class Stages:
         """By slot, the models that have weights. An Encoder's are those of the Backbones it is given."""
         encoder = {} if self.composition.models else {"encoder": self.encoder}
         slots = {**encoder, **self.models, "recoverer": self.recoverer, "backbone": self.backbone}
-        return {slot: m for slot, m in slots.items() if isinstance(m, nn.Module) and any(True for _ in m.parameters())}
+        return {slot: m for slot, m in slots.items() if isinstance(m, nn.Module) and m.state_dict()}
 
     def budgeted(self, composition: Composition) -> Keep:
         """The Selectors with the budgets that ``composition`` gives them."""

@@ -82,7 +82,7 @@ def of(pipeline: Pipeline, pixels: UInt8) -> list[Panel]:
     composition, stages = pipeline.composition, pipeline.stages
     encoder, params = stages.encoder, dict(composition.call)
     with torch.inference_mode():
-        features = stages.backbone.head(pipeline.features(pixels), composition.cut)
+        features = pipeline.head(pipeline.features(pixels))
         analysis = encoder.analyse(features)
         masks, _ = select(encoder, analysis, pipeline.keep(), [0])
         [latent] = encoder.encode(features, analysis, masks, params)

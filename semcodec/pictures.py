@@ -109,7 +109,10 @@ def smooth_fill(frames: Rgb, mask: npt.NDArray[np.bool_]) -> Rgb:
 
 def _halve(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Sums of 2x2 squares over axes 1 and 2."""
-    return array[:, ::2, ::2] + array[:, 1::2, ::2] + array[:, ::2, 1::2] + array[:, 1::2, 1::2]
+    sums: npt.NDArray[np.float32] = (
+        array[:, ::2, ::2] + array[:, 1::2, ::2] + array[:, ::2, 1::2] + array[:, 1::2, 1::2]
+    )
+    return sums
 
 
 def _double(array: npt.NDArray[np.float32], axis: int) -> npt.NDArray[np.float32]:

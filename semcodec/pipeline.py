@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -28,7 +28,7 @@ from semcodec.container import (
 )
 from semcodec.data.base import Request
 from semcodec.errors import CorruptStream, DataError, UsageError, WeightsError
-from semcodec.interfaces import Analysis, Features, Latent, Partial, Selector
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Selector
 from semcodec.models import Stages, build, weightless
 from semcodec.packet import ChunkRow, PacketSink, PacketSource
 from semcodec.pixels import from_eight_bits
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     UInt8 = npt.NDArray[np.uint8]
     Float32 = npt.NDArray[np.float32]
+
+Head = Callable[[Features], Features]
 
 UNNAMED = 10
 """Classes of an untrained backbone whose data set is not known."""
@@ -92,6 +94,7 @@ class Pipeline:
         self.composition, self.stages, self.sources = composition, stages, sources
         self.digests = {slot: weights.digest(m.state_dict()) for slot, m in stages.modules().items()}
         self.header = self._header()
+        self._narrow: Head | None = None
 
     @classmethod
     def load(
@@ -136,6 +139,7 @@ class Pipeline:
         composition = composition.knowing(self.composition.known)
         other = object.__new__(Pipeline)
         other.composition, other.sources, other.digests = composition, self.sources, self.digests
+        other._narrow = self._narrow
         other.stages = replace(self.stages, composition=composition, **weightless(composition))
         other.header = other._header()
         return other
@@ -245,11 +249,29 @@ class Pipeline:
 
     def analyse(self, pixels: UInt8, clock: Clock) -> tuple[Features, Analysis]:
         """The features at the cut and what the Encoder knows of them. Depends on no call parameter or Selector."""
-        x = self.features(pixels)
+        x, head = self.features(pixels), self.head
         with clock("head"):
-            features = self.stages.backbone.head(x, self.composition.cut)
+            features = head(x)
         with clock("analyse"):
             return features, self.stages.encoder.analyse(features)
+
+    @property
+    def head(self) -> Head:
+        """The device's part of the backbone: what its Encoder reads, and no more."""
+        backbone, cut, channels = self.stages.backbone, self.composition.cut, self.stages.encoder.channels
+        if not channels:
+            return lambda x: backbone.head(x, cut)
+        if self._narrow is None:
+            self._narrow = backbone.narrowed(cut, channels)
+        return self._narrow
+
+    @torch.inference_mode()
+    def figures(self, pixels: UInt8) -> Mapping[str, Sequence[float]]:
+        """The papers' own figures of what is sent for each sample; none where the Encoder's paper has none."""
+        encoder = self.stages.encoder
+        if type(encoder).figures is Encoder.figures:
+            return {}
+        return encoder.figures(self.head(self.features(pixels)))
 
     def latents(
         self, features: Features, analysis: Analysis, numbers: Sequence[int], clock: Clock, scorer: Scorer | None = None

@@ -64,7 +64,8 @@ def _bank() -> tuple[Table, ...]:
 
 
 def _geometric(mean: float) -> npt.NDArray[np.float64]:
-    return np.cumprod(np.r_[1.0, np.full(128, mean / (1 + mean))]) / (1 + 2 * mean)
+    masses: npt.NDArray[np.float64] = np.cumprod(np.r_[1.0, np.full(128, mean / (1 + mean))]) / (1 + 2 * mean)
+    return masses
 
 
 BANK = _bank()
@@ -119,7 +120,7 @@ def write_pixels(frames: npt.NDArray[np.uint8], mask: Bool, sink: Sink, name: st
     chunks: list[tuple[Index, Int32]] = []
 
     def code(step: _Step) -> Int32:
-        true = np.concatenate(
+        true: Int32 = np.concatenate(
             [planes[:, :, y, x][:, step.chosen][:, keep] for (y, x), keep in zip(step.windows, step.keep, strict=True)],
             axis=1,
         )

@@ -6,6 +6,7 @@ Tables are exact integers that sum to a power of two, so encoder and decoder agr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +48,7 @@ class Indexed:
     """One of ``tables`` per symbol: ``index`` is an integer array as long as the symbols, known to both ends."""
 
     tables: tuple[Table, ...]
-    index: npt.NDArray[np.integer]
+    index: npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)

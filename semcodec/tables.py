@@ -16,6 +16,8 @@ Layout of a packed table ::
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -51,7 +53,7 @@ def table_from_counts(counts: npt.ArrayLike, offset: int = 0, *, escape: bool = 
     return Table(offset, _normalise(array), escape)
 
 
-def table_from_symbols(symbols: npt.NDArray[np.integer], *, escape: bool = True) -> Table:
+def table_from_symbols(symbols: npt.NDArray[np.integer[Any]], *, escape: bool = True) -> Table:
     """The table of the histogram of ``symbols`` (1-D integers, not empty), by default with an escape."""
     if not symbols.size:
         raise UsageError("a table needs at least one symbol to count")
@@ -61,13 +63,13 @@ def table_from_symbols(symbols: npt.NDArray[np.integer], *, escape: bool = True)
     return table_from_counts(np.bincount(symbols.astype(np.int64) - low), low, escape=escape)
 
 
-def ideal_bits(counts: npt.NDArray[np.integer], table: Table) -> float:
+def ideal_bits(counts: npt.NDArray[np.integer[Any]], table: Table) -> float:
     """Bits that an ideal coder spends with ``table`` on symbols of these ``counts``, aligned with its entries."""
     used = counts > 0
     return float((counts[used] * (table.precision - np.log2(table.freqs[: len(counts)][used]))).sum())
 
 
-def fit_table(counts: npt.NDArray[np.integer], offset: int = 0) -> tuple[bytes, Table, float]:
+def fit_table(counts: npt.NDArray[np.integer[Any]], offset: int = 0) -> tuple[bytes, Table, float]:
     """The packed table that makes table and symbols together small, next to the smallest.
 
     counts: 1-D, of the symbols ``offset, offset + 1, ...``, at least one above zero.

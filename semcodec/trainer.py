@@ -97,11 +97,17 @@ def train(
 
 def save(modules: dict[str, nn.Module] | Any, card: dict[str, Any], out: Path) -> None:
     """``weights.safetensors`` at half precision and ``card.json``, each complete or not there."""
-    tensors = {k: v.half() if v.is_floating_point() else v for k, v in state_dict(modules).items()}
+    tensors = {k: _halved(v) for k, v in state_dict(modules).items()}
     write_tensors(out / WEIGHTS, tensors, {weights.METADATA: json.dumps(card)})
     temporary = out / f"{CARD}.tmp"
     temporary.write_text(json.dumps(card, indent=2) + "\n")
     os.replace(temporary, out / CARD)
+
+
+def _halved(tensor: torch.Tensor) -> torch.Tensor:
+    """At half precision, unless it is no float or too large for one."""
+    half = tensor.half()
+    return half if tensor.is_floating_point() and half.isfinite().all() else tensor
 
 
 def _is_backbone(spec: str) -> bool:
@@ -115,7 +121,7 @@ def _backbone_job(spec: str, data: str) -> tuple[Job, dict[str, str], Any, str]:
         classes = open_dataset(data, "train").classes
         module = get_registry().load(resolved.bound.component)(classes, **resolved.bound.build)
     source = resolved.spec or module.spec
-    dataset = open_dataset(data, "train", Request.of(source.input, source.crop, source.interpolation))
+    dataset = open_dataset(data, "train", Request.of(source))
     job = Job({"backbone": module}, dataset)
     return job, {"backbone": resolved.bound.weights_item}, resolved.bound.component, str(resolved.bound.item)
 
@@ -143,6 +149,7 @@ def _pipeline_job(spec: str, data: str, request: weights.Request) -> tuple[Job, 
     job = Job(
         modules=modules,
         dataset=dataset,
+        recover=stages.recoverer.recover,
         cut=composition.cut,
         keep=stages.budgeted(composition),
         budgets={p.name: p.values for p in composition.encoder.component.params},

@@ -27,6 +27,7 @@ from torch.optim import AdamW
 from semcodec.checkpoint import Checkpoint, load_state
 from semcodec.data.base import Dataset
 from semcodec.errors import SemcodecError
+from semcodec.interfaces import Features, Partial
 from semcodec.pixels import from_eight_bits
 from semcodec.progress import Interrupt, Progress
 from semcodec.selection import Keep
@@ -38,12 +39,13 @@ Loss = Callable[["Batch"], tuple[Tensor, dict[str, float]]]
 class Batch:
     """One step's samples.
 
-    pixels: float32 in [0, 1], (B, T, 3, H, W) or (B, 3, H, W). labels: int64 (B,).
+    pixels: float32 in [0, 1], (B, T, 3, H, W) or (B, 3, H, W). labels: int64 (B,), or for detectors
+    one ``Boxes`` for each sample, in pixels of the input.
     rng: draws that a resumed run repeats. sequence: a number for each sample, never used twice in a step.
     """
 
     pixels: Tensor
-    labels: Tensor
+    labels: Any
     rng: np.random.Generator
     sequence: Sequence[int]
 
@@ -52,6 +54,8 @@ class Batch:
 class Step:
     """One stage of a recipe: ``learn`` are the modules whose parameters the optimiser sees; all others are frozen.
 
+    finish: called after the last sample. A step where nothing learns is there for its ``finish``: its ``loss`` looks
+    at the samples, without gradient, and what it has seen is not kept: stopped, it begins anew.
     statistics: whether batch norms go on collecting theirs. Not where batches differ in kind, say in frames: the
     mean of several kinds fits none of them when the model is used.
     """
@@ -64,6 +68,7 @@ class Step:
     batch: int = 32
     weight_decay: float = 0.05
     statistics: bool = True
+    finish: Callable[[], None] | None = None
 
     @property
     def iterations(self) -> int:
@@ -74,7 +79,8 @@ class Step:
 class Job:
     """What a recipe is given.
 
-    modules: by slot ("encoder", "recoverer", "backbone"), those that have weights.
+    modules: by slot ("encoder", "recoverer", "backbone"), those that have weights. recover: the composition's
+    Recoverer, with weights or without.
     dataset: what is trained on. cut: where the backbone is cut.
     keep: by target, the composition's Selector and budget; ``free``: targets whose budget the spec leaves open,
     so that one set of weights is trained for all of ``budgets[target]``.
@@ -94,6 +100,7 @@ class Job:
     shipped: frozenset[str] = frozenset()
     pretrained: bool = False
     aids: dict[str, nn.Module] = field(default_factory=dict)
+    recover: Callable[[Partial], Features] | None = None
     backbone_recipe: Callable[[Job], list[Step]] | None = None
 
     def draw(self, rng: np.random.Generator) -> Keep:
@@ -125,7 +132,7 @@ def batches(dataset: Dataset, step: Step, seed: int, number: int, start: int) ->
                 if dataset.varies:
                     x = varied(x, rng)
                 sequence = range(i * step.batch, i * step.batch + len(rows))
-                queue.put(Batch(x, torch.from_numpy(labels), rng, sequence))
+                queue.put(Batch(x, labels if isinstance(labels, list) else torch.from_numpy(labels), rng, sequence))
                 if stop.is_set():
                     return
             queue.put(None)
@@ -198,6 +205,8 @@ def fit(
             step = steps[number]
             optimiser = _optimiser(step, modules, slots)
             slots = {}
+            if optimiser is None:
+                state["iteration"] = 0
             saved = time.monotonic()
             means: dict[str, float] = {}  # stays empty where the run was stopped after a step's last iteration
             for done, means in _iterate(step, number, job.dataset, optimiser, seed, state["iteration"], half):
@@ -212,6 +221,8 @@ def fit(
                 if interrupt.asked:
                     progress.close()
                     raise KeyboardInterrupt
+            if step.finish:
+                step.finish()
             state["summary"].append({"step": step.name, "samples": step.samples, **means})
             state["step"], state["iteration"] = number + 1, 0
             checkpoint.save(modules, None, state)
@@ -221,10 +232,12 @@ def fit(
     return list(state["summary"])
 
 
-def _optimiser(step: Step, modules: Mapping[str, nn.Module], slots: Mapping[int, dict[str, Tensor]]) -> AdamW:
+def _optimiser(step: Step, modules: Mapping[str, nn.Module], slots: Mapping[int, dict[str, Tensor]]) -> AdamW | None:
     """Freeze all but what the step learns, and optimise that; ``slots``: what the optimiser knew when stopped."""
     for module in modules.values():
         module.requires_grad_(False).eval()
+    if not step.learn:
+        return None
     learn = nn.ModuleList(step.learn)
     learn.requires_grad_(True).train()
     for module in learn.modules():
@@ -237,22 +250,32 @@ def _optimiser(step: Step, modules: Mapping[str, nn.Module], slots: Mapping[int,
 
 
 def _iterate(
-    step: Step, number: int, dataset: Dataset, optimiser: AdamW, seed: int, start: int, half: bool
+    step: Step, number: int, dataset: Dataset, optimiser: AdamW | None, seed: int, start: int, half: bool
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Iterations done, and means of loss and metrics over the last hundred, after each."""
-    parameters = optimiser.param_groups[0]["params"]
     recent: dict[str, deque[float]] = {}
     for i, batch in enumerate(batches(dataset, step, seed, number, start), start):
-        for group in optimiser.param_groups:
-            group["lr"] = rate(step, i, step.iterations)
-        with torch.autocast(parameters[0].device.type, torch.bfloat16, enabled=half):
-            loss, metrics = step.loss(batch)
-        if not torch.isfinite(loss):
-            raise SemcodecError(f"{step.name}: the loss is {loss.item()} at iteration {i}; lower the learning rate")
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
+        if optimiser is None:
+            with torch.no_grad():
+                loss, metrics = step.loss(batch)
+        else:
+            loss, metrics = _learn(step, batch, optimiser, i, half)
         for name, value in {"loss": loss.item(), **metrics}.items():
             recent.setdefault(name, deque(maxlen=100)).append(value)
         yield i + 1, {name: round(sum(values) / len(values), 4) for name, values in recent.items()}
+
+
+def _learn(step: Step, batch: Batch, optimiser: AdamW, i: int, half: bool) -> tuple[Tensor, dict[str, float]]:
+    """One iteration. Raises SemcodecError for a loss that is not finite."""
+    parameters = optimiser.param_groups[0]["params"]
+    for group in optimiser.param_groups:
+        group["lr"] = rate(step, i, step.iterations)
+    with torch.autocast(parameters[0].device.type, torch.bfloat16, enabled=half):
+        loss, metrics = step.loss(batch)
+    if not torch.isfinite(loss):
+        raise SemcodecError(f"{step.name}: the loss is {loss.item()} at iteration {i}; lower the learning rate")
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimiser.step()
+    return loss, metrics

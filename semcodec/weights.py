@@ -7,7 +7,8 @@ entry ``semcodec`` is a JSON object: ``keys`` (by slot, what ``Composition.weigh
 whatever the training card holds.
 
 Looked up per slot, in this order: ``--weights``, the checkpoints of the Encoder's and the component's own
-package, the user's cache, the model hub, and ``random`` only when asked for.
+package, the user's cache, the model hub, and ``random`` only when asked for. Among several files one that was trained
+as the whole composition comes first.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.resources import as_file, files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,16 +145,36 @@ def _candidates(composition: Composition, slot: str, request: Request, hub: bool
             raise WeightsError(f"{given} holds no weights of {key}, but of {', '.join(card['keys'].values())}")
     slots = {"encoder": composition.encoder, "recoverer": composition.recoverer, "backbone": composition.backbone}
     bound = {**composition.models, **slots}[slot]
-    for resource in dict.fromkeys((*composition.encoder.component.weights, *bound.component.weights)):
-        package, _, inside = resource.partition(":")
-        with as_file(files(package) / inside) as path:
-            if path.exists() and (held := _slot(card := read_card(path), slot, key)):
-                yield Weights(held, f"{SHIPPED}{path.name}", path, card)
-    for path in sorted(cache_folder().glob("*.safetensors")):
-        if held := _slot(card := read_card(path), slot, key):
-            yield Weights(held, f"cache: {path.name}", path, card)
+    resources = dict.fromkeys((*composition.encoder.component.weights, *bound.component.weights))
+    with ExitStack() as stack:
+        shipped = [stack.enter_context(as_file(_resource(name))) for name in resources]
+        yield from _among(composition, slot, [path for path in shipped if path.exists()], SHIPPED)
+    yield from _among(composition, slot, sorted(cache_folder().glob("*.safetensors")), "cache: ")
     if hub and not request.offline and (repository := published(bound)):
         yield Weights(slot, f"hub: {repository}", _download(repository))
+
+
+def _among(composition: Composition, slot: str, paths: Sequence[Path], where: str) -> Iterator[Weights]:
+    """Of several files, first those that were trained as this very composition, the most of it foremost."""
+    key, encoder = composition.weights_key(slot), composition.weights_key("encoder")
+    cards = [(path, read_card(path)) for path in paths]
+    for path, card in sorted(cards, key=lambda row: -_alike(composition, row[1])):
+        held = _slot(card, slot, key)
+        # A backbone that learned together with an encoder is of use to that encoder alone.
+        other = held == "backbone" and card["keys"].get("encoder", encoder) != encoder
+        if held and not other:
+            yield Weights(held, f"{where}{path.name}", path, card)
+
+
+def _alike(composition: Composition, card: Mapping[str, Any]) -> int:
+    """How many slots a file holds, if it is of this composition in every one of them."""
+    keys = {slot: key for slot, key in card.get("keys", {}).items() if slot in SLOTS}
+    return len(keys) if all(composition.weights_key(slot) == key for slot, key in keys.items()) else 0
+
+
+def _resource(name: str) -> Traversable:
+    package, _, inside = name.partition(":")
+    return files(package) / inside
 
 
 def published(bound: Bound) -> str | None:

@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from semcodec.errors import DataError, UsageError
 
@@ -14,22 +14,27 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from semcodec.specs import FeatureSpec
+    from semcodec.detection import Boxes
+    from semcodec.specs import BackboneSpec
 
+    Labels = npt.NDArray[np.int64] | list[Boxes]
     UInt8 = npt.NDArray[np.uint8]
     Int64 = npt.NDArray[np.int64]
 
 SPLITS = ("train", "test")
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
+FITS = ("crop", "letterbox")
 
 
 @dataclass(frozen=True)
 class Request:
     """The pixels that a model wants: ``frames`` of ``height`` x ``width``; ``frames`` is None for still images.
 
-    crop, interpolation: how they are made of a picture or film. The shorter side is resized to floor(side / crop) by
-    "bilinear", "bicubic", "lanczos" or "nearest" interpolation, then the centre is cropped. What is made on the fly
-    comes in the right size, whatever these say. Raises UsageError for a crop out of (0, 1] or another interpolation.
+    crop, interpolation, fit: how they are made of a picture or film. The shorter side is resized to floor(side / crop)
+    by "bilinear", "bicubic", "lanczos" or "nearest" interpolation, then the centre is cropped; or, with the fit
+    "letterbox", the whole is made as large as it fits and laid into the middle of grey. What is made on the fly comes
+    in the right size, whatever these say. boxes: whether the labels that are wanted are boxes.
+    Raises UsageError for a crop out of (0, 1], another interpolation or fit.
     """
 
     frames: int | None
@@ -37,20 +42,25 @@ class Request:
     width: int
     crop: float = 1.0
     interpolation: str = "bilinear"
+    fit: str = "crop"
+    boxes: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= 1:
             raise UsageError(f"crop is a share above 0 and up to 1, not {self.crop}")
         if self.interpolation not in INTERPOLATIONS:
             raise UsageError(f"interpolation is one of {', '.join(INTERPOLATIONS)}, not {self.interpolation!r}")
+        if self.fit not in FITS:
+            raise UsageError(f"fit is one of {', '.join(FITS)}, not {self.fit!r}")
 
     @classmethod
-    def of(cls, features: FeatureSpec, crop: float = 1.0, interpolation: str = "bilinear") -> Request:
-        """What a model whose input is ``features`` ("frames" or "image") wants."""
-        clip = "frames" in features
-        *frames, _, height, width = features["frames" if clip else "image"].shape
+    def of(cls, model: BackboneSpec) -> Request:
+        """What a model wants whose input is "frames" or an "image"."""
+        clip = "frames" in model.input
+        *frames, _, height, width = model.input["frames" if clip else "image"].shape
         assert height is not None and width is not None
-        return cls(frames[0] if clip else None, height, width, crop, interpolation)
+        boxes = model.task == "detection"
+        return cls(frames[0] if clip else None, height, width, model.crop, model.interpolation, model.fit, boxes)
 
     @property
     def kind(self) -> Literal["video", "image"]:
@@ -75,23 +85,35 @@ class Dataset(ABC):
     name: what ``open_dataset`` was given.
     kind: "video" or "image".
     classes: class names; labels index them.
+    counted: of these, the ones whose boxes are there to be found, where these are not all.
     varies: whether a sample stays of its class mirrored and cropped a little, so that training may do both.
     """
 
     name: str
     kind: Literal["video", "image"]
     classes: list[str]
+    counted: Sequence[int] | None = None
     varies: bool = False
 
     @abstractmethod
     def __len__(self) -> int: ...
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What models can do with it."""
+        return ("video",) if self.kind == "video" else ("classification",)
+
     @abstractmethod
-    def batch(self, indices: Sequence[int]) -> tuple[UInt8, Int64]:
+    def batch(self, indices: Sequence[int]) -> tuple[UInt8, Labels]:
         """uint8 pixels (B, T, H, W, 3) of clips or (B, H, W, 3) of images, RGB, and int64 labels (B,).
 
+        Where boxes were requested, labels are one ``Boxes`` for each sample instead, in the pixels that are given.
         Raises DataError for a sample that cannot be read and IndexError for one that is not there.
         """
+
+    def sizes(self, indices: Sequence[int]) -> list[tuple[int, int]]:
+        """Width and height of each source, before it was fitted to the request; of data with boxes."""
+        raise NotImplementedError
 
     @abstractmethod
     def ids(self, indices: Sequence[int]) -> list[str]:
@@ -101,15 +123,16 @@ class Dataset(ABC):
 class Digest:
     """Names what was evaluated: a hash over pixels and labels, taken batch by batch, whatever the batch size.
 
-    Samples must come in the same order; pixels are (B, ...) of any dtype, labels (B,).
+    Samples must come in the same order; pixels are (B, ...) of any dtype, labels (B,) integers or ``Boxes``.
     """
 
     def __init__(self) -> None:
         self._state = hashlib.sha256()
 
-    def update(self, pixels: npt.NDArray[np.generic], labels: npt.NDArray[np.integer]) -> None:
+    def update(self, pixels: npt.NDArray[np.generic], labels: npt.NDArray[np.integer[Any]] | list[Boxes]) -> None:
         for sample, label in zip(pixels, labels, strict=True):
-            self._state.update(f"{sample.dtype.str}{sample.shape}{int(label)}".encode())
+            said = str(int(label)) if isinstance(label, np.integer) else f"{label.classes.tolist()}{label.xyxy.tolist()}"
+            self._state.update(f"{sample.dtype.str}{sample.shape}{said}".encode())
             self._state.update(sample.tobytes())
 
     def hexdigest(self) -> str:

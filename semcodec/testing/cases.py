@@ -91,7 +91,7 @@ class Case:
         """``count`` samples at the cut."""
         with torch.no_grad():
             x = self.pipeline.features(self.pixels(count))
-            features = self.pipeline.stages.backbone.head(x, self.composition.cut)
+            features = self.pipeline.head(x)
         return copied(features)
 
     def prepare(self, count: int, sequence: Sequence[int] | None = None, *, inference: bool = True) -> Prepared:

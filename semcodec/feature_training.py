@@ -1,0 +1,193 @@
+"""Steps that recipes of codecs at a backbone's cut are made of: match, end to end, observe.
+
+A codec is an Encoder with ``code`` and the composition's Recoverer. ``match`` needs no labels: what is recovered shall
+be what the backbone had. ``end_to_end`` trains for the task, the backbone too where it is among those that learn.
+``observe`` learns nothing: it shows features to something that counts, a covariance or a range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from semcodec.interfaces import Features
+from semcodec.pixels import from_eight_bits
+from semcodec.training import Batch, Job, Step
+
+CALIBRATION = 512
+"""Samples that ranges and histograms are taken from."""
+
+
+def match(
+    job: Job,
+    learn: Sequence[nn.Module],
+    samples: int,
+    *,
+    to: Sequence[str] = (),
+    rate: float = 0.0,
+    name: str = "match",
+    lr: float = 2e-3,
+    batch: int = 32,
+    **others: Any,
+) -> Step:
+    """Recovered features against those of the uncompressed model: squared error over the variance of the target.
+
+    to: later cuts where they are compared too. rate: weight of the bits, per pixel of the input.
+    """
+    reference = _reference(job)
+
+    def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:
+        x, backbone = model_input(b), _backbone(job)
+        features = _head(job, x)
+        with torch.no_grad():
+            at_cut = features if reference is backbone else reference.head(x, job.cut)
+            later = {cut: reference.advance(at_cut, job.cut, cut) for cut in to}
+        errors, bits = [], []
+        for recovered, cost in _coded(job, features, b):
+            error = distance(recovered, at_cut)
+            for cut, wanted in later.items():
+                error = error + distance(backbone.advance(recovered, job.cut, cut), wanted)
+            errors.append(error)
+            bits.append(cost)
+        return _with_rate(torch.stack(errors).mean(), bits, rate, b, {})
+
+    return Step(name, learn, loss, samples, lr, batch, **others)
+
+
+def end_to_end(
+    job: Job,
+    learn: Sequence[nn.Module],
+    samples: int,
+    *,
+    distil: float = 1.0,
+    rate: float = 0.0,
+    name: str = "end to end",
+    lr: float = 3e-4,
+    batch: int = 32,
+    **others: Any,
+) -> Step:
+    """The task's loss through the codec.
+
+    distil: weight of what the uncompressed model answers (KL divergence of classifiers' logits: Hinton et al., 2015).
+    rate: weight of the bits, per pixel of the input: L = task loss + rate * bpp.
+    """
+    reference = _reference(job)
+
+    def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:
+        x, backbone = model_input(b), _backbone(job)
+        features = _head(job, x)
+        answers = None
+        if distil and torch.is_tensor(b.labels):
+            with torch.no_grad():
+                answers = reference.tail(x, "input").log_softmax(1)
+        losses, bits, figures = [], [], dict[str, float]()
+        for recovered, cost in _coded(job, features, b):
+            if answers is None:
+                task, figures = backbone.task_loss(recovered, job.cut, b.labels)
+            else:
+                logits = backbone.tail(recovered, job.cut)
+                task = F.cross_entropy(logits, b.labels)
+                task = task + distil * F.kl_div(logits.log_softmax(1), answers, reduction="batchmean", log_target=True)
+                figures = {"top1": (logits.argmax(1) == b.labels).float().mean().item()}
+            losses.append(task)
+            bits.append(cost)
+        return _with_rate(torch.stack(losses).mean(), bits, rate, b, figures)
+
+    return Step(name, learn, loss, samples, lr, batch, **others)
+
+
+def observe(
+    job: Job,
+    see: Callable[[Features], None],
+    finish: Callable[[], None],
+    samples: int = CALIBRATION,
+    *,
+    name: str = "observe",
+    batch: int = 32,
+) -> Step:
+    """Shows ``see`` the features at the cut of so many samples, at most all, then calls ``finish``."""
+
+    def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:
+        see(_backbone(job).head(model_input(b), job.cut))
+        return torch.zeros(()), {}
+
+    return Step(name, (), loss, min(samples, len(job.dataset)), 0.0, batch, finish=finish)
+
+
+def model_input(b: Batch) -> Features:
+    return _named(b.pixels)
+
+
+def layers(job: Job, cut: str, to: str | None = None) -> list[nn.Module]:
+    """Those of the backbone's modules with parameters of their own that lead from one cut to another, or to the answer.
+
+    Found by running it on one sample, so that a recipe can say what learns without knowing the backbone's insides.
+    """
+    backbone = _backbone(job)
+    used: dict[nn.Module, None] = {}
+    with torch.no_grad():
+        features = backbone.head(_named(from_eight_bits(job.dataset.batch([0])[0])), cut)
+        hooks = [
+            module.register_forward_hook(lambda module, *_: used.update({module: None}))
+            for module in backbone.modules()
+            if next(module.parameters(recurse=False), None) is not None
+        ]
+        try:
+            _ = backbone.tail(features, cut) if to is None else backbone.advance(features, cut, to)
+        finally:
+            for hook in hooks:
+                hook.remove()
+    return list(used)
+
+
+def _named(pixels: Tensor) -> Features:
+    return {"frames" if pixels.ndim == 5 else "image": pixels}
+
+
+def distance(given: Features, wanted: Features) -> Tensor:
+    """Squared error over the variance of what is wanted, summed over its tensors."""
+    errors = [
+        (given[name].float() - t.float()).square().mean() / t.float().var().clamp_min(1e-6)
+        for name, t in wanted.items()
+    ]
+    return torch.stack(errors).sum()
+
+
+def _backbone(job: Job) -> Any:
+    return job.modules["backbone"]
+
+
+def _reference(job: Job) -> Any:
+    """The uncompressed model: a copy where the backbone learns too, which only the loop knows, so always one."""
+    if "reference" not in job.aids:
+        job.aids["reference"] = deepcopy(job.modules["backbone"])
+    return job.aids["reference"]
+
+
+def _head(job: Job, x: Features) -> Features:
+    backbone = _backbone(job)
+    with torch.set_grad_enabled(any(p.requires_grad for p in backbone.parameters())):
+        features: Features = backbone.head(x, job.cut)
+    return features
+
+
+def _coded(job: Job, features: Features, b: Batch) -> list[tuple[Features, Tensor | None]]:
+    assert job.recover is not None
+    encoder: Any = job.modules["encoder"]
+    return [(job.recover(partial), bits) for partial, bits in encoder.code(features, b.rng)]
+
+
+def _with_rate(
+    loss: Tensor, bits: Sequence[Tensor | None], rate: float, b: Batch, figures: dict[str, float]
+) -> tuple[Tensor, dict[str, float]]:
+    """Adds the rate of those operating points that tell theirs."""
+    told = [cost.mean() for cost in bits if cost is not None]
+    if told:
+        bpp = torch.stack(told).mean() / (b.pixels.shape[-1] * b.pixels.shape[-2])
+        loss, figures = loss + rate * bpp, {**figures, "bpp": bpp.item()}
+    return loss, figures
