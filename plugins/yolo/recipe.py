@@ -1,0 +1,18 @@
+"""How a detector learns: by its own loss, from boxes."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from semcodec.training import Batch, Job, Step
+
+EPOCHS = 100
+
+
+def recipe(job: Job) -> list[Step]:
+    backbone = job.modules["backbone"]
+
+    def detect(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        return backbone.task_loss({"image": batch.pixels}, "input", batch.labels)
+
+    return [Step("detector", [backbone], detect, EPOCHS * len(job.dataset), 1e-3, batch=16)]

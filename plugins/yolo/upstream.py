@@ -1,0 +1,101 @@
+"""ultralytics, imported so that it computes and does nothing else.
+
+Left to itself, importing it writes a settings file to the user's home, asks name servers whether there is a network,
+changes how numpy and torch print and how torch saves, and later installs packages and reports what is run. Here
+settings go to a folder that is deleted when the process ends, and nothing of this is done.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from semcodec.errors import UsageError
+
+OFF = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
+HEADS = ("Detect", "v10Detect")
+"""Last layers of models that detect by a picture alone, with boxes for all classes."""
+
+
+@cache
+def ultralytics(module: str) -> ModuleType:
+    """A module of ultralytics, by its name there. Where ultralytics is in use already it stays as it is."""
+    if "ultralytics" not in sys.modules:
+        with _undone():
+            os.environ["YOLO_CONFIG_DIR"] = _folder().name
+            import_module("ultralytics").settings.update(sync=False)
+    return import_module(f"ultralytics.{module}")
+
+
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="semcodec-yolo-")
+
+
+@contextmanager
+def _undone() -> Iterator[None]:
+    """What an import changes for the whole process is put back, but for what keeps ultralytics off the network."""
+    environment, save = {**os.environ, **OFF}, torch.save
+    os.environ.update(OFF)
+    try:
+        with warnings.catch_warnings(), np.printoptions(), torch._tensor_str.printoptions():
+            yield
+    finally:
+        torch.save = save
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+def configuration(model: str) -> dict[str, Any]:
+    """The configuration that a model is built from. Raises UsageError for a name that is none of a detector's."""
+    known = catalogue()
+    if model not in known:
+        close = get_close_matches(model, known, n=3)
+        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(sorted(known)[:12])}, ..."
+        raise UsageError(f"ultralytics has no detector {model!r}: {hint}")
+    path, scale = known[model]
+    return {**_read(path), "scale": scale}
+
+
+@cache
+def catalogue() -> dict[str, tuple[Path, str]]:
+    """Every detector by its name: the file that describes it, and its size there."""
+    found: dict[str, tuple[Path, str]] = {}
+    for path in sorted(_package().glob("cfg/models/*/*.yaml")):
+        described = _read(path)
+        if described["head"][-1][2] in HEADS:
+            for scale in described.get("scales", {"": None}):
+                found[_name(path.stem, scale)] = path, scale
+    return found
+
+
+def _package() -> Path:
+    return Path(ultralytics("cfg").__file__).parents[1]
+
+
+def _name(stem: str, scale: str) -> str:
+    """As ultralytics calls it: yolov8 of size n with four maps, yolov8n-p2; its YOLOv5, with another head, yolov5nu."""
+    family, dash, more = stem.partition("-")
+    if family == "yolov5":
+        return f"{family}{scale}{more.removeprefix('p')}u"
+    return stem if family.endswith(scale) else f"{family}{scale}{dash}{more}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml  # comes with ultralytics
+
+    described: dict[str, Any] = yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return described
