@@ -2,32 +2,34 @@
 
     >>> import semcodec
     >>> pipeline = semcodec.compose("stae+rans+vit-nano")
-    >>> packet = pipeline.encode(clip)      # uint8 (T, H, W, 3); packet.bytes_total, packet.data
+    >>> packet = pipeline.encode("digits-motion:0")     # or pixels, a picture, a file; packet.bytes_total, packet.data
     >>> pipeline.decode(packet).name
 
-Importing this imports nothing heavy; ``compose`` imports torch.
+Importing this imports nothing heavy; what runs a model imports torch when it is called. ``docs/api.md`` has examples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from semcodec.errors import SemcodecError
 
 if TYPE_CHECKING:
-    from semcodec.pipeline import Pipeline
+    from semcodec.component import Component, Kind
+    from semcodec.data import Dataset, Request
+    from semcodec.pipeline import Pipeline, Prediction
+    from semcodec.weights import Request as WeightsRequest
+
+    Weights = str | Mapping[str, str] | None
 
 __version__ = "0.1.0"
-__all__ = ["SemcodecError", "__version__", "compose"]
+__all__ = ["SemcodecError", "__version__", "components", "compose", "decode", "open_dataset", "sweep", "train"]
 
 
 def compose(
-    spec: str,
-    weights: str | Mapping[str, str] | None = None,
-    *,
-    classes: Sequence[str] | None = None,
-    offline: bool = False,
+    spec: str, weights: Weights = None, *, classes: Sequence[str] | None = None, offline: bool = False
 ) -> Pipeline:
     """Build the pipeline that ``spec`` names, with its weights.
 
@@ -37,7 +39,79 @@ def compose(
     """
     from semcodec.composition import compose_spec
     from semcodec.pipeline import Pipeline
+
+    return Pipeline.load(compose_spec(spec), _request(weights, offline), classes=classes)
+
+
+def decode(
+    source: str | os.PathLike[str] | bytes, weights: Weights = None, *, offline: bool = False
+) -> Iterator[Prediction]:
+    """What a stream holds, a .sem file or its bytes, sample by sample, from its bytes alone plus weights.
+
+    Raises StreamError where it is damaged, after what comes before the damage; WeightsError, OSError.
+    """
+    from io import BytesIO
+
+    from semcodec.container import read_header, read_packets
+    from semcodec.pipeline import open_stream
+
+    with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
+        header = read_header(stream)
+        pipeline = open_stream(header, _request(weights, offline))
+        for record in read_packets(stream, header):
+            yield from pipeline.decode_batch([record])
+
+
+def components(kind: Kind | None = None) -> list[Component]:
+    """The records of all that is installed, or of one kind, by kind and name. Imports no torch."""
+    from semcodec.registry import get_registry
+
+    return [component for component in get_registry() if kind in (None, component.kind)]
+
+
+def open_dataset(name_or_path: str, split: str = "test", request: Request | None = None) -> Dataset:
+    """A data set by name, or a folder: see ``semcodec.data.open_dataset``.
+
+    request: the pixels that a model wants, as ``pipeline.request``.
+    """
+    from semcodec import data
+
+    return data.open_dataset(name_or_path, split, request)
+
+
+def sweep(
+    spec: str,
+    grid: Mapping[str, Sequence[Any]],
+    data: str,
+    *,
+    split: str = "test",
+    limit: int | None = None,
+    weights: Weights = None,
+    offline: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """One record of ``Pipeline.evaluate`` for each point of ``grid``, by "item.parameter" its values, as it is ready.
+
+    Models are built once for points that share them. A wrong value is an error before anything runs.
+    """
+    from semcodec.composition import compose_spec
+    from semcodec.evaluation import run_sweep
+
+    return run_sweep(compose_spec(spec), grid, _request(weights, offline), data, split=split, limit=limit)
+
+
+def train(
+    spec: str, data: str, out: str | os.PathLike[str], *, weights: Weights = None, scale: float = 1.0, seed: int = 0
+) -> dict[str, Any]:
+    """Train what ``spec`` names by its recipe into the folder ``out``; returns the card: see ``semcodec.trainer``.
+
+    weights: what to start from, as for ``compose``. scale: multiplies the samples of every step.
+    """
+    from semcodec import trainer
+
+    return trainer.train(spec, data, os.fspath(out), request=_request(weights, False), scale=scale, seed=seed)
+
+
+def _request(weights: Weights, offline: bool) -> WeightsRequest:
     from semcodec.weights import Request
 
-    given = {"": weights} if isinstance(weights, str) else dict(weights or {})
-    return Pipeline.load(compose_spec(spec), Request(given, offline), classes=classes)
+    return Request({"": weights} if isinstance(weights, str) else dict(weights or {}), offline)

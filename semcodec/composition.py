@@ -97,7 +97,7 @@ class Composition:
     @property
     def request(self) -> Request | None:
         """The pixels that the Backbone wants; None where that is known only once it is built."""
-        return Request.of(self.source.input, self.source.crop, self.source.interpolation) if self.source else None
+        return Request.of(self.source) if self.source else None
 
     @property
     def selectors(self) -> list[Bound]:

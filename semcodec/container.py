@@ -39,6 +39,7 @@ __all__ = [
     "StreamHeader",
     "check_versions",
     "check_weights",
+    "cut_mark",
     "read_header",
     "read_packets",
     "read_stream",
@@ -51,7 +52,7 @@ __all__ = [
 MAX_HEAD = 1 << 16
 MAX_CHUNKS = 1 << 12
 MAX_PACKET = 1 << 30
-PACKET, LOCAL = b"P", b"L"
+PACKET, LOCAL, CUT = b"P", b"L", b"C"
 SIDE, ENDS_LAYER = 1, 2  # chunk flags: the two low bits of a table entry
 
 
@@ -95,7 +96,8 @@ class Chunk:
 class Packet:
     """One sample as received. ``params`` are all call parameters, ``overrides`` those the packet itself carries.
 
-    layers_present < layers_total where the stream was cut at a layer's end. size: bytes received, head and CRCs too.
+    layers_present < layers_total where the stream was cut at a layer's end, or layers were dropped. size: bytes
+    received, head and CRCs too.
     """
 
     header_id: int
@@ -174,6 +176,12 @@ def write_packet(header: StreamHeader, sequence: int, params: Mapping[str, Scala
     return b"".join(out)
 
 
+def cut_mark(layers: int) -> bytes:
+    """What goes before a packet of which the first ``layers`` follow, and no more."""
+    mark = CUT + varint(layers)
+    return mark + checksum(mark)
+
+
 def write_local(header: StreamHeader, record: LocalRecord) -> bytes:
     """One LOCAL record; its length is ``bytes_local``."""
     if not 0 <= record.index < 1 << 63 or not 0 <= record.probability <= 1:
@@ -193,6 +201,11 @@ def read_packets(stream: BinaryIO, header: StreamHeader) -> Iterator[Packet | Lo
     header_id, records = header.id, 0
     while marker := read(stream, 1):
         what = f"the head of record {records}"
+        layers = None
+        if marker == CUT:
+            layers, marker = _cut(stream, what), read(stream, 1)
+            if marker != PACKET:
+                raise CorruptStream(f"record {records} is cut to {layers} layers and no packet: the stream is damaged")
         if marker not in (PACKET, LOCAL):
             raise CorruptStream(f"record {records} begins with the unknown marker {marker!r}: the stream is damaged")
         length = read_varint(stream, what)
@@ -212,7 +225,7 @@ def read_packets(stream: BinaryIO, header: StreamHeader) -> Iterator[Packet | Lo
                 table, overrides = _packet_head(head, header, what)
         except TruncatedStream as error:
             raise CorruptStream(f"{what} is shorter than what it lists: the stream is damaged") from error
-        yield local if marker == LOCAL else _packet(stream, header, sequence, table, overrides, framed)
+        yield local if marker == LOCAL else _packet(stream, header, sequence, table, overrides, framed, layers)
         records += 1
     if not records:
         raise TruncatedStream("the stream ends after its header, without a packet: fetch or encode it again")
@@ -244,12 +257,33 @@ def _packet_head(head: BinaryIO, header: StreamHeader, what: str) -> tuple[list[
         raise CorruptStream(f"{what} has call parameters that do not fit the stream header: {error}") from error
 
 
+def _cut(stream: BinaryIO, what: str) -> int:
+    """The layers that are there of the packet that follows."""
+    layers = read_varint(stream, what)
+    if exactly(stream, 4, what) != cut_mark(layers)[-4:]:
+        raise CorruptStream(f"the mark before {what} fails its checksum: the stream is damaged; fetch or cut it again")
+    return layers
+
+
 def _packet(
-    stream: BinaryIO, header: StreamHeader, sequence: int, table: list[int], overrides: dict[str, Scalar], framed: bytes
+    stream: BinaryIO,
+    header: StreamHeader,
+    sequence: int,
+    table: list[int],
+    overrides: dict[str, Scalar],
+    framed: bytes,
+    layers: int | None,
 ) -> Packet:
+    ends = [bool(entry & ENDS_LAYER) for entry in table]
+    # Chunks after the last marked end are a layer too; a packet that marks none is one layer.
+    total = max(1, sum(ends) + (bool(ends) and not ends[-1]))
+    if layers is not None and not 1 <= layers < total:
+        raise CorruptStream(f"packet {sequence} says that {layers} of its {total} layers are there")
     chunks: list[Chunk] = []
-    seed, size = zlib.crc32(framed), len(framed) + 4
+    seed, size = zlib.crc32(framed), len(framed) + 4 + (len(cut_mark(layers)) if layers else 0)
     for entry in table:
+        if layers is not None and sum(chunk.ends_layer for chunk in chunks) == layers:
+            break
         data = read(stream, entry >> 2)
         crc = read(stream, 4)
         if not data and not crc and chunks and chunks[-1].ends_layer:
@@ -259,9 +293,6 @@ def _packet(
         after = int.from_bytes(crc, "little")
         chunks.append(Chunk(sequence, bool(entry & SIDE), bool(entry & ENDS_LAYER), data, after, seed))
         seed, size = after, size + len(data) + 4
-    ends = [bool(entry & ENDS_LAYER) for entry in table]
-    # Chunks after the last marked end are a layer too; a packet that marks none is one layer.
-    total = max(1, sum(ends) + (bool(ends) and not ends[-1]))
     present = total if len(chunks) == len(table) else sum(chunk.ends_layer for chunk in chunks)
     params = {**header.params, **overrides}
     return Packet(header.id, sequence, params, overrides, tuple(chunks), present, total, size)
@@ -272,6 +303,16 @@ def read_stream(source: bytes | BinaryIO) -> tuple[StreamHeader, Iterator[Packet
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     header = read_header(stream)
     return header, read_packets(stream, header)
+
+
+def _layer_bytes(packet: Packet) -> list[int]:
+    """Data of the chunks of each layer that is there."""
+    sizes = [0] * packet.layers_present
+    layer = 0
+    for chunk in packet.chunks:
+        sizes[layer] += chunk.size
+        layer += chunk.ends_layer
+    return sizes
 
 
 def summarise(file: str | os.PathLike[str] | bytes | BinaryIO) -> dict[str, Any]:
@@ -299,6 +340,7 @@ def summarise(file: str | os.PathLike[str] | bytes | BinaryIO) -> dict[str, Any]
                 "chunks": [{"bytes": c.size, "side": c.side, "ends_layer": c.ends_layer} for c in record.chunks],
                 "layers_present": record.layers_present,
                 "layers_total": record.layers_total,
+                "layer_bytes": _layer_bytes(record),
             }
         )
     own = len(write_header(header))

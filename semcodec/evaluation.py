@@ -21,8 +21,9 @@ from semcodec.data import Digest, open_dataset
 from semcodec.data.base import Dataset
 from semcodec.errors import DataError
 from semcodec.grammar import Value
-from semcodec.metrics import RECORD, wilson
+from semcodec.metrics import RECORD
 from semcodec.pipeline import Pipeline
+from semcodec.scoring import score_of
 
 Progress = Callable[[str, int, int], None]
 """Called with what is evaluated, samples done and samples in all."""
@@ -41,15 +42,14 @@ def evaluate(
     """Encode every sample to bytes, read those bytes, decode and recognise.
 
     limit: the first so many samples; batch: how many run together. Sizes and times are means per sample,
-    ``top1`` is a fraction. Raises DataError where labels do not fit the model's classes.
+    ``top1`` and ``map50`` are fractions. Raises DataError where labels do not fit the model's classes.
     """
-    labels_to_model = _matched(pipeline, dataset)
+    score = score_of(pipeline, dataset)
     total = len(dataset) if limit is None else min(limit, len(dataset))
     if not total:
         raise DataError(f"{dataset.name} has no samples to evaluate")
     clock, digest = Clock(), Digest()
     sizes = dict.fromkeys(SIZES, 0)
-    correct: list[bool] = []
     sent = 0
     kept = dict.fromkeys(pipeline.composition.keep, 0)
     figures: dict[str, float] = {}
@@ -57,20 +57,19 @@ def evaluate(
         rows = range(start, min(start + batch, total))
         pixels, labels = dataset.batch(rows)
         digest.update(pixels, labels)
-        encoded = pipeline.encode_batch(pixels, rows, clock)
-        predictions = pipeline.decode_batch(pipeline.records(encoded), clock)
+        sources = dataset.sizes(rows) if pipeline.request.boxes else None
+        encoded = pipeline.encode_batch(pixels, rows, clock, sources)
+        score.add(pipeline.decode_batch(pipeline.records(encoded), clock), labels, sources)
         for name, values in pipeline.figures(pixels).items():
             figures[name] = figures.get(name, 0.0) + sum(values) / total
-        for record, prediction, label in zip(encoded, predictions, labels, strict=True):
+        for record in encoded:
             for name in SIZES:
                 sizes[name] += getattr(record, name)
             sent += record.bytes_local == 0
             for target, units in record.kept.items():
                 kept[target] += units
-            correct.append(prediction.index == labels_to_model[int(label)])
         if progress:
-            progress(pipeline.spec, len(correct), total)
-    low, high = wilson(sum(correct), total)
+            progress(pipeline.spec, rows.stop, total)
     mean = {name: size / total for name, size in sizes.items()}
     composition = pipeline.composition
     return {
@@ -83,14 +82,14 @@ def evaluate(
         "split": getattr(dataset, "split", None),
         "samples": total,
         "data_digest": digest.hexdigest(),
-        "top1": sum(correct) / total,
-        "top1_interval": [low, high],
+        **score.accuracy(),
         **mean,
+        **score.rate(mean["bytes_total"]),
         "bytes_stream_header": len(write_header(pipeline.header)),
         "raw_float32_bytes": pipeline.raw_float32_bytes,
-        "raw_uint8_bytes": pipeline.raw_uint8_bytes,
+        "raw_uint8_bytes": score.source_bytes,
         "ratio_float32": pipeline.raw_float32_bytes / mean["bytes_total"] if mean["bytes_total"] else None,
-        "ratio_uint8": pipeline.raw_uint8_bytes / mean["bytes_total"] if mean["bytes_total"] else None,
+        "ratio_uint8": score.source_bytes / mean["bytes_total"] if mean["bytes_total"] else None,
         "sent_ratio": sent / total,
         **_counted(pipeline, kept, sent, total),
         "paper": {**composition.stages.figures, **figures},
@@ -99,7 +98,7 @@ def evaluate(
         "batch": batch,
         "versions": {"semcodec": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
-        "correct": "".join("01"[right] for right in correct),
+        **score.by_sample(),
     }
 
 
@@ -124,21 +123,8 @@ def described(pipeline: Pipeline) -> dict[str, dict[str, str]]:
 def key(pipeline: Pipeline, dataset: Dataset, total: int) -> str:
     """What a record is of: equal for equal spec, weights and samples."""
     parts = [pipeline.spec, dataset.name, str(getattr(dataset, "split", "")), str(total), *pipeline.digests.values()]
+    parts += [] if dataset.counted is None else [f"classes {dataset.counted}"]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def _matched(pipeline: Pipeline, dataset: Dataset) -> list[int]:
-    """For each label of the data, the model's class of that name."""
-    if dataset.classes == list(pipeline.classes):  # names may be there twice: ImageNet has two cranes
-        return list(range(len(dataset.classes)))
-    places = {name: i for i, name in enumerate(pipeline.classes)}
-    missing = [name for name in dataset.classes if name not in places]
-    if missing:
-        raise DataError(
-            f"the model does not know class {missing[0]!r} of {dataset.name}; "
-            f"its classes are {', '.join(list(pipeline.classes)[:8])}{' ...' if len(places) > 8 else ''}"
-        )
-    return [places[name] for name in dataset.classes]
 
 
 def run_sweep(
@@ -148,6 +134,7 @@ def run_sweep(
     data: str,
     *,
     split: str = "test",
+    classes: Sequence[str] | None = None,
     limit: int | None = None,
     batch: int = 32,
     done: Container[str] = (),
@@ -156,7 +143,8 @@ def run_sweep(
     """One record for each point of ``grid`` (by "item.parameter", the values), as it is finished.
 
     All points are composed before the first is run, so a wrong value costs nothing. Models are built once for
-    points that differ in call parameters, Selectors or entropy stages alone. ``done``: keys to leave out.
+    points that differ in call parameters, Selectors or entropy stages alone. ``done``: keys to leave out. ``classes``:
+    those whose boxes count, where these are not all.
     """
     points = []
     for values in itertools.product(*grid.values()):
@@ -171,11 +159,11 @@ def run_sweep(
         if pipeline is not None and pipeline.shares_models(point):
             pipeline = pipeline.at(point)
         else:
-            classes = open_dataset(data, split).classes
-            pipeline = Pipeline.load(point, request, classes=classes)
+            names = open_dataset(data, split, classes=classes).classes
+            pipeline = Pipeline.load(point, request, classes=names)
             dataset = None
         if dataset is None:
-            dataset = open_dataset(data, split, pipeline.request)
+            dataset = open_dataset(data, split, pipeline.request, classes)
         total = len(dataset) if limit is None else min(limit, len(dataset))
         if key(pipeline, dataset, total) not in done:
             yield evaluate(pipeline, dataset, limit=limit, batch=batch, progress=progress)

@@ -69,7 +69,8 @@ def outline(composition: Composition) -> list[StageRow]:
         rows.append(_row("entropy_decode", "server", entropy, BYTES, latent))
     rows.append(_row("restore", "server", encoder, latent if entropy else BYTES, restored, s.restored))
     rows.append(_row("recover", "server", c.recoverer, restored, _port(s.recovered), s.recovered))
-    rows.append(_row("tail", "server", c.backbone, _port(s.recovered), {"logits": "float32[?]"}))
+    answer = {"boxes": "[corners, class, score]"} if c.task == "detection" else {"logits": "float32[?]"}
+    rows.append(_row("tail", "server", c.backbone, _port(s.recovered), answer))
     return rows
 
 
@@ -90,7 +91,7 @@ def explain(pipeline: Pipeline) -> list[StageRow]:
     rows = []
     for row in outline(pipeline.composition):
         target = row.stage.removeprefix("select_")
-        if row.stage == "tail":
+        if row.stage == "tail" and not wanted.boxes:
             row = replace(row, gives=_port({"logits": TensorSpec((len(pipeline.classes),))}))
         elif target in spies:
             row = replace(row, **spies[target].ports())

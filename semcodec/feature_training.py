@@ -7,7 +7,7 @@ be what the backbone had. ``end_to_end`` trains for the task, the backbone too w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -17,10 +17,15 @@ from torch import Tensor, nn
 
 from semcodec.interfaces import Features
 from semcodec.pixels import from_eight_bits
+from semcodec.specs import FeatureSpec
 from semcodec.training import Batch, Job, Step
 
 CALIBRATION = 512
 """Samples that ranges and histograms are taken from."""
+MOST = 100_000
+"""Samples that a step takes at most, however large the data set."""
+FEW = 5000
+"""Images, below which a data set is small."""
 
 
 def match(
@@ -101,6 +106,32 @@ def end_to_end(
     return Step(name, learn, loss, samples, lr, batch, **others)
 
 
+def fine_tuning(job: Job, codec: Sequence[nn.Module], more: float = 0.0) -> list[Step]:
+    """Codec and backbone learn together: to agree with the uncompressed model at a later cut, then for the task.
+
+    The same for every codec, so that they compare: three passes over the data and ``more`` without labels, then two
+    with them. What learns of the backbone is the device's last layer and what follows it, first up to where the two
+    are compared, then up to the answer. Batch norms keep their statistics, which small data sets would spoil.
+    """
+    before, after = around(job.cuts, job.cut)
+    near, rest = layers(job, before, after), layers(job, after)
+    learn, size = [*codec, *near], batch_size(job)
+    return [
+        match(job, learn, passes(job, 3 + more), to=(after,), name="fine-tune", lr=1e-3, batch=size, statistics=False),
+        end_to_end(job, [*learn, *rest], passes(job, 2), lr=1e-4, batch=max(16, size), statistics=False),
+    ]
+
+
+def batch_size(job: Job) -> int:
+    """Of steps without labels, whose maps have many places each to learn from: few images are seen in small batches."""
+    return 8 if len(job.dataset) < FEW else 32
+
+
+def passes(job: Job, count: float) -> int:
+    """Samples of so many passes over the data, at most ``MOST``."""
+    return min(MOST, round(count * len(job.dataset)))
+
+
 def observe(
     job: Job,
     see: Callable[[Features], None],
@@ -117,6 +148,23 @@ def observe(
         return torch.zeros(()), {}
 
     return Step(name, (), loss, min(samples, len(job.dataset)), 0.0, batch, finish=finish)
+
+
+def backbone_first(job: Job, copies: Sequence[str] = ("reference",)) -> list[Step]:
+    """The backbone's own recipe, if it comes without weights. Call it last: ``copies`` of it among the aids that later
+
+    steps use then start from what it has learned.
+    """
+    steps = [] if "backbone" in job.ready or job.backbone_recipe is None else job.backbone_recipe(job)
+
+    def renew() -> None:
+        for name in copies:
+            if name in job.aids:
+                job.aids[name].load_state_dict(_backbone(job).state_dict())
+
+    if steps:
+        steps[-1].finish = renew
+    return steps
 
 
 def model_input(b: Batch) -> Features:
@@ -145,8 +193,24 @@ def layers(job: Job, cut: str, to: str | None = None) -> list[nn.Module]:
     return list(used)
 
 
+def around(cuts: Mapping[str, FeatureSpec], cut: str) -> tuple[str, str]:
+    """The cut before this one, and one after it where a codec's features can be compared with what they should be.
+
+    That is the last whose maps are as large as at this cut, or else the next, or else the cut itself.
+    """
+    names = list(cuts)
+    place = names.index(cut)
+    sizes = [next(iter(cuts[name].values())).shape[-2:] for name in names]
+    alike = [i for i in range(place + 1, len(names)) if sizes[i] == sizes[place]]
+    after = max(alike, default=min(place + 1, len(names) - 1))
+    return names[max(0, place - 1)], names[after]
+
+
 def _named(pixels: Tensor) -> Features:
-    return {"frames" if pixels.ndim == 5 else "image": pixels}
+    if pixels.ndim == 5:
+        return {"frames": pixels}
+    # Channels last in memory: convolutions, whose results then are so too, are a quarter faster on CPUs.
+    return {"image": pixels.contiguous(memory_format=torch.channels_last)}
 
 
 def distance(given: Features, wanted: Features) -> Tensor:

@@ -22,6 +22,12 @@ from semcodec.errors import PluginError
 from semcodec.grammar import NAME
 from semcodec.hookspecs import GROUP, Hooks
 
+_FIELD = re.compile(r"\b(Component|Param)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
+
+
+class NewerApi(PluginError):
+    """A component is made for a contract that this semcodec does not know yet."""
+
 
 @dataclass(frozen=True)
 class Plugin:
@@ -35,13 +41,14 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Failure:
-    """An entry point that could not be used: ``reason`` in one line, ``error`` as raised."""
+    """An entry point that could not be used: ``reason`` and ``cure`` in one line each, ``error`` as raised."""
 
     distribution: str
     version: str
     entry_point: str
     reason: str
     error: BaseException
+    cure: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,10 +81,13 @@ def load_entry_points(found: Iterable[EntryPoint], *, strict: bool = False) -> L
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # sys.exit() and panics of extension modules are a plugin's failure too
-            reason = _one_line(error)
+            newer = _newer(error)
+            reason = newer or _one_line(error)
             if strict:
                 raise PluginError(f"plugin {ep.name!r} of {distribution} {version}: {reason}") from error
-            failures.append(Failure(distribution, version, ep.name, reason, error))
+            cure = "pip install -U semcodec" if newer else f"pip install -U {distribution}"
+            cure += f", or set SEMCODEC_DISABLE_PLUGINS={distribution}"
+            failures.append(Failure(distribution, version, ep.name, reason, error, cure))
         else:
             plugins.append(Plugin(distribution, version, ep.name, components))
     return Loaded(tuple(plugins), tuple(failures))
@@ -109,10 +119,7 @@ def _check(component: object) -> None:
     if not isinstance(component, Component):
         raise PluginError(f"semcodec_components yields Component records, not {type(component).__name__}")
     if component.api > API:
-        raise PluginError(
-            f"{component.name} is made for plugin API {component.api}, this semcodec has {API}: "
-            "run 'pip install -U semcodec'"
-        )
+        raise NewerApi(f"{component.name} is made for plugin API {component.api}, this semcodec has {API}")
     if component.kind not in KINDS:
         raise PluginError(f"{component.name} is of unknown kind {component.kind!r}; kinds are {', '.join(KINDS)}")
     if not NAME.fullmatch(component.name.replace("/*", "/any")):  # a family, see semcodec.registry
@@ -122,6 +129,20 @@ def _check(component: object) -> None:
     absent = [t for t in component.traits.get("targets", ()) if component.param(t) is None]
     if absent:
         raise PluginError(f"{component.name} has targets without a parameter of that name: {', '.join(absent)}")
+
+
+def _newer(error: BaseException) -> str:
+    """What in the error tells that the plugin is made for a newer semcodec, or "" if nothing does."""
+    if isinstance(error, NewerApi):
+        return str(error)
+    field = _FIELD.search(str(error)) if isinstance(error, TypeError) else None
+    if field:
+        what = f"{field[1]} has no field {field[2]!r}"
+    elif isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "semcodec":
+        what = _one_line(error).partition(" (")[0]
+    else:
+        return ""
+    return f"{what} in plugin API {API}, of this semcodec: misspelt, or made for a newer one"
 
 
 def _origin(ep: EntryPoint) -> tuple[str, str]:

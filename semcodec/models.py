@@ -35,10 +35,18 @@ class Stages:
     models: Mapping[str, Backbone]
 
     def modules(self) -> dict[str, nn.Module]:
-        """By slot, the models that have weights. An Encoder's are those of the Backbones it is given."""
+        """By slot, the models that have weights. An Encoder's are those of the Backbones it is given.
+
+        What an Encoder's recipe leaves may be buffers alone: the ranges of a quantiser, a basis.
+        """
         encoder = {} if self.composition.models else {"encoder": self.encoder}
         slots = {**encoder, **self.models, "recoverer": self.recoverer, "backbone": self.backbone}
-        return {slot: m for slot, m in slots.items() if isinstance(m, nn.Module) and m.state_dict()}
+        fitted = "encoder" if self.composition.encoder.component.recipe else None
+        return {
+            slot: module
+            for slot, module in slots.items()
+            if isinstance(module, nn.Module) and (module.state_dict() if slot == fitted else list(module.parameters()))
+        }
 
     def budgeted(self, composition: Composition) -> Keep:
         """The Selectors with the budgets that ``composition`` gives them."""

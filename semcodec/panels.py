@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,10 +20,12 @@ from semcodec.interfaces import Features, Partial
 from semcodec.pixels import eight_bits
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from semcodec.pipeline import Pipeline
+    from semcodec.interfaces import Latent
+    from semcodec.pipeline import Pipeline, Prediction
 
 UInt8 = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating[Any]]
@@ -36,16 +39,26 @@ FRAMES_A_ROW = 16
 
 
 @dataclass(frozen=True)
+class Frame:
+    """A box over a picture. place: left, top, right, bottom as shares of its width and height. colour: any number."""
+
+    place: tuple[float, float, float, float]
+    text: str
+    colour: int
+
+
+@dataclass(frozen=True)
 class Panel:
     """One picture under a title: an image, a map in false colours, or the map over the image that it belongs to.
 
     image: uint8 (H, W, 3), RGB. heat: float (h, w), stretched over the image where there is one; NaN shows as missing
-    and infinity as nothing.
+    and infinity as nothing. frames: drawn over it.
     """
 
     title: str
     image: UInt8 | None = None
     heat: Floats | None = None
+    frames: tuple[Frame, ...] = ()
 
     def __post_init__(self) -> None:
         shape = (0, 0) if self.image is None and self.heat is None else self._shown().shape[:2]
@@ -67,10 +80,11 @@ class Panel:
 # -- what is shown ----------------------------------------------------------------------------------------------------
 
 
-def of(pipeline: Pipeline, pixels: UInt8) -> list[Panel]:
+def of(pipeline: Pipeline, pixels: UInt8, size: tuple[int, int] | None = None) -> list[Panel]:
     """The panels of one sample, uint8 (1, T, H, W, 3) or (1, H, W, 3), which goes through real bytes.
 
-    A gate is left out, so that what it would keep on the device is shown too.
+    A gate is left out, so that what it would keep on the device is shown too. size: width and height of a detector's
+    source; what it finds is then shown for each number of layers.
     """
     import torch
 
@@ -94,8 +108,53 @@ def of(pipeline: Pipeline, pixels: UInt8) -> list[Panel]:
         received = encoder.read(source)
         source.finish()
         panels = encoder.panels(features, analysis, masks, encoder.restore(received))
+        found = detections(pipeline, latent, pixels[0], size) if size else []
     at_input = "image" in features or "frames" in features
-    return panels if at_input else [source_of(pipeline.features(pixels)), *panels]
+    return [*found, *([] if at_input or found else [source_of(pipeline.features(pixels))]), *panels]
+
+
+def detections(pipeline: Pipeline, latent: Latent, pixels: UInt8, size: tuple[int, int]) -> list[Panel]:
+    """What is found when only the first layers of a sample's packet arrive, for each number of them.
+
+    pixels: (H, W, 3) as they are fitted to the input. size: width and height of the source.
+    """
+    from semcodec.clock import Clock
+    from semcodec.container import Packet, read_stream
+    from semcodec.detection import Letterbox
+    from semcodec.layers import cut_stream
+
+    whole = pipeline.stream([pipeline.pack(latent, 0, {}, Clock(), size=size)])
+    [packet] = read_stream(whole)[1]
+    assert isinstance(packet, Packet)
+    total = packet.layers_total
+    place = Letterbox.of(*size, pixels.shape[1], pixels.shape[0])
+    across, down = place.inside
+    image = pixels[place.top : place.top + down, place.left : place.left + across]
+    panels = []
+    for layers in range(1, total + 1):
+        stream = BytesIO()
+        if total > 1:
+            cut_stream(BytesIO(whole), stream, layers)
+        [record] = read_stream(stream.getvalue() or whole)[1]
+        assert isinstance(record, Packet)
+        [prediction] = pipeline.decode_batch([record])
+        frames = tuple(_frames(prediction, size))
+        sent = f"{layers} of {total} layers, {record.size:,} bytes: " if total > 1 else ""
+        panels.append(Panel(f"{sent}{len(frames)} found", image, frames=frames))
+    return panels
+
+
+def _frames(prediction: Prediction, size: tuple[int, int]) -> Iterator[Frame]:
+    """The boxes that score enough to be shown."""
+    from semcodec.detection import SHOWN
+
+    assert prediction.boxes is not None
+    shown = prediction.boxes.above(SHOWN)
+    assert shown.scores is not None
+    width, height = size
+    columns = shown.xyxy.tolist(), prediction.names, shown.scores.tolist(), shown.classes.tolist()
+    for (left, top, right, bottom), name, score, label in zip(*columns, strict=False):  # names are of all that is found
+        yield Frame((left / width, top / height, right / width, bottom / height), f"{name} {score:.2f}", label)
 
 
 def usual(features: Features, partial: Partial) -> list[Panel]:
@@ -291,7 +350,21 @@ def _draw_panel(figure: Figure, panel: Panel, place: tuple[float, float, float, 
     if heat is not None:
         colours = _colours(heat, over=image is not None)
         axes.imshow(colours, aspect="auto", extent=(0, 1, 0, 1), interpolation="nearest")
+    for frame in panel.frames:
+        _draw_frame(axes, frame)
     axes.set_title(panel.title, fontsize=9, loc="left", pad=4, parse_math=False)
+
+
+def _draw_frame(axes: Axes, frame: Frame) -> None:
+    from matplotlib import colormaps
+    from matplotlib.patches import Rectangle
+
+    colour = colormaps["tab10"](frame.colour % 10)
+    left, top, right, bottom = frame.place
+    axes.add_patch(Rectangle((left, 1 - bottom), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1))
+    plate = {"facecolor": colour, "edgecolor": "none", "pad": 0.6, "alpha": 0.8}
+    look: dict[str, Any] = {"color": "white", "fontsize": 5, "va": "top", "clip_on": True, "parse_math": False}
+    axes.text(left, 1 - top, frame.text, bbox=plate, **look)
 
 
 def _colours(heat: Floats, over: bool) -> Floats:

@@ -1,4 +1,4 @@
-"""JPEG, WebP, AVIF and PNG by Pillow, for any method that sends pictures.
+"""JPEG, WebP, AVIF, PNG, JPEG 2000 and JPEG XL by Pillow, for any method that sends pictures.
 
 A picture that arrives is not trusted: only the formats that the stream names are tried, its size is checked before
 a pixel is decoded, and whatever Pillow says about it becomes ``CorruptStream``.
@@ -7,6 +7,8 @@ a pixel is decoded, and whatever Pillow says about it becomes ``CorruptStream``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
 from io import BytesIO
 from typing import Any
 
@@ -14,26 +16,35 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from semcodec.errors import CorruptStream, UsageError
+from semcodec.errors import CorruptStream, PluginError, UsageError
 
 Rgb = npt.NDArray[np.uint8]
 
-FORMATS = ("jpeg", "webp", "avif", "png")
-MAX_SIDE = {"jpeg": 65535, "webp": 16383, "avif": 65535, "png": 1 << 20}
-"""Longest side, in pixels, that each format can hold (PNG: a bound of our own)."""
+FORMATS = ("jpeg", "webp", "avif", "png", "jpeg2000", "jpegxl")
+MAX_SIDE = {"jpeg": 65535, "webp": 16383, "avif": 65535, "png": 1 << 20, "jpeg2000": 1 << 20, "jpegxl": 1 << 20}
+"""Longest side, in pixels, that each format can hold (from PNG on: a bound of our own)."""
+LOSSLESS = ("png",)
+TINY = 64
+"""Pixels up to which JPEG 2000 keeps all it has: its coder's estimate of the PSNR would leave out the colours."""
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "jpeg": {"optimize": True},
     "webp": {"method": 4},
     "avif": {"speed": 6, "max_threads": 1},
     "png": {"optimize": True},
+    "jpeg2000": {"no_jp2": True, "irreversible": True, "quality_mode": "dB"},
+    "jpegxl": {"effort": 7, "num_threads": 1},
 }
+_PILLOW = {"jpegxl": "JXL"}
+"""Pillow's names of formats, where they are not ours in capitals."""
 
 
-def encode_picture(rgb: Rgb, format: str, quality: int = 75) -> bytes:  # noqa: A002 - Pillow's own word
-    """A picture of ``rgb`` (H, W, 3) uint8 without any metadata; ``quality`` 1 to 100, of no use to PNG.
+def encode_picture(rgb: Rgb, format: str, quality: float = 75) -> bytes:  # noqa: A002 - Pillow's own word
+    """A picture of ``rgb`` (H, W, 3) uint8 without any metadata.
 
-    Raises UsageError on another shape, dtype, format or quality, and on sides that the format cannot hold.
+    quality: 1 to 100, in the format's own terms: of JPEG 2000 the PSNR in dB; at 100 JPEG XL is lossless; PNG always.
+    Raises UsageError on another shape, dtype, format or quality, and on sides that the format cannot hold, and
+    PluginError where JPEG XL is not installed.
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size:
         raise UsageError(f"a picture must be uint8 (H, W, 3), not {rgb.dtype} {rgb.shape}")
@@ -42,13 +53,18 @@ def encode_picture(rgb: Rgb, format: str, quality: int = 75) -> bytes:  # noqa: 
     if max(rgb.shape) > MAX_SIDE[format]:
         raise UsageError(f"{format} holds {MAX_SIDE[format]} pixels a side, not {max(rgb.shape)}; send fewer frames")
     options = dict(_OPTIONS[format])
-    if format != "png":
+    if format not in LOSSLESS:
         if not 1 <= quality <= 100:
             raise UsageError(f"quality must be 1 to 100, not {quality}")
-        options["quality"] = quality
+        if format == "jpeg2000":
+            options["quality_layers"] = [quality if rgb.size > 3 * TINY else 0]
+        else:
+            options["quality"] = quality
+        if format == "jpegxl" and quality == 100:
+            options |= {"lossless": True, "use_original_profile": True}
     out = BytesIO()
-    Image.fromarray(np.ascontiguousarray(rgb)).save(out, format, **options)
-    return out.getvalue()
+    Image.fromarray(np.ascontiguousarray(rgb)).save(out, _pillow(format), **options)
+    return _without_comment(out.getvalue()) if format == "jpeg2000" else out.getvalue()
 
 
 def decode_picture(data: bytes, max_pixels: int, formats: Sequence[str] = FORMATS) -> Rgb:
@@ -56,8 +72,11 @@ def decode_picture(data: bytes, max_pixels: int, formats: Sequence[str] = FORMAT
 
     Raises CorruptStream if it is none, is damaged or cut, is no RGB picture, or has more than ``max_pixels``.
     """
+    names = [_pillow(name) for name in formats if name != "jpegxl" or data[:2] == _CODESTREAM]
+    if "JXL" in names and (size := _jpegxl_size(data)) > max_pixels:  # which Pillow's plugin decodes as it opens it
+        raise CorruptStream(f"a picture of {size} pixels where at most {max_pixels} are due")
     try:
-        with Image.open(BytesIO(data), formats=[name.upper() for name in formats]) as picture:
+        with Image.open(BytesIO(data), formats=names) as picture:
             if picture.width * picture.height > max_pixels:
                 raise CorruptStream(
                     f"a picture of {picture.width}x{picture.height} where at most {max_pixels} pixels are due"
@@ -70,8 +89,61 @@ def decode_picture(data: bytes, max_pixels: int, formats: Sequence[str] = FORMAT
         raise
     except UnidentifiedImageError:
         raise CorruptStream(f"not a {' or '.join(formats)} picture; the stream is damaged, get it again") from None
-    except Exception as error:  # Pillow raises whatever its decoders meet: SyntaxError, struct.error, OSError, ...
+    except BaseException as error:  # Pillow raises what its decoders meet: SyntaxError, OSError, panics of Rust
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise CorruptStream(f"a picture that cannot be decoded ({error}); get the stream again") from error
+
+
+def _pillow(format: str) -> str:  # noqa: A002
+    """Pillow's name of a format, which it knows from here on."""
+    if format == "jpegxl":
+        _learn_jpegxl()
+    return _PILLOW.get(format, format.upper())
+
+
+def _without_comment(data: bytes) -> bytes:
+    """A JPEG 2000 codestream less the comments in its main header, where its coder names itself."""
+    kept, at = [data[:2]], 2
+    while data[at : at + 2] != b"\xff\x90":  # up to the first tile
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at : at + 2] != b"\xff\x64":
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept) + data[at:]
+
+
+@cache
+def _learn_jpegxl() -> None:
+    try:
+        import_module("pillow_jxl")  # registers itself with Pillow
+    except ImportError as error:
+        raise PluginError("JPEG XL needs a plugin of Pillow: pip install 'semcodec[jpegxl]'") from error
+
+
+_CODESTREAM = b"\xff\x0a"
+"""What a JPEG XL file begins with where it is no box of other things."""
+_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+
+
+def _jpegxl_size(data: bytes) -> int:
+    """Pixels that a JPEG XL codestream claims to have (ISO/IEC 18181-1, SizeHeader)."""
+    bits, at = int.from_bytes(data[2:16], "little"), 0
+
+    def take(count: int) -> int:
+        nonlocal at
+        at += count
+        return bits >> (at - count) & ((1 << count) - 1)
+
+    small = take(1)
+
+    def side() -> int:
+        return 8 * (take(5) + 1) if small else take((9, 13, 18, 30)[take(2)]) + 1
+
+    height = side()
+    ratio = take(3)
+    width = height * _RATIOS[ratio - 1][0] // _RATIOS[ratio - 1][1] if ratio else side()
+    return height * width
 
 
 def stack_frames(frames: Rgb) -> Rgb:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from semcodec import __version__, weights
+from semcodec import __version__, sources, weights
 from semcodec.batching import alike, stack
 from semcodec.clock import Clock
 from semcodec.composition import Composition, compose_spec
@@ -27,22 +27,34 @@ from semcodec.container import (
     write_local,
 )
 from semcodec.data.base import Request
-from semcodec.errors import CorruptStream, DataError, UsageError, WeightsError
-from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Selector
+from semcodec.detection import Boxes, Letterbox, nms
+from semcodec.errors import CorruptStream, DataError, TruncatedStream, UsageError, WeightsError
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Selector, Sink, Source
 from semcodec.models import Stages, build, weightless
 from semcodec.packet import ChunkRow, PacketSink, PacketSource
 from semcodec.pixels import from_eight_bits
 from semcodec.selection import Keep, Scorer, select
 from semcodec.specs import FeatureSpec
+from semcodec.wire import read_varint, varint
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from semcodec.sources import Sample
 
     UInt8 = npt.NDArray[np.uint8]
     Float32 = npt.NDArray[np.float32]
 
 Head = Callable[[Features], Features]
+Size = tuple[int, int]
 
+Answer = Any
+"""Of one sample: logits, (classes,) float32, or ``Boxes`` in pixels of the input."""
+
+SOURCE = "source"
+"""The chunk before a detector's own: two varints, width and height of the source, where its boxes are told."""
+MAX_SIZE = 10
+"""Bytes of that chunk."""
 UNNAMED = 10
 """Classes of an untrained backbone whose data set is not known."""
 
@@ -70,8 +82,11 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one sample. ``logits`` is None for an answer that the device gave itself.
+    """The answer for one sample. ``logits`` is None for an answer that the device gave itself, and for boxes.
 
+    boxes, names: of a detector, what it found, in pixels of the source, best first, and the class of each; source is
+    its width and height. index, name and probability are then those of the best: -1, "nothing" and 0 where there is
+    none.
     layers: how many of the packet's layers there were. rows: its chunks as they were read.
     """
 
@@ -82,6 +97,9 @@ class Prediction:
     layers: tuple[int, int] = (1, 1)
     where: str = "server"
     rows: tuple[ChunkRow, ...] = field(default=(), repr=False)
+    boxes: Boxes | None = field(default=None, repr=False)
+    names: tuple[str, ...] = field(default=(), repr=False)
+    source: Size | None = None
 
 
 class Pipeline:
@@ -216,11 +234,21 @@ class Pipeline:
         return {name: from_eight_bits(pixels)}
 
     @torch.inference_mode()
-    def encode_batch(self, pixels: UInt8, sequence: Sequence[int], clock: Clock | None = None) -> list[Encoded]:
-        """Pixels of several samples to one record each. ``sequence``: their numbers in the stream."""
+    def encode_batch(
+        self,
+        pixels: UInt8,
+        sequence: Sequence[int],
+        clock: Clock | None = None,
+        sizes: Sequence[Size] | None = None,
+    ) -> list[Encoded]:
+        """Pixels of several samples to one record each.
+
+        sequence: their numbers in the stream. sizes: width and height of each source, in which a detector's boxes are
+        told; those of the pixels where left out.
+        """
         clock = clock or Clock()
         if self.stages.point is not None:
-            return self._pointed(self.stages.point, pixels, sequence, clock)
+            return self._pointed(self.stages.point, pixels, sequence, clock, sizes)
         features, analysis = self.analyse(pixels, clock)
         sent, out = self.gate(analysis, sequence)
         if sent:
@@ -229,10 +257,17 @@ class Pipeline:
             numbers = [sequence[i] for i in sent]
             latents, kept = self.latents(features, analysis, numbers, clock)
             for i, number, latent, units in zip(sent, numbers, latents, kept, strict=True):
-                out[i] = self.pack(latent, number, units, clock)
+                out[i] = self.pack(latent, number, units, clock, size=sizes[i] if sizes else None)
         return [out[i] for i in range(len(sequence))]
 
-    def _pointed(self, point: Selector, pixels: UInt8, sequence: Sequence[int], clock: Clock) -> list[Encoded]:
+    def _pointed(
+        self,
+        point: Selector,
+        pixels: UInt8,
+        sequence: Sequence[int],
+        clock: Clock,
+        sizes: Sequence[Size] | None,
+    ) -> list[Encoded]:
         """Each sample at the call parameters that ``point`` sets for it, those of equal ones together."""
         with clock("point"):
             knobs = point.point(self.composition, sequence)
@@ -244,7 +279,8 @@ class Pipeline:
             there = copy(self)  # with the stream header of the whole
             there.composition = self.composition.with_call(**dict(setting))
             there.stages = replace(self.stages, point=None)
-            out.update(zip(rows, there.encode_batch(pixels[rows], [sequence[i] for i in rows], clock), strict=True))
+            numbers, of = [sequence[i] for i in rows], [sizes[i] for i in rows] if sizes else None
+            out.update(zip(rows, there.encode_batch(pixels[rows], numbers, clock, of), strict=True))
         return [out[i] for i in range(len(sequence))]
 
     def analyse(self, pixels: UInt8, clock: Clock) -> tuple[Features, Analysis]:
@@ -287,16 +323,29 @@ class Pipeline:
         return latents, [{**units, **latent.kept} for units, latent in zip(kept, latents, strict=True)]
 
     def pack(
-        self, latent: Latent, number: int, kept: Mapping[str, int], clock: Clock, sink: PacketSink | None = None
+        self,
+        latent: Latent,
+        number: int,
+        kept: Mapping[str, int],
+        clock: Clock,
+        sink: PacketSink | None = None,
+        size: Size | None = None,
     ) -> Encoded:
         """One Latent to its packet. ``sink``: to write to, empty, where another than the usual one is wanted."""
         sink = sink or PacketSink(self.stages.entropy)
         start = time.perf_counter()
-        self.stages.encoder.write(latent, sink)
+        self.write(latent, sink, size)
         encoded = self.sealed(sink, number, kept)
         clock.add("write", time.perf_counter() - start - sink.seconds)
         clock.add("entropy_encode", sink.seconds)
         return encoded
+
+    def write(self, latent: Latent, sink: Sink, size: Size | None = None) -> None:
+        """All that a packet holds: for a detector the source's width and height, then what the Encoder writes."""
+        if self.request.boxes:
+            width, height = size or (self.request.width, self.request.height)
+            sink.blob(SOURCE, varint(width) + varint(height), side=True)
+        self.stages.encoder.write(latent, sink)
 
     def sealed(self, sink: PacketSink, number: int, kept: Mapping[str, int]) -> Encoded:
         """The packet of what was written to ``sink``."""
@@ -344,38 +393,48 @@ class Pipeline:
     def restore(self, source: PacketSource, clock: Clock) -> Partial:
         """One packet to what it holds of the features."""
         start = time.perf_counter()
-        latent = self.stages.encoder.read(source)
+        latent = self.read(source)
         source.finish()
         clock.add("entropy_decode", source.seconds)
         clock.add("read", time.perf_counter() - start - source.seconds)
         with clock("restore"):
             return self.stages.encoder.restore(latent)
 
-    def answer(self, partials: Sequence[Partial], clock: Clock) -> list[Float32]:
-        """Logits of each sample, (classes,) float32."""
+    def read(self, source: Source) -> Latent:
+        """The inverse of ``write``, less the source's size."""
+        if self.request.boxes:
+            source.blob(SOURCE, MAX_SIZE)
+        return self.stages.encoder.read(source)
+
+    def answer(self, partials: Sequence[Partial], clock: Clock) -> list[Answer]:
+        """What the model says of each sample."""
         recovered = self._recover(partials, clock)
-        logits: dict[int, Float32] = {}
-        with clock("tail"):
-            for members, batch in self.stages.backbone.collate(recovered):
-                values = self.stages.backbone.tail(batch, self.composition.cut).cpu().numpy()
-                logits.update(zip(members, values, strict=True))
-        return [logits[i] for i in range(len(partials))]
+        found: dict[int, Answer] = {}
+        for members, batch in self.stages.backbone.collate(recovered):
+            with clock("tail"):
+                values = self.stages.backbone.tail(batch, self.composition.cut).cpu()
+            if self.request.boxes:
+                with clock("nms"):
+                    found.update(zip(members, map(nms, values), strict=True))
+            else:
+                found.update(zip(members, values.numpy(), strict=True))
+        return [found[i] for i in range(len(partials))]
 
     def predictions(
         self,
         records: Sequence[Packet | LocalRecord],
-        logits: Sequence[Float32],
+        found: Sequence[Answer],
         read: Sequence[tuple[ChunkRow, ...]],
     ) -> list[Prediction]:
-        """One for each record. ``logits``, ``read``: of the packets among them, in order."""
-        answers = iter(zip(logits, read, strict=True))
+        """One for each record. ``found``, ``read``: of the packets among them, in order."""
+        answers = iter(zip(found, read, strict=True))
         out = []
         for record in records:
             if isinstance(record, LocalRecord):
                 out.append(self._local(record))
             else:
-                found, rows = next(answers)
-                out.append(self._prediction(found, (record.layers_present, record.layers_total), rows))
+                answer, rows = next(answers)
+                out.append(self._prediction(answer, record, rows))
         return out
 
     def _checked(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -402,7 +461,26 @@ class Pipeline:
                     out[i] = {name: t[row : row + 1] for name, t in features.items()}
         return [out[i] for i in range(len(partials))]
 
-    def _prediction(self, logits: Float32, layers: tuple[int, int], rows: tuple[ChunkRow, ...]) -> Prediction:
+    def _prediction(self, answer: Answer, packet: Packet, rows: tuple[ChunkRow, ...]) -> Prediction:
+        layers = packet.layers_present, packet.layers_total
+        if isinstance(answer, Boxes):
+            return self._found(answer, packet, layers, rows)
+        return self._classified(answer, layers, rows)
+
+    def _found(
+        self, boxes: Boxes, packet: Packet, layers: tuple[int, int], rows: tuple[ChunkRow, ...]
+    ) -> Prediction:
+        size = _source_size(packet)
+        place = Letterbox.of(*size, self.request.width, self.request.height)
+        boxes = place.to_source(boxes)
+        names = tuple(self.classes[i] for i in boxes.classes.tolist())
+        assert boxes.scores is not None
+        index, name, probability = -1, "nothing", 0.0
+        if names:
+            index, name, probability = int(boxes.classes[0]), names[0], float(boxes.scores[0])
+        return Prediction(index, name, probability, None, layers, "server", rows, boxes, names, size)
+
+    def _classified(self, logits: Float32, layers: tuple[int, int], rows: tuple[ChunkRow, ...]) -> Prediction:
         index = int(logits.argmax())
         scaled = np.exp((logits - logits.max()).astype(np.float64))
         return Prediction(index, self.classes[index], float(scaled[index] / scaled.sum()), logits, layers, rows=rows)
@@ -414,9 +492,11 @@ class Pipeline:
 
     # -- one sample, whole streams -----------------------------------------------------------------------------------
 
-    def encode(self, pixels: UInt8, sequence: int = 0) -> Encoded:
-        """One clip (T, H, W, 3) or image (H, W, 3), uint8, to one record."""
-        return self.encode_batch(np.asarray(pixels)[None], [sequence])[0]
+    def encode(self, source: Sample, sequence: int = 0) -> Encoded:
+        """One sample to one record: a clip (T, H, W, 3) or image (H, W, 3), uint8, of the size that the model takes; or
+        what is brought to that size: a Pillow image, a file's path, "DATASET:INDEX". See ``semcodec.sources.read``."""
+        pixels, size = sources.read(source, self.request)
+        return self.encode_batch(pixels, [sequence], sizes=None if size is None else [size])[0]
 
     def decode(self, record: Encoded | bytes) -> Prediction:
         """One record of ``encode``. Raises StreamError for bytes that are none."""
@@ -453,6 +533,19 @@ def open_stream(header: StreamHeader, request: weights.Request | None = None) ->
     pipeline.check(header)
     pipeline.header = header
     return pipeline
+
+
+def _source_size(packet: Packet) -> Size:
+    """Raises CorruptStream where a packet does not say what picture its boxes lie in."""
+    data = packet.chunks[0].verify(SOURCE) if packet.chunks else b""
+    stream = BytesIO(data)
+    try:
+        width, height = (read_varint(stream, SOURCE) for _ in range(2))
+    except TruncatedStream:
+        width = height = 0
+    if not (width and height) or stream.read(1):
+        raise CorruptStream(f"packet {packet.sequence}: does not have its source's width and height")
+    return width, height
 
 
 def _no_weights(composition: Composition, slot: str) -> str:

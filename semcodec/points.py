@@ -17,8 +17,10 @@ from typing import Any, NoReturn
 
 from semcodec.errors import DataError, SemcodecError, UsageError
 from semcodec.latency import FULL, LOCAL, Coding, Energy, Point, Profile, size_bytes, vit_macs
+from semcodec.metrics import METRICS, metric_of
 
-SERVER = ("entropy_decode", "read", "restore", "recover", "tail")
+SERVER = ("entropy_decode", "read", "restore", "recover", "tail", "nms")
+MODEL = ("head", "tail", "nms")
 """Stages of a record that the server runs; all others are the device's."""
 PROFILE_KEYS = {"name", "title", "encoder", "element_bits", "assume", "local", "full-offload", "point", "vit", "energy"}
 POINT_KEYS = {
@@ -227,26 +229,26 @@ def _at_home(full: Point) -> Point:
 
 
 def _backbone_ms(stages: Mapping[str, float]) -> dict[str, float]:
-    return {stage: stages[stage] for stage in ("head", "tail") if stage in stages}
+    return {stage: stages[stage] for stage in MODEL if stage in stages}
 
 
 def measured(record: Mapping[str, Any]) -> Point:
     """A record of ``eval``, whose means are over all samples, as a point, whose server works for those sent."""
     sent = float(record["sent_ratio"])
     stages: Mapping[str, float] = record["stages_ms"]
-    accuracy = record.get("top1", record.get("map50"))
-    if accuracy is None:
-        raise DataError(f"the record of {record['spec']} has neither top1 nor map50")
+    metric = metric_of(record)
+    if metric is None:
+        raise DataError(f"the record of {record['spec']} has none of {', '.join(METRICS)}")
     return Point(
         label=record["spec"],
-        accuracy=accuracy,
+        accuracy=record[metric],
         bytes=record["bytes_total"] / sent if sent else 0.0,
         device_ms={stage: ms for stage, ms in stages.items() if stage not in SERVER},
         server_ms={stage: ms / sent for stage, ms in stages.items() if stage in SERVER} if sent else {},
         sent=sent,
         spec=record["spec"],
         knobs=dict(record["knobs"]),
-        interval=record.get("top1_interval"),
+        interval=record.get(f"{metric}_interval"),
         source=record.get("cell", record.get("key", "")),
     )
 

@@ -47,6 +47,8 @@ class ChannelQuantiser(nn.Module):
     # -- calibration -------------------------------------------------------------------------------------------------
 
     def see_range(self, x: Tensor) -> None:
+        if self.unit:
+            return
         flat = x.detach().transpose(0, 1).flatten(1).float().sort(1).values
         end = max(0, round((1 - TAIL) * flat.shape[1]) - 1)
         self._seen.append(torch.stack([flat[:, flat.shape[1] - 1 - end], flat[:, end]]))

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from shutil import which
 from typing import Any, Literal
 
 from semcodec.component import KINDS, Component, Kind, Param
@@ -87,7 +88,8 @@ class Registry:
         """Import the component's class. Raises PluginError with the cure where that cannot be done."""
         cure = missing(component)
         if cure:
-            raise PluginError(f"{component.name} needs {', '.join(component.requires)}: {cure}")
+            needs = ", ".join((*component.requires, *component.traits.get("programs", ())))
+            raise PluginError(f"{component.name} needs {needs}: {cure}")
         return import_target(component.target, component.name)
 
     def spec_function(self, component: Component) -> Callable[..., Any] | None:
@@ -107,9 +109,9 @@ class Registry:
                 elif cure:
                     status = "missing"
                 rows.append(Row(*key, status, plugin.distribution, plugin.version, c.license, c.summary, cure))
-        for f in self.failures:
-            cure = f"pip install -U {f.distribution}, or set SEMCODEC_DISABLE_PLUGINS={f.distribution}"
-            rows.append(Row(None, f.entry_point, "broken", f.distribution, f.version, "", f.reason, cure))
+        rows += [
+            Row(None, f.entry_point, "broken", f.distribution, f.version, "", f.reason, f.cure) for f in self.failures
+        ]
         return rows
 
     def _key(self, kind: Kind, name: str) -> tuple[Kind, str]:
@@ -150,8 +152,9 @@ def missing(component: Component) -> str:
     """What to install before the component can be imported, or "" if nothing. Imports nothing."""
     packages = [name.partition(".")[0] for name in component.requires]  # finding a submodule would import its parent
     absent = [name for name in packages if not _installed(name)]
+    programs = [name for name in component.traits.get("programs", ()) if which(name) is None]
     if not absent:
-        return ""
+        return f"install {' and '.join(programs)} so that it is on PATH" if programs else ""
     return f"pip install 'semcodec[{component.extra}]'" if component.extra else f"pip install {' '.join(absent)}"
 
 
@@ -168,7 +171,8 @@ def import_target(path: str, name: str) -> Any:
 def _one_of(family: Component, name: str) -> Component:
     member = name.partition("/")[2]
     model = Param("model", str, member, "which of the family", values=(member,), when="build")
-    return replace(family, name=name, params=(*family.params, model))
+    traits = {trait: value for trait, value in family.traits.items() if trait != "example"}  # a family's alone
+    return replace(family, name=name, params=(*family.params, model), traits=traits)
 
 
 def _installed(name: str) -> bool:

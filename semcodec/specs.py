@@ -76,6 +76,7 @@ class BackboneSpec:
     tail: by cut name, what ``tail`` accepts where that is not just what ``cuts`` says: any of several forms.
     crop, interpolation: how the input is made of a picture: its shorter side resized by "bilinear", "bicubic",
     "lanczos" or "nearest" so that the input is this share of it, then the centre cropped.
+    fit: "crop", or "letterbox": the whole picture as large as it fits, in the middle of grey; crop counts for nothing.
     patch: side in pixels of the patches whose class-token attention ``attend`` gives; None where there is none.
     """
 
@@ -86,6 +87,7 @@ class BackboneSpec:
     crop: float = 1.0
     interpolation: str = "bilinear"
     patch: int | None = None
+    fit: str = "crop"
 
     def accepts(self, cut: str) -> Sequence[FeatureSpec]:
         """The forms that ``tail`` takes at a cut."""

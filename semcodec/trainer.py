@@ -19,6 +19,7 @@ from semcodec.checkpoint import state_dict, write_tensors
 from semcodec.composition import compose_spec, resolve_backbone
 from semcodec.data import Digest, open_dataset
 from semcodec.data.base import Dataset, Request
+from semcodec.data.chosen import ChosenClasses
 from semcodec.errors import UsageError
 from semcodec.grammar import parse
 from semcodec.models import build
@@ -35,6 +36,7 @@ def train(
     out: str | Path,
     *,
     request: weights.Request | None = None,
+    classes: Sequence[str] | None = None,
     init: str | None = None,
     until: str | None = None,
     scale: float = 1.0,
@@ -42,7 +44,8 @@ def train(
 ) -> dict[str, Any]:
     """Train what ``spec`` names, a pipeline or a Backbone alone, by its recipe; returns the card.
 
-    init: weights of another task that the Backbone starts from. until: the recipe's last step to run.
+    classes: those whose boxes are learned, where these are not all. init: weights of another task that the Backbone
+    starts from. until: the recipe's last step to run.
     scale: multiplies every step's samples.
     Writes ``weights.safetensors`` (float16) and ``card.json`` into ``out``; a stopped run goes on where it was
     when called again with the same arguments. Raises UsageError for a spec with nothing to train.
@@ -51,6 +54,8 @@ def train(
     request = request or weights.Request()
     alone = len(parse(spec).items) == 1 and _is_backbone(spec)
     job, keys, component, canonical = _backbone_job(spec, data) if alone else _pipeline_job(spec, data, request)
+    if classes is not None:
+        job = replace(job, dataset=ChosenClasses(job.dataset, classes))
     if init is not None:
         backbone = job.modules["backbone"]
         adapt = getattr(backbone, "adapt_init", None)
@@ -78,6 +83,7 @@ def train(
         "keys": {slot: keys[slot] for slot in written},
         "classes": list(job.dataset.classes),
         "data": data,
+        **({} if classes is None else {"counted": list(classes)}),
         "data_digest": _digest(job.dataset),
         "seed": seed,
         "init": init,
@@ -151,6 +157,8 @@ def _pipeline_job(spec: str, data: str, request: weights.Request) -> tuple[Job, 
         dataset=dataset,
         recover=stages.recoverer.recover,
         cut=composition.cut,
+        cuts=composition.source.cuts if composition.source else {},
+        call={name: value for name, value in composition.call.items() if name in composition.given},
         keep=stages.budgeted(composition),
         budgets={p.name: p.values for p in composition.encoder.component.params},
         free=frozenset(t for t, (b, _) in composition.keep.items() if _obeys(b) and t not in composition.given),

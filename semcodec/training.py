@@ -31,6 +31,7 @@ from semcodec.interfaces import Features, Partial
 from semcodec.pixels import from_eight_bits
 from semcodec.progress import Interrupt, Progress
 from semcodec.selection import Keep
+from semcodec.specs import FeatureSpec
 
 Loss = Callable[["Batch"], tuple[Tensor, dict[str, float]]]
 
@@ -81,7 +82,8 @@ class Job:
 
     modules: by slot ("encoder", "recoverer", "backbone"), those that have weights. recover: the composition's
     Recoverer, with weights or without.
-    dataset: what is trained on. cut: where the backbone is cut.
+    dataset: what is trained on. cut: where the backbone is cut. cuts: all of its cuts in order, and the features there.
+    call: call parameters of the Encoder that the spec itself sets.
     keep: by target, the composition's Selector and budget; ``free``: targets whose budget the spec leaves open,
     so that one set of weights is trained for all of ``budgets[target]``.
     aids: modules that a recipe needs beside these, a teacher say; checkpointed, and no part of the weights.
@@ -93,6 +95,8 @@ class Job:
     modules: Mapping[str, nn.Module]
     dataset: Dataset
     cut: str = "input"
+    cuts: Mapping[str, FeatureSpec] = field(default_factory=dict)
+    call: Mapping[str, Any] = field(default_factory=dict)
     keep: Keep = field(default_factory=dict)
     budgets: Mapping[str, Sequence[float | int]] = field(default_factory=dict)
     free: frozenset[str] = frozenset()

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 SLOTS = ("encoder", "recoverer", "backbone")
 RANDOM = "random"
 METADATA = "semcodec"
+PICKLED = ".tar"
+"""As ``.pth.tar``, CompressAI's form: torch's, of which tensors alone are read, never code."""
 SHIPPED = "shipped: "
 
 
@@ -95,6 +97,8 @@ class Request:
 
 def read_card(path: Path) -> dict[str, Any]:
     """The metadata that training left in a safetensors file; empty for another library's file."""
+    if path.suffix == PICKLED and path.exists():
+        return {}
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -104,7 +108,9 @@ def read_card(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise WeightsError(f"no such weights file: {path}") from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path} is no readable safetensors file: {error}") from error
+        pickle = "; pickles can run code and are not read: save its state_dict as safetensors"
+        hint = pickle if path.suffix in (".pt", ".pth", ".bin") else ""
+        raise WeightsError(f"{path} is no readable safetensors file: {error}{hint}") from error
     if card != {} and not _is_card(card):
         raise WeightsError(f"{path} was written by semcodec train, but its card is damaged: take another copy")
     return dict(card)
@@ -211,6 +217,8 @@ def foreign_classes(path: Path) -> list[str] | None:
 
 
 def _download(repository: str) -> Path:
+    if repository.startswith("https://"):
+        return _fetch(repository)
     try:
         from huggingface_hub import hf_hub_download
     except ImportError:
@@ -227,15 +235,55 @@ def _download(repository: str) -> Path:
         ) from error
 
 
+def _fetch(url: str) -> Path:
+    """A file that is published by its address, kept in the user's cache; its name ends in the start of its SHA-256."""
+    from urllib.request import urlopen
+
+    kept = cache_folder() / url.rpartition("/")[2]
+    if kept.exists():
+        return kept
+    try:
+        with urlopen(url, timeout=60) as answer:
+            data = answer.read()
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{url} cannot be fetched ({error}); fetch it elsewhere, give --weights PATH") from error
+    due = kept.name.partition(".")[0].rpartition("-")[2]
+    if not hashlib.sha256(data).hexdigest().startswith(due):
+        raise WeightsError(f"{url} arrives damaged; fetch it again, or elsewhere, and give --weights PATH")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    temporary = kept.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, kept)
+    return kept
+
+
+def _unpickled(path: Path) -> dict[str, Tensor]:
+    """Tensors of a checkpoint of torch, alone or under its "state_dict"; whatever else it holds is not loaded."""
+    import torch
+
+    try:
+        found = torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # zip, pickle and torch each raise their own
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise WeightsError(f"{path} is no readable checkpoint of tensors: {first[:120]}") from error
+    found = found.get("state_dict", found) if isinstance(found, dict) else {}
+    if not found or not all(torch.is_tensor(t) for t in found.values()):
+        raise WeightsError(f"{path} holds no state_dict of tensors")
+    return dict(found)
+
+
 def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
     """Tensors of a safetensors file whose names begin with ``prefix``, without it, as float32."""
     import torch
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, "pt") as file:
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
-            tensors = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+        if path.suffix == PICKLED:
+            tensors = _unpickled(path)
+        else:
+            with safe_open(path, "pt") as file:
+                names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+                tensors = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is no readable safetensors file: {error}") from error
     return {name: t.to(torch.float32) if t.is_floating_point() else t for name, t in tensors.items()}

@@ -542,14 +542,14 @@ def test_bad_images_are_one_line(tmp_path):
 
 def test_inputs_are_files_or_samples(folder, tmp_path):
     path = folder / "walk" / "v2.mp4"
-    pixels, label, classes, name = open_input(str(path), CLIP)
+    pixels, label, classes, name, _ = open_input(str(path), CLIP)
     assert (pixels.shape, label, classes, name) == ((1, 4, 16, 16, 3), None, None, str(path))
-    pixels, label, classes, name = open_input(f"{folder}:1", CLIP)
+    pixels, label, classes, name, _ = open_input(f"{folder}:1", CLIP)
     assert (label, classes, name) == (1, ["run", "walk"], "walk/v4.mp4")
     odd = folder / "clip:0"
     odd.write_bytes(path.read_bytes())
     assert open_input(str(odd), CLIP)[1] is None
-    pixels, label, classes, _ = open_input("digits-scenes:5", SCENE)
+    pixels, label, classes, *_ = open_input("digits-scenes:5", SCENE)
     assert np.array_equal(pixels, open_dataset("digits-scenes", "test", SCENE).batch([5])[0])
     assert classes is not None
     assert label in range(10)

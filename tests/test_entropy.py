@@ -20,6 +20,7 @@ from semcodec.tables import (
     table_from_symbols,
     unpack_table,
 )
+from semcodec.testing import strategies
 from semcodec_plugins.entropy import semcodec_components
 from semcodec_plugins.entropy.arithmetic import Model, Rans, model_of
 from semcodec_plugins.entropy.bits import pack_bits, packed_size, unpack_bits
@@ -98,18 +99,20 @@ def test_lossless(stage: str, array: str, prior: str) -> None:
 
 @pytest.mark.parametrize("prior", PRIORS)
 @pytest.mark.parametrize("stage", STAGES)
-@given(
-    values=st.one_of(
-        st.lists(st.integers(-6, 6), max_size=80),
-        st.lists(st.integers(-400, 400), max_size=80),
-        st.lists(st.integers(int(INT32.min), int(INT32.max)), max_size=40),
-    )
-)
+@given(symbols=strategies.symbols())
 @settings(max_examples=15, deadline=None, derandomize=True)
-def test_lossless_property(stage: str, prior: str, values: list[int]) -> None:
-    symbols = np.array(values, np.int32)
+def test_lossless_property(stage: str, prior: str, symbols: Int32) -> None:
     coder, given_prior = STAGES[stage], prior_of(prior, len(symbols))
     assert np.array_equal(coder.decode(coder.encode(symbols, given_prior), given_prior, len(symbols)), symbols)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@given(drawn=strategies.coded())
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_lossless_under_any_prior(stage: str, drawn: tuple[Int32, Prior]) -> None:
+    symbols, prior = drawn
+    coder = STAGES[stage]
+    assert np.array_equal(coder.decode(coder.encode(symbols, prior), prior, len(symbols)), symbols)
 
 
 @pytest.mark.parametrize("count", [10**6, pytest.param(10**7, marks=pytest.mark.slow)])

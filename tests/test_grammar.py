@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from semcodec.component import KINDS
 from semcodec.errors import SpecError
-from semcodec.grammar import Arg, Item, Spec, format_value, parse, parse_item
+from semcodec.grammar import Item, format_value, parse, parse_item
+from semcodec.testing import strategies
 
 
 @pytest.mark.parametrize(
@@ -92,44 +92,18 @@ def test_empty_and_several():
 examples = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def part(first: str, rest: str) -> st.SearchStrategy[str]:
-    return st.builds(lambda a, b: a + b, st.sampled_from(first), st.text(rest, max_size=4))
-
-
-LOWER = "abcxyz"
-words = st.lists(part(LOWER, LOWER + "019"), min_size=1, max_size=3).map("-".join)
-names = st.one_of(words, st.builds("{}/{}".format, words.filter(lambda w: w not in KINDS), words))
-values = st.one_of(
-    st.booleans(),
-    st.integers(-(10**18) + 1, 10**18 - 1),
-    st.floats(allow_nan=False, allow_infinity=False).map(lambda x: x + 0.0),
-    st.text(max_size=8),
-    st.sampled_from(["true", "1e3", "+5", "a+b", "", "1+2", "-", "'", '"', "\\", "a=b", "a,b", "@"]),
-)
-items = st.builds(
-    Item,
-    name=names,
-    kind=st.one_of(st.none(), st.sampled_from(KINDS)),
-    target=st.one_of(st.none(), st.sampled_from(["input", "layer1.0", "5", "frames", "C3_k"])),
-    args=st.dictionaries(st.one_of(st.none(), words), values, max_size=4).map(
-        lambda d: tuple(Arg(key, value) for key, value in d.items())
-    ),
-)
-
-
 @examples
-@given(st.lists(items, min_size=1, max_size=4))
-def test_whatever_is_written_reads_back(written):
-    spec = Spec(tuple(written))
+@given(strategies.specs())
+def test_whatever_is_written_reads_back(spec):
     read = parse(str(spec))
     assert read == spec
     assert str(read) == str(spec)
-    for a, b in zip(written, read.items, strict=True):  # 1, 1.0 and true are equal, and are not the same
+    for a, b in zip(spec.items, read.items, strict=True):  # 1, 1.0 and true are equal, and are not the same
         assert [type(arg.value) for arg in a.args] == [type(arg.value) for arg in b.args]
 
 
 @examples
-@given(values)
+@given(strategies.values())
 def test_values_read_back(value):
     read = parse_item(f"x:k={format_value(value)}").args[0].value
     assert (type(read), read) == (type(value), value)

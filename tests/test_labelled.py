@@ -58,7 +58,7 @@ def test_samples_come_in_the_order_of_the_table(root):
     assert labels.dtype == np.int64
     assert pixels.shape == (3, 16, 16, 3)
     assert pixels[:, 0, 0, 0].tolist() == [150, 0, 100]
-    pixels, label, classes, name = open_input(f"{root}:1", WANTED)
+    pixels, label, classes, name, _ = open_input(f"{root}:1", WANTED)
     assert (pixels.shape, label, classes, name) == ((1, 16, 16, 3), 0, data.classes, "b.png")
     assert open_dataset(str(root)).batch([0])[0].shape == (1, 224, 224, 3)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.metadata import EntryPoint, entry_points
@@ -10,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from semcodec.component import Component
+from semcodec.component import API, Component
 from semcodec.errors import PluginError, UsageError
 from semcodec.hookspecs import GROUP, hookimpl
 from semcodec.manager import Loaded, load_entry_points, load_plugins
@@ -54,7 +55,11 @@ def test_every_failure_is_recorded_and_the_others_load(install):
     assert reasons(loaded) == {
         "broken-codecs": "ModuleNotFoundError: No module named 'a_module_that_nobody_has'",
         "misspelt-codecs": reasons(loaded)["misspelt-codecs"],
-        "newer-codecs": "future is made for plugin API 2, this semcodec has 1: run 'pip install -U semcodec'",
+        "newer-codecs": "future is made for plugin API 2, this semcodec has 1",
+        "newer-field": "Component has no field 'qubits' in plugin API 1, of this semcodec: misspelt, or made for a "
+        "newer one",
+        "newer-import": "ImportError: cannot import name 'Wormhole' from 'semcodec.component' in plugin API 1, of this "
+        "semcodec: misspelt, or made for a newer one",
         "quits-codecs": "SystemExit: this plugin leaves at once",
         "raises-codecs": "RuntimeError: no codecs today",
         "wrong-record": "semcodec_components yields Component records, not dict",
@@ -64,6 +69,7 @@ def test_every_failure_is_recorded_and_the_others_load(install):
         "clash-codecs": ["good", "own"],
         "good-codecs": ["good", "late", "nameless"],
         "missing-codecs": ["needy", "needier"],
+        "older-codecs": ["vintage"],
     }
     broken = next(f for f in loaded.failures if f.distribution == "broken-codecs")
     assert isinstance(broken.error, ModuleNotFoundError)
@@ -143,7 +149,10 @@ def test_rows_say_what_is_wrong_and_what_cures_it(install):
     broken = rows["broken-codecs", "broken"]
     assert (broken.kind, broken.status) == (None, "broken")
     assert "a_module_that_nobody_has" in broken.summary
-    assert "SEMCODEC_DISABLE_PLUGINS=broken-codecs" in broken.cure
+    assert broken.cure == "pip install -U broken-codecs, or set SEMCODEC_DISABLE_PLUGINS=broken-codecs"
+    for newer in (("newer-codecs", "newer"), ("newer-field", "quantum"), ("newer-import", "wormhole")):
+        cure = f"pip install -U semcodec, or set SEMCODEC_DISABLE_PLUGINS={newer[0]}"
+        assert (rows[newer].status, rows[newer].cure) == ("broken", cure)
 
 
 def test_a_clash_is_an_error_on_use_alone(install, monkeypatch):
@@ -168,6 +177,38 @@ def test_load_imports_on_use(install):
         registry.load(registry.find("nameless"))
     with pytest.raises(PluginError, match=r"needy needs .*: pip install 'semcodec\[learned\]'"):
         registry.load(registry.find("needy"))
+
+
+def test_a_plugin_for_an_older_contract_is_used_as_any(install):
+    install("older")
+    registry = get_registry()
+    vintage = registry.find("vintage")
+    assert vintage.api == API - 1
+    assert registry.load(vintage)(level=2).level == 2
+    [row] = [row for row in registry.rows() if row.distribution == "older-codecs"]
+    assert (row.status, row.cure) == ("ok", "")
+
+
+def test_the_command_line_works_beside_every_broken_plugin():
+    """One process, as a user has it: each is named with its cure, and a pipeline of others composes."""
+    path = [str(Path(__file__).parents[1]), *sys.path, *(str(INSTALLED / name) for name in ALL)]
+    code = (
+        "from semcodec.cli import main\n"
+        "main(['plugins', 'list'], standalone_mode=False)\n"
+        "main(['compose', 'jpeg:40+vit-nano', '--dry-run'], standalone_mode=False)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), "SEMCODEC_STRICT_PLUGINS": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in ("broken", "newer", "quantum", "wormhole", "misspelt", "quits", "raises", "wrong"):
+        assert f"{name}: pip install -U " in done.stdout
+    assert "good: claimed by clash-codecs 0.3 and good-codecs 1.2" in done.stdout
+    assert "needy: pip install 'semcodec[learned]'" in done.stdout
+    assert "backbone   vit-nano" in done.stdout
 
 
 def test_unknown_names_suggest():

@@ -165,6 +165,27 @@ def test_a_finished_run_is_not_repeated(tmp_path):
     assert all(torch.equal(v, again.state()[k]) for k, v in first.state().items())
 
 
+def test_a_step_where_nothing_learns_looks_and_finishes_and_begins_anew_when_stopped(tmp_path):
+    run, looked, found = Run(), [], []
+
+    def look(batch):
+        assert not torch.is_grad_enabled()
+        looked.append(batch.sequence[0])
+        if len(looked) == 3:
+            raise Stop
+        return torch.zeros(()), {}
+
+    run.steps = [Step("look", (), look, samples=32, lr=0, batch=8, finish=lambda: found.append(len(looked)))]
+    before = run.state()
+    with pytest.raises(Stop):
+        run.fit(tmp_path, every_s=0)
+    assert not found
+    run.fit(tmp_path)
+    assert looked == [0, 8, 16, 0, 8, 16, 24]
+    assert found == [7]
+    assert all(torch.equal(value, before[name]) for name, value in run.state().items())
+
+
 def test_another_runs_checkpoint_is_refused(tmp_path):
     run = Run()
     run.fit(tmp_path)
@@ -394,3 +415,13 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, 
     with pytest.raises(SemcodecError, match="no such data set"):
         trainer.train("vit-nano:32", "digits-commotion", out, scale=SMALL)
     assert not out.exists()
+
+
+def test_weights_too_large_for_half_precision_keep_their_own(tmp_path):
+    module = nn.Linear(2, 1)
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor([[1e6, 0.5]]))
+    trainer.save({"encoder": module}, {"keys": {}}, tmp_path)
+    saved = load_file(tmp_path / "weights.safetensors")
+    assert saved["encoder.weight"].tolist() == [[1e6, 0.5]]
+    assert saved["encoder.bias"].dtype == torch.float16

@@ -124,6 +124,22 @@ def test_a_folder_is_what_training_wrote_there(tmp_path, modules):
     assert filled(load(all=str(tmp_path / "run")), "backbone") == 0.5
 
 
+def test_what_was_trained_as_the_whole_composition_comes_first(modules, cache):
+    """And its slots come from one file, whichever other files hold some of them too."""
+    write(cache / "a.safetensors", modules, ("encoder",), fill=1)
+    write(cache / "b.safetensors", modules, fill=2)
+    write(cache / "c.safetensors", modules, ("backbone",), fill=3)
+    pipeline = load()
+    assert {slot: filled(pipeline, slot) for slot in weights.SLOTS} == dict.fromkeys(weights.SLOTS, 2)
+
+
+def test_a_backbone_that_learned_with_one_encoder_is_no_others(modules, cache):
+    write(cache / "a.safetensors", modules, fill=1)
+    refused(lambda: load("jpeg+vit-nano:32"), "no weights for vit-nano:32")
+    write(cache / "b.safetensors", modules, ("backbone",), fill=2)
+    assert filled(load("jpeg+vit-nano:32"), "backbone") == 2
+
+
 def test_other_build_parameters_are_other_weights(modules, cache):
     write(cache / "w.safetensors", modules)
     load("stae:frames=1+random@pixels+zstd+vit-nano:32")

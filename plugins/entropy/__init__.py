@@ -15,9 +15,12 @@ STAGES = (
     ("zstd", "general_purpose:Zstd", "Zstandard on the narrowest bytes that hold the symbols"),
     ("pack", "pack:Pack", "bit packing at the narrowest width that holds the symbols: no modelling"),
 )
+EXCESS = {"rans": (0.01, 8), "range": (0.01, 8), "huffman": (1, 8)}
+"""Bits a symbol and bytes a chunk that a stage may spend beyond an ideal code under the same prior."""
 
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
     for name, target, summary in STAGES:
-        yield Component("entropy", name, f"semcodec_plugins.entropy.{target}", summary)
+        traits = {"excess": EXCESS[name]} if name in EXCESS else {}
+        yield Component("entropy", name, f"semcodec_plugins.entropy.{target}", summary, traits=traits)

@@ -17,14 +17,40 @@ def _quality(default: int) -> Param:
     return Param("quality", int, default, "1 small to 100 faithful", sweep, open=True, low=1, high=100)
 
 
+def _number(name: str, default: int, help: str, sweep: tuple[int, ...], low: int, high: int) -> Param:  # noqa: A002
+    return Param(name, int, default, help, sweep, open=True, low=low, high=high)
+
+
+PSNR = _number("psnr", 36, "of the picture in dB: 20 small to 60 faithful", (28, 32, 36, 40, 44), 20, 60)
+QP = "the quantiser: 0 faithful to {} small"
+CRF = "0 faithful to {} small"
+
+
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
-    for name, target, summary, params in (
-        ("jpeg", "Jpeg", "the input as a JPEG picture", (_quality(75), FRAMES)),
-        ("webp", "Webp", "the input as a WebP picture", (_quality(75), FRAMES)),
-        ("avif", "Avif", "the input as an AVIF picture", (_quality(60), FRAMES)),
-        ("png", "Png", "the input as a PNG picture: 8-bit pixels without loss", (FRAMES,)),
+    bpg = _number("qp", 29, QP.format(51), (22, 29, 36, 43), 0, 51)
+    for name, target, summary, params, more in (
+        ("jpeg", "Jpeg", "the input as a JPEG picture", (_quality(75), FRAMES), {}),
+        ("webp", "Webp", "the input as a WebP picture", (_quality(75), FRAMES), {}),
+        ("avif", "Avif", "the input as an AVIF picture", (_quality(60), FRAMES), {}),
+        ("png", "Png", "the input as a PNG picture: 8-bit pixels without loss", (FRAMES,), {}),
+        ("jpeg2000", "Jpeg2000", "the input as a JPEG 2000 picture", (PSNR, FRAMES), {}),
+        (
+            "jpegxl",
+            "JpegXl",
+            "the input as a JPEG XL picture",
+            (_quality(75), FRAMES),
+            {"requires": ("pillow_jxl",), "extra": "jpegxl"},
+        ),
+        (
+            "bpg",
+            "Bpg",
+            "the input as a BPG picture, by the programs of libbpg",
+            (bpg, FRAMES),
+            {"license": "BSD-2-Clause AND LGPL-2.1-or-later", "traits": {"programs": ("bpgenc", "bpgdec")}},
+        ),
     ):
+        traits = {"entropy": "none"} | ({"baseline": "full-offload", "error": 0} if name == "png" else {})
         yield Component(
             kind="encoder",
             name=name,
@@ -32,19 +58,84 @@ def semcodec_components() -> Iterator[Component]:
             spec="semcodec_plugins.image_codecs.spec:picture",
             summary=summary,
             params=params,
-            positional="quality" if name != "png" else None,
-            traits={"entropy": "none"} | ({"baseline": "full-offload"} if name == "png" else {}),
+            positional=params[0].name if name != "png" else None,
+            **(more | {"traits": traits | more.get("traits", {})}),
+        )
+    for name, target, spec, summary, knob, license, programs in (  # noqa: A001
+        ("h264", "H264", "video", "H.264 video (x264)", ("crf", 28, CRF, 51), "GPL-2.0-or-later", ()),
+        ("h265", "H265", "large_video", "H.265 video (x265)", ("crf", 28, CRF, 51), "GPL-2.0-or-later", ()),
+        ("av1", "Av1", "large_video", "AV1 video (SVT-AV1)", ("crf", 35, CRF, 63), "BSD-3-Clause-Clear", ()),
+        (
+            "vvc",
+            "Vvc",
+            "large_video",
+            "H.266 video, by the program of VVenC",
+            ("qp", 32, QP, 63),
+            "BSD-3-Clause-Clear",
+            ("vvencapp",),
+        ),
+    ):
+        word, default, text, high = knob
+        sweep = (20, 28, 36, 44) if high == 51 else (22, 30, 38, 46, 54)
+        yield Component(
+            kind="encoder",
+            name=name,
+            target=f"semcodec_plugins.image_codecs.video_encoder:{target}",
+            spec=f"semcodec_plugins.image_codecs.spec:{spec}",
+            summary=f"a clip as {summary}",
+            params=(_number(word, default, text.format(high), sweep, 0, high), FRAMES),
+            positional=word,
+            license=license,
+            traits={"entropy": "none", "tasks": ("video",)} | ({"programs": programs} if programs else {}),
         )
     yield Component(
         kind="encoder",
-        name="h264",
-        target="semcodec_plugins.image_codecs.video_encoder:H264",
-        spec="semcodec_plugins.image_codecs.spec:video",
-        summary="a clip as H.264 video (x264)",
-        params=(Param("crf", int, 28, "0 faithful to 51 small", (20, 28, 36, 44), open=True, low=0, high=51), FRAMES),
-        positional="crf",
-        license="GPL-2.0-or-later",
-        traits={"entropy": "none", "tasks": ("video",)},
+        name="roi-jpeg",
+        target="semcodec_plugins.image_codecs.roi:RoiJpeg",
+        spec="semcodec_plugins.image_codecs.spec:regions",
+        summary="the input as one JPEG picture, whose blocks that are not salient have a lower quality",
+        params=(
+            Param("keep", float, 0.5, "share of the blocks", (0.1, 0.25, 0.5, 0.75), open=True, low=0.01, high=1.0),
+            _quality(60),
+            _number("low", 10, "quality of the other blocks", (2, 5, 10, 20), 1, 100),
+            Param("saliency", str, "spectral", "what scores blocks", ("spectral", "gradient"), when="build"),
+        ),
+        positional="keep",
+        traits={
+            "entropy": "none",
+            "targets": ("keep",),
+            "selectors": ("top-k",),
+            "units": {"keep": ("block", "blocks")},
+            "tasks": ("classification", "detection"),
+        },
+    )
+    yield Component(
+        kind="encoder",
+        name="full-offload",
+        target="semcodec_plugins.image_codecs.pictures_encoder:Jpeg",
+        spec="semcodec_plugins.image_codecs.spec:picture",
+        summary="the baseline that sends the whole input, as JPEG of a quality that costs no accuracy to speak of",
+        params=(_quality(95),),
+        positional="quality",
+        traits={"entropy": "none", "baseline": "full-offload"},
+    )
+    yield Component(
+        kind="encoder",
+        name="local",
+        target="semcodec_plugins.image_codecs.local:Local",
+        spec="semcodec_plugins.image_codecs.spec:local",
+        summary="the baseline that sends nothing: the whole model on the device; a gate may send some inputs as JPEG",
+        params=(
+            _quality(95),
+            Param("model", str, None, "the device's model, as in model=resnet18; else the server's", when="build"),
+        ),
+        traits={
+            "entropy": "none",
+            "models": ("model",),
+            "predicts": True,
+            "selectors": ("never",),
+            "tasks": ("classification", "video"),
+        },
     )
     yield Component(
         kind="encoder",

@@ -1,4 +1,4 @@
-"""A whole image, or the frames of a clip stacked into one picture, as JPEG, WebP, AVIF or PNG."""
+"""A whole image, or the frames of a clip stacked into one picture, in one picture format."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from torch import Tensor
 
 from semcodec.errors import CorruptStream, UsageError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
-from semcodec.pictures import decode_picture, encode_picture, stack_frames, unstack_frames
+from semcodec.pictures import Rgb, decode_picture, encode_picture, stack_frames, unstack_frames
 from semcodec.pixels import eight_bits, from_eight_bits
 from semcodec.specs import FeatureSpec
+from semcodec_plugins.image_codecs import programs
 
 MAX_PIXELS = 1 << 26
 """Bound on a picture whose size the spec leaves open."""
@@ -28,9 +29,10 @@ def spaced(total: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 class Picture(Encoder):
-    """``format`` names the picture format; the quality and the number of frames are call parameters."""
+    """``format`` names the picture format; quality, in its own terms, and the number of frames are call parameters."""
 
     format: str
+    knob = "quality"
 
     def __init__(self, features: FeatureSpec) -> None:
         self.clip = "frames" in features
@@ -41,17 +43,17 @@ class Picture(Encoder):
     ) -> list[Latent]:
         pixels = features["frames" if self.clip else "image"]
         values = eight_bits(pixels)
-        quality = params.get("quality", 100)
+        quality = params.get(self.knob, 100)
         if not self.clip:
-            return [Latent({}, {"picture": encode_picture(image, self.format, quality)}) for image in values]
+            return [Latent({}, {"picture": self.compress(image, quality)}) for image in values]
         total = values.shape[1]
         if "index" in features and not torch.equal(
             features["index"].cpu(), torch.arange(total).expand(len(values), total)
         ):
             raise UsageError(f"{self.format} sends whole clips: frames in order from 0 to {total - 1}")
-        index = spaced(total, params["frames"])
+        index = spaced(total, params.get("frames", 0))
         return [
-            Latent({}, {"picture": encode_picture(stack_frames(clip[index]), self.format, quality), "index": index})
+            Latent({}, {"picture": self.compress(stack_frames(clip[index]), quality), "index": index})
             for clip in values
         ]
 
@@ -63,7 +65,7 @@ class Picture(Encoder):
         count = 1
         if self.clip:
             assert self.shape[0] is not None  # the spec function refuses open clips
-            side["index"] = spaced(self.shape[0], source.params["frames"])
+            side["index"] = spaced(self.shape[0], source.params.get("frames", 0))
             count = len(side["index"])
         # No format here spends more than twice the raw size, whatever the pixels.
         side["picture"] = source.blob("picture", 4096 + 6 * self._pixels(count))
@@ -72,7 +74,7 @@ class Picture(Encoder):
     def restore(self, latent: Latent) -> Partial:
         index = latent.side.get("index")
         count = 1 if index is None else len(index)
-        rgb = decode_picture(latent.side["picture"], self._pixels(count), (self.format,))
+        rgb = self.expand(latent.side["picture"], self._pixels(count))
         height, width = self.shape[-2:]
         due = (None if height is None else count * height, width)
         if any(a is not None and a != b for a, b in zip(due, rgb.shape[:2], strict=True)):
@@ -81,6 +83,14 @@ class Picture(Encoder):
         if index is None:
             return Partial({"image": frames})
         return Partial({"frames": frames[None], "index": torch.from_numpy(index)[None]})
+
+    def compress(self, rgb: Rgb, quality: float) -> bytes:
+        """The file of one picture, uint8 (H, W, 3)."""
+        return encode_picture(rgb, self.format, quality)
+
+    def expand(self, data: bytes, max_pixels: int) -> Rgb:
+        """The inverse. Raises CorruptStream, before it decodes where the file claims more pixels."""
+        return decode_picture(data, max_pixels, (self.format,))
 
     def _pixels(self, count: int) -> int:
         height, width = self.shape[-2:]
@@ -101,3 +111,25 @@ class Avif(Picture):
 
 class Png(Picture):
     format = "png"
+
+
+class Jpeg2000(Picture):
+    format = "jpeg2000"
+    knob = "psnr"
+
+
+class JpegXl(Picture):
+    format = "jpegxl"
+
+
+class Bpg(Picture):
+    """By the programs of libbpg."""
+
+    format = "bpg"
+    knob = "qp"
+
+    def compress(self, rgb: Rgb, quality: float) -> bytes:
+        return programs.encode_bpg(rgb, int(quality))
+
+    def expand(self, data: bytes, max_pixels: int) -> Rgb:
+        return programs.decode_bpg(data, max_pixels)

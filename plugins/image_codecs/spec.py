@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe
+from semcodec.specs import BackboneSpec, EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe
 
 FLOATS = ("float32", "float16")
+HOMES = {
+    "bpgenc": "https://bellard.org/bpg",
+    "bpgdec": "https://bellard.org/bpg",
+    "vvencapp": "https://github.com/fraunhoferhhi/vvenc",
+}
+"""Where programs come from."""
+LEAST = 32
+"""Pixels a side of video, below which x265 gives other bytes from run to run, or crashes."""
+BLOCK = 16
+"""Pixels a side of what ``roi-jpeg`` chooses among: the blocks of JPEG at 4:2:0."""
 
 
 def picture(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
@@ -32,14 +42,37 @@ def picture(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
     )
 
 
+def local(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    """As pictures; ``params["model"]`` is the device's BackboneSpec, or None where building it tells."""
+    model: BackboneSpec | None = params["model"]
+    if model is not None and describe(model.cuts["input"]) != describe(features):
+        raise SpecMismatch(f"the device's model takes {describe(model.cuts['input'])}, here is {describe(features)}")
+    return picture(features, params)
+
+
 def video(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
     """A clip as pictures are, with even sides: chroma has half the resolution."""
     if "frames" not in features:
         raise SpecMismatch(f"takes clips, frames float32[Tx3xHxW], not {describe(features)}")
     spec = picture(features, params)
     if any(side is None or side % 2 for side in features["frames"].shape[-2:]):
-        raise SpecMismatch(f"H.264 takes frames with even sides, not {features['frames']}")
+        raise SpecMismatch(f"video in 4:2:0 takes frames with even sides, not {features['frames']}")
     return spec
+
+
+def large_video(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    """A clip with even sides of ``LEAST`` pixels or more."""
+    spec = video(features, params)
+    if any(side is None or side < LEAST for side in features["frames"].shape[-2:]):
+        raise SpecMismatch(f"takes frames of at least {LEAST} pixels a side, not {features['frames']}")
+    return spec
+
+
+def regions(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    """An image float32 (3, H, W) of a known size, so that the number of its blocks is known."""
+    if set(features) != {"image"} or None in features["image"].shape:
+        raise SpecMismatch(f"takes an image of a known size, image float32[3xHxW], not {describe(features)}")
+    return picture(features, params)
 
 
 def _is_rgb(spec: TensorSpec, axes: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from semcodec.errors import SemcodecError, UsageError
 from semcodec.interfaces import Backbone, Features
-from semcodec_plugins.timm_models import tokens
-from semcodec_plugins.timm_models.spec import classifier
+from semcodec_plugins.timm_models import chain, narrow, tokens
+from semcodec_plugins.timm_models.chain import INPUT
+from semcodec_plugins.timm_models.spec import MAPS, classifier
 
 
 class ImageClassifier(nn.Module, Backbone):
@@ -22,8 +23,10 @@ class ImageClassifier(nn.Module, Backbone):
 
     classes: names of the classes. model: maps normalised images to logits. config: timm's data config.
 
-    The cut is "input". A ViT that embeds its patches one by one takes {"image"} or {"patches", "index"}; for the
-    latter it computes those tokens alone. See ``tokens`` for what is relied on.
+    A convolutional network has cuts after its stem, each block and each stage, see ``chain``; features there are
+    {"maps": (B, C, H, W)}. Other models have the cut "input" alone. There a ViT that embeds its patches one by one
+    takes {"image"} or {"patches", "index"}; for the latter it computes those tokens alone. See ``tokens`` for what is
+    relied on.
     """
 
     def __init__(self, classes: Sequence[str], model: nn.Module, config: Mapping[str, Any]) -> None:
@@ -33,7 +36,11 @@ class ImageClassifier(nn.Module, Backbone):
         self.takes_patches = tokens.takes_patches(model)
         _, height, width = config["input_size"]
         patch = model.patch_embed.patch_size[0] if tokens.has_scores(model) else None
-        self.spec = classifier(height, width, config["crop_pct"], config["interpolation"], patch)
+        self.chain = None if self.takes_patches else chain.find(model, config["input_size"])
+        if self.chain:
+            model.to(memory_format=torch.channels_last)
+        maps = self.chain.shapes if self.chain else {}
+        self.spec = classifier(height, width, config["crop_pct"], config["interpolation"], patch, maps)
         self.register_buffer("mean", torch.tensor(config["mean"]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config["std"]).view(3, 1, 1), persistent=False)
 
@@ -42,15 +49,64 @@ class ImageClassifier(nn.Module, Backbone):
         return {f"model.{name}": tensor for name, tensor in tensors.items()}
 
     def head(self, x: Features, cut: str) -> Features:
-        """{"image": (B, 3, H, W)} float32 in [0, 1], as it is."""
+        """{"image": (B, 3, H, W)} float32 in [0, 1] to {"maps": (B, C, H, W)}; at "input" as it is."""
+        return self.advance(x, INPUT, cut)
+
+    def advance(self, features: Features, cut: str, to: str) -> Features:
+        """From the features at ``cut`` to those at ``to``, which is no earlier."""
+        if cut == to:
+            return features
+        x = self.normalised(features["image"]) if cut == INPUT else features[MAPS]
+        return {MAPS: self._run(x, self._place(cut), self._place(to))}
+
+    def _place(self, cut: str) -> int:
+        return 0 if cut == INPUT else self.chain.cuts[cut]
+
+    def _run(self, x: Tensor, start: int, stop: int | None = None) -> Tensor:
+        x = self._laid_out(x)
+        for name in self.chain.links[start:stop]:
+            x = self.model.get_submodule(name)(x)
         return x
 
-    def tail(self, features: Features, cut: str) -> Tensor:
-        """To logits (B, classes), from {"image": (B, 3, H, W)} or
+    def narrowed(self, cut: str, channels: Mapping[str, Tensor]) -> Callable[[Features], Features]:
+        """A head that computes only those channels in the last step before the cut, see ``narrow``.
 
-        {"patches": (B, K, 3, p, p), "index": (B, K) int64}, both float32 in [0, 1]; an index is the patch's place in
-        raster order, or -1 for padding. Raises SemcodecError where the model takes no patches.
+        Networks whose last step it cannot narrow compute all of them.
         """
+        step = self._last_step(cut)
+        if step is None or MAPS not in channels:
+            return super().narrowed(cut, channels)
+        before = self._place(cut) - step.links
+        _, height, width = self.spec.input["image"].shape
+        image = None if before else narrow.Image((height, width), self.mean, self.std)
+        last = step.kept(channels[MAPS], image).eval()
+
+        def head(x: Features) -> Features:
+            return {MAPS: last(self._run(self.normalised(x["image"]), 0, before) if before else x["image"])}
+
+        return head
+
+    def narrowed_share(self, cut: str, channels: int) -> float:
+        """Multiplications of the head at an inner cut that computes so many channels, over those of the whole head."""
+        links = self.chain.links[: self._place(cut)]
+        layers = narrow.operations(self.model, links, self.spec.input["image"].shape)
+        step, total = self._last_step(cut), sum(layers.values())
+        last = sum(layers[conv] for conv in step.convs) if step else 0
+        return 1 - last / total * (1 - channels / self.chain.shapes[cut][0])
+
+    def _last_step(self, cut: str) -> narrow.Step | None:
+        if cut == INPUT:
+            return None
+        return narrow.last_step([self.model.get_submodule(name) for name in self.chain.links[: self._place(cut)]])
+
+    def tail(self, features: Features, cut: str) -> Tensor:
+        """To logits (B, classes), from {"image": (B, 3, H, W)}, {"maps": (B, C, H, W)} or
+
+        {"patches": (B, K, 3, p, p), "index": (B, K) int64}, all float32, pixels in [0, 1]; an index is the patch's
+        place in raster order, or -1 for padding. Raises SemcodecError where the model takes no patches.
+        """
+        if cut != INPUT:
+            return self.model.forward_head(self._run(features[MAPS], self._place(cut))).float()
         if "patches" not in features:
             return self.model(self.normalised(features["image"])).float()
         self._check(features["index"])
@@ -58,8 +114,12 @@ class ImageClassifier(nn.Module, Backbone):
         return tokens.classify(self.model, x, features["index"]).float()
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """Pixels (..., 3, H, W) in [0, 1] to what the model was trained on."""
-        return (pixels - self.mean) / self.std
+        """Pixels (..., 3, H, W) in [0, 1] to what the model was trained on, laid out in memory as it likes it."""
+        return self._laid_out((pixels - self.mean) / self.std)
+
+    def _laid_out(self, maps: Tensor) -> Tensor:
+        """Channels last: convolutions are faster so, and in one layout their sums are equal to the bit."""
+        return maps.contiguous(memory_format=torch.channels_last) if self.chain else maps
 
     def _check(self, index: Tensor) -> None:
         if not self.takes_patches:
@@ -143,7 +203,9 @@ def _check_name(model: str) -> None:
         raise UsageError(f"timm has no weights {tag!r} of {name}; it has {', '.join(tags) or 'none'}")
 
 
-class _DeiT(TimmBackbone):
+class Published(TimmBackbone):
+    """One model of timm's under a name of its own; ``published``: its name there, with the tag of its weights."""
+
     published: str
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -154,13 +216,13 @@ class _DeiT(TimmBackbone):
         return super().published_classes(model=cls.published)
 
 
-class DeiTTiny(_DeiT):
+class DeiTTiny(Published):
     published = "deit_tiny_patch16_224.fb_in1k"
 
 
-class DeiTSmall(_DeiT):
+class DeiTSmall(Published):
     published = "deit_small_patch16_224.fb_in1k"
 
 
-class DeiTBase(_DeiT):
+class DeiTBase(Published):
     published = "deit_base_patch16_224.fb_in1k"

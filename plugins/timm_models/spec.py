@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from semcodec.specs import BackboneSpec, TensorSpec
@@ -23,8 +24,22 @@ EDGE = Size(64, 3, stem=48)
 SERVER = Size(96, 5, stem=64)
 
 
-def classifier(height: int, width: int, crop: float, interpolation: str, patch: int | None) -> BackboneSpec:
-    """Of a model for ``height`` x ``width`` pixels; ``patch`` where its tail takes patches of that side alone."""
+MAPS = "maps"
+"""Name of the features at every cut but the input."""
+
+
+def classifier(
+    height: int,
+    width: int,
+    crop: float,
+    interpolation: str,
+    patch: int | None,
+    maps: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+) -> BackboneSpec:
+    """Of a model for ``height`` x ``width`` pixels.
+
+    patch: where its tail takes patches of that side alone. maps: by inner cut, in order, the shape (C, H, W) there.
+    """
     image = {"image": TensorSpec((3, height, width))}
     forms = [image]
     if patch is not None:
@@ -32,7 +47,7 @@ def classifier(height: int, width: int, crop: float, interpolation: str, patch: 
     return BackboneSpec(
         task="classification",
         input=image,
-        cuts={"input": image},
+        cuts={"input": image, **{cut: {MAPS: TensorSpec(shape)} for cut, shape in maps.items()}},
         tail={"input": forms},
         crop=crop,
         interpolation=interpolation,

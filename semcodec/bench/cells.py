@@ -17,7 +17,7 @@ from semcodec.errors import UsageError
 class Cell:
     """One operating point to measure.
 
-    digest: names it: canonical spec, data, split, limit and seed.
+    digest: names it: canonical spec, data, split, limit, seed, and the classes that count where these are not all.
     family: equal where Backbone, cut and Encoder are the same models, so that head pass and scores are shared.
     point: equal where Selectors and knobs are the same too, so that encodings are shared.
     """
@@ -28,9 +28,17 @@ class Cell:
     point: str
 
 
-def cell_of(composition: Composition, data: str, split: str, limit: int | None, seed: int) -> Cell:
+def cell_of(
+    composition: Composition,
+    data: str,
+    split: str,
+    limit: int | None,
+    seed: int,
+    classes: Sequence[str] | None = None,
+) -> Cell:
     c = composition
-    digest = hashlib.sha256("\n".join([c.spec, data, split, str(limit), str(seed)]).encode()).hexdigest()[:16]
+    named = [c.spec, data, split, str(limit), str(seed), *(["classes", *classes] if classes else [])]
+    digest = hashlib.sha256("\n".join(named).encode()).hexdigest()[:16]
     models = [c.weights_key(name) for name in c.models]
     family = "+".join([c.encoder.weights_item, *models, f"{c.weights_key('backbone')}@{c.cut}"])
     return Cell(c.spec, digest, family, repr(tuple(point_of(c))))

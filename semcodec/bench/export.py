@@ -12,7 +12,8 @@ from typing import Any
 from semcodec import __version__
 from semcodec.bench.deltas import Delta
 from semcodec.bench.page import commands, origin
-from semcodec.bench.report import METRICS, Group, Point, Results
+from semcodec.bench.report import Group, Point, Results
+from semcodec.metrics import METRICS
 
 PIXEL_BYTES = 3
 """Of one 8-bit RGB pixel of the source."""

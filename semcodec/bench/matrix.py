@@ -10,12 +10,10 @@ from semcodec import data as data_sets
 from semcodec.bench.sweeps import Grid, Knobs, at, check_free, check_used, knobs, part_of, seeded, shown
 from semcodec.component import Component, Kind
 from semcodec.composition import Composition, compose_spec, resolve_backbone
+from semcodec.data.base import Dataset
 from semcodec.errors import SemcodecError, UsageError
 from semcodec.registry import Registry, get_registry, missing
 from semcodec.weights import Request, find, published
-
-TASKS = {"video": ("video",), "image": ("classification", "detection")}
-"""By kind of data, what a model can do with it."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,13 @@ class Matrix:
 
 
 def enumerate_all(
-    data: str, split: str, choice: Choice, sweep: Grid, weights: Request, registry: Registry | None = None
+    data: str,
+    split: str,
+    choice: Choice,
+    sweep: Grid,
+    weights: Request,
+    registry: Registry | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Matrix:
     """Every combination of what is registered that composes for the data.
 
@@ -86,20 +90,23 @@ def enumerate_all(
     Raises UsageError for a name that is unknown, a task that the data cannot serve or a sweep of nothing.
     """
     matrix = Matrix(registry or get_registry())
-    _Enumeration(matrix, data, split, choice, sweep, weights).fill()
+    dataset = data_sets.open_dataset(data, split, classes=classes)
+    _Enumeration(matrix, data, dataset, choice, sweep, weights).fill()
     check_used(sweep, matrix.cells.values())
     return matrix
 
 
 class _Enumeration:
-    def __init__(self, matrix: Matrix, data: str, split: str, choice: Choice, sweep: Grid, weights: Request) -> None:
+    def __init__(
+        self, matrix: Matrix, data: str, dataset: Dataset, choice: Choice, sweep: Grid, weights: Request
+    ) -> None:
         self.matrix, self.choice, self.sweep, self.weights = matrix, choice, sweep, weights
-        dataset = data_sets.open_dataset(data, split)
-        self.data, self.kind, self.classes = data, dataset.kind, set(dataset.classes)
-        self.tasks = choice.task or TASKS[self.kind]
+        counted = range(len(dataset.classes)) if dataset.counted is None else dataset.counted
+        self.data, self.kind, self.classes = data, dataset.kind, {dataset.classes[label] for label in counted}
+        self.tasks = choice.task or dataset.tasks
         for task in self.tasks:
-            if task not in TASKS[self.kind]:
-                known = " and ".join(TASKS[self.kind])
+            if task not in dataset.tasks:
+                known = " and ".join(dataset.tasks)
                 raise UsageError(f"--task {task}: {data} is of kind {self.kind}, which serves {known}")
         self.recoverers = [r.name for r in self._components("recoverer", choice.recoverer)]
 

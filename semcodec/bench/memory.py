@@ -14,7 +14,7 @@ from semcodec.data.base import Dataset
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from semcodec.data.base import Int64, UInt8
+    from semcodec.data.base import Labels, UInt8
 
 Batch = tuple[int, ...]
 """Numbers of the samples in a batch, which name it."""
@@ -92,7 +92,11 @@ class SharedDataset(Dataset):
     def __init__(self, inner: Dataset, memory: Memory) -> None:
         self.inner, self.memory = inner, memory
         self.name, self.kind, self.classes = inner.name, inner.kind, inner.classes
-        self.split = getattr(inner, "split", None)
+        self.split, self.counted = getattr(inner, "split", None), inner.counted
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return self.inner.tasks
 
     def __len__(self) -> int:
         return len(self.inner)
@@ -100,9 +104,12 @@ class SharedDataset(Dataset):
     def ids(self, indices: Sequence[int]) -> list[str]:
         return self.inner.ids(indices)
 
-    def batch(self, indices: Sequence[int]) -> tuple[UInt8, Int64]:
+    def sizes(self, indices: Sequence[int]) -> list[tuple[int, int]]:
+        return self.inner.sizes(indices)
+
+    def batch(self, indices: Sequence[int]) -> tuple[UInt8, Labels]:
         name = id(self.inner), tuple(indices)
-        made: tuple[UInt8, Int64] | None = self.memory.pixels.get(name)
+        made: tuple[UInt8, Labels] | None = self.memory.pixels.get(name)
         if made is None:
             made = self.inner.batch(indices)
             self.memory.pixels.put(name, made)

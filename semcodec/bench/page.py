@@ -12,7 +12,8 @@ from typing import Any
 
 from semcodec import __version__
 from semcodec.bench.deltas import Delta
-from semcodec.bench.report import METRICS, Group, Point, Results
+from semcodec.bench.report import Group, Point, Results
+from semcodec.metrics import METRICS
 
 
 def render(

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semcodec.bench.report import METRICS, Group, Point, Results
+from semcodec.bench.report import Group, Point, Results
 from semcodec.errors import SemcodecError
+from semcodec.metrics import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -21,7 +21,7 @@ FORM = 1
 """Version of the folder's form."""
 
 PLAN, RECORDS, SKIPS = "plan.json", "records.jsonl", "skips.jsonl"
-FIXED = ("data", "split", "limit", "seed", "batch", "weights")
+FIXED = ("data", "split", "classes", "limit", "seed", "batch", "weights")
 """What a run that goes on must have in common with the one that began."""
 
 

@@ -14,10 +14,8 @@ from typing import Any
 from semcodec.bench import records
 from semcodec.errors import DataError, SemcodecError, UsageError
 from semcodec.grammar import parse
-from semcodec.metrics import RECORD
-from semcodec.points import SERVER
-
-METRICS = {"top1": "top-1 accuracy", "map50": "mAP at IoU 0.5"}
+from semcodec.metrics import METRICS, RECORD, metric_of
+from semcodec.points import MODEL, SERVER
 
 
 @dataclass(frozen=True)
@@ -138,10 +136,10 @@ def _checked(found: Sequence[dict[str, Any]], path: Path) -> list[dict[str, Any]
 
 
 def _metric(record: Mapping[str, Any], where: str) -> str:
-    for name in METRICS:
-        if record.get(name) is not None:
-            return name
-    raise DataError(f"{where}: has none of {', '.join(METRICS)}")
+    metric = metric_of(record)
+    if metric is None:
+        raise DataError(f"{where}: has none of {', '.join(METRICS)}")
+    return metric
 
 
 def _stages(record: Mapping[str, Any], where: str) -> Mapping[str, Any]:
@@ -202,7 +200,7 @@ def _baselines(members: Sequence[Mapping[str, Any]]) -> list[Baseline]:
     found = []
     for backbone, record in most.items():
         name, _, cut = backbone.partition("@")
-        whole_ms = record["stages_ms"]["head"] + record["stages_ms"]["tail"]
+        whole_ms = sum(record["stages_ms"].get(stage, 0.0) for stage in MODEL)
         found.append(Baseline(f"local: {name} on the device", 0.0, whole_ms, 0.0))
         if cut in ("", "input") and record.get("raw_uint8_bytes"):
             found.append(Baseline(f"full offloading to {name}, 8-bit pixels", record["raw_uint8_bytes"], 0.0, whole_ms))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from semcodec.data.base import UInt8
-    from semcodec.pipeline import Float32
+    from semcodec.pipeline import Answer, Size
 
 _Tape = tuple[list[tuple[Any, ...]], Mapping[str, int]]
 """The Encoder's calls for one sample, and units kept by target."""
@@ -52,7 +52,7 @@ class _Answers:
     """reads: by packet, the Encoder's calls with what each gave."""
 
     reads: list[list[tuple[Any, ...]]]
-    logits: list[Float32]
+    found: list[Answer]
     seconds: Mapping[str, float]
 
 
@@ -111,11 +111,17 @@ class SharedPipeline(Pipeline):
         self._recoverer = f"{c.recoverer.weights_item} {self.digests.get('recoverer')}"
 
     @torch.inference_mode()
-    def encode_batch(self, pixels: UInt8, sequence: Sequence[int], clock: Clock | None = None) -> list[Encoded]:
+    def encode_batch(
+        self,
+        pixels: UInt8,
+        sequence: Sequence[int],
+        clock: Clock | None = None,
+        sizes: Sequence[Size] | None = None,
+    ) -> list[Encoded]:
         clock, batch = clock or Clock(), tuple(sequence)
         written: _Written | None = self.memory.points.get(batch)
         if written is None:
-            return self._encode_anew(pixels, batch, clock)
+            return self._encode_anew(pixels, batch, clock, sizes)
         _, out = self.gate(Analysis({}, {}, written.prediction), sequence)
         _add(clock, written.seconds)
         for i, (tape, kept) in zip(written.sent, written.tapes, strict=True):
@@ -131,7 +137,9 @@ class SharedPipeline(Pipeline):
             clock.add("entropy_encode", sink.seconds)
         return [out[i] for i in range(len(batch))]
 
-    def _encode_anew(self, pixels: UInt8, batch: Batch, clock: Clock) -> list[Encoded]:
+    def _encode_anew(
+        self, pixels: UInt8, batch: Batch, clock: Clock, sizes: Sequence[Size] | None
+    ) -> list[Encoded]:
         own = Clock()
         features, analysis = self._analysed(pixels, batch, own)
         sent, out = self.gate(analysis, batch)
@@ -145,7 +153,7 @@ class SharedPipeline(Pipeline):
             latents, kept = self.latents(features, analysis, numbers, own, scorer)
             for i, latent, units in zip(sent, latents, kept, strict=True):
                 sink = TapedSink(self.stages.entropy)
-                out[i] = self.pack(latent, batch[i], units, own, sink)
+                out[i] = self.pack(latent, batch[i], units, own, sink, sizes[i] if sizes else None)
                 tapes.append((sink.tape, units))
         _add(clock, own.seconds)
         seconds = {stage: took for stage, took in own.seconds.items() if stage != "entropy_encode"}
@@ -183,18 +191,18 @@ class SharedPipeline(Pipeline):
                 own.add("entropy_decode", sum(source.seconds for source in sources))
                 _add(own, known.seconds)
                 _add(clock, own.seconds)
-                return self.predictions(records, known.logits, [tuple(source.rows) for source in sources])
+                return self.predictions(records, known.found, [tuple(source.rows) for source in sources])
         own = Clock()
         taped = [self.source(packet, TapedSource) for packet in packets]
-        logits = self.answer([self.restore(source, own) for source in taped], own)
+        found = self.answer([self.restore(source, own) for source in taped], own)
         _add(clock, own.seconds)
         if written is not None:
             seconds = {stage: took for stage, took in own.seconds.items() if stage != "entropy_decode"}
             reads = [source.tape for source in taped if isinstance(source, TapedSource)]
-            answers = _Answers(reads, logits, seconds)
+            answers = _Answers(reads, found, seconds)
             if self.memory.points.takes(answers):
                 written.answers[self._recoverer] = answers
-        return self.predictions(records, logits, [tuple(source.rows) for source in taped])
+        return self.predictions(records, found, [tuple(source.rows) for source in taped])
 
 
 class _Scorer:

@@ -21,12 +21,14 @@ POLL = 0.2
 class Settings:
     """What all cells of a run have in common.
 
-    weights, offline: as on the command line. limit: samples. threads: of each worker. memory: bytes that a worker may
-    take at most, None for no limit. shared: bytes of these for what cells share.
+    classes: those whose boxes count, where these are not all. weights, offline: as on the command line. limit: samples.
+    threads: of each worker. memory: bytes that a worker may take at most, None for no limit. shared: bytes of these for
+    what cells share.
     """
 
     data: str
     split: str = "test"
+    classes: tuple[str, ...] | None = None
     limit: int | None = None
     batch: int = 32
     seed: int = 0
@@ -89,11 +91,11 @@ class Worker:
         composition = compose_spec(cell.spec)
         pipeline = next((p.at(composition) for p in self._pipelines if p.shares_models(composition)), None)
         if pipeline is None:
-            classes = open_dataset(s.data, s.split).classes
-            pipeline = Pipeline.load(composition, self.request, classes=classes)
+            names = open_dataset(s.data, s.split, classes=s.classes).classes
+            pipeline = Pipeline.load(composition, self.request, classes=names)
             self._pipelines.append(pipeline)
         if pipeline.request not in self._datasets:
-            self._datasets = {pipeline.request: open_dataset(s.data, s.split, pipeline.request)}
+            self._datasets = {pipeline.request: open_dataset(s.data, s.split, pipeline.request, s.classes)}
             self.memory.pixels.clear()
         dataset = SharedDataset(self._datasets[pipeline.request], self.memory)
         # A point sets other parameters for every sample: there is nothing to share.

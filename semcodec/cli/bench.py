@@ -53,6 +53,7 @@ def _several(name: str, what: str) -> Callable[[_Command], _Command]:
               help="Specs from a file of [[cell]] tables with spec = ... and sweep = {item.key = [...]}.")  # fmt: skip
 @click.option("--max-cells", type=click.IntRange(1), default=MANY, show_default=True, help="Refuse a larger plan.")
 @click.option("--split", default="test", show_default=True, help="test, train, or for folders all.")
+@options.classes
 @click.option("--limit", type=click.IntRange(1), help="The first so many samples.")
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Samples that run together.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of whatever is drawn at random.")
@@ -81,6 +82,7 @@ def command(
     file: Path | None,
     max_cells: int,
     split: str,
+    classes: list[str] | None,
     limit: int | None,
     batch: int,
     seed: int,
@@ -110,8 +112,8 @@ def command(
         raise UsageError("--out DIR is missing: where results go; or --dry-run to see the plan")
     if (retry and not resume) or (address and executor != "ray"):
         raise UsageError("--retry is for --resume" if retry and not resume else "--address is for --executor ray")
-    matrix = _matrix(specs, file, data, split, swept, options.request(given, offline), choice)
-    cells = ordered(cell_of(c, data, split, limit, seed) for c in matrix.seeded(seed))
+    matrix = _matrix(specs, file, data, split, classes, swept, options.request(given, offline), choice)
+    cells = ordered(cell_of(c, data, split, limit, seed, classes) for c in matrix.seeded(seed))
     cells = part_of(cells, shard) if shard else cells
     if not cells:
         raise UsageError(_empty(matrix, shard))
@@ -125,13 +127,14 @@ def command(
     from semcodec.bench.worker import GIB, Settings
 
     settings = Settings(
-        data=data if not os.path.isdir(data) else os.path.abspath(data), split=split, limit=limit, batch=batch,
-        seed=seed, weights=tuple(map(_absolute, given)), offline=offline, threads=threads,
+        data=data if not os.path.isdir(data) else os.path.abspath(data), split=split,
+        classes=None if classes is None else tuple(classes), limit=limit, batch=batch, seed=seed,
+        weights=tuple(map(_absolute, given)), offline=offline, threads=threads,
         memory=None if memory_gb is None else int(memory_gb * GIB), shared=int(share_gb * GIB),
     )  # fmt: skip
     assert out is not None
     header = {"data": data, "split": split, "limit": limit, "seed": seed, "batch": batch, "weights": list(given)}
-    header |= {"command": "semcodec " + shlex.join(sys.argv[1:])}
+    header |= {"classes": classes, "command": "semcodec " + shlex.join(sys.argv[1:])}
     records = _run(
         cells, matrix, settings, header, out, retry, form,
         lambda: _pool(executor, settings, timeout, address), resume=resume, jobs=jobs,
@@ -147,6 +150,7 @@ def _matrix(
     file: Path | None,
     data: str,
     split: str,
+    classes: list[str] | None,
     swept: Sequence[str],
     request: Any,
     choice: dict[str, Any],
@@ -157,7 +161,7 @@ def _matrix(
     sweep = grid_of(swept)
     chosen = matrix.Choice(**choice)
     if not specs and file is None:
-        return matrix.enumerate_all(data, split, chosen, sweep, request)
+        return matrix.enumerate_all(data, split, chosen, sweep, request, classes=classes)
     narrowed = [*chosen.named(), *(["--knobs"] if chosen.knobs else [])]
     if narrowed:
         raise UsageError(f"{narrowed[0]} is for the matrix of all there is, and specs are given: leave out one")
@@ -260,12 +264,15 @@ def _run(
 def _show(records: Sequence[dict[str, Any]], out: Path) -> None:
     measured = [record for record in records if "failed" not in record]
     rows: list[list[Any]] = []
+    from semcodec.metrics import HEADS, metric_of
+
+    metric = (metric_of(measured[0]) if measured else None) or "top1"
     for r in measured:
-        low, high = (100 * bound for bound in r["top1_interval"])
+        low, high = (100 * bound for bound in r[f"{metric}_interval"])
         size, took = float(r["bytes_total"]), float(sum(r["stages_ms"].values()))
-        rows.append([r["spec"], 100 * r["top1"], f"{low:.1f} - {high:.1f}", size, r["ratio_uint8"], took])
+        rows.append([r["spec"], 100 * r[metric], f"{low:.1f} - {high:.1f}", size, r["ratio_uint8"], took])
     if rows:
-        echo_table(["spec", "top-1 %", "95 % interval", "bytes", "x 8-bit", "ms"], rows)
+        echo_table(["spec", HEADS[metric], "95 % interval", "bytes", "x 8-bit", "ms"], rows)
         click.echo()
         first = measured[0]
         split = first["split"] or "all"

@@ -10,7 +10,7 @@ import click
 
 from semcodec.cli import options
 from semcodec.cli.output import ABSENT, echo_fields, echo_json, echo_table, whole_file
-from semcodec.cli.report import KEYS, Sample, document, run, show
+from semcodec.cli.report import KEYS, Sample, counted, document, run, show
 from semcodec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,14 +89,17 @@ def _plot(pipeline: Pipeline, sample: Sample, found: Mapping[str, Any], plot: Pa
     from semcodec import panels
 
     prediction = found["prediction"]
-    told = [f"{sample.name}: {prediction['name']} {100 * prediction['probability']:.1f} %"]
-    if found["top1"] is not None:
-        told.append("correct" if found["top1"] else f"wrong, it is {found['label']}")
+    if "boxes" in prediction:
+        told = [f"{sample.name}: {counted(found)}"]
+    else:
+        told = [f"{sample.name}: {prediction['name']} {100 * prediction['probability']:.1f} %"]
+        if found["top1"] is not None:
+            told.append("correct" if found["top1"] else f"wrong, it is {found['label']}")
     local = prediction["where"] == "device"
     told.append("by the device itself; shown is what would be sent" if local else f"{found['bytes_total']:,} bytes")
     with whole_file(plot) as file:
         title = f"{found['spec']}\n{', '.join(told)}"
-        panels.draw(panels.of(pipeline, sample.pixels), title, file, plot.suffix)
+        panels.draw(panels.of(pipeline, sample.pixels, sample.size), title, file, plot.suffix)
 
 
 def _declared(composition: Composition, request: Request) -> dict[str, Weights | None]:

@@ -16,12 +16,14 @@ def command() -> None:
 @command.command("list")
 @options.as_json
 def listing(form: str) -> None:
-    """The data sets that go by name. Folders are data sets too, in one of two forms.
+    """The data sets that go by name. Folders are data sets too, in one of three forms.
 
     \b
     FOLDER/<class>/<file>                  videos or images
     FOLDER/images and FOLDER/labels.csv    columns image and label (or
                                            imagenet_index), and split
+    FOLDER/images/<split>/<image> and      boxes, in YOLO's layout; names of
+    FOLDER/labels/<split>/<image>.txt      the classes in data.yaml
     """
     from semcodec import data
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.argument("spec")
 @click.option("--data", required=True, metavar="NAME|FOLDER", help="What to evaluate on; see 'semcodec data list'.")
 @click.option("--split", default="test", show_default=True, help="test, train, or for folders all.")
+@options.classes
 @click.option("--limit", type=click.IntRange(1), help="The first so many samples.")
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Samples that run together.")
 @click.option(
@@ -48,6 +49,7 @@ def command(
     spec: str,
     data: str,
     split: str,
+    classes: list[str] | None,
     limit: int | None,
     batch: int,
     swept: tuple[str, ...],
@@ -59,7 +61,8 @@ def command(
     """Run every sample of a data set through SPEC, as real bytes, and print means.
 
     Accuracy comes with its 95 % interval (Wilson's) and the digest of what was evaluated; sizes and times are means
-    per sample. Records have the keys of compose --input, averaged.
+    per sample. Records have the keys of compose --input, averaged. Of a detector it is mAP50, by pycocotools, with an
+    interval from 1,000 bootstrap samples of the images (seed 0).
     """
     from semcodec.composition import compose_spec
 
@@ -72,8 +75,9 @@ def command(
 
     records = []
     points = run_sweep(
-        composition, grid, request, data, split=split, limit=limit, batch=batch, done=done, progress=Progress()
-    )
+        composition, grid, request, data, split=split, classes=classes, limit=limit, batch=batch, done=done,
+        progress=Progress(),
+    )  # fmt: skip
     for record in points:
         line = json.dumps(record)
         if output:
@@ -132,16 +136,25 @@ def _show(records: Sequence[dict[str, Any]]) -> None:
     first = records[0]
     if len(records) == 1:
         click.echo(f"{first['spec']}\n")
-    headers = ["top-1 %", "95 % interval", "bytes", "payload", "side", "header", "x float32", "x 8-bit", "ms"]
+    from semcodec.metrics import HEADS, metric_of
+
+    metric = metric_of(first) or "top1"
+    boxed = metric == "map50"
+    headers = [HEADS[metric], "95 % interval", *(["mAP50-95 %", "bpp"] if boxed else [])]
+    headers += ["bytes", "payload", "side", "header", "x float32", "x 8-bit", "ms"]
     rows = []
     for r in records:
-        low, high = (100 * bound for bound in r["top1_interval"])
-        row: list[Any] = [*([r["spec"]] if len(records) > 1 else []), 100 * r["top1"], f"{low:.1f} - {high:.1f}"]
+        low, high = (100 * bound for bound in r[f"{metric}_interval"])
+        row: list[Any] = [*([r["spec"]] if len(records) > 1 else []), 100 * r[metric], f"{low:.1f} - {high:.1f}"]
+        row += [100 * r["map50_95"], f"{r['bpp']:.4f}"] if boxed else []
         row += [float(r[f"bytes_{part}"]) for part in ("total", "payload", "side", "header")]
         rows.append([*row, r["ratio_float32"], r["ratio_uint8"], float(sum(r["stages_ms"].values()))])
     echo_table([*(["spec"] if len(records) > 1 else []), *headers], rows)
     click.echo()
     fields = [("data", f"{first['data']}, {first['split'] or 'all'}, {first['samples']:,} samples")]
+    if boxed:
+        among = f" of {', '.join(first['classes'])}" if "classes" in first else ""
+        fields.append(("objects", f"{first['objects']:,}{among}"))
     fields += [("digest", first["data_digest"])]
     if first["sent_ratio"] < 1:
         fields.append(("sent", f"{100 * first['sent_ratio']:.1f} % of samples; the device answered the others"))

@@ -41,17 +41,18 @@ def command(file: Path, form: str) -> None:
         ]
     )
     click.echo()
-    headers = ("record", "kind", "bytes", "head and CRCs", "chunks", "in side", "in others", "layers", "own knobs")
-    echo_table(headers, [_row(record, found["params"]) for record in found["records"]])
+    headers = ("record", "kind", "bytes", "head and CRCs", "chunks", "in side", "in others", "layers", "in each")
+    echo_table((*headers, "own knobs"), [_row(record, found["params"]) for record in found["records"]])
 
 
 def _row(record: dict[str, Any], params: dict[str, Any]) -> tuple[Any, ...]:
     number = str(record["sequence"])
     if record["kind"] == "local":
         answer = f"class {record['index']}, {100 * record['probability']:.1f} %"
-        return number, f"local: {answer}", record["bytes_local"], *[None] * 6
+        return number, f"local: {answer}", record["bytes_local"], *[None] * 7
     sizes = {side: sum(c["bytes"] for c in record["chunks"] if c["side"] is side) for side in (True, False)}
     own = " ".join(f"{name}={value}" for name, value in record["params"].items() if params[name] != value)
     layers = f"{record['layers_present']}/{record['layers_total']}"
     numbers = record["bytes_total"], record["bytes_header"], len(record["chunks"]), sizes[True], sizes[False]
-    return number, "packet", *numbers, layers, own or None
+    each = " + ".join(f"{size:,}" for size in record["layer_bytes"]) if record["layers_total"] > 1 else None
+    return number, "packet", *numbers, layers, each, own or None

@@ -35,6 +35,23 @@ def weights(command: _Command) -> _Command:
     )(offline(command))
 
 
+def _names(ctx: click.Context, param: click.Parameter, text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise click.BadParameter(f"{text!r} names no class between two commas; as in person,car,bus")
+    return names
+
+
+classes = click.option(
+    "--classes",
+    metavar="NAME,NAME,...",
+    callback=_names,
+    help="Of data with boxes: only these classes are there to be found, and only these count when found.",
+)
+
+
 def request(given: tuple[str, ...], offline: bool) -> Request:
     """Raises UsageError where two files are named for one slot."""
     from semcodec.weights import Request

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from semcodec.cli import options
+from semcodec.cli import options, plugins_check, plugins_new
 from semcodec.cli.output import echo_fields, echo_json, echo_table
 
 if TYPE_CHECKING:
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """List and describe the installed components."""
+    """List, describe, check and begin components."""
+
+
+command.add_command(plugins_check.command)
+command.add_command(plugins_new.command)
 
 
 @command.command("list")

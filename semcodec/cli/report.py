@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from semcodec.clock import Clock
     from semcodec.data import Request
+    from semcodec.detection import Letterbox
     from semcodec.pipeline import Encoded, Pipeline, Prediction
 
 TOP = 5
@@ -23,18 +25,30 @@ KEYS = """With --format json, one object: spec, task, input, sequence, predictio
 where}, logits, label, top1 (1.0, 0.0 or null), bytes_total = bytes_payload + bytes_side + bytes_header, bytes_local,
 bytes_stream_header, file_bytes, raw_float32_bytes, raw_uint8_bytes, ratio_float32, ratio_uint8, stages_ms, layers
 [there, in all] and weights {slot: {source, digest}}. For several samples, what belongs to one of them is in the list
-"records"."""
+"records". Of a detector prediction is {boxes [{name, score, xyxy}], where}, with the boxes that score at least 0.25 in
+pixels of the source, whose width and height are in source; label has {name, xyxy} of what is there."""
 
 
 class Sample:
-    """One input as it was named: uint8 pixels with a batch axis of one, and its label where that is known."""
+    """One input as it was named: uint8 pixels with a batch axis of one, and its label where that is known.
+
+    label: a class's name, or ``Boxes`` in pixels of the source. size: width and height of the source, for a detector.
+    """
 
     def __init__(self, named: str, request: Request) -> None:
         from semcodec.data import open_input
 
         self.pixels: npt.NDArray[np.uint8]
-        self.pixels, label, self.classes, self.name = open_input(named, request)
-        self.label = None if label is None or self.classes is None else self.classes[label]
+        self.pixels, label, self.classes, self.name, self.size = open_input(named, request)
+        self.label: Any = None
+        if label is not None and self.classes is not None:
+            self.label = self.classes[label] if self.size is None else self._place(request).to_source(label)
+
+    def _place(self, request: Request) -> Letterbox:
+        from semcodec.detection import Letterbox
+
+        assert self.size is not None
+        return Letterbox.of(*self.size, request.width, request.height)
 
 
 def run(pipeline: Pipeline, sample: Sample, sequence: int = 0) -> tuple[Encoded, dict[str, Any]]:
@@ -42,7 +56,7 @@ def run(pipeline: Pipeline, sample: Sample, sequence: int = 0) -> tuple[Encoded,
     from semcodec.clock import Clock
 
     clock = Clock()
-    encoded = pipeline.encode_batch(sample.pixels, [sequence], clock)
+    encoded = pipeline.encode_batch(sample.pixels, [sequence], clock, sample.size and [sample.size])
     prediction = pipeline.decode_batch(pipeline.records(encoded), clock)[0]
     sizes = {name: getattr(encoded[0], name) for name in ("bytes_total", "bytes_payload", "bytes_side", "bytes_header")}
     sizes["bytes_local"] = encoded[0].bytes_local
@@ -58,12 +72,25 @@ def told(
     sample: Sample | None = None,
 ) -> dict[str, Any]:
     """What belongs to one sample."""
-    label = sample.label if sample else None
-    known = label is not None and label in pipeline.classes
     total = sizes["bytes_total"]
+    told = _detected if prediction.boxes is not None else _recognised
+    found = told(pipeline, prediction, sample)
     return {
         "input": sample.name if sample else None,
         "sequence": sequence,
+        **found,
+        **sizes,
+        "ratio_float32": pipeline.raw_float32_bytes / total if total else None,
+        "ratio_uint8": _source_bytes(pipeline, found) / total if total else None,
+        "stages_ms": {stage: 1000 * seconds for stage, seconds in clock.seconds.items()},
+        "layers": list(prediction.layers),
+    }
+
+
+def _recognised(pipeline: Pipeline, prediction: Prediction, sample: Sample | None) -> dict[str, Any]:
+    label = sample.label if sample else None
+    known = label is not None and label in pipeline.classes
+    return {
         "prediction": {
             "index": prediction.index,
             "name": prediction.name,
@@ -74,12 +101,37 @@ def told(
         "logits": None if prediction.logits is None else prediction.logits.tolist(),
         "label": label,
         "top1": float(prediction.name == label) if known else None,
-        **sizes,
-        "ratio_float32": pipeline.raw_float32_bytes / total if total else None,
-        "ratio_uint8": pipeline.raw_uint8_bytes / total if total else None,
-        "stages_ms": {stage: 1000 * seconds for stage, seconds in clock.seconds.items()},
-        "layers": list(prediction.layers),
     }
+
+
+def _detected(pipeline: Pipeline, prediction: Prediction, sample: Sample | None) -> dict[str, Any]:
+    from semcodec.detection import SHOWN
+
+    assert prediction.boxes is not None
+    shown = prediction.boxes.above(SHOWN)
+    assert shown.scores is not None
+    boxes = [
+        {"name": name, "score": round(score, 4), "xyxy": _corners(box)}
+        for name, score, box in zip(prediction.names, shown.scores.tolist(), shown.xyxy.tolist(), strict=False)
+    ]
+    label = None
+    if sample and sample.label is not None and sample.classes:
+        there = zip(sample.label.classes.tolist(), sample.label.xyxy.tolist(), strict=True)
+        label = [{"name": sample.classes[index], "xyxy": _corners(box)} for index, box in there]
+    return {
+        "prediction": {"boxes": boxes, "where": prediction.where},
+        "label": label,
+        "source": list(prediction.source or ()),
+    }
+
+
+def _corners(box: Sequence[float]) -> list[float]:
+    return [round(value, 2) for value in box]
+
+
+def _source_bytes(pipeline: Pipeline, found: Mapping[str, Any]) -> int:
+    """The source as 8-bit pixels."""
+    return 3 * math.prod(found["source"]) if "source" in found else pipeline.raw_uint8_bytes
 
 
 def document(pipeline: Pipeline, records: Sequence[Mapping[str, Any]], file_bytes: int | None = None) -> dict[str, Any]:
@@ -94,7 +146,7 @@ def document(pipeline: Pipeline, records: Sequence[Mapping[str, Any]], file_byte
         "bytes_stream_header": header,
         "file_bytes": file_bytes or header + sum(r["bytes_total"] + r["bytes_local"] for r in records),
         "raw_float32_bytes": pipeline.raw_float32_bytes,
-        "raw_uint8_bytes": pipeline.raw_uint8_bytes,
+        "raw_uint8_bytes": round(sum(_source_bytes(pipeline, r) for r in records) / len(records)),
         "weights": described(pipeline),
     }
     return {**whole, **records[0]} if len(records) == 1 else {**whole, "records": list(records)}
@@ -121,13 +173,16 @@ def _top(classes: Sequence[str], prediction: Prediction) -> list[tuple[str, floa
 
 
 def _show_one(found: Mapping[str, Any]) -> None:
-    prediction = found["prediction"]
-    verdict = f"  ({_verdict(found)})" if _verdict(found) else ""
-    others = ", ".join(f"{name} {100 * p:.1f} %" for name, p in prediction["top5"][1:])
     fields: list[tuple[str, Any]] = [("input", found["input"])] if found["input"] else []
+    if "boxes" in found["prediction"]:
+        if boxes := found["prediction"]["boxes"]:
+            headers = ("found", "score %", "left", "top", "right", "bottom")
+            echo_table(headers, [(box["name"], 100 * box["score"], *box["xyxy"]) for box in boxes])
+            click.echo()
+        fields += [("found", counted(found))]
+    else:
+        fields += _recognised_fields(found)
     fields += [
-        ("recognised", f"{prediction['name']}  {100 * prediction['probability']:.1f} %{verdict}"),
-        *([("then", others)] if others else []),
         ("bytes", _bytes(found)),
         ("file", f"{found['file_bytes']:,} with the stream header of {found['bytes_stream_header']:,}"),
         ("ratio", _ratios(found)),
@@ -138,16 +193,37 @@ def _show_one(found: Mapping[str, Any]) -> None:
     echo_fields(fields)
 
 
+def _recognised_fields(found: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    prediction = found["prediction"]
+    verdict = f"  ({_verdict(found)})" if _verdict(found) else ""
+    others = ", ".join(f"{name} {100 * p:.1f} %" for name, p in prediction["top5"][1:])
+    recognised = f"{prediction['name']}  {100 * prediction['probability']:.1f} %{verdict}"
+    return [("recognised", recognised), *([("then", others)] if others else [])]
+
+
+def counted(record: Mapping[str, Any]) -> str:
+    """What was found in an image and, where that is known, how much there is."""
+    names = [box["name"] for box in record["prediction"]["boxes"]]
+    told = ", ".join(f"{name} {names.count(name)}" for name in dict.fromkeys(names)) or "nothing"
+    width, height = record["source"]
+    there = "" if record["label"] is None else f"; {len(record['label'])} objects are there"
+    return f"{told}, in {width} x {height} pixels{there}"
+
+
 def _show_many(found: Mapping[str, Any]) -> None:
     records = found["records"]
     layered = any(r["layers"] != [1, 1] for r in records)
     rows = []
     for r in records:
-        row = [r["input"] or f"record {r['sequence']}", r["prediction"]["name"]]
-        row += [f"{100 * r['prediction']['probability']:.1f} %", _verdict(r) or None]
+        row: list[Any] = [r["input"] or f"record {r['sequence']}"]
+        if "boxes" in r["prediction"]:
+            row += [counted(r)]
+        else:
+            row += [r["prediction"]["name"], f"{100 * r['prediction']['probability']:.1f} %", _verdict(r) or None]
         row += [r[name] for name in ("bytes_total", "bytes_payload", "bytes_side", "bytes_header")]
         rows.append([*row, *(["/".join(map(str, r["layers"]))] if layered else [])])
-    headers = ["input", "recognised", "probability", "", "bytes", "payload", "side", "header"]
+    told = ["found"] if "boxes" in records[0]["prediction"] else ["recognised", "probability", ""]
+    headers = ["input", *told, "bytes", "payload", "side", "header"]
     echo_table([*headers, *(["layers"] if layered else [])], rows)
     click.echo()
     total = sum(r["bytes_total"] for r in records) / len(records)
@@ -189,7 +265,7 @@ def _ratios(found: Mapping[str, Any]) -> str:
         return "nothing was sent"
     return (
         f"{found['ratio_float32']:,.1f} to float32 at the cut ({found['raw_float32_bytes']:,} bytes), "
-        f"{found['ratio_uint8']:,.1f} to 8-bit pixels ({found['raw_uint8_bytes']:,})"
+        f"{found['ratio_uint8']:,.1f} to 8-bit pixels ({found['raw_uint8_bytes']:,.0f})"
     )
 
 

@@ -14,6 +14,7 @@ from semcodec.cli.output import echo_fields, echo_json, echo_table
 @click.argument("spec")
 @click.option("--data", required=True, metavar="NAME|FOLDER", help="What to train on; see 'semcodec data list'.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Where to write.")
+@options.classes
 @options.weights
 @click.option("--init", metavar="PATH", help="Weights of another task that the backbone starts from (safetensors).")
 @click.option("--until", metavar="STEP", help="The recipe's last step to run, as its card names it.")
@@ -31,6 +32,7 @@ def command(
     spec: str,
     data: str,
     output: Path,
+    classes: list[str] | None,
     given: tuple[str, ...],
     offline: bool,
     init: str | None,
@@ -48,7 +50,9 @@ def command(
 
     request = options.request(given, offline)
     try:
-        card = train(spec, data, output, request=request, init=init, until=until, scale=scale, seed=seed)
+        card = train(
+            spec, data, output, request=request, classes=classes, init=init, until=until, scale=scale, seed=seed
+        )
     except KeyboardInterrupt:
         if (output / "checkpoint.safetensors").exists():
             click.echo(f"{output} has a checkpoint: the same command goes on from there", err=True)

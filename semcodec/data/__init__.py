@@ -6,18 +6,20 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from semcodec.data.base import SPLITS, Dataset, Digest, Request
 from semcodec.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from semcodec.data.base import UInt8
 
-__all__ = ["SPLITS", "Dataset", "Digest", "Request", "describe", "open_dataset", "open_input", "rows"]
+__all__ = ["SPLITS", "Dataset", "Digest", "Input", "Request", "describe", "open_dataset", "open_input", "rows"]
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,29 @@ _NAMED = {
 }
 
 
-def open_dataset(name_or_path: str, split: str = "test", request: Request | None = None) -> Dataset:
+def open_dataset(
+    name_or_path: str, split: str = "test", request: Request | None = None, classes: Sequence[str] | None = None
+) -> Dataset:
     """A named set or a folder, at the size that ``request`` wants.
 
-    A folder holds class folders of videos or images, or ``images/`` and ``labels.csv``. split: "train" or "test"; for
-    folders also "all". Without a request: clips of 16x224x224 or images of 224x224.
-    Raises DataError where nothing of that name or path is there, or it holds the wrong kind.
+    A folder holds class folders of videos or images, ``images/`` and ``labels.csv``, or ``images/`` and ``labels/``
+    with boxes. split: "train" or "test"; for folders also "all". Without a request: clips of 16x224x224 or images of
+    224x224. classes: the names of those whose boxes count, where these are not all.
+    Raises DataError where nothing of that name or path is there, or it holds the wrong kind, and UsageError.
     """
+    dataset = _open(name_or_path, split, request)
+    if request is not None and request.boxes and "detection" not in dataset.tasks:
+        raise DataError(f"{name_or_path}: has no boxes, which the model finds; give data in YOLO's layout")
+    if classes is None:
+        return dataset
+    from semcodec.data.chosen import ChosenClasses
+
+    if request is not None and not request.boxes:
+        raise UsageError("classes are chosen among boxes, and the model finds none; leave out --classes")
+    return ChosenClasses(dataset, classes)
+
+
+def _open(name_or_path: str, split: str, request: Request | None) -> Dataset:
     named = _NAMED.get(name_or_path)
     if named is not None:
         if split not in SPLITS:
@@ -66,29 +84,50 @@ def open_dataset(name_or_path: str, split: str = "test", request: Request | None
         return opened
     if not os.path.isdir(name_or_path):
         raise DataError(_unknown(name_or_path))
-    from semcodec.data import labelled
+    from semcodec.data import boxes, labelled
     from semcodec.data.folders import ClassFolders, kind_of
 
+    if boxes.holds(name_or_path):
+        return boxes.BoxFolders(name_or_path, split, request or Request(None, 224, 224, fit="letterbox", boxes=True))
     if labelled.holds(name_or_path):
         return labelled.LabelledImages(name_or_path, split, request or _default("image"))
     return ClassFolders(name_or_path, split, request or _default(kind_of(name_or_path)))
 
 
-def open_input(text: str, request: Request) -> tuple[UInt8, int | None, list[str] | None, str]:
+class Input(NamedTuple):
+    """One sample. pixels: uint8 with a batch axis of one, (1, T, H, W, 3) or (1, H, W, 3).
+
+    label: the class's number, or boxes in these pixels; None for a file, as are ``classes``, the names. name: of the
+    sample. size: width and height of the source where boxes are requested, else None.
+    """
+
+    pixels: UInt8
+    label: Any
+    classes: list[str] | None
+    name: str
+    size: tuple[int, int] | None
+
+
+def open_input(text: str, request: Request) -> Input:
     """What ``--input`` names: a file, or DATASET:INDEX, a sample of a test split.
 
-    Returns uint8 pixels with a batch axis of one, (1, T, H, W, 3) or (1, H, W, 3), and the label, the classes (both
-    None for a file) and the sample's name. A file of that very name comes before a data set. Raises DataError.
+    A file of that very name comes before a data set. Raises DataError.
     """
     if os.path.isfile(text):
-        return _read_file(text, request)[None], None, None, text
+        pixels = _read_file(text, request)[None]
+        from semcodec.data.images import size_of
+
+        return Input(pixels, None, None, text, size_of(text) if request.boxes else None)
     name, colon, index = text.rpartition(":")
     if not colon or not index.isdecimal():
         raise DataError(_no_input(text))
     dataset = open_dataset(name, "test", request)
     _check_index(name, dataset, int(index))
-    pixels, labels = dataset.batch([int(index)])
-    return pixels, int(labels[0]), dataset.classes, dataset.ids([int(index)])[0]
+    rows = [int(index)]
+    pixels, labels = dataset.batch(rows)
+    label = labels[0] if request.boxes else int(labels[0])  # type: ignore[arg-type]
+    size = dataset.sizes(rows)[0] if request.boxes else None
+    return Input(pixels, label, dataset.classes, dataset.ids(rows)[0], size)
 
 
 def classes_of(text: str) -> list[str] | None:
@@ -123,18 +162,25 @@ MEASURED = 64
 
 def describe(name_or_path: str) -> dict[str, Any]:
     """The same of one set or folder, with the names of its classes and ``entropy_bits``: by channel, order 0."""
+    from semcodec.data import boxes, folders, labelled
+
     found: dict[str, Any] | None = next((row for row in rows() if row["name"] == name_or_path), None)
     if found is None:
         if not os.path.isdir(name_or_path):
             raise DataError(_unknown(name_or_path))
-        from semcodec.data import folders, labelled
-
-        found = (labelled if labelled.holds(name_or_path) else folders).summary(name_or_path)
+        forms = (form for form in (boxes, labelled) if form.holds(name_or_path))
+        found = next(forms, folders).summary(name_or_path)
     from semcodec.metrics import order0
 
+    dataset: Dataset
+    split = "test" if found["sizes"]["test"] else "all"
     request = Request(16 if found["kind"] == "video" else None, 64, 64)
-    dataset = open_dataset(name_or_path, "test" if found["sizes"]["test"] else "all", request)
-    pixels, _ = dataset.batch(range(min(MEASURED, len(dataset))))
+    if boxes.holds(name_or_path):
+        boxed = boxes.BoxFolders(name_or_path, split, replace(request, fit="letterbox", boxes=True))
+        dataset, pixels = boxed, boxed.pictures(range(min(MEASURED, len(boxed))), request)
+    else:
+        dataset = open_dataset(name_or_path, split, request)
+        pixels, _ = dataset.batch(range(min(MEASURED, len(dataset))))
     return found | {"classes": list(dataset.classes), "entropy_bits": order0(pixels)}
 
 

@@ -34,7 +34,7 @@ class Request:
     by "bilinear", "bicubic", "lanczos" or "nearest" interpolation, then the centre is cropped; or, with the fit
     "letterbox", the whole is made as large as it fits and laid into the middle of grey. What is made on the fly comes
     in the right size, whatever these say. boxes: whether the labels that are wanted are boxes.
-    Raises UsageError for a crop out of (0, 1], another interpolation or fit.
+    Raises UsageError for a crop out of (0, 1], another interpolation or fit, and for boxes where pictures are cropped.
     """
 
     frames: int | None
@@ -52,6 +52,8 @@ class Request:
             raise UsageError(f"interpolation is one of {', '.join(INTERPOLATIONS)}, not {self.interpolation!r}")
         if self.fit not in FITS:
             raise UsageError(f"fit is one of {', '.join(FITS)}, not {self.fit!r}")
+        if self.boxes and self.fit != "letterbox":
+            raise UsageError(f"a model that finds boxes takes the whole picture: fit='letterbox', not {self.fit!r}")
 
     @classmethod
     def of(cls, model: BackboneSpec) -> Request:
@@ -131,10 +133,14 @@ class Digest:
 
     def update(self, pixels: npt.NDArray[np.generic], labels: npt.NDArray[np.integer[Any]] | list[Boxes]) -> None:
         for sample, label in zip(pixels, labels, strict=True):
-            said = str(int(label)) if isinstance(label, np.integer) else f"{label.classes.tolist()}{label.xyxy.tolist()}"
-            self._state.update(f"{sample.dtype.str}{sample.shape}{said}".encode())
+            self._state.update(f"{sample.dtype.str}{sample.shape}{_said(label)}".encode())
             self._state.update(sample.tobytes())
 
     def hexdigest(self) -> str:
         """16 hexadecimal digits."""
         return self._state.hexdigest()[:16]
+
+
+def _said(label: Any) -> str:
+    """A class's index, or classes and corners of boxes, the same on every machine."""
+    return f"{label.classes.tolist()}{label.xyxy.tolist()}" if hasattr(label, "xyxy") else str(int(label))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
+from semcodec.detection import GREY, Letterbox
 from semcodec.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,14 +29,17 @@ _SPARE = 4  # such a draft has at least this many times the wanted pixels along 
 _TO_8_BIT = np.rint(np.arange(1 << 16) / 257).astype(np.uint8)
 
 
-def fit(image: Image.Image, request: Request) -> UInt8:
-    """The centre of an RGB picture as ``request`` wants it: uint8 (height, width, 3).
+def fit(image: Image.Image, request: Request, size: tuple[int, int] | None = None) -> UInt8:
+    """An RGB picture as ``request`` wants it, its centre or, letterboxed, the whole: uint8 (height, width, 3).
 
+    size: the source's width and height where the picture is a draft of it.
     With a crop of 1 and bilinear, all that the centre holds in one step. Otherwise, to the pixel, what timm's
     evaluation transform does: resize with antialiasing until ``crop`` of the picture is what is wanted, to whole
     pixels, then cut the centre out.
     """
     height, width = request.height, request.width
+    if request.fit == "letterbox":
+        return _letterboxed(image, request, Letterbox.of(*(size or image.size), width, height))
     if (request.crop, request.interpolation) == (1.0, "bilinear"):
         scale = min(image.width / width, image.height / height)
         left, top = (image.width - width * scale) / 2, (image.height - height * scale) / 2
@@ -65,6 +70,7 @@ def read_image(path: str | os.PathLike[str], request: Request) -> UInt8:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures and odd metadata: what matters is an error
             with Image.open(path) as image:
+                size = _size(image)
                 upright = _upright(image, request)
     except DataError as e:
         raise DataError(f"{path}: {e}") from e
@@ -76,7 +82,40 @@ def read_image(path: str | os.PathLike[str], request: Request) -> UInt8:
     except Exception as e:  # Pillow's decoders raise nearly anything on broken files
         reason = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise DataError(f"{path}: cannot be read as an image ({reason})") from e
-    return fit(upright, request)
+    return fit(upright, request, size)
+
+
+def from_picture(image: Image.Image, request: Request) -> tuple[UInt8, tuple[int, int]]:
+    """The same of a picture in memory, which stays as it is, and its width and height, upright. Raises DataError."""
+    upright = _upright(image.copy(), request)
+    return fit(upright, request), upright.size
+
+
+def size_of(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Width and height of an image file, upright. Raises DataError as ``read_image`` does, for what its head shows."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                return _size(image)
+    except Exception as e:  # as in read_image, which says more
+        raise DataError(f"{path}: cannot be read as an image ({str(e) or type(e).__name__})") from e
+
+
+def _size(image: Image.Image) -> tuple[int, int]:
+    """Of an opened file, as its EXIF orientation turns it; a broken EXIF block says nothing."""
+    with suppress(Exception):
+        if image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8):
+            return image.height, image.width
+    return image.size
+
+
+def _letterboxed(image: Image.Image, request: Request, box: Letterbox) -> UInt8:
+    across, down = box.inside
+    resized = image.resize((across, down), RESAMPLING[request.interpolation])
+    canvas = np.full((request.height, request.width, 3), GREY, np.uint8)
+    canvas[box.top : box.top + down, box.left : box.left + across] = np.asarray(resized)
+    return canvas
 
 
 def _upright(image: Image.Image, request: Request) -> Image.Image:

@@ -14,7 +14,8 @@ from semcodec.data.textures import Float32, base_colour, digit_images, seeds_for
 from semcodec.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from semcodec.data.base import Int64, UInt8
+    from semcodec.data.base import Labels, UInt8
+    from semcodec.detection import Boxes
 
 SIZES = {"train": 10_000, "test": 1_000}
 CLASSES = [str(digit) for digit in range(10)]
@@ -32,6 +33,8 @@ _CHUNK = 32  # scenes made at a time
 class DigitsScenes(Dataset):
     """Scenes made on the fly: a main digit, which is the label, and none to two smaller distractors.
 
+    Where boxes are requested, the labels are those of every digit's ink.
+
     Digits of train and test are disjoint. Scene ``i`` of a split is the same in every batch, run and machine.
     Raises UsageError for an unknown split and DataError for scenes too small to hold the digits.
     """
@@ -45,16 +48,23 @@ class DigitsScenes(Dataset):
             raise DataError(f"digits-scenes needs sides of at least 24 pixels, not {request}")
         self.name, self.kind, self.classes = "digits-scenes", "image", list(CLASSES)
         self.split, self.height, self.width = split, request.height, request.width
+        self._boxes = request.boxes
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return ("classification", "detection")
 
     def __len__(self) -> int:
         return SIZES[self.split]
 
-    def batch(self, indices: Sequence[int]) -> tuple[UInt8, Int64]:
+    def batch(self, indices: Sequence[int]) -> tuple[UInt8, Labels]:
         rows = self._checked(indices)
         pixels = np.empty((len(rows), self.height, self.width, 3), np.uint8)
         for start in range(0, len(rows), _CHUNK):
             part = slice(start, start + _CHUNK)
             pixels[part] = self._render(seeds_for(_SALTS[self.split], rows[part]))
+        if self._boxes:
+            return pixels, [self._in_pixels(scene) for scene in self.boxes(indices)]
         labels = digit_images(self.split)[1]
         return pixels, labels[self._layout(seeds_for(_SALTS[self.split], rows))[0][:, 0]]
 
@@ -67,6 +77,17 @@ class DigitsScenes(Dataset):
         high = (corners + bounds[..., 2:] * sides[..., None]) / size
         rows = np.concatenate([labels[..., None], (low + high) / 2, high - low], axis=-1).astype(np.float32)
         return [scene[there] for scene, there in zip(rows, present, strict=True)]
+
+    def sizes(self, indices: Sequence[int]) -> list[tuple[int, int]]:
+        return [(self.width, self.height)] * len(indices)
+
+    def _in_pixels(self, rows: Float32) -> Boxes:
+        import torch
+
+        from semcodec.detection import Boxes, corners
+
+        found = torch.from_numpy(rows)
+        return Boxes(corners(found[:, 1:] * torch.tensor([self.width, self.height] * 2)), found[:, 0].long())
 
     def ids(self, indices: Sequence[int]) -> list[str]:
         return [f"digits-scenes/{self.split}/{i}" for i in self._checked(indices)]

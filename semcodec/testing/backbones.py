@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,58 +14,121 @@ from semcodec.component import Component
 from semcodec.composition import resolve_backbone
 from semcodec.interfaces import Backbone, Features
 from semcodec.pixels import from_eight_bits
-from semcodec.specs import BackboneSpec, FeatureSpec
+from semcodec.specs import BackboneSpec, TensorSpec
 from semcodec.testing.stand_ins import smallest
-from semcodec.testing.subject import Subject, no_draws, require
-from semcodec.testing.tensors import close, copied, pixels, require_features, same
+from semcodec.testing.subject import Act, Subject, no_draws, require, skip_unless
+from semcodec.testing.tensors import (
+    close,
+    copied,
+    has_parameters,
+    octets,
+    pixels,
+    require_features,
+    require_gradient,
+    same,
+)
+from semcodec.testing.witness import witness
 
 CLASSES = ("one", "two", "three")
+SOME = 3
+"""Cuts that are looked at where all of a deep model would take long: the first, one between, the last."""
+EACH = 2
+"""Samples at every cut."""
 
 
 def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
+    yield check_builds
     yield check_spec
     yield check_cuts_agree
+    yield check_advance
+    yield check_narrowed
     yield check_batch
     yield check_part_of_the_input
     yield check_repeatable
+    yield check_gradient
 
 
-def check_spec(subject: Subject) -> None:
-    """The first cut is the input; heads give what is declared, tails finite logits of every class."""
+def acts(subject: Subject) -> list[Act]:
+    """The answer to one sample, through the last cut."""
+    backbone, spec = built(subject)
+    last = list(spec.cuts)[-1]
+
+    def do(who: Backbone, number: int) -> bytes:
+        return octets({"answer": _tail(who, _head(who, spec, last, 1, number), last)})
+
+    return [Act(f"cut at {last}", backbone, do)]
+
+
+def check_builds(subject: Subject) -> None:
+    """It is made untrained, with the class names that it is given; its first cut is the input."""
     backbone, spec = built(subject)
     require(next(iter(spec.cuts)) == "input", "its first cut is not 'input'")
     unknown = [cut for cut in spec.tail if cut not in spec.cuts]
     require(not unknown, f"declares what the tail takes at {unknown}, which are no cuts")
     require(list(backbone.classes) == list(CLASSES), "does not keep the class names it was given")
-    for cut, features in spec.cuts.items():
-        given = _head(backbone, spec, cut, 2)
-        require_features(given, features, f"the head's output at {cut}", batch=2)
-        _require_logits(_tail(backbone, given, cut), 2, f"the tail at {cut}")
+
+
+def check_spec(subject: Subject) -> None:
+    """At every cut heads give what is declared, tails finite logits of every class, or boxes with their scores."""
+    _, spec = built(subject)
+    for cut, (given, answer) in through(subject).items():
+        require_features(given, spec.cuts[cut], f"the head's output at {cut}", batch=EACH)
+        _require_answer(answer, spec, EACH, f"the tail at {cut}")
 
 
 def check_cuts_agree(subject: Subject) -> None:
     """Wherever the model is cut, both halves together are the same model."""
+    found = through(subject)
+    for cut, (_, answer) in found.items():
+        require(close(answer, found["input"][1]), f"cut at {cut} it is another model")
+
+
+def check_advance(subject: Subject) -> None:
+    """From each cut to the next, ``advance`` gives what the head gives there."""
     backbone, spec = built(subject)
-    whole = _tail(backbone, _head(backbone, spec, "input", 2), "input")
-    for cut in spec.cuts:
-        require(close(_tail(backbone, _head(backbone, spec, cut, 2), cut), whole), f"cut at {cut} it is another model")
+    skip_unless(type(backbone).advance is not Backbone.advance, "does not go from cut to cut")
+    found = through(subject)
+    cuts = list(spec.cuts)
+    for cut, to in [*pairwise(cuts), (cuts[0], cuts[-1]), (cuts[-1], cuts[-1])]:
+        with torch.inference_mode():
+            there = backbone.advance(copied(found[cut][0]), cut, to)
+        wanted = found[to][0]
+        right = there.keys() == wanted.keys() and all(close(there[n], wanted[n]) for n in wanted)
+        require(right, f"advance from {cut} to {to} gives other features than the head")
+
+
+def check_narrowed(subject: Subject) -> None:
+    """A head that is asked for some channels gives those that the whole head does, in order."""
+    backbone, spec = built(subject)
+    skip_unless(type(backbone).narrowed is not Backbone.narrowed, "computes all channels and picks")
+    found = through(subject)
+    for cut in some(spec)[1:]:
+        whole = found[cut][0]
+        sizes = {n: t.shape[1] for n, t in whole.items() if t.is_floating_point() and t.dim() == 4}
+        channels = {n: torch.tensor(sorted({0, size // 2, size - 1})) for n, size in sizes.items()}
+        if not channels:
+            continue
+        with torch.inference_mode():
+            narrow = backbone.narrowed(cut, channels)(_input(spec, EACH))
+        for name, tensor in whole.items():
+            wanted = tensor[:, channels[name]] if name in channels else tensor
+            require(close(narrow[name], wanted), f"narrowed at {cut} gives {name} that is not the head's channels")
 
 
 def check_batch(subject: Subject) -> None:
-    """A sample's logits do not depend on the samples beside it, and ``collate`` loses none."""
+    """A sample's answer does not depend on the samples beside it, and ``collate`` loses none."""
     backbone, spec = built(subject)
-    for cut in spec.cuts:
-        features = _head(backbone, spec, cut, 3)
-        together = _tail(backbone, features, cut)
-        singles = [{name: t[row : row + 1] for name, t in features.items()} for row in range(3)]
+    for cut in some(spec):
+        features, together = through(subject)[cut]
+        singles = [{name: t[row : row + 1] for name, t in features.items()} for row in range(EACH)]
         for row, single in enumerate(singles):
             equal = close(_tail(backbone, single, cut)[0], together[row])
-            require(equal, f"logits of sample {row} depend on the samples beside it, cut at {cut}")
+            require(equal, f"the answer to sample {row} depends on the samples beside it, cut at {cut}")
         groups = backbone.collate(singles)
-        require(sorted(row for rows, _ in groups for row in rows) == [0, 1, 2], "collate loses or repeats samples")
+        require(sorted(row for rows, _ in groups for row in rows) == [*range(EACH)], "collate loses or repeats samples")
         for rows, batch in groups:
             equal = close(_tail(backbone, batch, cut), together[rows])
-            require(equal, f"a collated batch has other logits than its samples, cut at {cut}")
+            require(equal, f"a collated batch has other answers than its samples, cut at {cut}")
 
 
 def check_part_of_the_input(subject: Subject) -> None:
@@ -75,32 +140,60 @@ def check_part_of_the_input(subject: Subject) -> None:
             continue  # another form than the head gives
         names = [name for name, t in wide.items() if t.shape and t.shape[0] is None]
         total = min((spec.cuts[cut][name].shape[0] or 1 for name in names), default=0)
-        features = _head(backbone, spec, cut, 2)
+        features = through(subject)[cut][0]
         for kept in {(0,), (total - 1,), (0, total // 2), tuple(range(0, total, 3))} if names else ():
             part = {name: t[:, list(kept)] if name in names else t for name, t in features.items()}
-            _require_logits(_tail(backbone, part, cut), 2, f"the tail at {cut} with {len(kept)} of {total}")
+            _require_answer(_tail(backbone, part, cut), spec, EACH, f"the tail at {cut} with {len(kept)} of {total}")
 
 
 def check_repeatable(subject: Subject) -> None:
-    """The same features give the same logits to the bit, are not altered, and nothing else changes."""
+    """The same features give the same answer to the bit, are not altered, and nothing else changes."""
     backbone, spec = built(subject)
-    for cut in spec.cuts:
+    for cut in some(spec):
         with no_draws():
-            features = _head(backbone, spec, cut, 2)
+            features = _head(backbone, spec, cut, EACH)
             before = copied(features)
-            logits = _tail(backbone, features, cut)
+            answer = _tail(backbone, features, cut)
         require(same(features, before), f"the tail at {cut} alters its input")
-        require(torch.equal(_tail(backbone, features, cut), logits), f"other logits the second time, cut at {cut}")
+        require(torch.equal(_tail(backbone, features, cut), answer), f"another answer the second time, cut at {cut}")
     require(not isinstance(backbone, nn.Module) or not backbone.training, "switches to training by itself")
+
+
+def check_gradient(subject: Subject) -> None:
+    """A gradient of the task's loss reaches every parameter."""
+    backbone, spec = built(subject)
+    skip_unless(has_parameters(backbone), "has no parameters")
+    assert isinstance(backbone, nn.Module)
+    labels: Any = torch.tensor([0, 1])
+    if spec.task == "detection":
+        from semcodec.detection import Boxes
+
+        labels = [Boxes(torch.tensor([[2.0, 4.0, 20.0, 24.0]]), torch.tensor([row])) for row in range(EACH)]
+
+    def loss(learner: nn.Module) -> Tensor:
+        assert isinstance(learner, Backbone)
+        return learner.task_loss(learner.head(_input(spec, EACH), "input"), "input", labels)[0]
+
+    require_gradient(backbone, loss)
+
+
+def some(spec: BackboneSpec) -> list[str]:
+    """The first cut, one between, the last."""
+    cuts = list(spec.cuts)
+    return list(dict.fromkeys(cuts[round(i * (len(cuts) - 1) / (SOME - 1))] for i in range(SOME)))
 
 
 @lru_cache(maxsize=1)
 def built(subject: Subject) -> tuple[Backbone, BackboneSpec]:
     """The backbone, untrained, for the smallest input it takes."""
-    known = subject.component.spec is not None
-    text = smallest(subject.component, subject.registry)[0] if known else f"backbone/{subject.component.name}"
+    if subject.component.spec is not None:
+        text = smallest(subject.component, subject.registry)[0]
+    else:
+        side = subject.component.param("side")
+        least = f":side={side.low:g}" if side and side.low else ""
+        text = f"backbone/{subject.component.name}{least}"
     resolved = resolve_backbone(text, subject.registry)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), witness(subject.heard):
         torch.manual_seed(0)
         backbone: Backbone = subject.registry.load(subject.component)(list(CLASSES), **resolved.bound.build)
     spec = resolved.spec or backbone.spec
@@ -111,12 +204,22 @@ def built(subject: Subject) -> tuple[Backbone, BackboneSpec]:
     return backbone, spec
 
 
+@lru_cache(maxsize=1)
+def through(subject: Subject) -> dict[str, tuple[Features, Tensor]]:
+    """By cut, what the head gives there and the tail's answer to it."""
+    backbone, spec = built(subject)
+    heads = {cut: _head(backbone, spec, cut, EACH) for cut in spec.cuts}
+    return {cut: (features, _tail(backbone, copied(features), cut)) for cut, features in heads.items()}
+
+
+def _input(spec: BackboneSpec, count: int, first: int = 0) -> Features:
+    name = "frames" if "frames" in spec.input else "image"
+    return {name: from_eight_bits(pixels(spec.input, first + count)[first:])}
+
+
 @torch.inference_mode()
-def _head(backbone: Backbone, spec: BackboneSpec, cut: str, count: int) -> Features:
-    given: FeatureSpec = spec.input
-    name = "frames" if "frames" in given else "image"
-    x = from_eight_bits(pixels(given, count))
-    return backbone.head({name: x}, cut)
+def _head(backbone: Backbone, spec: BackboneSpec, cut: str, count: int, first: int = 0) -> Features:
+    return backbone.head(_input(spec, count, first), cut)
 
 
 @torch.inference_mode()
@@ -124,7 +227,10 @@ def _tail(backbone: Backbone, features: Features, cut: str) -> Tensor:
     return backbone.tail(features, cut)
 
 
-def _require_logits(logits: Tensor, count: int, what: str) -> None:
-    right = logits.dtype == torch.float32 and logits.shape == (count, len(CLASSES))
-    require(right, f"{what} gives {logits.dtype}{tuple(logits.shape)}, not float32 logits ({count}, {len(CLASSES)})")
-    require(bool(torch.isfinite(logits).all()), f"{what} gives NaN or infinity")
+def _require_answer(answer: Tensor, spec: BackboneSpec, count: int, what: str) -> None:
+    """Logits (B, classes); of a detector (B, N, 4 + classes): boxes in pixels, then scores from 0 to 1."""
+    detects = spec.task == "detection"
+    shape = TensorSpec((None, 4 + len(CLASSES)) if detects else (len(CLASSES),))
+    require_features({"answer": answer}, {"answer": shape}, what, batch=count)
+    scores = answer[..., 4:] if detects else answer.new_zeros(1)
+    require(bool(((scores >= 0) & (scores <= 1)).all()), f"{what} gives scores of boxes outside 0 to 1")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +28,15 @@ from semcodec.registry import Registry
 from semcodec.selection import select
 from semcodec.specs import FeatureSpec, TensorSpec
 from semcodec.testing.stand_ins import at_cut, surroundings, with_stand_ins
-from semcodec.testing.subject import CheckFailed, Subject, require, settings
+from semcodec.testing.subject import CheckFailed, CheckSkipped, Subject, require, settings
 from semcodec.testing.tensors import copied, pixels
+from semcodec.testing.witness import witness
 
 CLASSES = ("one", "two", "three")
+MANY = 24
+"""Settings at places, from which on not every one is tried with every other."""
+Placed = tuple[Mapping[str, Any], Composition]
+"""Parameters that are not at their defaults, and a composition with them."""
 
 
 @dataclass
@@ -45,9 +52,13 @@ class Prepared:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One pipeline around the Encoder, untrained and without a gate, which would send nothing."""
+    """One pipeline around the Encoder, untrained and without a gate, which would send nothing.
+
+    setting: parameters that are not at their defaults.
+    """
 
     pipeline: Pipeline
+    setting: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def composition(self) -> Composition:
@@ -79,6 +90,8 @@ class Case:
         """Failures name the spec, exceptions of the component too."""
         try:
             yield
+        except CheckSkipped:
+            raise
         except CheckFailed as failure:
             raise CheckFailed(f"{self.composition.spec}: {failure}") from failure.__cause__
         except Exception as error:
@@ -87,11 +100,18 @@ class Case:
     def pixels(self, count: int) -> npt.NDArray[np.uint8]:
         return pixels(self.pipeline.input, count)
 
-    def features(self, count: int) -> Features:
-        """``count`` samples at the cut."""
+    def asking(self, encoder: Encoder) -> Case:
+        """The same around another instance of the Encoder."""
+        pipeline = copy(self.pipeline)
+        pipeline.stages = replace(pipeline.stages, encoder=encoder)
+        return replace(self, pipeline=pipeline)
+
+    def features(self, count: int, *, first: int = 0, whole: bool = False) -> Features:
+        """``count`` samples at the cut, with the channels that the Encoder reads or ``whole``."""
+        pipeline = self.pipeline
         with torch.no_grad():
-            x = self.pipeline.features(self.pixels(count))
-            features = self.pipeline.head(x)
+            x = pipeline.features(self.pixels(first + count)[first:])
+            features = pipeline.stages.backbone.head(x, self.composition.cut) if whole else pipeline.head(x)
         return copied(features)
 
     def prepare(self, count: int, sequence: Sequence[int] | None = None, *, inference: bool = True) -> Prepared:
@@ -128,7 +148,7 @@ class Case:
 
     def pack(self, latent: Latent, sequence: int = 0) -> Packed:
         sink = PacketSink(self.pipeline.stages.entropy)
-        self.encoder.write(latent, sink)
+        self.pipeline.write(latent, sink)
         return sink.pack(self.pipeline.header, sequence, dict(self.composition.call))
 
     def symbols(self, data: bytes) -> dict[int, tuple[int, Prior]]:
@@ -136,7 +156,7 @@ class Case:
         [packet] = read_packets(BytesIO(data), self.pipeline.header)
         assert isinstance(packet, Packet)
         source = _Witness(packet, self.pipeline.stages.entropy)
-        self.encoder.read(source)
+        self.pipeline.read(source)
         return source.seen
 
     def receive(self, data: bytes) -> list[tuple[Packet, Partial]]:
@@ -145,7 +165,7 @@ class Case:
         for packet in read_packets(BytesIO(data), self.pipeline.header):
             assert isinstance(packet, Packet)  # the gate is out
             source = PacketSource(packet, self.pipeline.stages.entropy)
-            latent = self.encoder.read(source)
+            latent = self.pipeline.read(source)
             source.finish()
             received.append((packet, self.encoder.restore(latent)))
         return received
@@ -169,45 +189,60 @@ def cases(subject: Subject) -> tuple[Case, ...]:
 
     Fails where no backbone takes it with its parameters at their defaults.
     """
+    with witness(subject.heard):
+        return _cases(subject)
+
+
+def _cases(subject: Subject) -> tuple[Case, ...]:
     registry = with_stand_ins(subject.registry)
     refusals: list[str] = []
-    for places in surroundings(registry):
-        found: list[Case] = []
+    for places in surroundings(registry, subject.component):
+        found: list[list[Placed]] = []
         for backbone, cut, _ in places:
             try:
-                compositions = list(_compositions(subject, registry, at_cut(backbone, cut)))
+                found.append(list(_compositions(subject, registry, at_cut(backbone, cut))))
             except SpecError as error:
                 refusals.append(error.message)
-                continue
-            found += _built(compositions)
         if found:
-            return tuple(found)
+            return tuple(case for compositions in _thinned(found) for case in _built(compositions))
     require(False, f"no backbone takes it: {'; '.join(dict.fromkeys(refusals))}")
     return ()
 
 
-def _compositions(subject: Subject, registry: Registry, backbone: str) -> Iterator[Composition]:
+def _thinned(places: Sequence[list[Placed]]) -> Sequence[list[Placed]]:
+    """What fits each place; where that is much, the defaults at every place and each other setting at one, in turn."""
+    if sum(map(len, places)) <= MANY:
+        return places
+    at: dict[str, list[int]] = {}
+    for place, found in enumerate(places):
+        for setting, _ in found:
+            at.setdefault(repr(setting), []).append(place)
+    chosen = {setting: options[turn % len(options)] for turn, (setting, options) in enumerate(at.items())}
+    return [[one for one in found if not one[0] or chosen[repr(one[0])] == place] for place, found in enumerate(places)]
+
+
+def _compositions(subject: Subject, registry: Registry, backbone: str) -> Iterator[Placed]:
     """One for each setting that fits; raises SpecError where the defaults do not."""
     for setting in settings(subject.component.params):
         args = ",".join(f"{name}={format_value(value)}" for name, value in setting.items())
         encoder = f"encoder/{subject.component.name}" + (f":{args}" if args else "")
         try:
-            yield compose_spec(f"{encoder}+{backbone}", registry)
+            yield setting, compose_spec(f"{encoder}+{backbone}", registry)
         except SpecError:
             if not setting:
                 raise
 
 
-def _built(compositions: Sequence[Composition]) -> list[Case]:
+def _built(compositions: Sequence[Placed]) -> list[Case]:
     """Models are made once for all compositions that share them."""
     made: list[Pipeline] = []
     built = []
-    for composition in compositions:
+    for setting, composition in compositions:
         base = next((p for p in made if p.shares_models(composition)), None)
         if base is None:
             base = Pipeline(composition, build(composition, CLASSES), {})
             made.append(base)
         pipeline = base.at(composition)
         pipeline.stages = replace(pipeline.stages, gate=None)
-        built.append(Case(pipeline))
+        built.append(Case(pipeline, setting))
     return built

@@ -7,37 +7,69 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from semcodec.component import Component
-from semcodec.container import Part, write_packet
 from semcodec.errors import SemcodecError
-from semcodec.interfaces import Latent
+from semcodec.interfaces import Encoder, Latent
+from semcodec.registry import import_target
 from semcodec.specs import TensorSpec
 from semcodec.testing.cases import Case, cases
-from semcodec.testing.entropy import damages
-from semcodec.testing.subject import Subject, no_draws, require
-from semcodec.testing.tensors import close, copied, require_partial, same
+from semcodec.testing.forgery import check_damage, check_forgery
+from semcodec.testing.subject import SAMPLES, Act, CheckSkipped, Subject, no_draws, require, skip_unless
+from semcodec.testing.tensors import (
+    close,
+    copied,
+    detached,
+    has_parameters,
+    octets,
+    require_features,
+    require_gradient,
+    require_partial,
+    same,
+    weighed,
+)
 
-FORGED = 20
-"""Forged packets of each sort that are tried at each setting."""
 ROUNDING = 0.01
 """Share of a network's integers that may differ by one between batch sizes."""
 
 
 def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
-    yield check_composes
+    yield check_builds
     yield check_spec
     yield check_round_trip
+    if "error" in component.traits:
+        yield check_error
+    if "max_bytes" in component.traits:
+        yield check_size
     yield check_repeatable
     yield check_batch
     yield check_not_finite
     yield check_damage
     yield check_forgery
+    yield check_gradient
 
 
-def check_composes(subject: Subject) -> None:
+def acts(subject: Subject) -> list[Act]:
+    """A packet and what is restored of it, at every choice of a word, without those of numbers."""
+
+    def act(case: Case) -> Act:
+        def do(encoder: Encoder, number: int) -> bytes:
+            there = case.asking(encoder)
+            [latent] = there.select(copied(given[number]), [number]).latents
+            data = there.pack(latent, number).data
+            [(_, partial)] = there.receive(data)
+            return data + octets(partial.features, partial.present)
+
+        given = [case.features(1, first=number) for number in range(SAMPLES)]
+        return Act(case.composition.spec, case.encoder, do)
+
+    numbers = {p.name for p in subject.component.params if p.type in (int, float)}
+    return [act(case) for case in cases(subject) if not numbers & case.setting.keys()]
+
+
+def check_builds(subject: Subject) -> None:
     """Some backbone takes it, with everything else at its defaults."""
     cases(subject)
 
@@ -66,6 +98,9 @@ def check_spec(subject: Subject) -> None:
                 wrong = [f"{n} is {seen[n]}, declared is {s}" for n, s in latent_spec.items() if not s.accepts(seen[n])]
                 require(not wrong, f"the latent's {'; '.join(wrong)}")
             require_partial(case.encoder.restore(latent), case.restored, "what is restored")
+            for name, values in case.encoder.figures(prepared.features).items():
+                right = len(values) == 1 and np.isfinite(values[0])
+                require(right, f"the figure {name!r} of one sample is {values}")
 
 
 def check_round_trip(subject: Subject) -> None:
@@ -77,6 +112,53 @@ def check_round_trip(subject: Subject) -> None:
             [(_, read)] = case.receive(case.pack(latent).data)
             require(same(read.features, written.features), "features restored after the trip are not those before it")
             require(same(read.present, written.present), "masks restored after the trip are not those before it")
+
+
+def check_error(subject: Subject) -> None:
+    """What was sent is restored to within the declared bound: the trait ``error``, 0 for exactly."""
+    compared = False
+    for case in cases(subject):
+        bound = _declared(subject, case, "error")
+        with case.told():
+            features = case.features(2)
+            for row, latent in enumerate(case.select(copied(features), range(2)).latents):
+                [(_, partial)] = case.receive(case.pack(latent, row).data)
+                for name, tensor in partial.features.items():
+                    given = features[name][row : row + 1]
+                    if tensor.shape != given.shape:
+                        continue  # some frames of a clip, say
+                    compared = True
+                    apart = (tensor.double() - given.double()).abs()
+                    if name in partial.present:
+                        apart = apart * partial.present[name]
+                    worst = float(apart.max())
+                    require(worst <= bound, f"{name} is off by {worst:.3g}, more than {bound:.3g}")
+    require(compared, "restores other shapes than it is given, which have no error")
+
+
+def check_size(subject: Subject) -> None:
+    """A packet takes no more than the declared bound, the trait ``max_bytes``, of noise and of nothing too."""
+    for case in cases(subject):
+        bound = _declared(subject, case, "max_bytes")
+        with case.told():
+            draw, usual = np.random.default_rng(0), case.pixels(1)
+            for what, pixels in (
+                ("a usual sample", usual),
+                ("noise", draw.integers(0, 256, usual.shape, np.uint8)),
+                ("black", np.zeros_like(usual)),
+            ):
+                [encoded] = case.pipeline.encode_batch(pixels, [0])
+                size = encoded.bytes_payload + encoded.bytes_side
+                require(size <= bound, f"{what} takes {size} bytes, more than {bound}")
+
+
+def _declared(subject: Subject, case: Case, trait: str) -> float:
+    """A trait that is a number or names a function of (features, params)."""
+    value = subject.component.traits[trait]
+    if isinstance(value, str):
+        function = import_target(value, subject.component.name)
+        value = function(case.composition.stages.features, case.composition.encoder.params)
+    return float(value)
 
 
 def check_repeatable(subject: Subject) -> None:
@@ -174,70 +256,34 @@ def check_not_finite(subject: Subject) -> None:
                 require_partial(read, case.restored, f"what is restored of {bad}")
 
 
-def check_damage(subject: Subject) -> None:
-    """Damaged bytes end in a SemcodecError; only a cut at the end of a layer still decodes, and says so."""
-    for case in cases(subject):
-        with case.told():
-            [latent] = case.prepare(1).latents
-            data = case.pack(latent).data
-            [(packet, _)] = case.receive(data)
-            ends, at = [], len(data) - sum(chunk.size + 4 for chunk in packet.chunks)
-            for chunk in packet.chunks[:-1]:
-                at += chunk.size + 4
-                ends += [("cut between two chunks", data[:at])]
-            for what, damaged in [*damages(data), *ends]:
-                try:
-                    received = case.receive(damaged)
-                except SemcodecError:
-                    continue
-                for found, partial in received:
-                    require(found.layers_present < found.layers_total, f"{what}: decoded as if nothing had happened")
-                    require_partial(partial, case.restored, f"{what}: what is restored")
+def check_gradient(subject: Subject) -> None:
+    """A gradient reaches every parameter through ``code``, which gives what ``restore`` would, and bits a sample."""
+    case, *_ = cases(subject)
+    encoder = case.encoder
+    skip_unless(has_parameters(encoder) and not subject.component.traits.get("models"), "has no parameters of its own")
+    assert isinstance(encoder, nn.Module)
+    skip_unless(type(encoder).code is not Encoder.code, "its recipe trains it in another way than by code()")
+    features = case.features(2, whole=True)
 
-
-def check_forgery(subject: Subject) -> None:
-    """Chunks that ``write`` never made, under right checksums: a SemcodecError, or features that the model takes."""
-    for case in cases(subject):
-        with case.told():
-            [latent] = case.prepare(1).latents
-            packed = case.pack(latent)
-            [(packet, _)] = case.receive(packed.data)
-            names = [row.name for row in packed.rows]
-            parts = [Part(n, c.verify(n), c.side, c.ends_layer) for n, c in zip(names, packet.chunks, strict=True)]
-            tries = [(i, what, data) for i, part in enumerate(parts) for what, data in damages(part.data)]
-            chosen = np.random.default_rng(len(tries)).permutation(len(tries))[:FORGED]
-            for i, what, data in [*(tries[k] for k in chosen), *_forged_symbols(case, packed.data)]:
-                forged = [*parts]
-                forged[i] = Part(names[i], data, parts[i].side, parts[i].ends_layer)
-                stream = write_packet(case.pipeline.header, packet.sequence, packet.overrides, forged)
-                try:
-                    received = case.receive(stream)
-                except SemcodecError:
-                    continue
-                except Exception as error:
-                    raise AssertionError(f"chunk {names[i]!r} {what}: {type(error).__name__}: {error}") from error
-                # A forger may choose otherwise than the Selectors would have; the server's model must still take it.
-                require_partial(received[0][1], case.taken, f"chunk {names[i]!r} {what}: what is restored")
-
-
-def _forged_symbols(case: Case, packet: bytes) -> Iterator[tuple[int, str, bytes]]:
-    """(chunk's place, what was done, its data): symbols that can be coded and were never meant."""
-    stage = case.pipeline.stages.entropy
-    if stage is None:
-        return
-    rng = np.random.default_rng(0)
-    forgers: dict[str, Callable[[int], npt.NDArray[Any]]] = {
-        "of zeros": lambda count: np.zeros(count),
-        "of the largest int32": lambda count: np.full(count, 2**31 - 1),
-        "of random int32": lambda count: rng.integers(-(2**31), 2**31, count),
-        "of small random integers": lambda count: rng.integers(-300, 300, count),
-    }
-    tries = [(i, *seen, what) for i, seen in case.symbols(packet).items() for what in forgers]
-    for i, count, prior, what in (tries[k] for k in rng.permutation(len(tries))[:FORGED]):
+    def loss(learner: nn.Module) -> Tensor:
+        assert isinstance(learner, Encoder)
+        total = torch.zeros(())
         try:
-            yield i, what, stage.encode(forgers[what](count).astype(np.int32), prior)
-        except SemcodecError:
-            continue
+            coded = learner.code(copied(features), np.random.default_rng(0))
+        except SemcodecError as reason:
+            raise CheckSkipped(f"code() waits for its recipe: {reason}") from reason
+        require(coded, "code() gives no operating point")
+        for partial, bits in coded:
+            require_features(detached(partial.features), case.restored, "what code() gives", batch=2)
+            total = total + weighed(partial.features)
+            if bits is not None:
+                right = bits.shape == (2,) and bool((bits >= 0).all())
+                require(right, f"bits a sample are two numbers of at least 0, not {bits.tolist()}")
+                total = total + bits.sum()
+        return total
+
+    with case.told():
+        require_gradient(encoder, loss)
 
 
 def _plain(value: object) -> bool:

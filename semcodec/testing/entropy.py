@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -12,16 +12,43 @@ from semcodec.errors import CorruptStream, SemcodecError
 from semcodec.interfaces import EntropyStage
 from semcodec.priors import Bits, Counted, Indexed, Int32, Prior, Table
 from semcodec.tables import table_from_counts, table_from_symbols
-from semcodec.testing.subject import Subject, require, settings
+from semcodec.testing.subject import Act, Subject, require, settings
+from semcodec.testing.witness import witness
 
 INT32 = np.iinfo(np.int32)
+SHORT = 200
+"""Symbols of an array that are enough where only sameness is asked."""
 
 
 def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
+    yield check_builds
     yield check_round_trip
     yield check_repeatable
     yield check_side_bytes
+    if "excess" in component.traits:
+        yield check_size
     yield check_damage
+
+
+def acts(subject: Subject) -> list[Act]:
+    """Short arrays under every prior that has room for them, coded and decoded."""
+
+    def do(stage: EntropyStage, number: int) -> bytes:
+        coded = b""
+        for symbols in arrays().values():
+            shifted = np.roll(symbols[:SHORT], number)
+            for prior in priors(shifted):
+                if possible(shifted, prior):
+                    data = stage.encode(shifted.copy(), prior)
+                    coded += data + stage.decode(data, prior, len(shifted)).tobytes()
+        return coded
+
+    return [Act("symbols", stage, do) for stage, _ in _stages(subject)]
+
+
+def check_builds(subject: Subject) -> None:
+    """It is made at each choice of its parameters."""
+    _stages(subject)
 
 
 def check_round_trip(subject: Subject) -> None:
@@ -32,7 +59,7 @@ def check_round_trip(subject: Subject) -> None:
     for stage, other in _stages(subject):
         for name, symbols in arrays().items():
             for prior in priors(symbols):
-                what = f"{name} under {_describe(prior)}"
+                what, given = f"{name} under {_describe(prior)}", symbols.copy()
                 try:
                     data = stage.encode(symbols[:], prior)
                 except SemcodecError as error:
@@ -41,7 +68,7 @@ def check_round_trip(subject: Subject) -> None:
                 require(type(data) is bytes, f"{what} is coded to {type(data).__name__}, not bytes")
                 decoded = other.decode(data, prior, len(symbols))
                 _require_symbols(decoded, len(symbols), what)
-                require(np.array_equal(decoded, symbols), f"{what} does not come back as it was")
+                require(np.array_equal(decoded, given), f"{what} does not come back as it was")
 
 
 def check_repeatable(subject: Subject) -> None:
@@ -64,6 +91,22 @@ def check_side_bytes(subject: Subject) -> None:
         for name, _, prior, data in _coded(stage):
             side = stage.side_bytes(data, prior)
             require(0 <= side <= len(data), f"{name}: {side} of {len(data)} bytes are said to be tables")
+
+
+def check_size(subject: Subject) -> None:
+    """The declared bound holds, trait ``excess``: bits a symbol and bytes beyond an ideal code under static priors."""
+    for stage, _ in _stages(subject):
+        a_symbol, a_chunk = subject.component.traits["excess"]
+        for name, symbols in arrays().items():
+            for prior in priors(symbols):
+                ideal = ideal_bytes(symbols, prior)
+                if ideal is None:
+                    continue
+                data = stage.encode(symbols.copy(), prior)
+                bound = ideal + a_symbol * len(symbols) / 8 + a_chunk
+                size = len(data) - stage.side_bytes(data, prior)
+                what = f"{name} under {_describe(prior)}"
+                require(size <= bound, f"{what} takes {size} bytes beside its tables, more than {bound:.1f}")
 
 
 def check_damage(subject: Subject) -> None:
@@ -166,6 +209,22 @@ def possible(symbols: Int32, prior: Prior) -> bool:
     return bool(prior.escape and prior.freqs[-1]) or bool((inside & (entries[places * inside] > 0)).all())
 
 
+def ideal_bytes(symbols: Int32, prior: Prior) -> float | None:
+    """What an ideal coder spends under a static prior; None for others, symbols ruled out, or through an escape."""
+    if isinstance(prior, Bits):
+        return len(symbols) * prior.width / 8 if possible(symbols, prior) else None
+    if isinstance(prior, Counted):
+        return None
+    if isinstance(prior, Indexed):
+        parts = [ideal_bytes(symbols[prior.index == i], table) for i, table in enumerate(prior.tables)]
+        return None if None in parts else float(sum(part or 0.0 for part in parts))
+    places = symbols.astype(np.int64) - prior.offset
+    entries = prior.freqs[:-1] if prior.escape else prior.freqs
+    if not ((places >= 0) & (places < len(entries))).all() or not entries[places].all():
+        return None
+    return float((prior.precision - np.log2(entries[places])).sum()) / 8
+
+
 def _coded(stage: EntropyStage) -> Iterator[tuple[str, Int32, Prior, bytes]]:
     """(name, symbols, prior, bytes) of what the stage codes, without the longest array."""
     for name, symbols in arrays().items():
@@ -174,11 +233,12 @@ def _coded(stage: EntropyStage) -> Iterator[tuple[str, Int32, Prior, bytes]]:
                 yield f"{name} under {_describe(prior)}", symbols, prior, stage.encode(symbols.copy(), prior)
 
 
-def _stages(subject: Subject) -> Iterator[tuple[EntropyStage, EntropyStage]]:
+@lru_cache(maxsize=1)
+def _stages(subject: Subject) -> tuple[tuple[EntropyStage, EntropyStage], ...]:
     """Two instances at each setting: stages are stateless, so one reads what the other wrote."""
     build = [p for p in subject.component.params if p.when == "build"]
-    for setting in settings(build):
-        yield subject.make(**setting), subject.make(**setting)
+    with witness(subject.heard):
+        return tuple((subject.make(**setting), subject.make(**setting)) for setting in settings(build))
 
 
 def _describe(prior: Prior) -> str:

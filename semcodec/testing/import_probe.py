@@ -1,15 +1,18 @@
 """Run as a process of its own: what listing plugins and calling spec functions imports that is heavy.
 
-Reads {"heavy": [names], "specs": ["package.module:function"]} and writes {"plugins": {"kind/name": [names]},
-"failures": [lines], "specs": {path: [lines]}}, both JSON. A heavy import is refused and reported by name, also where
-the plugin would live without it.
+Reads two pickles, the names of heavy packages and ("package.module:function", kind, parameters) of spec functions, and
+writes {"plugins": {"kind/name": [names]}, "failures": [lines], "specs": {path: [lines]}} as JSON. A heavy import is
+refused and reported by name, also where the plugin would live without it.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -17,6 +20,8 @@ from semcodec.errors import PluginError
 from semcodec.hookspecs import GROUP
 from semcodec.manager import load_entry_points
 from semcodec.registry import import_target
+from semcodec.specs import BackboneSpec
+from semcodec.testing.stand_ins import STAND_INS
 
 
 class Refuser:
@@ -32,7 +37,7 @@ class Refuser:
             raise ImportError(f"{name} is heavy: import it when it is used")
 
 
-def probe(heavy: Sequence[str], specs: Sequence[str]) -> dict[str, Any]:
+def probe(heavy: Sequence[str], specs: Sequence[tuple[str, str, Mapping[str, Any]]]) -> dict[str, Any]:
     refuser = Refuser(heavy)
     sys.meta_path.insert(0, refuser)
     plugins: dict[str, list[str]] = {}
@@ -44,16 +49,30 @@ def probe(heavy: Sequence[str], specs: Sequence[str]) -> dict[str, Any]:
         for plugin in loaded.plugins:
             plugins |= {f"{c.kind}/{c.name}": list(refuser.met) for c in plugin.components}
     found: dict[str, list[str]] = {}
-    for path in specs:
+    for path, kind, params in specs:
         refuser.met.clear()
         try:
-            import_target(path, path)
+            function = import_target(path, path)
         except PluginError as error:
             found[path] = [str(error)]
-        else:
-            found[path] = list(refuser.met)
+            continue
+        for arguments in _places(kind):
+            with suppress(Exception):  # what it says is not looked at here, and it may refuse
+                function(*arguments, params)
+        found.setdefault(path, []).extend(dict.fromkeys(refuser.met))
     return {"plugins": plugins, "failures": failures, "specs": found}
 
 
+def _places(kind: str) -> list[tuple[Any, ...]]:
+    """What a spec function of a kind is given before the parameters: for stages, features at every stand-in's cuts."""
+    if kind == "backbone":
+        return [()]
+    functions: list[Callable[..., BackboneSpec]] = [import_target(str(c.spec), c.name) for c in STAND_INS]
+    return [(features,) for function in functions for features in function({}).cuts.values()]
+
+
 if __name__ == "__main__":
-    json.dump(probe(**json.load(sys.stdin)), sys.stdout)
+    names, functions = (pickle.load(sys.stdin.buffer) for _ in range(2))
+    with os.fdopen(os.dup(1), "w") as answer:
+        os.dup2(2, 1)  # what plugins print is none of it
+        json.dump(probe(names, functions), answer)

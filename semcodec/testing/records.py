@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from io import BytesIO
 from typing import Any
 
+from semcodec.arguments import Binder
 from semcodec.component import API, KINDS, Component, Kind, Param
 from semcodec.composition import DEFAULT_RECOVERER
 from semcodec.errors import UsageError
-from semcodec.grammar import NAME, parse_item
+from semcodec.grammar import NAME, format_value, parse_item
+from semcodec.header import StreamHeader, read_header, write_header
 from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer, Selector
 from semcodec.registry import get_registry, import_target
-from semcodec.testing.subject import Subject, require
+from semcodec.testing.subject import Subject, extremes, require
+from semcodec.testing.witness import witness
 
 HEAVY = ("torch", "torchvision", "timm", "compressai", "ultralytics", "matplotlib", "transformers")
 INTERFACES: dict[str, type] = {
@@ -37,6 +43,7 @@ _PLAIN = bool | int | float | str | None
 
 def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
     yield check_record
+    yield check_config
     yield check_traits
     yield check_light_imports
     yield check_target
@@ -64,6 +71,29 @@ def check_record(subject: Subject) -> None:
     require(c.positional is None or c.positional in names, f"positional {c.positional!r} is no parameter")
     for param in c.params:
         _check_param(param)
+    try:
+        alike = copy.deepcopy(c) == c == pickle.loads(pickle.dumps(c))
+    except Exception as error:
+        require(False, f"the record is no plain data: {type(error).__name__}: {error}")
+    require(alike, "copies of the record are not equal to it")
+
+
+def check_config(subject: Subject) -> None:
+    """Every parameter, at its default and its extremes, reads back as the same value from a spec and a stream."""
+    c = subject.component
+    for param in c.params:
+        for value in (param.default, *extremes(param)):
+            if value is None:  # not given
+                continue
+            name = f"{c.name}:{param.name}={format_value(value)}"
+            item = parse_item(f"{c.kind}/{name}")
+            bound = Binder(subject.registry, name).bind(c, item)
+            read = bound.params[param.name]
+            require(type(read) is type(value) and read == value, f"{name} reads back as {read!r}")
+            again = Binder(subject.registry, name).bind(c, parse_item(str(bound.item)))
+            require(again.params == bound.params, f"{name} has the canonical form {bound.item}, which is another")
+            header = StreamHeader(str(bound.item), {}, {}, {}, dict(bound.call))
+            require(read_header(BytesIO(write_header(header))) == header, f"{name} is another in a stream's header")
 
 
 def _check_param(p: Param) -> None:
@@ -116,6 +146,18 @@ def check_traits(subject: Subject) -> None:
         require(not traits.get("budget") or c.param("budget"), "obeys a budget and has no parameter of that name")
     if c.kind == "entropy" and "alphabet" in traits:
         require(isinstance(traits["alphabet"], int) and traits["alphabet"] > 0, "alphabet is a count")
+    if c.kind == "entropy" and "excess" in traits:
+        excess = traits["excess"]
+        pair = isinstance(excess, tuple) and len(excess) == 2 and all(isinstance(x, int | float) for x in excess)
+        require(pair and min(excess) >= 0, f"excess is (bits a symbol, bytes), not {excess!r}")
+    for bound in ("error", "max_bytes") if c.kind == "encoder" else ():
+        value = traits.get(bound, 0)
+        function = isinstance(value, str) and _TARGET.fullmatch(value)
+        number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        require(function or number, f"{bound} is a number or 'package.module:function', not {value!r}")
+    reasons = traits.get("expected_failures", {})
+    said = isinstance(reasons, Mapping) and all(isinstance(r, str) and r.strip() for r in reasons.values())
+    require(said, "expected_failures gives a reason for each check that it names")
 
 
 def _plain(value: object) -> bool:
@@ -130,8 +172,8 @@ def check_light_imports(subject: Subject) -> None:
     """Listing the plugin and calling its spec function imports no torch and no other heavy package."""
     c = subject.component
     installed = any(one is c for one in get_registry())
-    specs = {one.spec for one in get_registry() if one.spec} if installed else {c.spec} if c.spec else set()
-    found = _probe(tuple(sorted(specs)))
+    named = [one for one in get_registry() if one.spec] if installed else [c] if c.spec else []
+    found = _probe(pickle.dumps([(one.spec, one.kind, {p.name: p.default for p in one.params}) for one in named]))
     if installed:
         met = found["plugins"].get(f"{c.kind}/{c.name}")
         require(met is not None, f"its plugin cannot be listed without heavy imports: {'; '.join(found['failures'])}")
@@ -141,17 +183,17 @@ def check_light_imports(subject: Subject) -> None:
 
 
 @cache
-def _probe(specs: tuple[str, ...]) -> dict[str, Any]:
+def _probe(specs: bytes) -> dict[str, Any]:
     """One process for all that is installed: importing cannot be undone in this one."""
     done = subprocess.run(
         [sys.executable, "-m", "semcodec.testing.import_probe"],
-        input=json.dumps({"heavy": HEAVY, "specs": specs}),
+        input=pickle.dumps(HEAVY) + specs,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         capture_output=True,
-        text=True,
         check=False,
     )
-    require(done.returncode == 0, f"importing plugins in a fresh process fails: {done.stderr.strip()[-500:]}")
+    said = done.stderr.decode(errors="replace").strip()
+    require(done.returncode == 0, f"importing plugins in a fresh process fails: {said[-500:]}")
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 
@@ -159,7 +201,8 @@ def _probe(specs: tuple[str, ...]) -> dict[str, Any]:
 def check_target(subject: Subject) -> None:
     """What the record names is there: a complete class of its kind's interface, and functions."""
     c = subject.component
-    target = subject.registry.load(c)
+    with witness(subject.heard):
+        target = subject.registry.load(c)
     interface = INTERFACES[c.kind]
     complete = inspect.isclass(target) and issubclass(target, interface)
     require(complete, f"{c.target} is no subclass of {interface.__name__}")
@@ -168,4 +211,6 @@ def check_target(subject: Subject) -> None:
     for ability in c.traits.get("abilities", ()) if c.kind == "selector" else ():
         require(getattr(target, ability, None) is not getattr(Selector, ability), f"{c.target} lacks {ability}")
     require(c.spec is None or callable(subject.registry.spec_function(c)), f"{c.spec} is no function")
-    require(c.recipe is None or callable(import_target(c.recipe, c.name)), f"{c.recipe} is no function")
+    named = [path for path in (c.recipe, c.traits.get("error"), c.traits.get("max_bytes")) if isinstance(path, str)]
+    for path in filter(_TARGET.fullmatch, named):
+        require(callable(import_target(path, c.name)), f"{path} is no function")

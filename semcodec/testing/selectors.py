@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from semcodec.component import Component
 from semcodec.composition import Composition, compose_spec
 from semcodec.errors import SemcodecError, UsageError
 from semcodec.interfaces import Selector
-from semcodec.testing.subject import Subject, extremes, no_draws, require, settings
+from semcodec.testing.subject import Act, Subject, extremes, no_draws, require, settings
+from semcodec.testing.witness import witness
 
 Budget = float | int | None
 NUMBERS = [7, 0, 1 << 40]
@@ -20,6 +22,7 @@ NUMBERS = [7, 0, 1 << 40]
 
 
 def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
+    yield check_builds
     if "keep" in component.traits.get("abilities", ()):
         yield check_mask
         if component.traits.get("budget"):
@@ -35,6 +38,28 @@ def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
         yield check_point
         yield check_point_of_each
         yield check_point_given
+
+
+def acts(subject: Subject) -> list[Act]:
+    """What it chooses by scores, of predictions or of samples' numbers."""
+    abilities = subject.component.traits["abilities"]
+
+    def do(who: Selector, number: int) -> bytes:
+        if "keep" in abilities:
+            one = slice(number, number + 1)
+            budgets = _budgets(subject)
+            masks = [who.keep(s[one], b, NUMBERS[one]) for b in budgets for s in score_tables().values()]
+            return b"".join(mask.numpy().tobytes() for mask in masks)
+        if "gate" in abilities:
+            return who.gate(logit_tables()["huge logits"].roll(number, 0)).numpy().tobytes()
+        return repr([sorted(knobs.items()) for knobs in who.point(_example(subject), [NUMBERS[number]])]).encode()
+
+    return [Act(f"setting {i}" if i else "defaults", who, do) for i, who in enumerate(_built(subject))]
+
+
+def check_builds(subject: Subject) -> None:
+    """It is made at each choice of its parameters."""
+    _built(subject)
 
 
 def check_mask(subject: Subject) -> None:
@@ -213,12 +238,21 @@ def score_tables() -> dict[str, Tensor]:
 
 def _each(subject: Subject) -> Iterator[tuple[Selector, Budget]]:
     """Instances at every setting, with budgets where the Selector obeys one."""
-    obeys = bool(subject.component.traits.get("budget"))
-    budgets: tuple[Budget, ...] = (1, 5, 10**6, 0.001, 0.4, 1.0) if obeys else (None,)
     for setting in _build_settings(subject):
         selector: Selector = subject.make(**setting)
-        for budget in budgets:
+        for budget in _budgets(subject):
             yield selector, budget
+
+
+def _budgets(subject: Subject) -> tuple[Budget, ...]:
+    return (1, 5, 10**6, 0.001, 0.4, 1.0) if subject.component.traits.get("budget") else (None,)
+
+
+@lru_cache(maxsize=1)
+def _built(subject: Subject) -> tuple[Selector, ...]:
+    """One for each setting."""
+    with witness(subject.heard):
+        return tuple(subject.make(**setting) for setting in _build_settings(subject))
 
 
 def _build_settings(subject: Subject) -> list[dict[str, object]]:

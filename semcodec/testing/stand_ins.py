@@ -6,12 +6,13 @@ Sides differ, so that a swapped height and width shows. Where none of them fits,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from semcodec.component import Component
 from semcodec.composition import resolve_backbone
 from semcodec.errors import SemcodecError
-from semcodec.grammar import format_value
+from semcodec.grammar import format_value, parse_item
 from semcodec.registry import Registry, missing
 from semcodec.specs import BackboneSpec, FeatureSpec, TensorSpec
 
@@ -80,15 +81,34 @@ def smallest(component: Component, registry: Registry) -> tuple[str, BackboneSpe
     raise SemcodecError(f"backbone {component.name} cannot be used without more ado")
 
 
+def example(registry: Registry, text: str) -> tuple[str, str, FeatureSpec]:
+    """The place that "resnet-nano@layer2.0" names. Raises SemcodecError where there is none."""
+    item = replace(parse_item(text), kind="backbone")
+    backbone = str(replace(item, target=None))
+    spec = resolve_backbone(backbone, registry).spec
+    if spec is None:
+        raise SemcodecError(f"the example {text} has no spec before it is built")
+    cut = item.target or next(iter(spec.cuts))
+    if cut not in spec.cuts:
+        raise SemcodecError(f"the example {text} has no such cut: there are {', '.join(spec.cuts)}")
+    return backbone, cut, spec.cuts[cut]
+
+
 def at_cut(backbone: str, cut: str) -> str:
     """The backbone's item text with a cut: "backbone/vit-nano@input:side=32"."""
     name, colon, args = backbone.partition(":")
     return f"{name}@{cut}{colon}{args}"
 
 
-def surroundings(registry: Registry) -> Iterator[list[tuple[str, str, FeatureSpec]]]:
-    """Places to put a stage: (backbone item, cut, features there). First those of clips and images together, then the
-    one of patches, whose input is an image as well, then each registered one alone, the smaller before the larger."""
+def surroundings(registry: Registry, component: Component) -> Iterator[list[tuple[str, str, FeatureSpec]]]:
+    """Places to put a stage: (backbone item, cut, features there).
+
+    The one that its trait ``example`` names, alone. Otherwise first those of clips and images together, then the one
+    of patches, whose input is an image as well, then each registered one alone, the smaller before the larger.
+    """
+    if "example" in component.traits:
+        yield [example(registry, component.traits["example"])]
+        return
     for group in (STAND_INS[:2], STAND_INS[2:]):
         yield [
             (f"backbone/{component.name}", cut, features)
@@ -102,9 +122,8 @@ def surroundings(registry: Registry) -> Iterator[list[tuple[str, str, FeatureSpe
                 text, spec = smallest(component, registry)
             except SemcodecError:
                 continue
-            size = sum(t.size for t in spec.input.values())
             # Weights that ship with a package are small, so the model is.
-            found.append((size, not component.weights, text, spec))
+            found.append((not component.weights, sum(t.size for t in spec.input.values()), text, spec))
     for _, _, text, spec in sorted(found, key=lambda row: row[:3]):
         for cut, features in spec.cuts.items():
             yield [(text, cut, features)]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+import unittest
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,40 @@ import numpy as np
 from semcodec.component import Component, Param
 from semcodec.registry import Registry
 
+MODULES = {
+    "backbone": "backbones",
+    "encoder": "encoders",
+    "entropy": "entropy",
+    "recoverer": "recoverers",
+    "selector": "selectors",
+}
+"""By kind, the module of ``semcodec.testing`` that has its checks."""
+
+
+SAMPLES = 3
+"""Samples that an ``Act`` knows."""
+
 
 class CheckFailed(AssertionError):
     """A component does not keep a promise; the message names component, check and what was seen."""
 
 
+class CheckSkipped(unittest.SkipTest):
+    """A check has nothing to look at: the component declares no such thing, or fails what comes before it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A component under test, and the registry that its companions are taken from."""
+    """A component under test, and the registry that its companions are taken from.
+
+    heard: what loading and building it printed or asked of the network. outcomes: of checks that others rest on, the
+    failure or None.
+    """
 
     component: Component
     registry: Registry
+    heard: list[str] = field(default_factory=list)
+    outcomes: dict[Callable[[Subject], None], CheckFailed | None] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.component.kind} {self.component.name}"
@@ -34,9 +58,24 @@ class Subject:
         return self.registry.load(self.component)(*arguments, **{**build, **overrides})
 
 
+@dataclass(frozen=True, eq=False)
+class Act:
+    """What a component does, for checks of every kind: ``do(who, number)`` gives the bytes that sample ``number`` comes
+    to, whichever copy of the instance ``who`` is asked and wherever."""
+
+    what: str
+    who: Any
+    do: Callable[[Any, int], bytes]
+
+
 def require(condition: object, message: str) -> None:
     if not condition:
         raise CheckFailed(message)
+
+
+def skip_unless(condition: object, reason: str) -> None:
+    if not condition:
+        raise CheckSkipped(reason)
 
 
 def settings(params: Sequence[Param]) -> list[dict[str, Any]]:

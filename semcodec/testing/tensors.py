@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from semcodec.interfaces import Features, Partial
 from semcodec.specs import FeatureSpec, TensorSpec, describe
 from semcodec.testing.subject import require
 
+NAMED = 4
+"""Parameters that a message names."""
 TOLERANCE = 1e-4
 """Relative and absolute: float32 sums in another order differ by less, other values by more."""
 
@@ -52,6 +55,15 @@ def close(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=TOLERANCE, atol=TOLERANCE)
 
 
+def detached(features: Mapping[str, Tensor]) -> Features:
+    return {name: tensor.detach() for name, tensor in features.items()}
+
+
+def octets(*tensors: Mapping[str, Tensor]) -> bytes:
+    """What tensors hold, to compare by."""
+    return b"".join(t.detach().contiguous().numpy().tobytes() for named in tensors for _, t in sorted(named.items()))
+
+
 def copied(features: Mapping[str, Tensor]) -> Features:
     return {name: tensor.clone() for name, tensor in features.items()}
 
@@ -69,3 +81,30 @@ def pixels(spec: FeatureSpec, count: int) -> npt.NDArray[np.uint8]:
     smooth = 128 + 70 * np.sin(x + phase) * np.cos(y - phase)
     noisy = smooth + rng.normal(0, 12, smooth.shape)
     return np.moveaxis(np.clip(np.rint(noisy), 0, 255).astype(np.uint8), -3, -1)
+
+
+def require_gradient(module: nn.Module, loss: Callable[[nn.Module], Tensor]) -> None:
+    """The loss that a copy of the module gives while it trains has a finite gradient in every parameter."""
+    learner = deepcopy(module).requires_grad_(True).train()
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(0)
+        value = loss(learner)
+        require(value.requires_grad, "its result has no gradient at all")
+        value.backward()  # type: ignore[no-untyped-call]
+    grads = {name: p.grad for name, p in learner.named_parameters()}
+    cold = [name for name, grad in grads.items() if grad is None]
+    require(not cold, f"no gradient reaches {', '.join(cold[:NAMED])}{' and more' if len(cold) > NAMED else ''}")
+    broken = [name for name, grad in grads.items() if grad is not None and not torch.isfinite(grad).all()]
+    require(not broken, f"the gradient of {', '.join(broken[:NAMED])} is not finite")
+    require(any(g is not None and g.any() for g in grads.values()), "the gradient is zero everywhere")
+
+
+def weighed(features: Mapping[str, Tensor]) -> Tensor:
+    """A loss that every float value counts in, also where it is zero, each with another weight."""
+    floats = [t for t in features.values() if t.is_floating_point()]
+    weights = [torch.cos(torch.arange(t.numel(), dtype=t.dtype)).view(t.shape) for t in floats]
+    return sum(((t * w).sum() for t, w in zip(floats, weights, strict=True)), torch.zeros(()))
+
+
+def has_parameters(instance: object) -> bool:
+    return isinstance(instance, nn.Module) and any(True for _ in instance.parameters())

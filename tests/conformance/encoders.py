@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import torch
+from conformance.toys import mark_of_process, wait_for_others
 
-from semcodec.errors import CorruptStream
+from semcodec.errors import CorruptStream, SemcodecError
 from semcodec.interfaces import Encoder, Latent, Partial
 from semcodec.pixels import eight_bits
 from semcodec.priors import Bits, Counted
@@ -155,3 +159,124 @@ class TrustsTheSymbols(Rows):
             q = q | source.symbols("low", q.size, Bits(4))
             source.layer()
         return Latent({"rows": rows, "q": q.reshape(self.shape)}, {"step": source.params["step"]})
+
+
+class Greets(Rows):
+    def encode(self, *arguments):
+        print("encoding ...")
+        return super().encode(*arguments)
+
+
+class GreetsFromC(Rows):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        os.write(2, b"a library of C says hello\n")
+
+
+class PhonesHome(Rows):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        with suppress(OSError):
+            socket.create_connection(("198.51.100.7", 9), timeout=0.01).close()
+
+
+class HoldsALambda(Rows):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.quantise = lambda value: value
+
+
+class ForgetsItself(Rows):
+    """Its state leaves out what coding depends on."""
+
+    shift = 0
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.shift = 1
+
+    def __getstate__(self):
+        return {name: value for name, value in self.__dict__.items() if name != "shift"}
+
+    def encode(self, *arguments):
+        latents = super().encode(*arguments)
+        return [replace(x, symbols={**x.symbols, "q": x.symbols["q"] // 2 * 2 + self.shift}) for x in latents]
+
+
+class RemembersTheLatest(Rows):
+    """What is sent waits in the instance, as no two threads would find it."""
+
+    def encode(self, *arguments):
+        self.latest = super().encode(*arguments)
+        wait_for_others()
+        return self.latest
+
+
+class RowsByProcess(Rows):
+    def encode(self, *arguments):
+        latents = super().encode(*arguments)
+        return [replace(x, symbols={**x.symbols, "q": x.symbols["q"] ^ np.uint8(mark_of_process())}) for x in latents]
+
+
+class Scaled(Rows):
+    """Has a gain to train and another that nothing uses."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.gain = torch.nn.Parameter(torch.ones(1))
+
+    def code(self, features, rng):
+        image = features["image"] * self.gain
+        return [(Partial({"image": image}), image.abs().mean((1, 2, 3)))]
+
+
+class TrainsHalf(Scaled):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.idle = torch.nn.Parameter(torch.ones(1))
+
+
+class CutsTheGradient(Scaled):
+    def code(self, features, rng):
+        return [(Partial({n: t.detach() for n, t in p.features.items()}), None) for p, _ in super().code(features, rng)]
+
+
+class OneNumberOfBits(Scaled):
+    def code(self, features, rng):
+        return [(partial, bits.sum()) for partial, bits in super().code(features, rng)]
+
+
+class FiguresOfTheBatch(Rows):
+    def figures(self, features):
+        return {"mean": [float(features["image"].mean()), 0.0]}
+
+
+class TwoOfSix(Encoder):
+    """Reads two channels of maps and computes no others."""
+
+    def __init__(self, features):
+        self.shape = features["maps"].shape
+        self.channels = {"maps": torch.tensor([1, 4])}
+
+    def encode(self, features, analysis, masks, params):
+        maps = features["maps"]
+        assert maps.shape[1] == 2, "is given channels that it does not read"
+        if not maps.isfinite().all():
+            raise SemcodecError("the maps hold NaN or infinity")
+        return [Latent({"q": q}) for q in (maps.clamp(-8, 8) * 15 + 128).round().byte().numpy()]
+
+    def write(self, latent, sink):
+        sink.symbols("q", latent.symbols["q"].astype(np.int32).ravel(), Bits(8))
+
+    def read(self, source):
+        shape = (2, *self.shape[1:])
+        q = source.symbols("q", int(np.prod(shape)), Bits(8))
+        if q.min() < 0 or q.max() > 255:
+            raise CorruptStream("a value is outside 0 to 255")
+        return Latent({"q": q.astype(np.uint8).reshape(shape)})
+
+    def restore(self, latent):
+        maps, present = torch.zeros(1, *self.shape), torch.zeros(1, self.shape[0], 1, 1)
+        maps[:, self.channels["maps"]] = (torch.from_numpy(latent.symbols["q"]).float() - 128) / 15
+        present[:, self.channels["maps"]] = 1
+        return Partial({"maps": maps}, {"maps": present})

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
+import time
+
 import numpy as np
 import torch
 
 from semcodec.errors import CorruptStream, SemcodecError
 from semcodec.interfaces import EntropyStage, Recoverer, Selector
-from semcodec.testing.stand_in_models import Clips
+from semcodec.testing.stand_in_models import Clips, Images
+
+
+def wait_for_others():
+    """Gives other threads time to do the same; nothing in the main thread, which is alone."""
+    if threading.current_thread() is not threading.main_thread():
+        time.sleep(0.01)
+
+
+def mark_of_process():
+    """0 or 1: by the seed of string hashes, that differs from process to process, so that every run is alike."""
+    seed = os.environ.get("PYTHONHASHSEED", "0")
+    return int(seed) % 2 if seed.isdigit() else 0
 
 
 class Words(EntropyStage):
@@ -251,3 +268,214 @@ class Drops(Clips):
 class OtherWhenCut(Clips):
     def tail(self, features, cut):
         return super().tail(features, cut) + (cut == "late")
+
+
+# -- guests that behave badly, one of each kind that checks are the same for -----------------------------------------
+
+
+class WordsAloud(Words):
+    def decode(self, data, prior, count):
+        print("decoding", file=sys.stderr)
+        return super().decode(data, prior, count)
+
+
+class WordsUnderLock(Words):
+    def __init__(self):
+        self.lock = threading.Lock()
+
+
+class WordsOfTheLatest(Words):
+    def encode(self, symbols, prior):
+        self.symbols = symbols
+        wait_for_others()
+        return super().encode(self.symbols, prior)
+
+
+class WordsByProcess(Words):
+    def encode(self, symbols, prior):
+        return bytes([mark_of_process()]) + super().encode(symbols, prior)[1:]
+
+
+class WordsOfSize(Words):
+    def __init__(self, size=1):
+        if size > 4:
+            raise ValueError("no word is as long as that")
+
+
+class GreyAloud(Grey):
+    def recover(self, partial):
+        print("recovering")
+        return super().recover(partial)
+
+
+class GreyUnderLock(Grey):
+    def __init__(self, features):
+        self.lock = threading.Lock()
+
+
+class Toned(torch.nn.Module, Grey):
+    """Missing values become what was learned."""
+
+    def __init__(self, features):
+        super().__init__()
+        self.tone = torch.nn.Parameter(torch.tensor(0.5))
+
+    def recover(self, partial):
+        filled = {n: torch.where(m.bool(), partial.features[n], self.fill()) for n, m in partial.present.items()}
+        return {**partial.features, **filled}
+
+    def fill(self):
+        return self.tone
+
+
+class TonedByNothing(Toned):
+    def fill(self):
+        return self.tone.item()
+
+
+class BestAloud(Best):
+    def order(self, scores):
+        print("choosing")
+        return super().order(scores)
+
+
+class BestUnderLock(Best):
+    def __init__(self, budget=None):
+        self.lock = threading.Lock()
+
+
+class BestOfTheLatest(Best):
+    def order(self, scores):
+        self.scores = scores
+        wait_for_others()
+        return super().order(self.scores)
+
+
+class BestByProcess(Best):
+    """Ties go to the first, or in another process to the last."""
+
+    def order(self, scores):
+        return scores.shape[-1] - 1 - ranked(scores.flip(-1)) if mark_of_process() else ranked(scores)
+
+
+class BestOfFew(Best):
+    def __init__(self, budget=None, share=0.1):
+        if share > 0.5:
+            raise ValueError("that is not few")
+
+
+class ClipsAloud(Clips):
+    def tail(self, features, cut):
+        print("answering")
+        return super().tail(features, cut)
+
+
+class ClipsUnderLock(Clips):
+    def __init__(self, classes):
+        super().__init__(classes)
+        self.lock = threading.Lock()
+
+
+class OwnClasses(Clips):
+    def __init__(self, classes):
+        super().__init__([*classes, "another"])
+
+
+class Linear(torch.nn.Module, Images):
+    """Weights its classes, and goes from cut to cut by itself."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.classes = list(classes)
+        self.gain = torch.nn.Parameter(torch.ones(len(classes)))
+
+    def tail(self, features, cut):
+        return Images.tail(self, features, cut) * self.gain
+
+    def advance(self, features, cut, to):
+        return features if cut == to else self.head(features, to)
+
+    def narrowed(self, cut, channels):
+        return lambda x: {n: t[:, channels[n]] for n, t in self.head(x, cut).items()}
+
+
+class LinearOfOne(Linear):
+    def tail(self, features, cut):
+        return Images.tail(self, features, cut) * self.gain.detach()
+
+
+class AdvancesTooFar(Linear):
+    def advance(self, features, cut, to):
+        return {n: t + 1 for n, t in super().advance(features, cut, to).items()}
+
+
+class NarrowsToTheFirst(Linear):
+    def narrowed(self, cut, channels):
+        return lambda x: {n: t[:, : len(channels[n])] for n, t in self.head(x, cut).items()}
+
+
+class Finds(Images):
+    """One box of the size of the image, with the scores of its colours."""
+
+    def tail(self, features, cut):
+        logits = super().tail(self.head(features, "maps"), "maps")
+        box = torch.tensor([24.0, 16.0, 48.0, 32.0]).expand(len(logits), 4)
+        return torch.cat([box, self.scores(logits)], 1)[:, None]
+
+    def scores(self, logits):
+        return logits.sigmoid()
+
+
+class FindsMoreThanAll(Finds):
+    def scores(self, logits):
+        return logits.exp() + 1
+
+
+class ClipsOf(Clips):
+    """A member of a family."""
+
+    def __init__(self, classes, model):
+        super().__init__(classes)
+        self.model = model
+
+
+class DrawsAnyway(Clips):
+    def tail(self, features, cut):
+        torch.rand(1)
+        return super().tail(features, cut)
+
+
+class SureByChance(Sure):
+    def gate(self, prediction):
+        np.random.random()
+        return super().gate(prediction)
+
+
+class HalfByChance(Half):
+    def point(self, composition, sequence):
+        np.random.random()
+        return super().point(composition, sequence)
+
+
+class AddsAName(Grey):
+    def recover(self, partial):
+        return {**super().recover(partial), "confidence": torch.ones(len(next(iter(partial.features.values()))))}
+
+
+class BrightensWhatIsBesideGaps(Grey):
+    def recover(self, partial):
+        gaps = not all(bool(mask.all()) for mask in partial.present.values())
+        return {n: t + 0.01 * gaps if n in partial.present else t for n, t in super().recover(partial).items()}
+
+
+class WhatIsPositive(Selector):
+    uses_scores = False
+
+    def keep(self, scores, budget, sequence):
+        return scores > 0
+
+
+class DrawsBeside(Best):
+    def order(self, scores):
+        torch.rand(1)
+        return super().order(scores)

@@ -1,0 +1,109 @@
+"""The bottleneck: a convolution, batch norm and sigmoid on the device; their counterpart and ReLU on the server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from semcodec.errors import UsageError
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.quantiser import ChannelQuantiser
+from semcodec.specs import FeatureSpec
+from semcodec_plugins.bottlenetpp.spec import shapes
+
+if TYPE_CHECKING:
+    from semcodec.panels import Panel
+
+
+class BottleNetPP(nn.Module, Encoder):
+    """features: one map, float32 (C, H, W). ratio: its values for each one sent. spatial: H and W over those sent.
+
+    Between the two halves lies what the paper calls the channel: here the quantiser of [0, 1], which is trained
+    through. The device's half runs in float64, so that how sums are ordered, by threads or batch, is not seen in what
+    is sent. NaN and infinity are refused.
+    """
+
+    def __init__(self, features: FeatureSpec, *, ratio: int, spatial: int) -> None:
+        super().__init__()
+        found = shapes(features, ratio, spatial)
+        self.name, self.shape = found.name, found.sent
+        channels, sent = found.features[0], found.sent[0]
+        # Patches that do not overlap where the maps shrink; 3x3 where they do not.
+        form = {"kernel_size": 3, "padding": 1} if spatial == 1 else {"kernel_size": spatial, "stride": spatial}
+        self.reduce = nn.Conv2d(channels, sent, **form, bias=False)  # batch norm has its own
+        self.reduce_norm = nn.BatchNorm2d(sent)
+        self.quantiser = ChannelQuantiser(sent, unit=True)
+        self.expand = nn.ConvTranspose2d(sent, channels, **form, bias=False)
+        self.expand_norm = nn.BatchNorm2d(channels)
+
+    def compressed(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', H', W') in [0, 1]."""
+        return torch.sigmoid(self.reduce_norm(self.reduce(x)))
+
+    def expanded(self, z: Tensor) -> Tensor:
+        """The inverse, as far as there is one: (B, C', H', W') to (B, C, H, W), none below zero."""
+        return F.relu(self.expand_norm(self.expand(z)))
+
+    def code(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
+        """Trained at 8 bits, as in the paper: the rate is set by the shape of what is sent."""
+        z = self.quantiser.soft(self.compressed(features[self.name]))
+        return [(Partial({self.name: self.expanded(z)}), None)]
+
+    def see(self, features: Features) -> None:
+        """Calibration: count what would be sent."""
+        self.quantiser.see(self.exact(features[self.name]))
+
+    def exact(self, x: Tensor) -> Tensor:
+        """``compressed`` as it is in use, (B, C', H', W') float64."""
+        with torch.no_grad():
+            z = F.conv2d(x.double(), self.reduce.weight.double(), None, self.reduce.stride, self.reduce.padding)
+            return torch.sigmoid(_settled(self.reduce_norm, z))
+
+    def encode(
+        self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
+    ) -> list[Latent]:
+        bits = params["bits"]
+        x = features[self.name]
+        if not torch.isfinite(x).all():  # of infinity a sigmoid makes an ordinary value
+            raise UsageError("bottlenetpp: the features hold NaN or infinity: look at the input or weights")
+        symbols = self.quantiser.symbols(self.exact(x), bits)
+        return [Latent({self.name: one}, {"bits": bits}) for one in symbols]
+
+    def write(self, latent: Latent, sink: Sink) -> None:
+        sink.symbols(self.name, latent.symbols[self.name].ravel(), self._prior(latent.side["bits"]))
+
+    def read(self, source: Source) -> Latent:
+        bits, (channels, height, width) = source.params["bits"], self.shape
+        symbols = source.symbols(self.name, channels * height * width, self._prior(bits))
+        return Latent({self.name: symbols.reshape(self.shape)}, {"bits": bits})
+
+    def _prior(self, bits: int) -> Any:
+        return self.quantiser.prior(bits, self.shape[1] * self.shape[2])
+
+    def restore(self, latent: Latent) -> Partial:
+        z = self.quantiser.values(latent.symbols[self.name], latent.side["bits"])
+        with torch.no_grad():
+            return Partial({self.name: _settled(self.expand_norm, self.expand(z[None])).relu()})
+
+    def panels(
+        self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], partial: Partial
+    ) -> list[Panel]:
+        """The features at the cut, what the bottleneck makes of them and what comes out of it."""
+        from semcodec.panels import Panel, maps, usual
+
+        at_cut, received = usual(features, partial)
+        z = self.exact(features[self.name])
+        channels, height, width = self.shape
+        return [at_cut, Panel(f"sent: {channels} maps of {height}x{width}", heat=maps(z)), received]
+
+
+def _settled(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Batch norm by the statistics that were collected, at the precision of ``x``."""
+    column = [t.to(x.dtype)[:, None, None] for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)]
+    mean, variance, weight, bias = column
+    return (x - mean) / (variance + norm.eps).sqrt() * weight + bias

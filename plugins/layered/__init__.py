@@ -1,0 +1,96 @@
+"""Learned codecs at a cut: a scale hyperprior at one rate, and layers of which every prefix decodes (Yuan et al.)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from semcodec.component import Component, Param
+from semcodec.hookspecs import hookimpl
+
+PACKAGE = "semcodec_plugins.layered"
+PRIOR = Param(
+    "prior",
+    str,
+    "hyper",
+    "what integers are coded under: scales that are sent first, or one static table a channel",
+    ("hyper", "factorized"),
+    when="build",
+)
+
+
+def _trade(default: float) -> Param:
+    return Param(
+        "lambda",
+        float,
+        default,
+        "weight of the distortion, or of the task's loss, beside the rate in training",
+        (0.05, 0.15, 0.5, 1.5),
+        when="build",
+        open=True,
+        low=0.001,
+        high=100_000.0,
+    )
+
+
+@hookimpl
+def semcodec_components() -> Iterator[Component]:
+    yield Component(
+        kind="encoder",
+        name="feature-hyperprior",
+        target=f"{PACKAGE}.encoder:FeatureHyperprior",
+        spec=f"{PACKAGE}.spec:single",
+        summary="features reduced, rounded and coded under a scale hyperprior: one rate for each set of weights",
+        params=(
+            Param(
+                "channels",
+                int,
+                16,
+                "channels that each feature is reduced to",
+                (4, 8, 16, 32),
+                when="build",
+                open=True,
+                low=1,
+                high=512,
+            ),
+            _trade(1.0),
+            PRIOR,
+            Param("stride", int, 2, "places along each side that become one", (1, 2, 4, 8), when="build"),
+        ),
+        traits={"entropy": "required"},
+        recipe=f"{PACKAGE}.recipe:single",
+    )
+    yield Component(
+        kind="encoder",
+        name="layered",
+        target=f"{PACKAGE}.encoder:Layered",
+        spec=f"{PACKAGE}.spec:layered",
+        summary="features in a base and enhancement layers: a packet cut at the end of any layer decodes",
+        params=(
+            Param("layers", int, 0, "layers that are sent; 0 sends all", (1, 2, 3, 4), open=True, low=0, high=64),
+            Param(
+                "channels",
+                str,
+                "4x4-8-16-32",
+                "channels of each layer and x its stride, 2 or that of the layer before where it is left out",
+                ("4x4-8-16-32",),
+                when="build",
+                open=True,
+            ),
+            _trade(4.0),
+            Param(
+                "low",
+                int,
+                0,
+                "so many layers, or fewer, are decoded by a second task decoder for low rates; 0: there is one",
+                (0, 1, 2),
+                when="build",
+                open=True,
+                low=0,
+                high=63,
+            ),
+            PRIOR,
+        ),
+        traits={"entropy": "required"},
+        weights=(),
+        recipe=f"{PACKAGE}.recipe:layered",
+    )

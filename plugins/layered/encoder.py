@@ -1,0 +1,224 @@
+"""Learned codecs at a cut: reductions, priors and expansions of one layer or of several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.panels import Panel, usual
+from semcodec.pixels import eight_bits
+from semcodec.specs import FeatureSpec
+from semcodec_plugins.layered import spec
+from semcodec_plugins.layered.picture import ImageFromFeatures
+from semcodec_plugins.layered.prior import PRIORS, straight_through
+from semcodec_plugins.layered.reduction import Adaptation, Expansion, Reduction, start
+
+Rows = list[Tensor]
+"""One tensor for each feature of the cut, in order."""
+
+
+class Unit(nn.Module):
+    """What the device does with one feature in one layer: reduce it, and predict how its integers are spread."""
+
+    def __init__(self, channels: int, layer: spec.Layer, prior: str) -> None:
+        super().__init__()
+        self.reduction = Reduction(channels, layer.channels, layer.stride)
+        self.prior = PRIORS[prior](layer.channels)
+
+
+class Decoder(nn.Module):
+    """A task decoder's way back: expansions of every layer, summed, and an adaptation to what the backbone expects."""
+
+    def __init__(self, channels: Sequence[int], stack: Sequence[spec.Layer]) -> None:
+        super().__init__()
+        self.expansions = nn.ModuleList(
+            nn.ModuleList(Expansion(layer.channels, c, layer.stride) for c in channels) for layer in stack
+        )
+        self.adaptations = nn.ModuleList(Adaptation(c) for c in channels)
+
+    def forward(self, layers: Sequence[Rows], sizes: Sequence[tuple[int, int]]) -> Rows:
+        """By layer and feature, y (B, C, h, w) float; as many layers as there are. Returns features (B, C, H, W)."""
+        return [
+            adapt(sum(self.expansions[i][t].expand(ys[t], size) for i, ys in enumerate(layers)))
+            for t, (adapt, size) in enumerate(zip(self.adaptations, sizes, strict=True))
+        ]
+
+
+class Codec(nn.Module, Encoder):
+    """Layers of integers from feature maps. Base of both encoders here.
+
+    features: by name float32 (C, H, W); each has reductions, priors and expansions of its own. NaN, infinity and
+    values too large for exact integers are refused.
+    trade: lambda of the loss that it is trained by. low: so many layers, or fewer, go through a decoder of their own.
+    """
+
+    def __init__(
+        self, features: FeatureSpec, stack: Sequence[spec.Layer], prior: str, trade: float, low: int = 0
+    ) -> None:
+        super().__init__()
+        self.features, self.stack, self.trade, self.low = dict(features), tuple(stack), trade, low
+        channels = [s.shape[0] or 1 for s in features.values()]
+        self.sizes = [(s.shape[1] or 1, s.shape[2] or 1) for s in features.values()]
+        self.units_of = nn.ModuleList(nn.ModuleList(Unit(c, layer, prior) for c in channels) for layer in self.stack)
+        self.high = Decoder(channels, self.stack)
+        self.lower = Decoder(channels, self.stack[:low]) if low else None
+        self.picture = ImageFromFeatures(channels)
+
+    # -- device ------------------------------------------------------------------------------------------------------
+
+    def encode(
+        self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
+    ) -> list[Latent]:
+        """Only the layers that are sent are computed."""
+        found: list[dict[str, Any]] = [{} for _ in next(iter(features.values()))]
+        for i, units in enumerate(self.units_of[: self.count(params)], 1):
+            for name, unit in zip(self.features, units, strict=True):
+                for row, y in zip(found, unit.reduction.integers(features[name]).cpu().numpy(), strict=True):
+                    row[f"y{i}.{name}"] = y
+        return [Latent(row) for row in found]
+
+    def count(self, params: Mapping[str, Any]) -> int:
+        """Layers that are sent."""
+        return params.get("layers") or len(self.stack)
+
+    def write(self, latent: Latent, sink: Sink) -> None:
+        for i, units in enumerate(self.units_of, 1):
+            for name, unit in zip(self.features, units, strict=True):
+                if (key := f"y{i}.{name}") not in latent.symbols:
+                    return
+                unit.prior.write(key, latent.symbols[key], sink)
+            self.end(sink)
+
+    def end(self, sink: Sink | Source) -> bool:
+        """Ends a layer; whether another follows."""
+        return sink.layer() is not False
+
+    # -- server ------------------------------------------------------------------------------------------------------
+
+    def read(self, source: Source) -> Latent:
+        latent = Latent({})
+        for i, units in enumerate(self.units_of[: self.count(source.params)], 1):
+            for (name, shape), unit in zip(self.features.items(), units, strict=True):
+                latent.symbols[f"y{i}.{name}"] = unit.prior.read(
+                    f"y{i}.{name}", spec.places(shape, self.stack[i - 1]), source
+                )
+            if not self.end(source):
+                break
+        return latent
+
+    def restore(self, latent: Latent) -> Partial:
+        received = len(latent.symbols) // len(self.features)
+        there = next(self.high.parameters())
+        layers = [
+            [torch.from_numpy(latent.symbols[f"y{i}.{name}"])[None].to(there) for name in self.features]
+            for i in range(1, received + 1)
+        ]
+        return Partial(self.rebuild(layers, self.sizes))
+
+    def rebuild(self, layers: Sequence[Rows], sizes: Sequence[tuple[int, int]]) -> Features:
+        """Features of these sizes from the layers received: by the low-rate decoder where they are few."""
+        decoder = self.lower if self.lower is not None and len(layers) <= self.low else self.high
+        return dict(zip(self.features, decoder(layers, sizes), strict=True))
+
+    def decoder_state(self) -> Mapping[str, Tensor]:
+        """Expansions, adaptations, and the integers that priors are made of."""
+        state = {f"high.{n}": t for n, t in self.high.state_dict().items()}
+        if self.lower is not None:
+            state |= {f"lower.{n}": t for n, t in self.lower.state_dict().items()}
+        for i, units in enumerate(self.units_of):
+            for t, unit in enumerate(units):
+                state |= {f"prior.{i}.{t}.{n}": value for n, value in unit.prior.decoding().items()}
+        return state
+
+    # -- training ----------------------------------------------------------------------------------------------------
+
+    def code(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
+        """One entry for each number of layers, in order."""
+        return self.operate(features, rng, range(1, len(self.stack) + 1))
+
+    def operate(
+        self, features: Features, rng: np.random.Generator, counts: Sequence[int]
+    ) -> list[tuple[Partial, Tensor | None]]:
+        """What ``code`` gives at these numbers of layers: values rounded straight-through, bits with uniform noise.
+
+        Features may be of other sizes than those that packets are made of.
+        """
+        layers: list[Rows] = []
+        bits: list[Tensor] = []
+        # In float32: a sum in bfloat16 would round to other integers. CompressAI draws from the global generator.
+        with (
+            torch.autocast(next(iter(features.values())).device.type, enabled=False),
+            torch.random.fork_rng(devices=[]),
+        ):
+            torch.manual_seed(int(rng.integers(1 << 31)))
+            for units in self.units_of[: max(counts)]:
+                ys = [u.reduction(features[name].float()) for name, u in zip(self.features, units, strict=True)]
+                cost = sum(unit.prior.bits(y) for unit, y in zip(units, ys, strict=True))
+                bits.append(cost + bits[-1] if bits else cost)
+                layers.append([straight_through(y) for y in ys])
+            sizes = [(features[name].shape[2], features[name].shape[3]) for name in self.features]
+            return [(Partial(self.rebuild(layers[:count], sizes)), bits[count - 1]) for count in counts]
+
+    def begin(self) -> nn.Module:
+        """The densities that training needs in place of integer tables; they learn along with the encoder."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return nn.ModuleList(unit.prior.begin() for units in self.units_of for unit in units)
+
+    def freeze(self) -> None:
+        """Take the integers, which are what codes, from the weights and densities as they are now."""
+        for units in self.units_of:
+            for unit in units:
+                unit.reduction.freeze()
+                unit.prior.freeze()
+
+    @torch.no_grad()
+    def start(self, seen: Rows, steps: Sequence[float]) -> None:
+        """Begin with principal components: of what ``seen`` (N, C, H, W) of each feature leaves after each layer.
+
+        steps: of each layer's quantisation, over the feature's standard deviation.
+        """
+        for t, x in enumerate(seen):
+            mean = x.mean((0, 2, 3))
+            rest, deviation = x - mean[:, None, None], x.std()
+            for i, step in enumerate(steps):
+                unit, expansion = self.units_of[i][t], self.high.expansions[i][t]
+                rest, scales = start(unit.reduction, expansion, rest, step * deviation)
+                unit.reduction.bias.copy_(-(unit.reduction.weight.sum((2, 3)) @ mean))
+                unit.reduction.freeze()
+                unit.prior.start(scales)
+                if i == 0:
+                    expansion.bias.copy_(mean)
+        if self.lower is not None:
+            for mine, theirs in zip(self.lower.expansions, self.high.expansions, strict=False):
+                mine.load_state_dict(theirs.state_dict())
+
+    def panels(
+        self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], partial: Partial
+    ) -> list[Panel]:
+        """The features, what was received of them, and the picture that these still hold."""
+        picture = eight_bits(self.picture(partial.features).clamp(0, 1))[0]
+        return [*usual(features, partial), Panel("picture from features", picture)]
+
+
+class FeatureHyperprior(Codec):
+    """One rate: a single layer, whose packet is whole or not at all. NaN is refused."""
+
+    def __init__(self, features: FeatureSpec, **params: Any) -> None:
+        stack = [spec.Layer(params["channels"], params["stride"])]
+        super().__init__(features, stack, params["prior"], params["lambda"])
+
+    def end(self, sink: Sink | Source) -> bool:
+        return False
+
+
+class Layered(Codec):
+    """A base and enhancements: a packet cut at the end of any layer decodes. NaN is refused."""
+
+    def __init__(self, features: FeatureSpec, **params: Any) -> None:
+        super().__init__(features, spec.layers(params["channels"]), params["prior"], params["lambda"], params["low"])

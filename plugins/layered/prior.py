@@ -1,0 +1,183 @@
+"""What the integers of one layer are coded under: static tables, or a scale hyperprior that runs in integers.
+
+For training both use CompressAI's densities (``learned`` extra), which ``begin`` makes and which are no part of the
+weights: what is kept of them are integer tables. Without them nothing here needs CompressAI.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from semcodec import gaussian
+from semcodec.errors import PluginError, UsageError
+from semcodec.integer_net import integer_net
+from semcodec.interfaces import Sink, Source
+from semcodec.priors import Indexed, Table
+from semcodec.tables import table_from_counts
+
+Int32 = npt.NDArray[np.int32]
+Shape = tuple[int, int, int]
+
+REACH = 127
+"""Static tables hold -REACH to REACH; what lies beyond goes through their escape."""
+COUNTED = 1 << 20
+LARGEST = (1 << 31) - 1
+DOWN = 4
+"""Places of y along each side that one place of z describes."""
+
+
+def half_up(x: Tensor) -> Tensor:
+    """Rounds as integer networks do."""
+    return torch.floor(x + 0.5)
+
+
+def straight_through(x: Tensor) -> Tensor:
+    """Rounded, with the gradient of what is not."""
+    return x + (half_up(x) - x).detach()
+
+
+class Factorized(nn.Module):
+    """One static table for each channel."""
+
+    counts: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        away = torch.arange(-REACH, REACH + 1)
+        self.register_buffer("counts", (COUNTED // (1 + away.square())).int().repeat(channels, 1))
+        self._density: list[Any] = []  # in a list, so as not to be part of the weights
+
+    def start(self, scales: Tensor) -> None:
+        """What is known of the standard deviations (C,) before training: nothing here needs it."""
+
+    def begin(self) -> nn.Module:
+        """The density that is trained in the tables' place. Raises PluginError where CompressAI is missing."""
+        self._density = [_compressai().EntropyBottleneck(len(self.counts))]
+        return self._density[0]
+
+    def bits(self, y: Tensor) -> Tensor:
+        """Of y (B, C, h, w) with uniform noise for quantisation: (B,), differentiable."""
+        return _bits(_begun(self._density)(y, training=True)[1])
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """The tables of the density as it is now: its medians stay at zero, so that these are of whole numbers."""
+        grid = torch.arange(-REACH, REACH + 1.0).expand(1, len(self.counts), -1)
+        density = _begun(self._density)(grid.contiguous(), training=False)[1][0]
+        self.counts.copy_((density / density.sum(1, keepdim=True) * COUNTED).round())
+
+    def prior(self, shape: Shape) -> Indexed:
+        channels, height, width = shape
+        index = np.repeat(np.arange(channels, dtype=np.int32), height * width)
+        return Indexed(_tables(self.counts.cpu().numpy().tobytes(), channels), index)
+
+    def decoding(self) -> dict[str, Tensor]:
+        """The weights that ``read`` uses."""
+        return {"counts": self.counts}
+
+    def write(self, name: str, y: Int32, sink: Sink) -> None:
+        """y: int32 (C, h, w)."""
+        sink.symbols(name, y, self.prior(y.shape))
+
+    def read(self, name: str, shape: Shape, source: Source) -> Int32:
+        return source.symbols(name, math.prod(shape), self.prior(shape)).reshape(shape)
+
+
+class Hyper(nn.Module):
+    """A scale hyperprior (Balle et al., 2018): z describes the scales of y and goes first, under static tables.
+
+    Both networks are integer ones: the one that finds z so that equal features give equal bytes, the one that
+    predicts scales from z so that both ends predict the same. Its output is the index of a Gaussian table.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden, side = max(8, channels), max(2, min(16, channels // 2))
+        self.side = side
+        self.analysis = integer_net((channels, hidden, side), stride=2)
+        self.synthesis = integer_net((side, hidden, channels), up=2)
+        self.z = Factorized(side)
+        self._density: list[Any] = []
+        self.start(torch.full((channels,), 1.0))
+
+    @torch.no_grad()
+    def start(self, scales: Tensor) -> None:
+        """Predict these standard deviations (C,) whatever z is."""
+        index = (scales.double() / gaussian.LOWEST).log() / gaussian.STEP
+        self.synthesis.convs[-1].bias.copy_(index.clamp(0, gaussian.SCALES - 1).float().repeat_interleave(4))
+        self.synthesis.freeze()
+
+    def begin(self) -> nn.Module:
+        self._density = [_compressai().GaussianConditional(None)]
+        return nn.ModuleList([*self._density, self.z.begin()])
+
+    def bits(self, y: Tensor) -> Tensor:
+        z = self.analysis(y.abs())
+        index = self.synthesis(straight_through(z))[:, :, : y.shape[2], : y.shape[3]]
+        scales = gaussian.LOWEST * (gaussian.STEP * index.clamp(0, gaussian.SCALES - 1)).exp()
+        return self.z.bits(z) + _bits(_begun(self._density)(y, scales, training=True)[1])
+
+    def freeze(self) -> None:
+        self.analysis.freeze()
+        self.synthesis.freeze()
+        self.z.freeze()
+
+    def prior(self, z: Int32, shape: Shape) -> Indexed:
+        index = self.synthesis.exact(self._there(z))[0, :, : shape[1], : shape[2]]
+        index = index.clamp(0, gaussian.SCALES - 1).to(torch.uint8)
+        return Indexed(gaussian.tables(), index.cpu().numpy().ravel())
+
+    def _there(self, integers: Int32) -> Tensor:
+        """As a batch of one where the weights are."""
+        return torch.from_numpy(integers)[None].to(self.z.counts.device, torch.float64)
+
+    def decoding(self) -> dict[str, Tensor]:
+        whole = {n: t for n, t in self.synthesis.state_dict().items() if "whole" in n}
+        return {**whole, "z": self.z.counts}
+
+    def write(self, name: str, y: Int32, sink: Sink) -> None:
+        found = self.analysis.exact(self._there(y).abs())[0]
+        z = found.clamp(-LARGEST, LARGEST).int().cpu().numpy()
+        sink.symbols(f"z.{name}", z, self.z.prior(z.shape), side=True)
+        sink.symbols(name, y, self.prior(z, y.shape))
+
+    def read(self, name: str, shape: Shape, source: Source) -> Int32:
+        _, height, width = shape
+        places = (self.side, -(-height // DOWN), -(-width // DOWN))
+        z = source.symbols(f"z.{name}", math.prod(places), self.z.prior(places)).reshape(places)
+        return source.symbols(name, math.prod(shape), self.prior(z, shape)).reshape(shape)
+
+
+PRIORS = {"hyper": Hyper, "factorized": Factorized}
+
+
+@lru_cache(maxsize=256)
+def _tables(counts: bytes, channels: int) -> tuple[Table, ...]:
+    """Made once, so that an entropy stage prepares each of them once. Counts that are damaged are refused."""
+    rows = np.frombuffer(counts, np.int32).reshape(channels, -1)
+    return tuple(table_from_counts(row, -REACH, escape=True) for row in rows)
+
+
+def _bits(likelihood: Tensor) -> Tensor:
+    return -likelihood.log2().flatten(1).sum(1)
+
+
+def _compressai() -> Any:
+    try:
+        from compressai import entropy_models
+    except ImportError as error:
+        raise PluginError(f"training needs CompressAI ({error}): pip install 'semcodec[learned]'") from error
+    return entropy_models
+
+
+def _begun(density: list[Any]) -> Any:
+    if not density:
+        raise UsageError("the estimate of bits is for training: start it with the encoder's begin()")
+    return density[0]

@@ -1,0 +1,174 @@
+"""How learned codecs at a cut are trained; the backbone stays as it is.
+
+1. The backbone, if it comes without weights, by its own recipe.
+2. Reductions and expansions start as the principal components of blocks of features, with the step of quantisation
+   that is best at lambda for many uniform quantisers.
+3. ``match``, without labels: L = rate + lambda * distance to the uncompressed features, at the cut and at the last.
+4. ``picture``: the network that shows what was received.
+5. ``task``: L = rate + lambda * loss of the task. ``--until picture`` leaves it out, and needs no labels.
+
+Layers are trained for the average over their number: two numbers are drawn for every batch. lambda is that of all
+layers, and falls in equal ratios to ``1 / SPREAD`` of it for the base alone, so that each number of layers is a point
+of its own on the curve of rate and distortion.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semcodec.errors import UsageError
+from semcodec.feature_training import backbone_first, distance, model_input, observe
+from semcodec.interfaces import Features
+from semcodec.training import Batch, Job, Step
+
+SPREAD = 64.0
+MATCH, PICTURE, TASK = 16, 4, 2
+"""Passes over the data, at most ``MOST`` samples each."""
+MOST = 40_000
+DRAWN = 2
+_SEEN = 1 << 25  # values of features that principal components are taken from
+WINDOW = 320
+"""Pixels along each side of the window, drawn at random, that all but ``task`` look at in larger inputs."""
+
+
+def single(job: Job) -> list[Step]:
+    encoder: Any = job.modules["encoder"]
+    return _steps(job, [encoder.trade])
+
+
+def layered(job: Job) -> list[Step]:
+    encoder: Any = job.modules["encoder"]
+    count = len(encoder.stack)
+    ratio = SPREAD ** (1 / max(1, count - 1))
+    return _steps(job, [encoder.trade * ratio ** (i - count + 1) for i in range(count)])
+
+
+def _steps(job: Job, trades: list[float]) -> list[Step]:
+    """trades: lambda by number of layers."""
+    encoder: Any = job.modules["encoder"]
+    batch = 8 if _pixels(job) > WINDOW**2 // 4 else 32
+    if not len(job.dataset):
+        raise UsageError("there are no images to train on: give a data set that has some")
+    last = list(job.cuts)[-1]
+    to = () if last == job.cut else (last,)
+    job.modules["backbone"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
+    densities = encoder.begin()
+    job.aids["densities"] = densities
+    codec = [encoder.units_of, encoder.high, *([encoder.lower] if encoder.lower is not None else []), densities]
+    steps = [] if "encoder" in job.ready else [_start(job, trades, batch)]
+    steps += [
+        Step("match", codec, _match(job, trades, to), _passes(job, MATCH), 1e-3, batch, 0.0, finish=encoder.freeze),
+        Step("picture", [encoder.picture], _picture(job), _passes(job, PICTURE), 2e-3, batch, 0.0),
+        Step("task", codec, _task(job, trades), _passes(job, TASK), 2e-4, batch, 0.0, finish=encoder.freeze),
+    ]
+    return [*backbone_first(job), *steps]
+
+
+def _pixels(job: Job) -> int:
+    height, width = next(iter(job.cuts["input"].values())).shape[-2:]
+    assert height is not None and width is not None
+    return height * width
+
+
+def _passes(job: Job, count: int) -> int:
+    return min(MOST, count * len(job.dataset))
+
+
+def _start(job: Job, trades: list[float], batch: int) -> Step:
+    encoder: Any = job.modules["encoder"]
+    seen: dict[str, list[Tensor]] = {name: [] for name in encoder.features}
+
+    def see(features: Features) -> None:
+        for name, kept in seen.items():
+            if sum(x.numel() for x in kept) < _SEEN:
+                kept.append(features[name].float())
+
+    def finish() -> None:
+        values = sum(shape.size for shape in encoder.features.values()) / len(encoder.features)
+        # Of a distortion lambda * step^2 / 12 a value and -log2(step) bits a value, the least sum. A layer counts in
+        # every number of layers from its own on, each with its lambda.
+        steps = []
+        for i in range(len(trades)):
+            trade = len(trades[i:]) / sum(1 / t for t in trades[i:])
+            steps.append(math.sqrt(6 * values / (trade * _pixels(job) * math.log(2))))
+        encoder.start([torch.cat(kept) for kept in seen.values()], steps)
+        seen.clear()
+
+    return observe(job, see, finish, name="start", batch=batch)
+
+
+def _match(job: Job, trades: list[float], to: tuple[str, ...]) -> Callable[[Batch], tuple[Tensor, dict[str, float]]]:
+    backbone: Any = job.modules["backbone"]
+
+    def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:
+        b = _window(b)
+        with torch.no_grad():
+            features = backbone.head(model_input(b), job.cut)
+            later = {cut: backbone.advance(features, job.cut, cut) for cut in to}
+
+        def distortion(recovered: Features) -> Tensor:
+            far = [distance(backbone.advance(recovered, job.cut, cut), wanted) for cut, wanted in later.items()]
+            return torch.stack([distance(recovered, features), *far]).sum()
+
+        return _weighed(job, b, features, trades, distortion)
+
+    return loss
+
+
+def _window(b: Batch) -> Batch:
+    top, left = (int(b.rng.integers(0, max(1, side - WINDOW + 1))) for side in b.pixels.shape[-2:])
+    return replace(b, pixels=b.pixels[..., top : top + WINDOW, left : left + WINDOW])
+
+
+def _task(job: Job, trades: list[float]) -> Callable[[Batch], tuple[Tensor, dict[str, float]]]:
+    backbone: Any = job.modules["backbone"]
+
+    def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:
+        with torch.no_grad():
+            features = backbone.head(model_input(b), job.cut)
+        return _weighed(job, b, features, trades, lambda given: backbone.task_loss(given, job.cut, b.labels)[0])
+
+    return loss
+
+
+def _weighed(
+    job: Job, b: Batch, features: Features, trades: list[float], cost: Callable[[Features], Tensor]
+) -> tuple[Tensor, dict[str, float]]:
+    """The mean over drawn numbers of layers of rate / lambda + cost. Rate in bits a pixel of the input."""
+    encoder: Any = job.modules["encoder"]
+    count = len(trades)
+    drawn = sorted((b.rng.choice(count, min(DRAWN, count), replace=False) + 1).tolist())
+    losses, costs, rates = [], [], []
+    assert job.recover is not None
+    for number, (partial, bits) in zip(drawn, encoder.operate(features, b.rng, drawn), strict=True):
+        bpp = bits.mean() / (b.pixels.shape[-1] * b.pixels.shape[-2])
+        costs.append(cost(job.recover(partial)))
+        rates.append(bpp)
+        losses.append(costs[-1] + bpp / trades[number - 1])
+    means = {"cost": torch.stack(costs).mean().item(), "bpp": torch.stack(rates).mean().item()}
+    return torch.stack(losses).mean(), means
+
+
+def _picture(job: Job) -> Callable[[Batch], tuple[Tensor, dict[str, float]]]:
+    """Absolute error of the picture against the input at its size, at a number of layers drawn for every batch."""
+    encoder: Any = job.modules["encoder"]
+    backbone: Any = job.modules["backbone"]
+
+    def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:
+        b = _window(b)
+        with torch.no_grad():
+            features = backbone.head(model_input(b), job.cut)
+            count = int(b.rng.integers(1, len(encoder.stack) + 1))
+            ((partial, _),) = encoder.operate(features, b.rng, [count])
+        picture = encoder.picture(partial.features)
+        wanted = F.interpolate(b.pixels, size=picture.shape[-2:], mode="area")
+        return (picture - wanted).abs().mean(), {}
+
+    return loss

@@ -1,0 +1,71 @@
+"""What learned codecs at a cut take and give; no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe
+
+STRIDES = (1, 2, 4, 8)
+MOST = 512
+"""Channels of one layer."""
+_LAYER = re.compile(r"([1-9][0-9]*)(?:x([1-9][0-9]*))?")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Channels that every tensor of the cut is reduced to, and the places along each side that become one."""
+
+    channels: int
+    stride: int
+
+
+def layers(text: str | int) -> tuple[Layer, ...]:
+    """By "8x4-16x2-32" 8 channels at stride 4, then 16 and 32 more at stride 2. Raises SpecMismatch."""
+    found = [_LAYER.fullmatch(part) for part in str(text).split("-")]
+    if None in found:
+        raise SpecMismatch(f"channels is a row of CHANNELSxSTRIDE, as 8x4-16x2-32x2, not {text!r}")
+    made, stride = [], 2
+    for match in filter(None, found):
+        stride = int(match[2] or stride)
+        made.append(Layer(int(match[1]), stride))
+    if any(layer.channels > MOST or layer.stride not in STRIDES for layer in made) or len(made) > 64:
+        raise SpecMismatch(
+            f"up to 64 layers have up to {MOST} channels each and strides of {', '.join(map(str, STRIDES))}"
+        )
+    return tuple(made)
+
+
+def places(spec: TensorSpec, layer: Layer) -> tuple[int, int, int]:
+    """Shape of one layer's integers of one tensor."""
+    _, height, width = spec.shape
+    assert height is not None and width is not None
+    return layer.channels, -(-height // layer.stride), -(-width // layer.stride)
+
+
+def _encoder(features: FeatureSpec, stack: tuple[Layer, ...]) -> EncoderSpec:
+    for name, spec in features.items():
+        if len(spec.shape) != 3 or None in spec.shape or spec.dtype != "float32" or not all(spec.shape):
+            raise SpecMismatch(f"takes feature maps float32[CxHxW] of a known size, not {describe({name: spec})}")
+    latent = {
+        f"y{i}.{name}": TensorSpec(places(spec, layer), "int32")
+        for i, layer in enumerate(stack, 1)
+        for name, spec in features.items()
+    }
+    return EncoderSpec(latent=latent, restored=dict(features))
+
+
+def single(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    return _encoder(features, (Layer(params["channels"], params["stride"]),))
+
+
+def layered(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    stack = layers(params["channels"])
+    if params["layers"] > len(stack):
+        raise SpecMismatch(f"layers={params['layers']} is more than the {len(stack)} of channels={params['channels']}")
+    if params["low"] >= len(stack):
+        raise SpecMismatch(f"low={params['low']} leaves none of {len(stack)} layers to the high-rate decoder")
+    return _encoder(features, stack[: params["layers"] or None])

@@ -1,0 +1,187 @@
+"""Pixels through one of CompressAI's image models, its integers through our stages and container."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from semcodec.errors import CorruptStream, UsageError
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.priors import Indexed
+from semcodec.specs import FeatureSpec
+from semcodec_plugins.learned import network, raster, spec, tape
+
+CHECK = 4
+
+
+class Learned(nn.Module, Encoder):
+    """``net`` is CompressAI's model, ``counts`` its static tables in integers.
+
+    features: {"image": float32 (3, H, W) in [0, 1]} of any size, padded by its last row and column. NaN is refused.
+    Samples are coded one at a time, as they are decoded, so that networks that both ends run round alike.
+    """
+
+    counts: Tensor
+
+    def __init__(self, features: FeatureSpec, **params: Any) -> None:
+        super().__init__()
+        self.name, self.quality = params["model"], params["quality"]
+        self.model = spec.model(self.name)
+        _, self.height, self.width = (int(side or 0) for side in features["image"].shape)
+        self.n, self.m = spec.channels(params)
+        self.y, self.z = spec.places(features, self.model)
+        self.net = network.build(self.name, self.n, self.m)
+        self.register_buffer("counts", network.counts_of(network.bottleneck(self.net)))
+
+    # -- device ------------------------------------------------------------------------------------------------------
+
+    def encode(
+        self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
+    ) -> list[Latent]:
+        if not bool(torch.isfinite(features["image"]).all()):
+            raise UsageError("the image has NaN or infinity, which a learned codec cannot send")
+        network.prepare(self.net)
+        return [self._sample(image) for image in features["image"].clamp(0, 1).split(1)]
+
+    @torch.no_grad()
+    def _sample(self, image: Tensor) -> Latent:
+        written = tape.Written()
+        x = self._padded(image)
+        with tape.on(written):
+            if self.model.context != spec.RASTER:
+                self.net.compress(x)
+            else:
+                y = self.net.g_a(x)
+                strings = self.net.entropy_bottleneck.compress(self.net.h_a(y))
+                z = self.net.entropy_bottleneck.decompress(strings, self.z)
+                for found, part in zip(raster.compress(self.net, y, z), (written.symbols, written.index), strict=True):
+                    part.append(found)
+        names = self._names()
+        latent = Latent(self._shaped(written.symbols))
+        if self.model.context != spec.FACTORIZED:
+            latent.side["index"] = dict(zip(names, written.index, strict=True))
+        return latent
+
+    def write(self, latent: Latent, sink: Sink) -> None:
+        index = latent.side.get("index", {})
+        for name, symbols in latent.symbols.items():
+            if name == self._names()[0]:
+                sink.symbols(name, symbols.ravel(), Indexed(self._tables(), self._channels(symbols.size)))
+            elif self.model.context == spec.RASTER:
+                sink.blob(name, raster.coded(self.net, symbols.ravel(), index[name]))
+            else:
+                sink.symbols(name, symbols.ravel(), Indexed(tape.gaussian.tables(), index[name]))
+        if self._checked():
+            sink.blob("check", tape.check_of(list(index.values())), side=True)
+
+    # -- server ------------------------------------------------------------------------------------------------------
+
+    def read(self, source: Source) -> Latent:
+        """Runs the networks that tell the tables, up to the synthesis."""
+        network.prepare(self.net)
+        received = tape.Received(source, self._names(), self._tables())
+        y = self._decoded(received, lambda: source.blob("y", raster.most_bytes(self.m * self.y[0] * self.y[1])))
+        if self._checked() and source.blob("check", CHECK) != tape.check_of(received.index):
+            raise CorruptStream(
+                "this machine's networks round otherwise than the sender's, or the stream is damaged: decode it on "
+                "a machine like the sender's, or send it by a model whose tables are exact"
+            )
+        return Latent(self._shaped(received.symbols), {"y": y.numpy()})
+
+    def restore(self, latent: Latent) -> Partial:
+        network.prepare(self.net)
+        with torch.no_grad():
+            if "y" in latent.side:
+                y = torch.from_numpy(latent.side["y"])
+            else:
+                symbols = [part.ravel() for part in latent.symbols.values()]
+                y = self._decoded(tape.Replayed(symbols), None)
+            image = self.net.g_s(y).clamp(0, 1)[:, :, : self.height, : self.width]
+        if not bool(torch.isfinite(image).all()):
+            raise CorruptStream("what is decoded has NaN; the stream is damaged, get it again")
+        return Partial({"image": image})
+
+    @torch.no_grad()
+    def _decoded(self, symbols: tape.Received | tape.Replayed, blob: Any) -> Tensor:
+        """y as g_s is given it."""
+        with tape.on(symbols):
+            if self.model.context != spec.RASTER:
+                try:
+                    self.net.decompress(*self._shape())
+                except network.Received as found:
+                    return found.y
+                raise AssertionError("CompressAI decodes without a synthesis")
+            z = self.net.entropy_bottleneck.decompress([0], self.z)
+        if isinstance(symbols, tape.Replayed):
+            return raster.replay(self.net, z, symbols.symbols[1])
+        y, *found = raster.decompress(self.net, z, blob())
+        for one, part in zip(found, (symbols.symbols, symbols.index), strict=True):
+            part.append(one)
+        return y
+
+    def _shape(self) -> tuple[list[Any], Any]:
+        """Strings, which are on the tape, and shape, as CompressAI's ``decompress`` wants them."""
+        if self.model.context in (spec.FACTORIZED, spec.HYPER):
+            return [[0]] * len(self._names()), self.y if self.model.context == spec.FACTORIZED else self.z
+        groups = getattr(self.net, "groups", None)
+        one = [(group, *self.y) for group in groups or [self.m]]
+        strings = {"y": [[0]] * (2 * len(one)), "hyper": [[0]]}
+        return [*strings["y"], *strings["hyper"]], {"y": one if groups else one[0], "hyper": self.z}
+
+    def _names(self) -> list[str]:
+        """Of what is sent, in order."""
+        if self.model.context == spec.FACTORIZED:
+            return ["y"]
+        if self.model.context == spec.CHECKERBOARD:
+            return ["z", *(f"y{i}" for i in range(2 * len(getattr(self.net, "groups", [0]))))]
+        return ["z", "y"]
+
+    def _shaped(self, symbols: list[tape.Int32]) -> dict[str, tape.Int32]:
+        """By name, as the spec function says; parts of y, which it does not name, as they are."""
+        shapes = {"z": (self.n, *self.z), "y": spec.shape_of_y(self.model, self.m, self.y)}
+        named = zip(self._names(), symbols, strict=True)
+        return {name: part.reshape(shapes[name]) if name in shapes else part for name, part in named}
+
+    def _checked(self) -> bool:
+        """Whether the tables depend on networks in floats."""
+        return self.model.context in (spec.CHECKERBOARD, spec.RASTER)
+
+    def _tables(self) -> tuple[Any, ...]:
+        return tape.static_tables(self.counts.cpu().numpy().tobytes(), len(self.counts))
+
+    def _channels(self, count: int) -> Any:
+        return np.repeat(np.arange(len(self.counts), dtype=np.int32), count // len(self.counts))
+
+    def _padded(self, x: Tensor) -> Tensor:
+        step = spec.DOWN if self.model.context == spec.FACTORIZED else 4 * spec.DOWN
+        below, right = -x.shape[2] % step, -x.shape[3] % step
+        return F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
+
+    # -- weights and training ----------------------------------------------------------------------------------------
+
+    def adapt(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A checkpoint in CompressAI's form."""
+        state, counts = network.converted(self.net, tensors)
+        return {**{f"net.{name}": tensor for name, tensor in state.items()}, "counts": counts}
+
+    def code(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
+        """One entry. Images may be of other sizes than those that packets are made of."""
+        image = features["image"]
+        # In float32, as densities are. CompressAI draws its noise from the global generator.
+        with torch.autocast(image.device.type, enabled=False), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(1 << 31)))
+            found = self.net(self._padded(image.float().contiguous()))
+        bits = sum(-likelihood.log2().flatten(1).sum(1) for likelihood in found["likelihoods"].values())
+        return [(Partial({"image": found["x_hat"][:, :, : image.shape[2], : image.shape[3]]}), bits)]
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Take medians and static tables from the density as it is now."""
+        density = network.bottleneck(self.net)
+        density._update_quantiles()
+        self.counts.copy_(network.counts_of(density))

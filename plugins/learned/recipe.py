@@ -1,0 +1,47 @@
+"""A small model for pixels, so that something works without published weights.
+
+1. The backbone, if it comes without weights, by its own recipe.
+2. ``pixels``, without labels: L = rate + lambda * 255^2 * mean squared error, as CompressAI trains (its lambdas, by
+   quality), on windows drawn at random. Static tables are made of the density at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from semcodec.errors import UsageError
+from semcodec.feature_training import backbone_first, model_input
+from semcodec.training import Batch, Job, Step
+
+LAMBDA = (0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483, 0.0932, 0.18)
+"""By quality, beside the squared error of 8-bit values."""
+PASSES, MOST = 40, 60_000
+BATCH = 8
+WINDOW = 128
+"""Pixels along each side of what is looked at in larger inputs."""
+
+
+def recipe(job: Job) -> list[Step]:
+    encoder: Any = job.modules["encoder"]
+    if not len(job.dataset):
+        raise UsageError("there are no images to train on: give a data set that has some")
+    trade = LAMBDA[encoder.quality - 1]
+
+    def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:
+        image = model_input(_window(b))["image"]
+        [(partial, bits)] = encoder.code({"image": image}, b.rng)
+        error = (partial.features["image"] - image).square().mean()
+        bpp = bits.mean() / (image.shape[-1] * image.shape[-2])
+        return bpp + trade * 255**2 * error, {"mse": error.item(), "bpp": bpp.item()}
+
+    samples = min(MOST, PASSES * len(job.dataset))
+    pixels = Step("pixels", [encoder.net], loss, samples, 1e-3, BATCH, 0.0, finish=encoder.freeze)
+    return [*backbone_first(job), pixels]
+
+
+def _window(b: Batch) -> Batch:
+    top, left = (int(b.rng.integers(0, max(1, side - WINDOW + 1))) for side in b.pixels.shape[-2:])
+    return replace(b, pixels=b.pixels[..., top : top + WINDOW, left : left + WINDOW])

@@ -1,0 +1,146 @@
+"""The PCA encoders: components of every tensor at the cut, in layers that a receiver may stop after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.specs import FeatureSpec
+from semcodec_plugins.pca.basis import Basis
+from semcodec_plugins.pca.spec import ranks, shapes
+
+if TYPE_CHECKING:
+    from semcodec.panels import Panel
+
+
+class PCA(nn.Module, Encoder):
+    """features: any number of maps, float32 (C, H, W). rank: components of each that can be sent; 0 is all.
+
+    A latent holds, by tensor, its first components. NaN and infinity are refused.
+    """
+
+    def __init__(self, features: FeatureSpec, *, rank: int) -> None:
+        super().__init__()
+        self.shapes = shapes(features)
+        kept = ranks(self.shapes, rank)
+        self.most = max(kept.values())
+        # Tensors may have names that modules may not.
+        self._bases = nn.ModuleList(Basis(shape[0], kept[name]) for name, shape in self.shapes.items())
+
+    @property
+    def bases(self) -> dict[str, Any]:
+        """By tensor, its ``Basis``."""
+        return dict(zip(self.shapes, self._bases, strict=True))
+
+    def encode(
+        self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
+    ) -> list[Latent]:
+        count, bits = params["components"], params["bits"]
+        symbols = {}
+        for name, basis in self.bases.items():
+            symbols[name] = basis.part(0, count).symbols(basis.project(features[name], count), bits)
+        side = {"bits": bits, "group": params["group"]}
+        batch = len(next(iter(symbols.values())))
+        return [Latent({name: values[row] for name, values in symbols.items()}, dict(side)) for row in range(batch)]
+
+    def write(self, latent: Latent, sink: Sink) -> None:
+        bits = latent.side["bits"]
+        for parts in self._layers({name: len(values) for name, values in latent.symbols.items()}, latent.side["group"]):
+            for name, start, stop in parts:
+                sink.symbols(name, latent.symbols[name][start:stop].ravel(), self._prior(name, start, stop, bits))
+            sink.layer()
+
+    def read(self, source: Source) -> Latent:
+        bits, group = source.params["bits"], source.params["group"]
+        due = {name: min(source.params["components"], basis.rank) for name, basis in self.bases.items()}
+        found: dict[str, list[Any]] = {name: [] for name in due}
+        for parts in self._layers(due, group):
+            for name, start, stop in parts:
+                _, height, width = self.shapes[name]
+                count = (stop - start) * height * width
+                values = source.symbols(name, count, self._prior(name, start, stop, bits))
+                found[name].append(values.reshape(stop - start, height, width))
+            if not source.layer():
+                break
+        symbols = {name: np.concatenate(parts) for name, parts in found.items()}
+        return Latent(symbols, {"bits": bits, "group": group})
+
+    @staticmethod
+    def _layers(counts: Mapping[str, int], group: int) -> Iterator[list[tuple[str, int, int]]]:
+        """Layer by layer, (tensor, first component, last but one) of what it holds of ``counts`` components."""
+        for start in range(0, max(counts.values()), group):
+            yield [(name, start, min(start + group, count)) for name, count in counts.items() if start < count]
+
+    def _prior(self, name: str, start: int, stop: int, bits: int) -> Any:
+        _, height, width = self.shapes[name]
+        return self.bases[name].part(start, stop).prior(bits, height * width)
+
+    def restore(self, latent: Latent) -> Partial:
+        bits = latent.side["bits"]
+        rebuilt = {}
+        for name, sent in latent.symbols.items():
+            basis = self.bases[name]
+            rebuilt[name] = basis.rebuild(basis.part(0, len(sent)).values(sent, bits)[None])
+        with torch.no_grad():
+            return Partial(self.adapted(rebuilt))
+
+    def adapted(self, features: Features) -> Features:
+        """What is made of rebuilt features (B, C, H, W): here nothing."""
+        return features
+
+    def code(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
+        """At a number of components that is drawn, so that one set of weights serves them all."""
+        powers = [1 << k for k in range(self.most.bit_length())]
+        count = int(rng.choice([*powers, self.most]))
+        rebuilt = {}
+        for name, basis in self.bases.items():
+            y = basis.project(features[name], count).float()
+            rebuilt[name] = basis.rebuild(basis.part(0, count).soft(y))
+        return [(Partial(self.adapted(rebuilt)), None)]
+
+    def explained(self, count: int) -> dict[str, float]:
+        """By tensor, the share of its variance that its first ``count`` components explain."""
+        return {name: float(basis.explained[:count].sum()) for name, basis in self.bases.items()}
+
+    def explanation(self) -> dict[str, float]:
+        """For cards: the share of each tensor's variance that 1, 4, 16, ... components explain."""
+        counts = [1 << k for k in range(0, self.most.bit_length(), 2)]
+        return {f"{name}: {count} explain": self.explained(count)[name] for name in self.shapes for count in counts}
+
+    def panels(
+        self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], partial: Partial
+    ) -> list[Panel]:
+        """Of each tensor: at the cut, its components, as it arrives."""
+        from semcodec.panels import Panel, maps, usual
+
+        shown = usual(features, partial)
+        for name, basis in self.bases.items():
+            share = 100 * self.explained(basis.rank)[name]
+            title = f"{name}: first of {basis.rank} components, which explain {share:.1f} % of the variance"
+            shown.append(Panel(title, heat=maps(basis.project(features[name], 16))))
+        return shown
+
+
+class PCAAdapt(PCA):
+    """PCA and, of each tensor, a learned 1x1 convolution of what is rebuilt: the same whatever number of components.
+
+    Untrained it changes nothing.
+    """
+
+    def __init__(self, features: FeatureSpec, *, rank: int) -> None:
+        super().__init__(features, rank=rank)
+        self.adapt = nn.ModuleList()
+        for channels, _, _ in self.shapes.values():
+            layer = nn.Conv2d(channels, channels, 1)
+            nn.init.dirac_(layer.weight)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+            self.adapt.append(layer)
+
+    def adapted(self, features: Features) -> Features:
+        return {name: layer(features[name]) for name, layer in zip(self.shapes, self.adapt, strict=True)}

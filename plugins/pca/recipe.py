@@ -1,0 +1,91 @@
+"""How PCA is fitted, and how its 1x1 convolution learns.
+
+1. The backbone, if it comes without weights, by its own recipe.
+2. One pass over calibration images for the covariance of each tensor's channels, whose eigenvectors are the components;
+   one for the ranges of these, one for the histograms of what is sent.
+3. ``pca-adapt``: the convolution learns that what follows sees what it expects, at a later cut, then for the task; at a
+   number of components that is drawn for each batch. The backbone stays as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from semcodec.errors import UsageError
+from semcodec.feature_training import around, backbone_first, end_to_end, match, observe
+from semcodec.interfaces import Features
+from semcodec.training import Batch, Job, Step
+from semcodec_plugins.pca.covariance import Covariance
+
+MATCH, TASK = 2, 2
+"""Passes over the data, at most ``MOST`` samples each."""
+MOST = 100_000
+
+
+def pca(job: Job) -> list[Step]:
+    steps = fitting(job)
+    return [*backbone_first(job), *steps]
+
+
+def pca_adapt(job: Job) -> list[Step]:
+    encoder: Any = job.modules["encoder"]
+    _, after = around(job.cuts, job.cut)
+    later = () if after == job.cut else (after,)
+    steps = [
+        *fitting(job),
+        match(job, [encoder.adapt], _passes(job, MATCH), to=later, name="adapt", lr=1e-3, weight_decay=0.0),
+        end_to_end(job, [encoder.adapt], _passes(job, TASK), lr=3e-4, weight_decay=0.0),
+    ]
+    return [*backbone_first(job), *steps]
+
+
+def _passes(job: Job, count: int) -> int:
+    return min(MOST, count * len(job.dataset))
+
+
+def fitting(job: Job) -> list[Step]:
+    """Covariance, ranges, histograms. The last one's figures, which go into the card, are shares of variance."""
+    if len(job.dataset) == 0:
+        raise UsageError("there are no images to calibrate on: give a data set that has some")
+    encoder: Any = job.modules["encoder"]
+    covariances = {name: Covariance(shape[0]) for name, shape in encoder.shapes.items()}
+
+    def spread(features: Features) -> None:
+        for name, covariance in covariances.items():
+            covariance.see(features[name])
+
+    def fit() -> None:
+        for name, basis in encoder.bases.items():
+            basis.fit(covariances[name].components())
+
+    def ranges(features: Features) -> None:
+        for name, basis in encoder.bases.items():
+            basis.quantiser.see_range(basis.project(features[name], basis.rank))
+
+    def finish_ranges() -> None:
+        for basis in encoder.bases.values():
+            basis.quantiser.finish_ranges()
+            basis.even_steps()
+
+    def cells(features: Features) -> None:
+        for name, basis in encoder.bases.items():
+            basis.quantiser.see(basis.project(features[name], basis.rank))
+
+    def finish_cells() -> None:
+        for basis in encoder.bases.values():
+            basis.quantiser.finish()
+
+    histograms = observe(job, cells, finish_cells, name="histograms")
+    looked = histograms.loss
+
+    def told(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        return looked(batch)[0], encoder.explanation()
+
+    return [
+        observe(job, spread, fit, name="covariance"),
+        observe(job, ranges, finish_ranges, name="ranges"),
+        replace(histograms, loss=told),
+    ]

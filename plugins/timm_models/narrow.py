@@ -1,0 +1,201 @@
+"""The last step before a cut, computing some of its channels alone.
+
+Only that step can be narrowed: the layers before it feed all channels. It is the convolution that makes them, its norm,
+activation and pooling; of a residual block also the projection, or the identity's channels. The norm is folded into a
+copy of the weights, so values differ from the whole layer's in their last bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from timm.models.resnet import BasicBlock, Bottleneck
+from torch import Tensor, nn
+
+LANES = 16
+"""Channels that a CPU's convolution computes at the price of one."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """size: height and width. mean, std: (3, 1, 1), what pixels are normalised by."""
+
+    size: tuple[int, int]
+    mean: Tensor
+    std: Tensor
+
+
+class Normalise(nn.Module):
+    """Pixels (B, 3, H, W) in [0, 1], with channels last in memory after."""
+
+    def __init__(self, image: Image) -> None:
+        super().__init__()
+        self.register_buffer("shift", -image.mean / image.std)
+        self.register_buffer("scale", 1 / image.std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.shift, x, self.scale).contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Step:
+    """links: how many links of the chain it stands for, from its end. convs: those that are narrowed."""
+
+    links: int
+    convs: tuple[nn.Conv2d, ...]
+    modules: tuple[nn.Module, ...]
+
+    def kept(self, channels: Tensor, image: Image | None = None) -> nn.Module:
+        """The step for these channels (K,) int64, with the weights as they are now.
+
+        image: where its input is the image itself, as the image comes: of pixels in [0, 1].
+        """
+        if len(self.modules) == 1:
+            return NarrowBlock(self.modules[0], channels)
+        conv, norm, act, pool = self.modules
+        narrow = folded(conv, norm, channels)
+        if image is None:
+            return nn.Sequential(narrow, pool, act)
+        packs = len(channels) < LANES and Packed.fits(conv, pool, image)
+        return Packed(narrow, pool, act, image) if packs else nn.Sequential(Normalise(image), narrow, pool, act)
+
+
+def last_step(modules: Sequence[nn.Module]) -> Step | None:
+    """What can be narrowed at the end of a chain of ``modules``; None where nothing can."""
+    block = modules[-1]
+    if type(block) in (BasicBlock, Bottleneck):
+        plain = block.se is None and isinstance(_last(block)[1], nn.BatchNorm2d)
+        convs = (_last(block)[0], *(() if block.downsample is None else (block.downsample[-2],)))
+        return Step(1, convs, (block,)) if plain else None
+    own = [(place, module) for place, module in enumerate(modules) if not isinstance(module, nn.Identity)]
+    pool: nn.Module = nn.Identity()
+    if isinstance(block, nn.MaxPool2d):
+        own, pool = own[:-1], block
+    kinds = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU)
+    found = own[-len(kinds) :]
+    if len(found) < len(kinds) or not all(isinstance(m, kind) for (_, m), kind in zip(found, kinds, strict=True)):
+        return None
+    (place, conv), (_, norm), (_, act) = found
+    whole = conv.groups == 1 and conv.padding_mode == "zeros"
+    return Step(len(modules) - place, (conv,), (conv, norm, act, pool)) if whole else None
+
+
+def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d, channels: Tensor) -> nn.Conv2d:
+    """Those output channels of a convolution and the batch norm after it, as one convolution."""
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    narrow = nn.Conv2d(
+        conv.in_channels, len(channels), conv.kernel_size, conv.stride, conv.padding, conv.dilation, device="meta"
+    )
+    weight = (conv.weight * scale[:, None, None, None])[channels].detach()
+    bias = (norm.bias - norm.running_mean * scale)[channels].detach()
+    if conv.bias is not None:
+        bias = bias + (conv.bias * scale)[channels].detach()
+    narrow.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
+    narrow.bias = nn.Parameter(bias, requires_grad=False)
+    return narrow
+
+
+def _last(block: nn.Module) -> tuple[nn.Conv2d, nn.BatchNorm2d, nn.Module]:
+    if isinstance(block, Bottleneck):
+        return block.conv3, block.bn3, block.act3
+    return block.conv2, block.bn2, block.act2
+
+
+class NarrowBlock(nn.Module):
+    """A residual block of timm's, its last convolution and its shortcut for some channels alone."""
+
+    def __init__(self, block: BasicBlock | Bottleneck, channels: Tensor) -> None:
+        super().__init__()
+        conv, norm, self.act = _last(block)
+        body = [block.conv1, block.bn1, block.act1]
+        if isinstance(block, Bottleneck):
+            body += [block.conv2, block.bn2, block.act2]
+        self.body = nn.Sequential(*body, block.aa)
+        self.last = folded(conv, norm, channels)
+        self.projection = None
+        if block.downsample is not None:
+            *pooling, conv, norm = block.downsample
+            self.projection = nn.Sequential(*pooling, folded(conv, norm, channels))
+        self.register_buffer("channels", channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = self.projection(x) if self.projection else x.index_select(1, self.channels)
+        return self.act(self.last(self.body(x)).add_(shortcut))
+
+
+class Packed(nn.Module):
+    """A stem of few channels and its 3x3 pooling, four neighbouring outputs of a channel computed as channels.
+
+    Fewer channels than ``LANES`` cost a convolution as much as ``LANES``. So the kernel is laid into a larger one at
+    each of 2x2 places, whose stride is twice as long: less than twice the products, on four times the lanes. Pooling
+    then takes the greatest of these four and, of the neighbours before or behind, those that its window reaches.
+    Normalising the pixels is part of the kernel and of what is added, which at the edges is less: padding comes after.
+    """
+
+    def __init__(self, conv: nn.Conv2d, pool: nn.MaxPool2d, act: nn.Module, image: Image) -> None:
+        super().__init__()
+        count, inputs, height, width = conv.weight.shape
+        down, across = conv.stride
+        weight = conv.weight.new_zeros(2, 2, count, inputs, height + down, width + across)
+        for i in range(2):
+            for j in range(2):
+                weight[i, j, :, :, down * i : down * i + height, across * j : across * j + width] = conv.weight
+        weight = (weight / image.std).flatten(0, 2).contiguous()
+        self.stride, self.padding, self.count = (2 * down, 2 * across), conv.padding, count
+        self.before, self.act = pool.padding == 1, act
+        black = -image.mean.expand(1, inputs, *image.size)
+        self.register_buffer("weight", weight)
+        self.register_buffer("added", F.conv2d(black, weight, conv.bias.repeat(4), self.stride, self.padding))
+
+    @staticmethod
+    def fits(conv: nn.Conv2d, pool: nn.Module, image: Image) -> bool:
+        """Whether pooling's windows reach one output over the 2x2 ones, before them or behind, and none is left over."""
+        if not isinstance(pool, nn.MaxPool2d) or (pool.kernel_size, pool.stride, pool.dilation) != (3, 2, 1):
+            return False
+        sides = zip(image.size, conv.kernel_size, conv.stride, conv.padding, strict=True)
+        outputs = [(side + 2 * padding - kernel) // stride + 1 for side, kernel, stride, padding in sides]
+        before, behind = pool.padding == 1 and not pool.ceil_mode, pool.padding == 0 and pool.ceil_mode
+        return conv.dilation == (1, 1) and (before or behind) and not any(n % 2 for n in outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) in [0, 1]."""
+        y = F.conv2d(x.contiguous(), self.weight, None, self.stride, self.padding).add_(self.added)
+        y = self._greatest(y[:, : 2 * self.count], y[:, 2 * self.count :], 2)
+        return self.act(self._greatest(y[:, : self.count], y[:, self.count :], 3))
+
+    def _greatest(self, first: Tensor, second: Tensor, axis: int) -> Tensor:
+        """Of pairs along an axis, and of the one before or behind each pair."""
+        most = torch.maximum(first, second)
+        size = most.shape[axis] - 1
+        if self.before:
+            inner, reached = most.narrow(axis, 1, size), second.narrow(axis, 0, size)
+        else:
+            inner, reached = most.narrow(axis, 0, size), first.narrow(axis, 1, size)
+        torch.maximum(inner, reached, out=inner)
+        return most
+
+
+def operations(model: nn.Module, links: Sequence[str], shape: Sequence[int]) -> dict[nn.Module, int]:
+    """Multiplications of one sample (C, H, W) in each convolution and linear layer of ``links``."""
+    found: dict[nn.Module, int] = {}
+
+    def count(layer: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+        outputs = layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
+        found[layer] = found.get(layer, 0) + made.numel() * layer.weight.numel() // outputs
+
+    x = torch.empty(1, *shape, device="meta")
+    with torch.no_grad():
+        for name in links:
+            module = model.get_submodule(name)
+            layers = [m for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+            hooks = [layer.register_forward_hook(count) for layer in layers]
+            try:
+                nothing = {n: t.to("meta") for n, t in (*module.named_parameters(), *module.named_buffers())}
+                x = torch.func.functional_call(module, nothing, (x,))
+            finally:
+                for hook in hooks:
+                    hook.remove()
+    return found

@@ -1,0 +1,199 @@
+"""Images with boxes, in YOLO's layout: ``root/images/<split>/`` and ``root/labels/<split>/``."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from semcodec.data.base import SPLITS, Dataset, EmptySplitError, Request
+from semcodec.data.folders import IMAGE_SUFFIXES
+from semcodec.data.images import read_image, size_of
+from semcodec.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from semcodec.data.base import Labels, UInt8
+    from semcodec.detection import Boxes
+
+IMAGES, LABELS, NAMES = "images", "labels", "data.yaml"
+PREFIXES = {"train": ("train",), "test": ("val", "test")}
+"""By split, what the names of its folders begin with; the first for which there is one counts."""
+COCO = [
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
+    "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard",
+    "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
+    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli",
+    "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
+    "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
+    "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+]  # fmt: skip
+_EDGE = 0.01
+"""Of an image: how far outside a label may say that a box is, for rounding."""
+
+
+class BoxFolders(Dataset):
+    """Images in ``root/images/<folder>`` with the boxes that ``root/labels/<folder>/<name>.txt`` lists.
+
+    The folders of the split "train" begin with train, those of "test" with val, or where there are none with test;
+    "all" is every one of these. A line is ``class x y width height``: a class's number and a box's centre and size as
+    shares of the image's. An image without such a file, or with an empty one, has no objects. ``root/data.yaml`` names
+    the classes; without it they are COCO's 80. Images come in the order of their folders and names.
+
+    The labels of the split are all read, and checked, when the first batch is asked for. Raises DataError for a wrong
+    line, with its file and number.
+    """
+
+    kind = "image"
+
+    def __init__(self, root: str | os.PathLike[str], split: str, request: Request) -> None:
+        if split not in (*SPLITS, "all"):
+            raise UsageError(f"split is train, test or all, not {split!r}")
+        if not request.boxes:
+            takes = "clips" if request.kind == "video" else "images of one class each"
+            raise DataError(f"{root}: holds boxes for detectors, and the model takes {takes}; choose other data")
+        self.root, self.request, self.name, self.split = Path(root), request, str(root), split
+        self.classes = _names(self.root / NAMES)
+        wanted = SPLITS if split == "all" else (split,)
+        folders = [folder for name in wanted for folder in _folders(self.root / IMAGES, name)]
+        self._files = [f"{folder}/{name}" for folder in folders for name in _images(self.root / IMAGES / folder)]
+        self._sizes: dict[int, tuple[int, int]] = {}
+        if not self._files:
+            where = f"{self.root / IMAGES}/"
+            expected = " or ".join(f"{where}{prefix}*" for name in wanted for prefix in PREFIXES[name])
+            raise EmptySplitError(f"{root}: has no images of split {split!r}; expected in {expected}")
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return ("detection",)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def batch(self, indices: Sequence[int]) -> tuple[UInt8, Labels]:
+        from semcodec.detection import Boxes, Letterbox, corners
+
+        labels, pixels = self._labels, self.pictures(indices, self.request)
+        boxes: list[Boxes] = []
+        for index, (width, height) in zip(indices, self.sizes(indices), strict=True):
+            listed = labels[index]
+            source = corners(listed[:, 1:]).clamp(0, 1) * listed.new_tensor([width, height, width, height])
+            place = Letterbox.of(width, height, self.request.width, self.request.height)
+            boxes.append(place.to_input(Boxes(source.float(), listed[:, 0].long())))
+        return pixels, boxes
+
+    def pictures(self, indices: Sequence[int], request: Request) -> UInt8:
+        """The images as ``request`` wants them, (B, H, W, 3)."""
+        pixels = np.empty((len(indices), *request.shape), np.uint8)
+        for row, index in enumerate(indices):
+            pixels[row] = read_image(self.root / IMAGES / self._files[index], request)
+        return pixels
+
+    def sizes(self, indices: Sequence[int]) -> list[tuple[int, int]]:
+        for index in indices:
+            if index not in self._sizes:
+                self._sizes[index] = size_of(self.root / IMAGES / self._files[index])
+        return [self._sizes[index] for index in indices]
+
+    def ids(self, indices: Sequence[int]) -> list[str]:
+        """Paths relative to ``root/images``."""
+        return [self._files[i] for i in indices]
+
+    @cached_property
+    def _labels(self) -> list[torch.Tensor]:
+        """By image, float64 (n, 5): class, centre x, y, width and height as shares of the image."""
+        return [self._read(Path(file).with_suffix(".txt")) for file in self._files]
+
+    def _read(self, file: Path) -> torch.Tensor:
+        import torch
+
+        path = self.root / LABELS / file
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            lines = []
+        except (OSError, UnicodeDecodeError) as e:
+            raise DataError(f"{path}: cannot be read as UTF-8 text ({e})") from e
+        rows = [_row(path, number, line, self.classes) for number, line in enumerate(lines, 1) if line.strip()]
+        return torch.tensor(rows, dtype=torch.float64).reshape(-1, 5)
+
+    def objects(self) -> int:
+        """How many boxes there are."""
+        return sum(map(len, self._labels))
+
+
+def holds(root: str | os.PathLike[str]) -> bool:
+    """Whether a folder is of this form."""
+    return Path(root, IMAGES).is_dir() and Path(root, LABELS).is_dir()
+
+
+def summary(root: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a folder holds, without reading an image: name, kind, classes, sizes by split, description."""
+    request = Request(None, 1, 1, fit="letterbox", boxes=True)
+    whole = BoxFolders(root, "all", request)
+    sizes = {}
+    for split in SPLITS:
+        try:
+            sizes[split] = len(BoxFolders(root, split, request))
+        except EmptySplitError:
+            sizes[split] = 0
+    named = NAMES if Path(root, NAMES).is_file() else "COCO's names"
+    description = f"{IMAGES}/ and {LABELS}/ with {whole.objects():,} boxes, YOLO's layout; {named}"
+    return {"name": str(root), "kind": "image", "classes": whole.classes, "sizes": sizes, "description": description}
+
+
+def _folders(images: Path, split: str) -> list[str]:
+    names = sorted(p.name for p in images.iterdir() if p.is_dir())
+    for prefix in PREFIXES[split]:
+        if found := [name for name in names if name.lower().startswith(prefix)]:
+            return found
+    return []
+
+
+def _images(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+
+
+def _row(path: Path, number: int, line: str, classes: Sequence[str]) -> list[float]:
+    where, fields = f"{path}, line {number}", line.split()
+    if len(fields) != 5:
+        raise DataError(f"{where}: has {len(fields)} fields where a box has 5: class, centre x, y, width, height")
+    try:
+        index, *box = map(float, fields)
+    except ValueError:
+        raise DataError(f"{where}: {line.strip()!r} are not five numbers") from None
+    if index not in range(len(classes)):
+        known = f"0 to {len(classes) - 1}" + ("" if len(classes) != len(COCO) else f"; name others in {NAMES}")
+        raise DataError(f"{where}: class {fields[0]} is none of {known}")
+    x, y, width, height = box
+    edges = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    if not all(math.isfinite(edge) and -_EDGE <= edge <= 1 + _EDGE for edge in edges) or min(width, height) <= 0:
+        raise DataError(f"{where}: the box {' '.join(fields[1:])} is not within the image; values are shares, 0 to 1")
+    return [index, *box]
+
+
+def _names(path: Path) -> list[str]:
+    """The classes that ``data.yaml`` names, as a list or by number; COCO's where there is no such file."""
+    if not path.is_file():
+        return list(COCO)
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+        raise DataError(f"{path}: cannot be read as YAML ({' '.join(str(e).split())})") from e
+    names = found.get("names") if isinstance(found, dict) else None
+    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+        names = [names[i] for i in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise DataError(f"{path}: has no list of names, as in names: [cat, dog], or of numbers from 0 with names")
+    if len(set(map(str, names))) < len(names):
+        raise DataError(f"{path}: names a class twice")
+    return [str(name) for name in names]
