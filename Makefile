@@ -4,6 +4,7 @@
 #   make demo        compose, run, encode and decode with the built-in methods and data, then a small bench of all
 #   make test        style, types and tests: what has to pass before a commit
 #   make slow        the tests that take minutes
+#   make docs        the documentation as a site in build/site; a broken link is an error
 #   make benchmarks  speed of the entropy stages, side by side with what they are built on
 #   make clean       remove what was built, the environment included
 #
@@ -14,7 +15,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test slow benchmarks clean
+.PHONY: demo test slow docs benchmarks clean
 
 demo: $(INSTALLED)
 	@mkdir -p build
@@ -36,6 +37,10 @@ test: $(INSTALLED)
 
 slow: $(INSTALLED)
 	$(BIN)/pytest -m slow
+
+docs: $(INSTALLED)
+	$(BIN)/sphinx-build -q -W --keep-going -c docs -b html . build/site
+	@echo "build/site/docs/index.html"
 
 benchmarks: $(INSTALLED)
 	$(BIN)/pytest tests/benchmarks --benchmark-enable --benchmark-group-by=group

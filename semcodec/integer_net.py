@@ -75,18 +75,33 @@ class IntegerConv(nn.Conv2d):
 
     def exact(self, x: Tensor) -> Tensor:
         """Integers (B, C, H, W) to integers, both held in float64. Raises UsageError beyond ``limit``."""
-        if x.numel() and not float(x.abs().max()) <= self.limit:
+        self.check(float(x.abs().max()) if x.numel() else 0.0)
+        padding = self.padding[0]
+        assert isinstance(padding, int)
+        return self.exact_of(unfold(x, self.kernel_size[0], self.stride[0], padding))
+
+    def check(self, peak: float) -> None:
+        """Raises UsageError for inputs of this magnitude beyond ``limit``, and for NaN."""
+        if not peak <= self.limit:
             raise UsageError(
-                f"values up to {float(x.abs().max()) / 2**self.inside:.3g} are too large to code: at most "
+                f"values up to {peak / 2**self.inside:.3g} are too large to code: at most "
                 f"{self.limit / 2**self.inside:.3g} are exact; look at the input or weights"
             )
-        kernel, stride, padding = self.kernel_size[0], self.stride[0], self.padding[0]
-        assert isinstance(padding, int)
-        # Unfolded, as a library's own convolution may go through transforms (Winograd, FFT) that are not exact.
-        columns = F.unfold(x, kernel, padding=padding, stride=stride)
-        sums = self.whole_weight.flatten(1).double() @ columns + self.whole_bias.double()[:, None]
-        height, width = ((side + 2 * padding - kernel) // stride + 1 for side in x.shape[-2:])
-        return torch.floor(sums * 2.0**-self.shift + 0.5).view(*sums.shape[:2], height, width)
+
+    def exact_of(self, windows: Tensor) -> Tensor:
+        """What ``exact`` gives of inputs that are checked and unfolded already: (B, C * kernel ** 2, h, w)."""
+        sums = self.whole_weight.flatten(1).double() @ windows.flatten(2) + self.whole_bias.double()[:, None]
+        return torch.floor(sums * 2.0**-self.shift + 0.5).view(*sums.shape[:2], *windows.shape[2:])
+
+
+def unfold(x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+    """(B, C, H, W) to the windows of a convolution with zero padding, (B, C * kernel ** 2, h, w).
+
+    What a window is multiplied with is a matrix: a library's own convolution may go through transforms (Winograd, FFT)
+    that are not exact.
+    """
+    windows = F.pad(x, [padding] * 4).unfold(2, kernel, stride).unfold(3, kernel, stride)
+    return windows.permute(0, 1, 4, 5, 2, 3).flatten(1, 3)
 
 
 class IntegerNet(nn.Module):

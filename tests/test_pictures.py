@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
+from importlib.util import find_spec
 from io import BytesIO
 
 import numpy as np
@@ -12,8 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from semcodec.errors import CorruptStream, UsageError
-from semcodec.pictures import FORMATS, decode_picture, encode_picture, smooth_fill, stack_frames, unstack_frames
+from semcodec.errors import CorruptStream, PluginError, UsageError
+from semcodec.pictures import FORMATS as ALL
+from semcodec.pictures import _learn_jpegxl, decode_picture, encode_picture, smooth_fill, stack_frames, unstack_frames
+
+JPEG_XL = find_spec("pillow_jxl") is not None
+MISSING = pytest.mark.skipif(not JPEG_XL, reason="pip install 'semcodec[jpegxl]'")
+FORMATS = tuple(pytest.param(name, marks=MISSING) if name == "jpegxl" else name for name in ALL)
+HERE = tuple(name for name in ALL if JPEG_XL or name != "jpegxl")
 
 
 def scene(height, width, seed=0):
@@ -44,10 +52,11 @@ def test_quality_buys_bytes_and_noise_of_full_quality_is_written(name):
 
 
 def test_metadata_is_not_sent():
-    for name in FORMATS:
+    for name in HERE:
         with Image.open(BytesIO(encode_picture(scene(16, 16), name, 80))) as picture:
             assert not picture.getexif()
-            assert not {"icc_profile", "xmp", "comment", "exif"} & set(picture.info)
+            made = {"icc_profile"} if name == "jpegxl" else set()  # by the decoder, of the colour space's number
+            assert not {"icc_profile", "xmp", "comment", "exif"} & set(picture.info) - made
 
 
 def test_wrong_requests_are_usage_errors():
@@ -62,6 +71,34 @@ def test_wrong_requests_are_usage_errors():
     for wrong in (rgb[..., 0], rgb.astype(np.float32), rgb[:0]):
         with pytest.raises(UsageError, match="uint8"):
             encode_picture(wrong, "png")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (33, 20)])
+def test_what_is_decoded_is_what_pillow_decodes(name, shape):
+    data = encode_picture(scene(*shape), name, 60)
+    with Image.open(BytesIO(data)) as picture:
+        np.testing.assert_array_equal(decode_picture(data, shape[0] * shape[1], (name,)), np.array(picture))
+    assert data == encode_picture(scene(*shape), name, 60)
+
+
+@MISSING
+@pytest.mark.parametrize("shape", [(1, 1), (8, 8), (256, 192), (257, 100), (300, 400), (9, 700)])
+def test_the_size_of_a_jpeg_xl_picture_is_known_before_it_is_decoded(shape):
+    data = encode_picture(scene(*shape), "jpegxl", 100)
+    np.testing.assert_array_equal(decode_picture(data, shape[0] * shape[1], ("jpegxl",)), scene(*shape))
+    with pytest.raises(CorruptStream, match=f"a picture of {shape[0] * shape[1]} pixels"):
+        decode_picture(data, shape[0] * shape[1] - 1, ("jpegxl",))
+
+
+def test_without_its_plugin_jpeg_xl_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_jxl", None)
+    _learn_jpegxl.cache_clear()
+    with pytest.raises(PluginError, match=r"pip install 'semcodec\[jpegxl\]'"):
+        encode_picture(scene(8, 8), "jpegxl")
+    assert decode_picture(encode_picture(scene(8, 8), "png"), 64).shape == (8, 8, 3)
+    monkeypatch.undo()
+    _learn_jpegxl.cache_clear()
 
 
 def bomb(side):

@@ -6,13 +6,11 @@ import ast
 import dataclasses
 import importlib
 import inspect
-import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,11 +19,11 @@ import pytest
 import semcodec
 from semcodec.component import KINDS, Component, Param
 from semcodec.hookspecs import Hooks
-from semcodec.registry import get_registry
+from semcodec.registry import get_registry, missing
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-DISTRIBUTION = {"PIL": "pillow", "sklearn": "scikit-learn", "huggingface_hub": "huggingface-hub"}
+DISTRIBUTION = {"PIL": "pillow", "sklearn": "scikit-learn", "huggingface_hub": "huggingface-hub", "yaml": "pyyaml"}
 OWN = {"semcodec", "semcodec_plugins"}
 MEGABYTE = 10**6
 
@@ -41,8 +39,8 @@ def imported(folder: str, *, top: bool = False) -> dict[str, set[str]]:
     """Distributions that are imported below a folder, each with the files that do it; ``top``: outside functions."""
     found: dict[str, set[str]] = {}
     for path in sorted((ROOT / folder).rglob("*.py")):
-        if "installed" in path.parts:  # broken on purpose
-            continue
+        if "installed" in path.parts or path.is_relative_to(ROOT / "examples" / "semcodec-dct"):
+            continue  # broken on purpose; a project of its own
         here = {p.stem for p in (ROOT / "tests").iterdir()} if folder == "tests" else set()
         tree = ast.parse(path.read_text())
         for node in tree.body if top else ast.walk(tree):
@@ -74,7 +72,8 @@ def test_every_import_is_declared(folder):
     assert {name: files for name, files in imported(folder, top=True).items() if name not in always} == {}
     extras = always.union(*(required(extra) for extra in ("yolo", "learned", "hub", "ray", "report")))
     lazy = {name: files for name, files in imported(folder).items() if name not in extras}
-    assert lazy in ({}, {"pytest": {"semcodec/testing/__init__.py"}})
+    kit = {"pytest": {"semcodec/testing/__init__.py"}, "hypothesis": {"semcodec/testing/strategies.py"}}
+    assert lazy in ({}, kit)
 
 
 def test_every_dependency_is_imported():
@@ -82,11 +81,11 @@ def test_every_dependency_is_imported():
     assert required() <= used
 
 
-def test_all_is_every_extra_but_test():
+def test_all_is_every_extra_but_those_for_work_on_it():
     extras = PROJECT["project"]["optional-dependencies"]
     named = re.fullmatch(r"semcodec\[(.*)\]", extras["all"][0])
     assert named
-    assert set(named[1].split(",")) == extras.keys() - {"all", "test"}
+    assert set(named[1].split(",")) == extras.keys() - {"all", "test", "docs"}
 
 
 def test_every_package_is_listed():
@@ -121,6 +120,8 @@ def test_components_point_at_what_exists():
         if registry.origin(component)[0] != "semcodec":
             continue
         assert component.kind in KINDS
+        if missing(component):  # an extra or a program that is not installed: its plugin's own tests see to it
+            continue
         assert inspect.isclass(registry.load(component)), component.name
         for path in filter(None, (component.spec, component.recipe)):
             module, _, name = path.partition(":")
@@ -180,31 +181,4 @@ def test_links_lead_somewhere(path):
 def test_python_files_that_documents_name_exist(path):
     text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
     for name in re.findall(r"`((?:semcodec|plugins|tests|examples|docs)/[\w./-]+\.(?:py|md))`", text):
-        assert (ROOT / name).exists(), name
-
-
-def test_the_wheel_holds_what_is_needed(tmp_path):
-    pytest.importorskip("setuptools", minversion="77", reason="building without isolation needs setuptools 77")
-    source = tmp_path / "source"
-    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
-    for folder in ("semcodec", "plugins"):
-        shutil.copytree(ROOT / folder, source / folder, ignore=ignore)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path)]
-    environment = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    done = subprocess.run([*command, str(source)], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
-        metadata = archive.read(f"semcodec-{semcodec.__version__}.dist-info/METADATA").decode()
-    expected = {f"semcodec/{p.relative_to(ROOT / 'semcodec')}" for p in (ROOT / "semcodec").rglob("*.py")}
-    expected |= {f"semcodec_plugins/{p.relative_to(ROOT / 'plugins')}" for p in (ROOT / "plugins").rglob("*.py")}
-    expected |= {f"semcodec_plugins/{p.relative_to(ROOT / 'plugins')}" for p in ROOT.glob("plugins/*/weights/*")}
-    expected |= {f"semcodec_plugins/{p.parent.name}/README.md" for p in ROOT.glob("plugins/*/README.md")}
-    expected |= {"semcodec/py.typed"}
-    assert expected <= names
-    assert not [name for name in names if name.startswith("tests")]
-    assert "License-Expression: Apache-2.0" in metadata
-    assert "# semcodec" in metadata
+        assert (ROOT / name).exists() or (path.parent / name).exists(), name

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from semcodec.component import Component
 from semcodec.errors import SemcodecError, UsageError, WeightsError
 from semcodec.registry import get_registry
 from semcodec.training import Batch, Job
 from semcodec.weights import fill
-from semcodec_plugins.timm_models import spec, tokens
+from semcodec_plugins.timm_models import chain, spec, tokens
 from semcodec_plugins.timm_models.backbone import DeiTTiny, ImageClassifier, TimmBackbone
 from semcodec_plugins.timm_models.nano import CONFIG, OFFSETS, ViTNanoEdge
 from semcodec_plugins.timm_models.recipe import recipe
@@ -299,3 +300,91 @@ def test_the_recipe_learns_from_teacher_and_labels():
             assert 0 <= metrics["top1"] <= 1
         assert losses[-1] < 0.95 * losses[0]
     assert {"teacher", "reader"} == set(job.aids)
+
+
+FAMILIES = {
+    "resnet18": ("layer1.0", "layer1"),
+    "resnetv2_50x1_bit": ("stages.0.blocks.0", "stages.0"),
+    "regnetx_002": ("s1.b1", "s1"),
+    "convnext_atto": ("stages.0.blocks.0", "stages.0"),
+    "mobilenetv3_small_050": ("blocks.1.0", "blocks.1"),
+    "efficientnet_b0": ("blocks.1.0", "blocks.1"),
+    "densenet121": ("features.denseblock1", "features.denseblock4"),
+}
+
+
+def convolutional(name: str) -> ImageClassifier:
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=len(CLASSES))
+    return ImageClassifier(CLASSES, model, SMALL).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_any_convolutional_family_is_cut_after_its_blocks(name: str, image: Tensor):
+    backbone = convolutional(name)
+    cuts = backbone.spec.cuts
+    assert list(cuts)[:2] == ["input", "stem"]
+    block, stage = FAMILIES[name]
+    assert {block, stage} <= set(cuts)
+    assert len(cuts) >= 6
+    whole = backbone.model(backbone.normalised(image))
+    assert torch.equal(backbone.tail({"image": image}, "input"), whole)
+    for cut in cuts:
+        features = backbone.head({"image": image}, cut)
+        assert all(tensor.shape[1:] == cuts[cut][key].shape for key, tensor in features.items())
+        assert torch.equal(backbone.tail(features, cut), whole), cut
+    stem = backbone.head({"image": image}, "stem")
+    assert torch.equal(backbone.advance(stem, "stem", stage)["maps"], backbone.head({"image": image}, stage)["maps"])
+
+
+@pytest.mark.parametrize("name", ["resnet18d", "mobilenetv3_small_050"])
+def test_a_narrowed_head_gives_the_channels_asked_for(name: str, image: Tensor):
+    """Where the last step is a plain block or convolution it is narrowed; elsewhere all are computed."""
+    backbone = convolutional(name)
+    for cut in ("stem", list(backbone.spec.cuts)[3]):
+        whole = backbone.head({"image": image}, cut)["maps"]
+        channels = torch.arange(1, whole.shape[1], 3)
+        found = backbone.narrowed(cut, {"maps": channels})({"image": image})["maps"]
+        torch.testing.assert_close(found, whole[:, channels], atol=1e-4, rtol=1e-4)
+        share = backbone.narrowed_share(cut, len(channels))
+        assert (share < 1) == (name == "resnet18d")
+
+
+class Chained(nn.Module):
+    """Two blocks in a container; ``link`` makes the features of the image and what they give."""
+
+    def __init__(self, link: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(Block(), Block())
+        self.link = link
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return self.link(x, self.blocks(x))
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x))
+
+
+def test_what_is_no_chain_is_not_cut():
+    """Also where it is written over in place, so that it is the same tensor with other values."""
+    assert chain.find(Chained(lambda x, y: y), (3, 8, 8)).links == ("blocks.0", "blocks.1")
+    for link in (lambda x, y: x + y, lambda x, y: y.add_(x), lambda x, y: y.relu_()):
+        assert chain.find(Chained(link), (3, 8, 8)) is None
+    assert list(convolutional("dla46_c").spec.cuts) == ["input"]
+
+
+def test_looking_for_cuts_leaves_no_trace():
+    model = timm.create_model("resnet18").train()
+    chain.find(model, (3, 64, 64))
+    assert model.training
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert model.bn1.num_batches_tracked == 0

@@ -9,7 +9,7 @@ from semcodec.hookspecs import hookimpl
 
 PACKAGE = "semcodec_plugins.aecnn"
 RATIOS = (2, 4, 8, 16, 32, 64)
-WEIGHTS = tuple(f"{PACKAGE}:weights/aecnn{ratio}-resnet-nano.safetensors" for ratio in (4, 16))
+WEIGHTS = (f"{PACKAGE}:weights/aecnn4-resnet-nano.safetensors",)
 
 
 @hookimpl

@@ -70,9 +70,9 @@ def semcodec_components() -> Iterator[Component]:
             Param(
                 "channels",
                 str,
-                "4x4-8-16-32",
+                "4x4-8x2-12-20",
                 "channels of each layer and x its stride, 2 or that of the layer before where it is left out",
-                ("4x4-8-16-32",),
+                ("4x4-8x2-12-20",),
                 when="build",
                 open=True,
             ),

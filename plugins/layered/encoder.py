@@ -16,7 +16,7 @@ from semcodec.specs import FeatureSpec
 from semcodec_plugins.layered import spec
 from semcodec_plugins.layered.picture import ImageFromFeatures
 from semcodec_plugins.layered.prior import PRIORS, straight_through
-from semcodec_plugins.layered.reduction import Adaptation, Expansion, Reduction, start
+from semcodec_plugins.layered.reduction import Adaptation, Expansion, Fixed, Reduction, start
 
 Rows = list[Tensor]
 """One tensor for each feature of the cut, in order."""
@@ -75,12 +75,19 @@ class Codec(nn.Module, Encoder):
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
         """Only the layers that are sent are computed."""
-        found: list[dict[str, Any]] = [{} for _ in next(iter(features.values()))]
-        for i, units in enumerate(self.units_of[: self.count(params)], 1):
-            for name, unit in zip(self.features, units, strict=True):
-                for row, y in zip(found, unit.reduction.integers(features[name]).cpu().numpy(), strict=True):
-                    row[f"y{i}.{name}"] = y
-        return [Latent(row) for row in found]
+        latents = []
+        for row in range(len(next(iter(features.values())))):
+            fixed = {name: Fixed(features[name][row]) for name in self.features}
+            latents.append(
+                Latent(
+                    {
+                        f"y{i}.{name}": unit.reduction.integers(fixed[name]).cpu().numpy()
+                        for i, units in enumerate(self.units_of[: self.count(params)], 1)
+                        for name, unit in zip(self.features, units, strict=True)
+                    }
+                )
+            )
+        return latents
 
     def count(self, params: Mapping[str, Any]) -> int:
         """Layers that are sent."""

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semcodec.errors import UsageError
-from semcodec.integer_net import IntegerConv, to_fixed
+from semcodec.integer_net import IntegerConv, to_fixed, unfold
 
 FEATURE_BITS = 10
 """Fraction bits of features on their way into a reduction."""
@@ -33,18 +33,35 @@ class Reduction(IntegerConv):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(pad(x, self.step))
 
-    def integers(self, x: Tensor) -> Tensor:
-        """Features (B, C, H, W) to int32 (B, out, h, w): the same whatever the batch, threads and device.
+    def integers(self, x: Fixed) -> Tensor:
+        """int32 (out, h, w): the same whatever the batch, threads and device. Raises UsageError for what is too large.
 
-        Raises UsageError for what is not finite or too large.
+        Sums below 2 ** 52 are below 2 ** 30 once shifted.
         """
+        self.check(x.peak)
+        return self.exact_of(x.windows(self.step))[0].int()
+
+
+class Fixed:
+    """Features of one sample, (C, H, W), on the fixed-point grid, unfolded once for all reductions of a stride.
+
+    Raises UsageError for what is not finite.
+    """
+
+    def __init__(self, x: Tensor) -> None:
         if not bool(torch.isfinite(x).all()):
             raise UsageError(
                 "the features hold NaN or infinity, which cannot be quantised: look at the input or weights"
             )
-        # One sample at a time, as unfolded columns are large. Sums below 2 ** 52 are below 2 ** 30 once shifted.
-        rows = [self.exact(pad(to_fixed(row, FEATURE_BITS), self.step)) for row in x.split(1)]
-        return torch.cat(rows).int()
+        self.x = to_fixed(x[None], FEATURE_BITS)
+        self.peak = float(self.x.abs().max())
+        self._windows: dict[int, Tensor] = {}
+
+    def windows(self, stride: int) -> Tensor:
+        if stride not in self._windows:
+            kernel, padding = window(stride)
+            self._windows[stride] = unfold(pad(self.x, stride), kernel, stride, padding)
+        return self._windows[stride]
 
 
 class Expansion(nn.ConvTranspose2d):

@@ -196,8 +196,10 @@ def converted(net: nn.Module, tensors: dict[str, Tensor]) -> tuple[dict[str, Ten
     if tables[0].numel():
         return state, counts_from(*tables)
     density = copy.deepcopy(bottleneck(net))
-    own = {n.removeprefix(f"{name}."): t for n, t in state.items() if n.startswith(f"{name}.")}
-    density.load_state_dict(own, strict=False)
+    for n, tensor in density.state_dict().items():
+        given = state.get(f"{name}.{n}")
+        if given is not None and given.shape == tensor.shape:  # what does not fit is refused by whoever loads it
+            tensor.copy_(given)
     return state, counts_of(density)
 
 

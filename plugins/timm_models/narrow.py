@@ -152,7 +152,7 @@ class Packed(nn.Module):
 
     @staticmethod
     def fits(conv: nn.Conv2d, pool: nn.Module, image: Image) -> bool:
-        """Whether pooling's windows reach one output over the 2x2 ones, before them or behind, and none is left over."""
+        """Whether a window of pooling reaches one output over its 2x2, before or behind, and none is left over."""
         if not isinstance(pool, nn.MaxPool2d) or (pool.kernel_size, pool.stride, pool.dilation) != (3, 2, 1):
             return False
         sides = zip(image.size, conv.kernel_size, conv.stride, conv.padding, strict=True)

@@ -1,0 +1,53 @@
+"""The documentation as a site: ``make docs``. Its pages are the Markdown files of the repository, where they lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pygments.lexers.special import TextLexer
+from sphinx.application import Sphinx
+
+ROOT = Path(__file__).parents[1]
+SECTIONS = {
+    "Use": ["README", "docs/commands", "docs/spec-language", "docs/api", "docs/training-on-your-own-images"],
+    "Measure": ["docs/measuring", "docs/bench", "docs/report", "docs/latency", "docs/results/*"],
+    "Extend": [
+        "docs/plugins",
+        "docs/testing",
+        "docs/traps",
+        "docs/stability",
+        "CONTRIBUTING",
+        "examples/*",
+        "examples/*/*",
+    ],
+    "Inside": ["docs/architecture", "docs/container", "CHANGELOG"],
+    "Methods": ["plugins/*/README"],
+}
+
+project = "semcodec"
+root_doc = "docs/index"
+source_suffix = {".md": "markdown"}
+include_patterns = ["*.md", "docs/*.md", "docs/results/*.md", "plugins/*/README.md", "examples/*.md", "examples/*/*.md"]
+exclude_patterns = [".*", "build", "dist", "tests", "semcodec", "**/.*", "**/node_modules"]
+extensions = ["myst_parser"]
+myst_heading_anchors = 4
+myst_enable_extensions = ["dollarmath"]
+highlight_language = "text"
+html_theme = "alabaster"
+html_title = "semcodec"
+html_copy_source = False
+
+
+def add_contents(app: Sphinx, page: str, source: list[str]) -> None:
+    """The sections below the index, which stays plain Markdown. A page that no section names is an error."""
+    if page == root_doc:
+        for caption, patterns in SECTIONS.items():
+            pages = "\n".join(f"/{pattern}" for pattern in patterns)
+            source[0] += f"\n```{{toctree}}\n:caption: {caption}\n:hidden:\n:glob:\n\n{pages}\n```\n"
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_lexer("error", TextLexer)
+    app.connect("source-read", add_contents)
+    return {"parallel_read_safe": True}
