@@ -17,7 +17,7 @@ import torch
 
 from semcodec_plugins.resnet.backbone import ResNet50
 
-RATIOS = (1, 2, 4, 8, 16, 32)
+RATIOS = (1, 2, 4, 8, 16, 32, 64)
 GOALS = {1: 1.0, 2: 1.2, 4: 1.2, 8: 1.7, 16: 1.7}
 ROUNDS, THREADS = 60, 2
 
