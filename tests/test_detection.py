@@ -305,9 +305,7 @@ def test_chosen_classes_alone_count(tmp_path):
     folder = toy_detector.yolo_folder(tmp_path, toy_detector.scenes(12))
     made = pipeline()
     whole = made.evaluate(folder)
-    red, blue = (
-        evaluate(made, open_dataset(folder, "test", made.request, [name])) for name in toy_detector.CLASSES
-    )
+    red, blue = (evaluate(made, open_dataset(folder, "test", made.request, [name])) for name in toy_detector.CLASSES)
     assert (red["map50"] + blue["map50"]) / 2 == pytest.approx(whole["map50"])
     assert red["classes"] == ["red"] and "classes" not in whole
     assert red["objects"] + blue["objects"] == whole["objects"]

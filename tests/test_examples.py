@@ -71,7 +71,9 @@ def test_commands_and_their_specs_exist(path, words):
         return
     spec = words[1]
     known = set(get_registry().names())
-    if not {item.name for item in parse(spec).items} <= known:  # of the example plugin
+    families = tuple(name[:-1] for name in known if name.endswith("/*"))
+    unknown = [item.name for item in parse(spec).items if item.name not in known and not item.name.startswith(families)]
+    if unknown:  # of the example plugin
         assert "downscale" in spec
     elif words[0] != "train" or "+" in spec:
         compose_spec(spec)

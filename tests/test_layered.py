@@ -407,3 +407,11 @@ def _of(pipeline, source):
         x = pipeline.stages.backbone.head(pipeline.features(source), pipeline.composition.cut)
         [latent] = encode(pipeline.stages.encoder, x, pipeline.composition.call["layers"])
         return x, Analysis(x), {}, pipeline.stages.encoder.restore(latent)
+
+
+@pytest.mark.parametrize(("text", "least"), [("layered:layers=1", 0.15), ("layered", 0.9), ("feature-hyperprior", 0.9)])
+def test_what_ships_detects(text, least):
+    record = semcodec.compose(f"{text}+det-nano@d3").evaluate("digits-scenes", limit=50)
+    assert record["weights"]["encoder"]["source"].startswith("shipped")
+    assert record["map50"] > least
+    assert record["bytes_total"] < (100 if "=1" in text else 450)
