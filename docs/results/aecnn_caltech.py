@@ -36,8 +36,13 @@ MARKS = "<!-- tables -->", "<!-- end of tables -->"
 BACKBONE = "resnet50-caffe"
 METHODS = {"BottleNet++": "bottlenetpp:ratio={}", "CA_Pruned": "aecnn:ratio={},bits=8+none",
            "AECNN": "aecnn:ratio={},bits=8"}  # fmt: skip
-FEWER_BITS = {"AECNN for 2 bits": (16, 2), "AECNN for 1 bit": (4, 1), "AECNN for any bits": (16, None)}
-"""By name, ratio and bits of what is trained for fewer of them, at the first of the cuts."""
+FEWER_BITS = {
+    "AECNN for any bits": (16, "aecnn:ratio=16"),
+    "CA_Pruned for any bits": (16, "aecnn:ratio=16+none"),
+    "AECNN for 2 bits": (16, "aecnn:ratio=16,bits=2"),
+    "AECNN for 1 bit": (4, "aecnn:ratio=4,bits=1"),
+}
+"""By name, ratio and codec of what is trained for fewer bits, at the first of the cuts."""
 LAYERS = {"stem": 1, "layer1.0": 2}
 QUALITIES = (10, 20, 50, 90)
 
@@ -65,16 +70,17 @@ def measure(options: Namespace) -> None:
                 text, whole = trained(options, name, codec.format(ratio), cut, ratio)
                 keep(options, name, text, {}, whole, l=LAYERS[cut], ratio=ratio)
                 tell()
-    for name, (ratio, bits) in FEWER_BITS.items():
-        codec = f"aecnn:ratio={ratio}" if bits is None else f"aecnn:ratio={ratio},bits={bits}"
-        text, whole = trained(options, name, codec, options.cuts[0], ratio)
-        keep(options, name, text, {} if bits else {"aecnn.bits": (8, 4, 3, 2)}, whole)
-        tell()
     for cut in options.cuts:
         keep(options, "tensor8", f"tensor8+rans+{BACKBONE}@{cut}:side={options.side}", {}, alone, l=LAYERS[cut])
     keep(options, "full offload, JPEG", f"jpeg+{ending}", {"jpeg.quality": QUALITIES}, alone)
     keep(options, "local", f"local+{ending}", {}, alone)
     tell()
+    text, whole = trained(options, "BottleNet++", METHODS["BottleNet++"].format(16), options.cuts[0], 16)
+    keep(options, "BottleNet++ at fewer bits", text, {"bottlenetpp.bits": (3, 2)}, whole)
+    for name, (ratio, codec) in FEWER_BITS.items():
+        text, whole = trained(options, name, codec, options.cuts[0], ratio)
+        keep(options, name, text, {} if "bits=" in codec else {"aecnn.bits": (8, 3, 2)}, whole)
+        tell()
 
 
 def keep(

@@ -32,7 +32,6 @@ RECORDS, TIMES = HERE / "detection_coco.jsonl", HERE / "detection_coco_times.jso
 MODEL = "yolov5n"
 D3, D4 = "5", "7"
 STACK = "4x4-8x4-12x4-12x2-20-32"
-LAMBDAS = (0.05, 0.15, 0.5, 1.5)
 QUALITIES = {
     "jpeg": (1, 3, 5, 7, 10, 15, 20, 30, 50, 70, 90),
     "webp": (1, 10, 20, 30, 50, 70, 90),

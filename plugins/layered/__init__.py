@@ -57,6 +57,7 @@ def semcodec_components() -> Iterator[Component]:
             Param("stride", int, 2, "places along each side that become one", (1, 2, 4, 8), when="build"),
         ),
         traits={"entropy": "required"},
+        weights=(f"{PACKAGE}:weights/feature-hyperprior-det-nano.safetensors",),
         recipe=f"{PACKAGE}.recipe:single",
     )
     yield Component(
@@ -91,6 +92,6 @@ def semcodec_components() -> Iterator[Component]:
             PRIOR,
         ),
         traits={"entropy": "required"},
-        weights=(),
+        weights=(f"{PACKAGE}:weights/layered-det-nano.safetensors",),
         recipe=f"{PACKAGE}.recipe:layered",
     )

@@ -30,9 +30,7 @@ def semcodec_components() -> Iterator[Component]:
                 low=1,
                 high=8,
             ),
-            Param(
-                "metric", str, "mse", "what published weights were trained for", ("mse", "ms-ssim"), when="build"
-            ),
+            Param("metric", str, "mse", "what published weights were trained for", ("mse", "ms-ssim"), when="build"),
             Param(
                 "size",
                 str,
