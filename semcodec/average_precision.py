@@ -231,7 +231,12 @@ class _Bootstrap:
         return float(low), float(high)
 
     def chance(self, value: float) -> float:
-        """Two-sided p of a true ``value``: 0.05 where it is at an end of the interval."""
+        """Two-sided p of a true ``value``: 0.05 where it is at an end of the interval.
+
+        Beyond every resample its place is not known, so the correction does not apply: it is at most what they can tell.
+        """
+        if not self.values[0] <= value <= self.values[-1]:
+            return 1 / len(self.values)
         return 2 * NORMAL.cdf(-abs(self._place(value) - 2 * self.bias))
 
     def _place(self, value: float) -> float:

@@ -467,9 +467,7 @@ class Pipeline:
             return self._found(answer, packet, layers, rows)
         return self._classified(answer, layers, rows)
 
-    def _found(
-        self, boxes: Boxes, packet: Packet, layers: tuple[int, int], rows: tuple[ChunkRow, ...]
-    ) -> Prediction:
+    def _found(self, boxes: Boxes, packet: Packet, layers: tuple[int, int], rows: tuple[ChunkRow, ...]) -> Prediction:
         size = _source_size(packet)
         place = Letterbox.of(*size, self.request.width, self.request.height)
         boxes = place.to_source(boxes)

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import semcodec.composition
 import semcodec.registry
 from semcodec import average_precision
-from semcodec.average_precision import RESAMPLES, Matches, interval, paired, resampled, score
+from semcodec.average_precision import RESAMPLES, Matches, _Bootstrap, interval, paired, resampled, score
 from semcodec.bench.cells import cell_of
 from semcodec.bench.worker import Settings, Worker
 from semcodec.cli import main
@@ -473,3 +473,10 @@ def test_training_is_given_boxes_in_pixels_of_the_input(tmp_path):
         for pixels, inside in zip(batch.pixels, batch.labels, strict=True):
             assert inside.xyxy.tolist() == [[16, 24, 24, 32]] and inside.classes.tolist() == [0]
             assert pixels[0, 24:32, 16:24].min() > 0.8
+
+
+def test_no_chance_is_left_where_every_resample_is_on_one_side():
+    """However far the resamples as a whole are from what they were drawn from."""
+    drawn = _Bootstrap(0.2, np.linspace(0.3, 0.35, 1000))
+    assert drawn.chance(0.0) == 1 / 1000
+    assert drawn.interval()[0] > 0

@@ -137,9 +137,7 @@ class SharedPipeline(Pipeline):
             clock.add("entropy_encode", sink.seconds)
         return [out[i] for i in range(len(batch))]
 
-    def _encode_anew(
-        self, pixels: UInt8, batch: Batch, clock: Clock, sizes: Sequence[Size] | None
-    ) -> list[Encoded]:
+    def _encode_anew(self, pixels: UInt8, batch: Batch, clock: Clock, sizes: Sequence[Size] | None) -> list[Encoded]:
         own = Clock()
         features, analysis = self._analysed(pixels, batch, own)
         sent, out = self.gate(analysis, batch)
