@@ -233,7 +233,7 @@ class _Bootstrap:
     def chance(self, value: float) -> float:
         """Two-sided p of a true ``value``: 0.05 where it is at an end of the interval.
 
-        Beyond every resample its place is not known, so the correction does not apply: it is at most what they can tell.
+        Beyond every resample its place is not known, so nothing is corrected: it is at most what they can tell.
         """
         if not self.values[0] <= value <= self.values[-1]:
             return 1 / len(self.values)

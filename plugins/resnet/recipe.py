@@ -11,16 +11,10 @@ from semcodec.training import Batch, Job, Step
 from semcodec_plugins.timm_models.recipe import moved
 
 TRUNK = "layer3"
-MIXED = 0.5
-"""Both parameters of the beta distribution that says how much of another sample's maps is mixed in."""
 
 
 def last_stage(job: Job) -> list[Step]:
-    """``layer4`` and the classifier; what comes before stays as it was given, its batch norms' statistics as well.
-
-    The trunk's maps are mixed with those of other samples, as are the losses (manifold mixup: Verma et al., 2019):
-    twenty pictures of a class are soon known by heart.
-    """
+    """``layer4`` and the classifier; what comes before stays as it was given, its batch norms' statistics as well."""
     if not job.pretrained:
         raise UsageError("resnet50-caffe learns its last stage on a given trunk: --init PATH of a Caffe ResNet-50")
     backbone = job.modules["backbone"]
@@ -28,15 +22,11 @@ def last_stage(job: Job) -> list[Step]:
     def learn(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         with torch.no_grad():
             maps = backbone.head({"image": fast(batch.pixels)}, TRUNK)["maps"]
-            share = float(batch.rng.beta(MIXED, MIXED))
-            other = torch.from_numpy(batch.rng.permutation(len(maps)))
-            maps = maps.lerp(maps[other], share)
         logits = backbone.tail({"maps": maps}, TRUNK)
-        own, others = (F.cross_entropy(logits, y, label_smoothing=0.1) for y in (batch.labels, batch.labels[other]))
-        return own.lerp(others, share), {"top1": _top1(logits, batch)}
+        return F.cross_entropy(logits, batch.labels, label_smoothing=0.1), {"top1": _top1(logits, batch)}
 
     model = backbone.model
-    return [Step("last stage", [model.layer4, model.fc], learn, 16 * len(job.dataset), 1e-3, 64)]
+    return [Step("last stage", [model.layer4, model.fc], learn, 20 * len(job.dataset), 1e-3, 64)]
 
 
 def scenes(job: Job) -> list[Step]:
