@@ -18,6 +18,7 @@ from importlib import import_module
 from threading import Barrier
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from semcodec.component import Component
@@ -122,12 +123,15 @@ def check_threads(subject: Subject) -> None:
 
 @contextmanager
 def _eager_threads() -> Iterator[None]:
-    before = sys.getswitchinterval()
+    """Threads that often take turns; torch opens none of its own in them, which would wait for each other."""
+    before, own = sys.getswitchinterval(), torch.get_num_threads()
     sys.setswitchinterval(1e-4)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
         sys.setswitchinterval(before)
+        torch.set_num_threads(own)
 
 
 def check_processes(subject: Subject) -> None:
