@@ -30,7 +30,8 @@ def sections(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def page() -> str:
-    return "\n".join([HEAD, *sections(main, click.Context(main, info_name="semcodec", terminal_width=WIDTH, **main.context_settings))])
+    whole = click.Context(main, info_name="semcodec", terminal_width=WIDTH, **main.context_settings)
+    return "\n".join([HEAD, *sections(main, whole)])
 
 
 if __name__ == "__main__":
