@@ -1,8 +1,8 @@
 """ultralytics, imported so that it computes and does nothing else.
 
 Left to itself, importing it writes a settings file to the user's home, asks name servers whether there is a network,
-changes how numpy and torch print and how torch saves, and later installs packages and reports what is run. Here
-settings go to a folder that is deleted when the process ends, and nothing of this is done.
+changes how numpy and torch print, how torch saves and how Pillow opens what is no image, and later installs packages
+and reports what is run. Here settings go to a folder that is deleted when the process ends, and none of this is done.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from semcodec.errors import UsageError
 
@@ -33,11 +34,14 @@ HEADS = ("Detect", "v10Detect")
 @cache
 def ultralytics(module: str) -> ModuleType:
     """A module of ultralytics, by its name there. Where ultralytics is in use already it stays as it is."""
+    read = Image.open
     if "ultralytics" not in sys.modules:
         with _undone():
             os.environ["YOLO_CONFIG_DIR"] = _folder().name
             import_module("ultralytics").settings.update(sync=False)
-    return import_module(f"ultralytics.{module}")
+    found = import_module(f"ultralytics.{module}")
+    Image.open = read
+    return found
 
 
 @cache
