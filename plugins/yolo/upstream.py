@@ -39,6 +39,7 @@ def ultralytics(module: str) -> ModuleType:
         with _undone():
             os.environ["YOLO_CONFIG_DIR"] = _folder().name
             import_module("ultralytics").settings.update(sync=False)
+    import_module("ultralytics.utils.patches")  # which changes Image.open once, now rather than when first needed
     found = import_module(f"ultralytics.{module}")
     Image.open = read
     return found
