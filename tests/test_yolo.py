@@ -7,11 +7,13 @@ import math
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from semcodec import weights
 from semcodec.composition import resolve_backbone
@@ -20,7 +22,8 @@ from semcodec.errors import SpecError, UsageError, WeightsError
 from semcodec.registry import get_registry
 from semcodec_plugins.yolo import spec
 
-pytest.importorskip("ultralytics")
+if find_spec("ultralytics") is None:  # imported by the plugin alone, which keeps it quiet
+    pytest.skip("needs the extra yolo", allow_module_level=True)
 
 from semcodec_plugins.yolo import upstream
 from semcodec_plugins.yolo.anchors import ANCHORS, STRIDES, AnchorDetect, assign, complete_iou
@@ -29,6 +32,12 @@ from semcodec_plugins.yolo.graph import GraphDetector
 
 CLASSES = ["one", "two", "three"]
 ULTRALYTICS = ("yolov5nu", "yolov8n", "yolo11n")
+
+
+@pytest.fixture(autouse=True)
+def _pillow_as_it_was(monkeypatch):
+    """Tests that import ultralytics themselves have it change how Pillow opens files, for every test after them."""
+    monkeypatch.setattr(Image, "open", Image.open)
 
 
 def detector(name: str, side: int = 64, classes: list[str] = CLASSES) -> tuple[GraphDetector, spec.BackboneSpec]:
