@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from semcodec.errors import CorruptStream, UsageError
 from semcodec.priors import Indexed
-from semcodec.tables import table_from_counts
+from semcodec.tables import channel_prior
 
 BITS, CELLS = 8, 256
 TAIL = 1e-4
@@ -111,9 +111,7 @@ class ChannelQuantiser(nn.Module):
 
     def prior(self, bits: int, places: int) -> Indexed:
         """One static table for each channel, of ``places`` symbols each, channel by channel."""
-        counts = self._groups(self.counts.long(), bits).sum(2).cpu().numpy()
-        tables = tuple(table_from_counts(row) for row in counts)
-        return Indexed(tables, np.repeat(np.arange(len(tables), dtype=np.int32), places))
+        return channel_prior(self._groups(self.counts.int(), bits).sum(2).cpu().numpy(), places)
 
     def _cells(self, x: Tensor) -> Tensor:
         low, high = self._column(self.low, x), self._column(self.high, x)

@@ -16,13 +16,14 @@ Layout of a packed table ::
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from semcodec.errors import CorruptStream, UsageError
-from semcodec.priors import Table
+from semcodec.priors import Indexed, Table
 
 PRECISION = 24
 """Tables made here sum to ``2 ** 24``, or to their counts' own sum where that is a smaller power of two."""
@@ -51,6 +52,27 @@ def table_from_counts(counts: npt.ArrayLike, offset: int = 0, *, escape: bool = 
     if escape:
         array = np.append(array, 1)
     return Table(offset, _normalise(array), escape)
+
+
+def channel_tables(counts: npt.ArrayLike, offset: int = 0, *, escape: bool = False) -> tuple[Table, ...]:
+    """One static table for each channel, from integer counts (C, N) as ``table_from_counts`` takes them.
+
+    Made once for equal counts, so that an entropy stage prepares each table once and not for every packet.
+    """
+    rows = np.ascontiguousarray(counts, np.int32)
+    return _channel_tables(rows.tobytes(), len(rows), offset, escape)
+
+
+def channel_prior(counts: npt.ArrayLike, places: int, offset: int = 0, *, escape: bool = False) -> Indexed:
+    """``channel_tables`` for ``places`` symbols of each channel, channel by channel."""
+    tables = channel_tables(counts, offset, escape=escape)
+    return Indexed(tables, np.repeat(np.arange(len(tables), dtype=np.int32), places))
+
+
+@lru_cache(maxsize=256)
+def _channel_tables(counts: bytes, channels: int, offset: int, escape: bool) -> tuple[Table, ...]:
+    rows = np.frombuffer(counts, np.int32).reshape(channels, -1)
+    return tuple(table_from_counts(row, offset, escape=escape) for row in rows)
 
 
 def table_from_symbols(symbols: npt.NDArray[np.integer[Any]], *, escape: bool = True) -> Table:

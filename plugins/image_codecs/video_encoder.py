@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import av
-import numpy as np
 import torch
-from av.error import FFmpegError
 from torch import Tensor
 
-from semcodec.data.video import UInt8, decode_h264, encode_h264
+from semcodec.data.video import UInt8, decode_frames, decode_h264, encode_frames, encode_h264, planar
 from semcodec.errors import CorruptStream, DataError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
 from semcodec.pixels import eight_bits, from_eight_bits
@@ -82,7 +78,7 @@ class FFmpeg(Video):
     """FFmpeg's name of the bare stream."""
 
     def expand(self, data: bytes, count: int) -> UInt8:
-        return decode(data, self.form, count, self.height, self.width)
+        return decode_frames(data, self.form, f"a {self.form}", count, self.height, self.width)
 
 
 class H265(FFmpeg):
@@ -94,7 +90,7 @@ class H265(FFmpeg):
         # A frame of one coding tree unit, and its macroblock tree in small frames, make x265 read what it never wrote.
         unit = 32 if min(clip.shape[1:3]) >= 64 else 16
         own = f"log-level=none:info=0:pools=none:frame-threads=1:no-cutree=1:ctu={unit}"
-        return encode(clip, "libx265", {"crf": str(quality), "preset": "medium", "x265-params": own})
+        return encode_frames(clip, "libx265", {"crf": str(quality), "preset": "medium", "x265-params": own})
 
 
 class Av1(FFmpeg):
@@ -104,7 +100,7 @@ class Av1(FFmpeg):
 
     def compress(self, clip: UInt8, quality: int) -> bytes:
         os.environ.setdefault("SVT_LOG", "1")  # errors alone: it would tell its settings on stderr
-        return encode(clip, "libsvtav1", {"crf": str(quality), "preset": "6", "svtav1-params": "lp=1"})
+        return encode_frames(clip, "libsvtav1", {"crf": str(quality), "preset": "6", "svtav1-params": "lp=1"})
 
 
 class Vvc(FFmpeg):
@@ -114,48 +110,4 @@ class Vvc(FFmpeg):
     knob = "qp"
 
     def compress(self, clip: UInt8, quality: int) -> bytes:
-        return programs.encode_vvc([_planar(frame).to_ndarray() for frame in clip], quality)
-
-
-def _planar(pixels: UInt8) -> Any:
-    """A frame in 4:2:0 of RGB pixels (H, W, 3)."""
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24").reformat(format="yuv420p")
-
-
-def encode(clip: UInt8, encoder: str, options: Mapping[str, str]) -> bytes:
-    """The packets of one of FFmpeg's encoders, one after the other: clip uint8 (T, H, W, 3), coded in 4:2:0."""
-    codec: Any = av.CodecContext.create(encoder, "w")
-    codec.height, codec.width = clip.shape[1:3]
-    codec.framerate = 25
-    codec.time_base = 1 / codec.framerate
-    codec.pix_fmt = "yuv420p"
-    codec.thread_count = 1  # the bytes do not depend on the machine's cores
-    codec.options = dict(options)
-    packets: list[Any] = []
-    for number, pixels in enumerate(clip):
-        frame = _planar(pixels)
-        frame.pts = number
-        packets += codec.encode(frame)
-    packets += codec.encode(None)
-    return b"".join(bytes(packet) for packet in packets)
-
-
-def decode(data: bytes, form: str, count: int, height: int, width: int) -> UInt8:
-    """The frames, uint8 (count, height, width, 3), of a bare stream.
-
-    Raises DataError for bytes that are no such stream; one of other frames is given up at the first of them.
-    """
-    frames = np.empty((count, height, width, 3), np.uint8)
-    done = 0
-    try:
-        with av.open(io.BytesIO(data), mode="r", format=form) as container:
-            for frame in container.decode(video=0):
-                if done == count or (frame.height, frame.width) != (height, width):
-                    raise DataError(f"a {form} stream of other than {count} frames of {height}x{width}")
-                frames[done] = frame.to_ndarray(format="rgb24")
-                done += 1
-    except (FFmpegError, OSError, ValueError, IndexError) as error:
-        raise DataError(f"not a readable {form} stream ({error})") from error
-    if done < count:
-        raise DataError(f"a {form} stream of {done} frames where {count} are due")
-    return frames
+        return programs.encode_vvc([planar(frame).to_ndarray() for frame in clip], quality)

@@ -7,7 +7,6 @@ weights: what is kept of them are integer tables. Without them nothing here need
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,8 @@ from semcodec import gaussian
 from semcodec.errors import PluginError, UsageError
 from semcodec.integer_net import integer_net
 from semcodec.interfaces import Sink, Source
-from semcodec.priors import Indexed, Table
-from semcodec.tables import table_from_counts
+from semcodec.priors import Indexed
+from semcodec.tables import channel_prior
 
 Int32 = npt.NDArray[np.int32]
 Shape = tuple[int, int, int]
@@ -74,9 +73,8 @@ class Factorized(nn.Module):
         self.counts.copy_((density / density.sum(1, keepdim=True) * COUNTED).round())
 
     def prior(self, shape: Shape) -> Indexed:
-        channels, height, width = shape
-        index = np.repeat(np.arange(channels, dtype=np.int32), height * width)
-        return Indexed(_tables(self.counts.cpu().numpy().tobytes(), channels), index)
+        _, height, width = shape
+        return channel_prior(self.counts.cpu().numpy(), height * width, -REACH, escape=True)
 
     def decoding(self) -> dict[str, Tensor]:
         """The weights that ``read`` uses."""
@@ -156,13 +154,6 @@ class Hyper(nn.Module):
 
 
 PRIORS = {"hyper": Hyper, "factorized": Factorized}
-
-
-@lru_cache(maxsize=256)
-def _tables(counts: bytes, channels: int) -> tuple[Table, ...]:
-    """Made once, so that an entropy stage prepares each of them once. Counts that are damaged are refused."""
-    rows = np.frombuffer(counts, np.int32).reshape(channels, -1)
-    return tuple(table_from_counts(row, -REACH, escape=True) for row in rows)
 
 
 def _bits(likelihood: Tensor) -> Tensor:

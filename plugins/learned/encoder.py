@@ -14,6 +14,7 @@ from semcodec.errors import CorruptStream, UsageError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
 from semcodec.priors import Indexed
 from semcodec.specs import FeatureSpec
+from semcodec.tables import channel_prior, channel_tables
 from semcodec_plugins.learned import network, raster, spec, tape
 
 CHECK = 4
@@ -71,7 +72,9 @@ class Learned(nn.Module, Encoder):
         index = latent.side.get("index", {})
         for name, symbols in latent.symbols.items():
             if name == self._names()[0]:
-                sink.symbols(name, symbols.ravel(), Indexed(self._tables(), self._channels(symbols.size)))
+                places = symbols.size // len(self.counts)
+                prior = channel_prior(self.counts.cpu().numpy(), places, -tape.REACH, escape=True)
+                sink.symbols(name, symbols.ravel(), prior)
             elif self.model.context == spec.RASTER:
                 sink.blob(name, raster.coded(self.net, symbols.ravel(), index[name]))
             else:
@@ -84,7 +87,8 @@ class Learned(nn.Module, Encoder):
     def read(self, source: Source) -> Latent:
         """Runs the networks that tell the tables, up to the synthesis."""
         network.prepare(self.net)
-        received = tape.Received(source, self._names(), self._tables())
+        tables = channel_tables(self.counts.cpu().numpy(), -tape.REACH, escape=True)
+        received = tape.Received(source, self._names(), tables)
         y = self._decoded(received, lambda: source.blob("y", raster.most_bytes(self.m * self.y[0] * self.y[1])))
         if self._checked() and source.blob("check", CHECK) != tape.check_of(received.index):
             raise CorruptStream(
@@ -150,12 +154,6 @@ class Learned(nn.Module, Encoder):
     def _checked(self) -> bool:
         """Whether the tables depend on networks in floats."""
         return self.model.context in (spec.CHECKERBOARD, spec.RASTER)
-
-    def _tables(self) -> tuple[Any, ...]:
-        return tape.static_tables(self.counts.cpu().numpy().tobytes(), len(self.counts))
-
-    def _channels(self, count: int) -> Any:
-        return np.repeat(np.arange(len(self.counts), dtype=np.int32), count // len(self.counts))
 
     def _padded(self, x: Tensor) -> Tensor:
         step = spec.DOWN if self.model.context == spec.FACTORIZED else 4 * spec.DOWN

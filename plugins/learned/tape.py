@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,7 +21,6 @@ from semcodec import gaussian
 from semcodec.errors import UsageError
 from semcodec.interfaces import Source
 from semcodec.priors import Indexed, Table
-from semcodec.tables import table_from_counts
 
 Int32 = npt.NDArray[np.int32]
 Bytes = npt.NDArray[np.uint8]
@@ -134,10 +132,3 @@ def check_of(index: Sequence[Bytes]) -> bytes:
     for part in index:
         value = zlib.crc32(part.tobytes(), value)
     return value.to_bytes(4, "little")
-
-
-@lru_cache(maxsize=64)
-def static_tables(counts: bytes, channels: int) -> tuple[Table, ...]:
-    """Made once, so that an entropy stage prepares each of them once."""
-    rows = np.frombuffer(counts, np.int32).reshape(channels, -1)
-    return tuple(table_from_counts(row, -REACH, escape=True) for row in rows)

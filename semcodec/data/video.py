@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -180,20 +180,9 @@ def encode_h264(frames: UInt8, crf: int, preset: str = "medium") -> bytes:
         raise DataError(f"H.264 takes at least one frame and a crf of 0 to 51, not {count} frames and {crf}")
     if height % 2 or width % 2:
         raise DataError(f"H.264 in 4:2:0 takes frames with even sides, not {height}x{width}")
-    codec: Any = av.CodecContext.create("libx264", "w")
-    codec.width, codec.height, codec.framerate = width, height, 25
-    codec.time_base = 1 / codec.framerate
-    codec.pix_fmt = "yuv420p"
-    codec.thread_count = 1  # the bytes do not depend on the machine's cores
     # With its macroblock tree x264 gives other bytes for the same small frames from run to run.
-    codec.options = {"crf": str(crf), "preset": preset, "x264-params": "mbtree=0"}
-    packets = []
-    for number, pixels in enumerate(frames):
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-        frame.pts = number
-        packets += codec.encode(frame.reformat(format=codec.pix_fmt))
-    packets += codec.encode(None)
-    return _without_messages(b"".join(bytes(packet) for packet in packets))
+    options = {"crf": str(crf), "preset": preset, "x264-params": "mbtree=0"}
+    return _without_messages(encode_frames(frames, "libx264", options))
 
 
 def _without_messages(stream: bytes) -> bytes:
@@ -210,17 +199,53 @@ def decode_h264(data: bytes, count: int, height: int, width: int) -> UInt8:
 
     Raises DataError for bytes that are no such stream; one of other frames is given up at the first of them.
     """
-    out = np.empty((count, height, width, 3), np.uint8)
+    return decode_frames(data, "h264", "an H.264", count, height, width)
+
+
+# Any of FFmpeg's codecs
+
+
+def planar(pixels: UInt8) -> Any:
+    """A frame in 4:2:0 of RGB pixels (H, W, 3)."""
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24").reformat(format="yuv420p")
+
+
+def encode_frames(frames: UInt8, encoder: str, options: Mapping[str, str]) -> bytes:
+    """The packets of one of FFmpeg's encoders, one after the other: frames uint8 (T, H, W, 3), coded in 4:2:0."""
+    codec: Any = av.CodecContext.create(encoder, "w")
+    codec.height, codec.width = frames.shape[1:3]
+    codec.framerate = 25
+    codec.time_base = 1 / codec.framerate
+    codec.pix_fmt = "yuv420p"
+    codec.thread_count = 1  # the bytes do not depend on the machine's cores
+    codec.options = dict(options)
+    packets: list[Any] = []
+    for number, pixels in enumerate(frames):
+        frame = planar(pixels)
+        frame.pts = number
+        packets += codec.encode(frame)
+    packets += codec.encode(None)
+    return b"".join(bytes(packet) for packet in packets)
+
+
+def decode_frames(data: bytes, form: str, title: str, count: int, height: int, width: int) -> UInt8:
+    """The frames, uint8 (count, height, width, 3), of a bare stream in FFmpeg's format ``form``.
+
+    title: what messages call it, with its article.
+
+    Raises DataError for bytes that are no such stream; one of other frames is given up at the first of them.
+    """
+    frames = np.empty((count, height, width, 3), np.uint8)
     done = 0
     try:
-        with av.open(io.BytesIO(data), mode="r", format="h264") as container:
+        with av.open(io.BytesIO(data), mode="r", format=form) as container:
             for frame in container.decode(video=0):
                 if done == count or (frame.height, frame.width) != (height, width):
-                    raise DataError(f"an H.264 stream of other than {count} frames of {height}x{width}")
-                out[done] = frame.to_ndarray(format="rgb24")
+                    raise DataError(f"{title} stream of other than {count} frames of {height}x{width}")
+                frames[done] = frame.to_ndarray(format="rgb24")
                 done += 1
-    except (FFmpegError, OSError, ValueError, IndexError) as e:
-        raise DataError(f"not a readable H.264 stream ({e})") from e
+    except (FFmpegError, OSError, ValueError, IndexError) as error:
+        raise DataError(f"not a readable {title.split()[-1]} stream ({error})") from error
     if done < count:
-        raise DataError(f"an H.264 stream of {done} frames where {count} are due")
-    return out
+        raise DataError(f"{title} stream of {done} frames where {count} are due")
+    return frames
