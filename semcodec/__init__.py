@@ -100,15 +100,25 @@ def sweep(
 
 
 def train(
-    spec: str, data: str, out: str | os.PathLike[str], *, weights: Weights = None, scale: float = 1.0, seed: int = 0
+    spec: str,
+    data: str,
+    out: str | os.PathLike[str],
+    *,
+    weights: Weights = None,
+    objective: str = "recipe",
+    rate_weight: float | None = None,
+    scale: float = 1.0,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Train what ``spec`` names by its recipe into the folder ``out``; returns the card: see ``semcodec.trainer``.
 
-    weights: what to start from, as for ``compose``. scale: multiplies the samples of every step.
+    weights: what to start from, as for ``compose``. objective: "task" or "refine" in place of the recipe: see
+    ``semcodec.task_training``. rate_weight: lambda of "task". scale: multiplies the samples of every step.
     """
     from semcodec import trainer
 
-    return trainer.train(spec, data, os.fspath(out), request=_request(weights, False), scale=scale, seed=seed)
+    start, others = _request(weights, False), {"objective": objective, "rate_weight": rate_weight}
+    return trainer.train(spec, data, os.fspath(out), request=start, scale=scale, seed=seed, **others)  # type: ignore[arg-type]
 
 
 def _request(weights: Weights, offline: bool) -> WeightsRequest:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from semcodec.interfaces import Features
 from semcodec.pixels import from_eight_bits
 from semcodec.specs import FeatureSpec
-from semcodec.training import Batch, Job, Step
+from semcodec.training import Batch, Job, Step, top1
 
 CALIBRATION = 512
 """Samples that ranges and histograms are taken from."""
@@ -81,13 +81,13 @@ def end_to_end(
     distil: weight of what the uncompressed model answers (KL divergence of classifiers' logits: Hinton et al., 2015).
     rate: weight of the bits, per pixel of the input: L = task loss + rate * bpp.
     """
-    reference = _reference(job)
+    reference = _reference(job) if distil else None
 
     def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:
         x, backbone = model_input(b), _backbone(job)
         features = _head(job, x)
         answers = None
-        if distil and torch.is_tensor(b.labels):
+        if reference is not None and torch.is_tensor(b.labels):
             with torch.no_grad():
                 answers = reference.tail(x, "input").log_softmax(1)
         losses, bits, figures = [], [], dict[str, float]()
@@ -98,12 +98,22 @@ def end_to_end(
                 logits = backbone.tail(recovered, job.cut)
                 task = F.cross_entropy(logits, b.labels)
                 task = task + distil * F.kl_div(logits.log_softmax(1), answers, reduction="batchmean", log_target=True)
-                figures = {"top1": (logits.argmax(1) == b.labels).float().mean().item()}
+                figures = {"top1": top1(logits, b.labels)}
             losses.append(task)
             bits.append(cost)
         return _with_rate(torch.stack(losses).mean(), bits, rate, b, figures)
 
     return Step(name, learn, loss, samples, lr, batch, **others)
+
+
+def rate_alone(job: Job, learn: Sequence[nn.Module], samples: int, *, name: str, lr: float, **others: Any) -> Step:
+    """Densities learn what is sent, which stays as it is: bits a pixel of the input."""
+
+    def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:
+        coded = _coded(job, _head(job, model_input(b)), b)
+        return _with_rate(torch.zeros(()), [bits for _, bits in coded], 1.0, b, {})
+
+    return Step(name, learn, loss, samples, lr, **others)
 
 
 def fine_tuning(job: Job, codec: Sequence[nn.Module], more: float = 0.0) -> list[Step]:

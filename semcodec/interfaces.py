@@ -46,7 +46,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from semcodec.composition import Composition
     from semcodec.panels import Panel
@@ -94,6 +94,21 @@ class Partial:
 
     features: Features
     present: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Learning:
+    """What learns of an Encoder through its ``code``, and what has to be made of it then.
+
+    modules: parts of it. settle: makes what codes, integer tables say, of what was learned; called when learning ends.
+    see: is shown features at the cut before ``settle`` is called, where that needs any.
+    aids: by name, what learns along and is no part of the weights, say the densities that tables are made of.
+    """
+
+    modules: Sequence[nn.Module]
+    settle: Callable[[], None]
+    see: Callable[[Features], None] | None = None
+    aids: Mapping[str, nn.Module] = field(default_factory=dict)
 
 
 class Sink(Protocol):
@@ -218,6 +233,10 @@ class Encoder(ABC):
         features: all channels. One entry for each operating point that is trained at once, say each number of layers;
         bits are estimates, (B,), or None where the rate is none of the encoder's choice. rng: draws for this batch.
         """
+        raise NotImplementedError
+
+    def learning(self) -> Learning:
+        """Begins training through ``code``: ``semcodec train --objective task``, and recipes that want it."""
         raise NotImplementedError
 
     def figures(self, features: Features) -> Mapping[str, Sequence[float]]:

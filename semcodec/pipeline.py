@@ -408,7 +408,7 @@ class Pipeline:
 
     def answer(self, partials: Sequence[Partial], clock: Clock) -> list[Answer]:
         """What the model says of each sample."""
-        recovered = self._recover(partials, clock)
+        recovered = self.recover(partials, clock)
         found: dict[int, Answer] = {}
         for members, batch in self.stages.backbone.collate(recovered):
             with clock("tail"):
@@ -447,7 +447,7 @@ class Pipeline:
             first = str(error).splitlines()[0]
             raise CorruptStream(f"the packet's call parameters are not possible: {first}") from error
 
-    def _recover(self, partials: Sequence[Partial], clock: Clock) -> list[Features]:
+    def recover(self, partials: Sequence[Partial], clock: Clock) -> list[Features]:
         """Recover in batches of equal shapes."""
         both = [p.features | {f"present {name}": mask for name, mask in p.present.items()} for p in partials]
         out: dict[int, Features] = {}

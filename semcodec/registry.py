@@ -86,10 +86,8 @@ class Registry:
 
     def load(self, component: Component) -> Any:
         """Import the component's class. Raises PluginError with the cure where that cannot be done."""
-        cure = missing(component)
-        if cure:
-            needs = ", ".join((*component.requires, *component.traits.get("programs", ())))
-            raise PluginError(f"{component.name} needs {needs}: {cure}")
+        if reason := lacking(component):
+            raise PluginError(reason)
         return import_target(component.target, component.name)
 
     def spec_function(self, component: Component) -> Callable[..., Any] | None:
@@ -156,6 +154,13 @@ def missing(component: Component) -> str:
     if not absent:
         return f"install {' and '.join(programs)} so that it is on PATH" if programs else ""
     return f"pip install 'semcodec[{component.extra}]'" if component.extra else f"pip install {' '.join(absent)}"
+
+
+def lacking(component: Component) -> str:
+    """The same in a line that also says what for, or "" if nothing."""
+    needs = ", ".join((*component.requires, *component.traits.get("programs", ())))
+    cure = missing(component)
+    return f"{component.name} needs {needs}: {cure}" if cure else ""
 
 
 def import_target(path: str, name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,18 +14,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from semcodec import __version__, weights
+from semcodec import __version__, task_training, weights
 from semcodec.arguments import Bound
 from semcodec.checkpoint import state_dict, write_tensors
+from semcodec.component import Component
 from semcodec.composition import compose_spec, resolve_backbone
 from semcodec.data import Digest, open_dataset
 from semcodec.data.base import Dataset, Request
 from semcodec.data.chosen import ChosenClasses
-from semcodec.errors import UsageError
+from semcodec.errors import UsageError, WeightsError
+from semcodec.feature_training import backbone_first
 from semcodec.grammar import parse
-from semcodec.models import build
+from semcodec.models import Stages, build
 from semcodec.registry import get_registry, import_target
-from semcodec.training import Job, fit
+from semcodec.task_training import OBJECTIVES, RECIPE, TASK
+from semcodec.training import Job, Step, fit
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 DIGESTED = 64  # samples that name the training data, beside its size and classes
@@ -38,12 +42,15 @@ def train(
     request: weights.Request | None = None,
     classes: Sequence[str] | None = None,
     init: str | None = None,
+    objective: str = RECIPE,
+    rate_weight: float | None = None,
     until: str | None = None,
     scale: float = 1.0,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Train what ``spec`` names, a pipeline or a Backbone alone, by its recipe; returns the card.
+    """Train what ``spec`` names, a pipeline or a Backbone alone, by its recipe or another objective; returns the card.
 
+    objective: "recipe", or one of ``semcodec.task_training`` for a pipeline. rate_weight: lambda of "task".
     classes: those whose boxes are learned, where these are not all. init: weights of another task that the Backbone
     starts from. until: the recipe's last step to run.
     scale: multiplies every step's samples.
@@ -53,7 +60,12 @@ def train(
     out = Path(out)
     request = request or weights.Request()
     alone = len(parse(spec).items) == 1 and _is_backbone(spec)
-    job, keys, component, canonical = _backbone_job(spec, data) if alone else _pipeline_job(spec, data, request)
+    _check(objective, rate_weight, spec if alone else None)
+    stages: Stages | None = None
+    if alone:
+        job, keys, component, canonical = _backbone_job(spec, data)
+    else:
+        job, keys, component, canonical, stages = _pipeline_job(spec, data, request, objective)
     if classes is not None:
         job = replace(job, dataset=ChosenClasses(job.dataset, classes))
     if init is not None:
@@ -63,9 +75,13 @@ def train(
             raise UsageError(f"{spec}: its backbone starts from no other model's weights; leave out --init")
         weights.fill(backbone, adapt(weights.read_tensors(Path(init))), init)
         job = replace(job, pretrained=True, ready=job.ready - {"backbone"})
-    if component.recipe is None:
+    told: dict[str, Any] = {}
+    if stages is not None and objective != RECIPE:
+        steps, told = _objective(objective, job, stages, rate_weight)
+    elif component.recipe is None:
         raise UsageError(f"{component.name} has nothing to train; to train a backbone, name it alone")
-    steps = import_target(component.recipe, component.name)(job)
+    else:
+        steps = import_target(component.recipe, component.name)(job)
     names = [step.name for step in steps]
     if until is not None and until not in names:
         raise UsageError(f"this recipe has no step {until!r}; its steps are {', '.join(names)}")
@@ -73,14 +89,17 @@ def train(
     for step in steps:
         step.samples = max(step.batch, round(scale * step.samples))
     learned = {id(parameter) for step in steps for module in step.learn for parameter in module.parameters()}
+    # What an objective makes is one whole: its backbone is of use to this encoder alone.
+    whole = weights.SLOTS if objective != RECIPE else ()
     written = {
         slot: module
         for slot, module in job.modules.items()
-        if slot not in job.shipped or any(id(parameter) in learned for parameter in module.parameters())
+        if slot not in job.shipped or slot in whole or any(id(p) in learned for p in module.parameters())
     }
     card: dict[str, Any] = {
         "spec": canonical,
-        "keys": {slot: keys[slot] for slot in written},
+        "keys": {slot: key for slot, key in keys.items() if slot in written or slot in whole},
+        **told,
         "classes": list(job.dataset.classes),
         "data": data,
         **({} if classes is None else {"counted": list(classes)}),
@@ -91,7 +110,7 @@ def train(
             {"step": s.name, "samples": s.samples, "batch": s.batch, "lr": s.lr, "weight_decay": s.weight_decay}
             for s in steps
         ],
-        "license": component.license,
+        "license": _license(component, stages) if objective != RECIPE else component.license,
         "versions": {"semcodec": __version__, "torch": torch.__version__},
     }
     start = weights.digest(state_dict(job.modules))
@@ -132,21 +151,25 @@ def _backbone_job(spec: str, data: str) -> tuple[Job, dict[str, str], Any, str]:
     return job, {"backbone": resolved.bound.weights_item}, resolved.bound.component, str(resolved.bound.item)
 
 
-def _pipeline_job(spec: str, data: str, request: weights.Request) -> tuple[Job, dict[str, str], Any, str]:
+def _pipeline_job(
+    spec: str, data: str, request: weights.Request, objective: str
+) -> tuple[Job, dict[str, str], Any, str, Stages]:
     composition = compose_spec(spec)
     request.check(composition)
-    if composition.encoder.component.recipe is None:
+    name = composition.encoder.name
+    if composition.encoder.component.recipe is None and objective == RECIPE:
         raise UsageError(
-            f"{composition.encoder.name} has nothing to train; "
-            f"for the backbone alone: semcodec train {composition.backbone.item}"
+            f"{name} has nothing to train; for the backbone alone: semcodec train {composition.backbone.item}; "
+            f"on what {name} decodes: --objective refine"
         )
     stages = build(composition, open_dataset(data, "train").classes, request.given)
     composition, modules = stages.composition, stages.modules()
     dataset = open_dataset(data, "train", composition.request)
     ready, shipped = set(), set()
     for slot, module in modules.items():
-        # A backbone that knows these classes is the start; other slots start anew unless their weights are named.
-        found = weights.find(composition, slot, request) if slot == "backbone" or slot in request.given else None
+        # A backbone that knows these classes is the start; a recipe's other slots start anew unless theirs are named.
+        asked = slot == "backbone" or slot in request.given or objective != RECIPE
+        found = weights.find(composition, slot, request) if asked else None
         if found and (slot != "backbone" or found.classes == dataset.classes or slot in request.given):
             weights.load(module, found)
             ready.add(slot)
@@ -166,8 +189,51 @@ def _pipeline_job(spec: str, data: str, request: weights.Request) -> tuple[Job, 
         shipped=frozenset(shipped),
         backbone_recipe=import_target(recipe, composition.backbone.name) if recipe else None,
     )
-    keys = {slot: composition.weights_key(slot) for slot in modules}
-    return job, keys, composition.encoder.component, composition.spec
+    keys = {slot: composition.weights_key(slot) for slot in ("encoder", *modules)}
+    return job, keys, composition.encoder.component, composition.spec, stages
+
+
+def _objective(
+    objective: str, job: Job, stages: Stages, rate_weight: float | None
+) -> tuple[list[Step], dict[str, Any]]:
+    """Steps of an objective, after those that make what has no weights to start from, and what a card says of it."""
+    if not len(job.dataset):
+        raise UsageError(f"{job.dataset.name} has no samples to train on: give a data set that has some")
+    composition, component = stages.composition, stages.composition.encoder.component
+    missing = [slot for slot in job.modules if slot != "backbone" and slot not in job.ready]
+    told: dict[str, Any] = {"objective": objective}
+    if objective == TASK:
+        steps, weight = task_training.task(job, stages, rate_weight)
+        told |= {} if weight is None else {"rate_weight": weight}
+    elif missing:
+        raise WeightsError(
+            f"no weights for {composition.weights_key(missing[0])}, which refine leaves as it is: give --weights "
+            f"{missing[0]}=PATH, or train them with semcodec train {composition.spec}"
+        )
+    else:
+        steps = task_training.refine(job, stages)
+    if missing and component.recipe is not None:
+        return [*import_target(component.recipe, component.name)(job), *steps], told
+    return [*backbone_first(job), *steps], told
+
+
+def _check(objective: str, rate_weight: float | None, backbone: str | None) -> None:
+    if objective not in OBJECTIVES:
+        raise UsageError(f"an objective is one of {', '.join(OBJECTIVES)}, not {objective!r}")
+    if backbone is not None and objective != RECIPE:
+        raise UsageError(
+            f"--objective {objective} is for a codec and a backbone: name an encoder too, as in jpeg+{backbone}"
+        )
+    if rate_weight is not None and objective != TASK:
+        raise UsageError("--rate-weight is lambda of --objective task, and of nothing else: leave it out")
+    if rate_weight is not None and not (math.isfinite(rate_weight) and rate_weight >= 0):
+        raise UsageError(f"the weight of the rate is a number of at least 0, not {rate_weight}")
+
+
+def _license(encoder: Component, stages: Stages | None) -> str:
+    """Of all that the weights hold."""
+    others = [stages.composition.backbone.component, stages.composition.recoverer.component] if stages else []
+    return " AND ".join(sorted({component.license for component in (encoder, *others)}))
 
 
 def _obeys(bound: Bound) -> bool:

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -27,7 +28,7 @@ from torch.optim import AdamW
 from semcodec.checkpoint import Checkpoint, load_state
 from semcodec.data.base import Dataset
 from semcodec.errors import SemcodecError
-from semcodec.interfaces import Features, Partial
+from semcodec.interfaces import Features, Learning, Partial
 from semcodec.pixels import from_eight_bits
 from semcodec.progress import Interrupt, Progress
 from semcodec.selection import Keep
@@ -107,6 +108,14 @@ class Job:
     recover: Callable[[Partial], Features] | None = None
     backbone_recipe: Callable[[Job], list[Step]] | None = None
 
+    @cached_property
+    def learning(self) -> Learning:
+        """What learns of the Encoder through ``code``, begun once for all steps; its aids are among the job's."""
+        encoder: Any = self.modules["encoder"]
+        found: Learning = encoder.learning()
+        self.aids.update(found.aids)
+        return found
+
     def draw(self, rng: np.random.Generator) -> Keep:
         """``keep`` with a random budget for every free target."""
         return {
@@ -171,6 +180,11 @@ def varied(pixels: Tensor, rng: np.random.Generator) -> Tensor:
     flat = pixels.reshape(count, -1, *pixels.shape[-2:])
     grid = F.affine_grid(torch.from_numpy(theta), list(flat.shape), align_corners=False)
     return F.grid_sample(flat, grid, padding_mode="reflection", align_corners=False).view(pixels.shape)
+
+
+def top1(logits: Tensor, labels: Tensor) -> float:
+    """Share of samples whose label, int64 (B,), has the largest of their logits (B, classes)."""
+    return (logits.argmax(1) == labels).float().mean().item()
 
 
 def rate(step: Step, i: int, total: int) -> float:

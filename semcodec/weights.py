@@ -6,9 +6,9 @@ A weights file is safetensors with tensors under ``encoder.``, ``recoverer.`` an
 entry ``semcodec`` is a JSON object: ``keys`` (by slot, what ``Composition.weights_key`` gives), ``classes`` and
 whatever the training card holds.
 
-Looked up per slot, in this order: ``--weights``, the checkpoints of the Encoder's and the component's own
-package, the user's cache, the model hub, and ``random`` only when asked for. Among several files one that was trained
-as the whole composition comes first.
+Looked up per slot, in this order: ``--weights`` (a file, the folder of a run or one of several runs), the checkpoints
+of the Encoder's and the component's own package, the user's cache, the model hub, and ``random`` only when asked for.
+Among several files one that was trained as the whole composition comes first.
 """
 
 from __future__ import annotations
@@ -139,6 +139,11 @@ def _candidates(composition: Composition, slot: str, request: Request, hub: bool
     given = request.given.get(slot) or request.given.get("")
     if given == RANDOM:
         yield Weights(slot, RANDOM, None)
+    elif given and (runs := _runs(Path(given))):
+        found = list(_among(composition, slot, {path: f"{given}: {path.parent.name}" for path in runs}))
+        if not found and slot in request.given:
+            raise WeightsError(f"{given}: none of its {len(runs)} runs holds weights of {key}")
+        yield from found
     elif given:
         path = Path(given)
         if path.is_dir():
@@ -154,22 +159,23 @@ def _candidates(composition: Composition, slot: str, request: Request, hub: bool
     resources = dict.fromkeys((*composition.encoder.component.weights, *bound.component.weights))
     with ExitStack() as stack:
         shipped = [stack.enter_context(as_file(_resource(name))) for name in resources]
-        yield from _among(composition, slot, [path for path in shipped if path.exists()], SHIPPED)
-    yield from _among(composition, slot, sorted(cache_folder().glob("*.safetensors")), "cache: ")
+        yield from _among(composition, slot, {path: f"{SHIPPED}{path.name}" for path in shipped if path.exists()})
+    cached = sorted(cache_folder().glob("*.safetensors"))
+    yield from _among(composition, slot, {path: f"cache: {path.name}" for path in cached})
     if hub and not request.offline and (repository := published(bound)):
         yield Weights(slot, f"hub: {repository}", _download(repository))
 
 
-def _among(composition: Composition, slot: str, paths: Sequence[Path], where: str) -> Iterator[Weights]:
+def _among(composition: Composition, slot: str, origins: Mapping[Path, str]) -> Iterator[Weights]:
     """Of several files, first those that were trained as this very composition, the most of it foremost."""
     key, encoder = composition.weights_key(slot), composition.weights_key("encoder")
-    cards = [(path, read_card(path)) for path in paths]
+    cards = [(path, read_card(path)) for path in origins]
     for path, card in sorted(cards, key=lambda row: -_alike(composition, row[1])):
         held = _slot(card, slot, key)
         # A backbone that learned together with an encoder is of use to that encoder alone.
         other = held == "backbone" and card["keys"].get("encoder", encoder) != encoder
         if held and not other:
-            yield Weights(held, f"{where}{path.name}", path, card)
+            yield Weights(held, origins[path], path, card)
 
 
 def _alike(composition: Composition, card: Mapping[str, Any]) -> int:
@@ -196,12 +202,20 @@ def _slot(card: Mapping[str, Any], slot: str, key: str) -> str | None:
     return next((home for home in homes if keys.get(home) == key), None)
 
 
+FILES = ("weights.safetensors", "model.safetensors")
+"""What training writes into a folder, and a Hugging Face checkpoint."""
+
+
 def _in_folder(folder: Path) -> Path:
-    """The weights in a folder: what training wrote there, or a Hugging Face checkpoint."""
-    for name in ("weights.safetensors", "model.safetensors"):
+    for name in FILES:
         if (folder / name).exists():
             return folder / name
-    raise WeightsError(f"{folder} holds neither weights.safetensors nor model.safetensors")
+    raise WeightsError(f"{folder} holds neither {' nor '.join(FILES)}, nor folders that training wrote")
+
+
+def _runs(folder: Path) -> list[Path]:
+    """Weights of the runs in a folder of several; none where it is the folder of one."""
+    return [] if any((folder / name).exists() for name in FILES) else sorted(folder.glob(f"*/{FILES[0]}"))
 
 
 def foreign_classes(path: Path) -> list[str] | None:

@@ -23,6 +23,7 @@ from semcodec.bench.memory import Memory, SharedDataset
 from semcodec.bench.progress import Remaining
 from semcodec.bench.runner import Done, Local, run
 from semcodec.bench.shared import SharedPipeline
+from semcodec.bench.training import to_train
 from semcodec.bench.worker import Settings, Worker
 from semcodec.cli import main
 from semcodec.composition import compose_spec
@@ -220,6 +221,24 @@ def test_cells_from_a_file(tmp_path):
     assert list(found.cells) == [
         "stae:frames=1,pixels=0.5+rans+vit-nano", "stae:frames=2,pixels=0.5+rans+vit-nano", "h264+vit-nano",
     ]  # fmt: skip
+
+
+def test_what_cells_need_trained_is_one_run_for_each_set_of_weights():
+    found = to_train(
+        [
+            ("feature-hyperprior+rans+det-nano@d3", {"feature-hyperprior.channels": [8, 24]}),
+            ("feature-hyperprior:channels=8+huffman+det-nano@d3", {}),
+            ("layered+det-nano@d4", {"layered.layers": [1, 2], "layered.lambda": [2.0]}),
+            ("jpeg+det-nano", {"jpeg.quality": [5, 20]}),
+        ]
+    )
+    assert found == {
+        "feature-hyperprior-channels=8-rans-det-nano@d3": "feature-hyperprior:channels=8+rans+det-nano@d3",
+        "feature-hyperprior-channels=24-rans-det-nano@d3": "feature-hyperprior:channels=24+rans+det-nano@d3",
+        "layered-lambda=2.0-rans-det-nano@d4": "layered:lambda=2.0+rans+det-nano@d4",
+    }
+    with pytest.raises(UsageError, match="set in"):
+        to_train([("layered:lambda=2.0+det-nano@d4", {"layered.lambda": [1.0]})])
 
 
 @pytest.mark.parametrize(

@@ -464,6 +464,31 @@ def test_interrupts_and_closed_pipes(monkeypatch):
     piped.stderr.close()
 
 
+def test_cells_are_trained_each_into_its_folder(monkeypatch):
+    done = []
+
+    def trained(spec: str, data: str, out: Path, **how: object) -> dict[str, object]:
+        done.append((spec, str(out), how["scale"]))
+        return {"spec": spec, "metrics": [{"step": "match", "loss": 0.5}]}
+
+    monkeypatch.setattr("semcodec.trainer.train", trained)
+    Path("cells.toml").write_text(
+        '[[cell]]\nspec = "layered+rans+det-nano@d3"\nsweep = {layered.lambda = [1.0, 2.0], layered.layers = [1, 2]}\n'
+        '[[cell]]\nspec = "jpeg+det-nano"\n'
+    )
+    options = ("--data", "digits-scenes", "-o", "runs", "--samples-scale", 0.5)
+    cards = answer("train", "--cells", "cells.toml", *options)
+    assert [card["spec"] for card in cards] == [spec for spec, _, _ in done]
+    assert done == [
+        ("layered:lambda=1.0+rans+det-nano@d3", "runs/layered-lambda=1.0-rans-det-nano@d3", 0.5),
+        ("layered:lambda=2.0+rans+det-nano@d3", "runs/layered-lambda=2.0-rans-det-nano@d3", 0.5),
+    ]
+    Path("cells.toml").write_text('[[cell]]\nspec = "jpeg+det-nano"\n')
+    assert "none of its cells" in refused(2, "train", "--cells", "cells.toml", *options)
+    assert "name what to train" in refused(2, "train", *options)
+    assert "name what to train" in refused(2, "train", "vit-nano", "--cells", "cells.toml", *options)
+
+
 def test_debug_shows_where_an_error_came_from():
     result = call("--debug", "compose", "stea+vit-nano")
     assert isinstance(result.exception, semcodec.SemcodecError)

@@ -32,6 +32,7 @@ NOT_RUN = {
     r"yolo": "weights from the network, and an extra",
     r"caltech101|coco128|nips2017|activities|fights": "data that the package does not have",
     r"(\b|_)box\b": "test_plugins_new runs the session whole",
+    r"runs/(search|found)": "what was trained; test_examples does it with little",
     r"results\.jsonl": "records of a run of the reader's",
     r"downscale": "the example plugin, which test_examples installs and runs",
     r"\bdct\b": "the package in examples, which test_examples installs and runs",

@@ -179,6 +179,21 @@ def test_the_sweep_file_runs(tmp_path):
     assert [record for record in records if "failed" in record] == []
 
 
+@pytest.mark.slow
+def test_the_search_file_is_trained_and_runs(tmp_path):
+    file = str(ROOT / "examples" / "search.toml")
+    few = ["--samples-scale", "0.001", "--format", "json"]
+    train = ["train", "--cells", file, "--data", "digits-scenes", "-o", "runs", *few]
+    bench = ["bench", "--cells", file, "--data", "digits-scenes", "--limit", "2", "--weights", "runs", "--out", "found"]
+    for command in (train, bench):
+        subprocess.run([sys.executable, "-m", "semcodec", *command], capture_output=True, check=True, cwd=tmp_path)
+    records = [json.loads(line) for line in (tmp_path / "found" / "records.jsonl").read_text().splitlines()]
+    assert len(records) == 15
+    assert [record for record in records if "failed" in record] == []
+    learned = [record for record in records if record["spec"].startswith("feature-hyperprior")]
+    assert len({record["weights"]["encoder"]["source"] for record in learned}) == 8
+
+
 @pytest.fixture(scope="module")
 def outsider(tmp_path_factory):
     """An environment in which the package of examples/ is installed, and a copy of its tests."""

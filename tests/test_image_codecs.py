@@ -12,15 +12,20 @@ import av
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from tape import Tape
 
+from semcodec.bench.matrix import Choice, enumerate_all
+from semcodec.cli import main
 from semcodec.errors import CorruptStream, PluginError, UsageError
 from semcodec.interfaces import Analysis
 from semcodec.pictures import decode_picture, encode_picture
 from semcodec.registry import Registry, missing
 from semcodec.specs import SpecMismatch, TensorSpec
+from semcodec.weights import Request
 from semcodec_plugins import image_codecs
 from semcodec_plugins.image_codecs import pictures_encoder, programs, roi, spec
 from semcodec_plugins.image_codecs.pictures_encoder import Bpg, spaced
@@ -91,6 +96,22 @@ def test_images(name):
 
 
 @pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("shape", [(3, 1, 1), (3, 7, 33), (1, 3, 5, 9), (3, 3, 1, 1)])
+def test_pictures_decode_as_pillow_does(name, shape):
+    """Images, and clips of one frame or of one pixel a frame, stacked."""
+    key = "image" if len(shape) == 3 else "frames"
+    encoder = build(name, {key: TensorSpec(shape)})
+    pixels = torch.rand((1, *shape), generator=torch.Generator().manual_seed(0))
+    (got,), (tape,) = carry(encoder, {key: pixels}, defaults(name))
+    data = tape.chunks[0][1]
+    assert tape.bytes == len(data)
+    with Image.open(io.BytesIO(data)) as picture:
+        rows = torch.from_numpy(np.array(picture.convert("RGB"))).view(-1, *shape[-2:], 3)
+    assert torch.equal(got[key].view(-1, *shape[-3:]), rows.movedim(-1, 1) / 255)
+    assert (name != "png") or torch.equal(got[key], (255 * pixels).round() / 255)
+
+
+@pytest.mark.parametrize("name", PICTURES)
 @pytest.mark.parametrize("frames", [0, 1, 3, 8])
 def test_clips_send_uniformly_spaced_frames(name, frames):
     features = {"frames": TensorSpec((8, 3, 16, 24)), "index": TensorSpec((8,), "int64")}
@@ -107,6 +128,21 @@ def test_clips_send_uniformly_spaced_frames(name, frames):
     index = got["index"][0]
     assert index.tolist() == {0: list(range(8)), 1: [4], 3: [1, 4, 6], 8: list(range(8))}[frames]
     torch.testing.assert_close(got["frames"][0].mean((1, 2, 3)), index / 10, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("side", [9, 16, 32, 96])
+def test_jpeg2000_keeps_its_psnr_where_there_is_little_to_code(side):
+    encoder = build("jpeg2000", {"image": TensorSpec((3, side, side))})
+    stripes = torch.tensor([[0.8, 0.1, 0.2], [0.1, 0.6, 0.9]])[torch.arange(side) * 3 // side % 2].T
+    for image in (
+        torch.tensor([0.8, 0.1, 0.2]).view(1, 3, 1, 1).expand(1, 3, side, side),
+        smooth_pixels(1, 3, side, side),
+        stripes[None, :, None].expand(1, 3, side, side),
+    ):
+        for psnr in (20, 28, 36, 44):
+            (got,), _ = carry(encoder, {"image": image}, {"psnr": psnr})
+            error = ((255 * got["image"]).round() - (255 * image).round()).square().mean()
+            assert 10 * torch.log10(255**2 / error.clamp_min(1e-9)) >= psnr - 3.01
 
 
 def test_spaced_positions_are_increasing_and_distinct():
@@ -198,10 +234,14 @@ def decoded(data, form):
 
 
 @pytest.mark.parametrize("name", VIDEO)
-@pytest.mark.parametrize("shape", [(1, 32, 48), (6, 34, 66)])
+@pytest.mark.parametrize("shape", [(1, 32, 32), (1, 2, 2), (6, 34, 66)])
 def test_video_decodes_as_its_library_does_and_repeats(name, shape):
     count, height, width = shape
     make, form = VIDEO[name]
+    if min(height, width) < spec.LEAST and name != "h264":
+        with pytest.raises(SpecMismatch, match=f"at least {spec.LEAST} pixels a side"):
+            spec.large_video({"frames": TensorSpec((count, 3, height, width))}, {"frames": 0})
+        return
     encoder = make({"frames": TensorSpec((count, 3, height, width))})
     move = torch.linspace(0, 0.3, count).view(1, count, 1, 1, 1)
     clip = {"frames": (smooth_pixels(1, count, 3, height, width) + move).clamp(0, 1)}
@@ -315,6 +355,31 @@ def test_a_missing_program_is_one_line(monkeypatch, tmp_path):
             Registry.of([RECORDS[name]]).load(RECORDS[name])
     with pytest.raises(PluginError, match=r"^bpgenc is not on PATH: install it from https://\S+$"):
         programs.encode_bpg(np.zeros((4, 4, 3), np.uint8), 30)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "backbone", "programs"),
+    [
+        ("bpg", "digits-scenes", "resnet-nano", ("bpgenc", "bpgdec")),
+        ("vvc", "digits-motion", "vit-nano", ("vvencapp",)),
+    ],
+)
+def test_commands_name_a_missing_program(name, data, backbone, programs, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    line = f"{name} needs {', '.join(programs)}: install {' and '.join(programs)} so that it is on PATH"
+    spec = f"{name}+{backbone}"
+    picture = tmp_path / "one.png"
+    Image.new("RGB", (1, 1)).save(picture)
+    for arguments in (
+        ("encode", spec, str(picture), "-o", str(tmp_path / "x.sem")),
+        ("eval", spec, "--data", data, "--limit", "1"),
+        ("plugins", "check", name),
+    ):
+        done = CliRunner().invoke(main, arguments)
+        assert (done.exit_code, done.stderr.strip()) == (1, f"error: {line}"), arguments
+    found = enumerate_all(data, "test", Choice(encoder=(name,), backbone=(backbone,)), {}, Request(offline=True))
+    assert [(skip.spec, skip.reason) for skip in found.skips] == [(spec, line)]
+    assert not (tmp_path / "x.sem").exists()
 
 
 @pytest.mark.skipif(shutil.which("bpgenc") is None or shutil.which("bpgdec") is None, reason="libbpg is not installed")

@@ -32,6 +32,10 @@ STACK = "1x4-2x4-4-6"
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several wait for each other more than they compute, on anything this small
+    yield
+    torch.set_num_threads(threads)
 
 
 def layered(features=TWO, channels=STACK, prior="hyper", low=0) -> Layered:
@@ -311,7 +315,7 @@ def test_every_part_learns_and_bits_are_what_is_sent(compressai):
     optimiser = torch.optim.Adam(parameters, 1e-2)
     rng = np.random.default_rng(0)
     seen = []
-    for _ in range(120):
+    for _ in range(60):
         [(partial, bits)] = codec.code(x, rng)
         error = (partial.features["a"] - x["a"]).square().mean()
         (error + bits.mean() / 2000).backward()
@@ -409,9 +413,12 @@ def _of(pipeline, source):
         return x, Analysis(x), {}, pipeline.stages.encoder.restore(latent)
 
 
-@pytest.mark.parametrize(("text", "least"), [("layered:layers=1", 0.15), ("layered", 0.9), ("feature-hyperprior", 0.9)])
-def test_what_ships_detects(text, least):
-    record = semcodec.compose(f"{text}+det-nano@d3").evaluate("digits-scenes", limit=50)
-    assert record["weights"]["encoder"]["source"].startswith("shipped")
-    assert record["map50"] > least
-    assert record["bytes_total"] < (100 if "=1" in text else 450)
+@pytest.mark.parametrize(("text", "points"), [("layered", {1: 0.15, 4: 0.9}), ("feature-hyperprior", {None: 0.9})])
+def test_what_ships_detects(text, points):
+    pipeline = semcodec.compose(f"{text}+det-nano@d3")
+    for layers, least in points.items():
+        point = pipeline if layers is None else pipeline.at(pipeline.composition.with_call(layers=layers))
+        record = point.evaluate("digits-scenes", limit=20)
+        assert record["weights"]["encoder"]["source"].startswith("shipped")
+        assert record["map50"] > least
+        assert record["bytes_total"] < (100 if layers == 1 else 450)

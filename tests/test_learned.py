@@ -31,6 +31,15 @@ SIZE = (3, 70, 33)
 FEATURES = {"image": TensorSpec(SIZE)}
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Several wait for each other more than they compute, on anything this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def build(name, features=FEATURES, seed=0, **params):
     size = "16" if spec.MODELS[name].one else "8-16"
     with torch.random.fork_rng(devices=[]):
@@ -105,9 +114,9 @@ def test_every_model_sends_an_image_of_odd_size(name):
         assert np.array_equal(a[1], b[1])
 
 
-@pytest.mark.parametrize("name", ["bmshj2018-factorized", "bmshj2018-hyperprior", "elic2022-official", "mbt2018"])
+@pytest.mark.parametrize("name", [n for n in spec.MODELS if n not in ("cheng2020-attn", "elic2022-chandelier")])
 def test_what_is_decoded_is_what_compressai_decodes(name):
-    """To the bit; y of mbt2018 has means that sums of another order round otherwise."""
+    """To the bit, but for means of y, which are of sums in another order or of a network in integers."""
     encoder = louder(build(name), 4.0)
     net = theirs(name, encoder)
     x = image()
@@ -117,11 +126,11 @@ def test_what_is_decoded_is_what_compressai_decodes(name):
     [latent] = encode(encoder, x)
     tape = send(encoder, latent)
     got = receive(encoder, tape)
-    if name == "mbt2018":
+    if name.startswith("mbt2018"):
         torch.testing.assert_close(got, wanted, atol=1e-4, rtol=0)
     else:
         assert torch.equal(got, wanted)
-    if name != "elic2022-official":  # untrained, its tables fit so badly that escapes are most of the bytes
+    if encoder.model.context != spec.CHECKERBOARD:  # untrained, its tables fit so badly that escapes cost most
         own = sum(len(string[0]) for string in sent["strings"])
         assert tape.payload < 1.1 * own + 40
 
@@ -154,11 +163,12 @@ def test_nan_and_huge_values_are_refused_and_never_hang(name):
 
 @pytest.mark.parametrize("name", ["bmshj2018-hyperprior", "mbt2018", "elic2022-official"])
 def test_damaged_bytes_end_in_one_line(name):
-    encoder = louder(build(name))
-    tape = send(encoder, encode(encoder, image())[0])
+    small = (3, 20, 33)
+    encoder = louder(build(name, {"image": TensorSpec(small)}))
+    tape = send(encoder, encode(encoder, image(1, *small))[0])
     rng = np.random.default_rng(0)
     refused = 0
-    for chunk in tape.chunks:
+    for chunk in (*tape.chunks[:5], tape.chunks[-1]):
         good = chunk[1]
         if isinstance(good, bytes):
             bads = (b"", good[:1], good[:4], rng.bytes(8), rng.bytes(len(good)), good + bytes(4))
@@ -292,24 +302,24 @@ class Plain:
         return 16
 
     def batch(self, rows):
-        y, x = np.mgrid[:64, :64]
+        y, x = np.mgrid[:32, :32]
         pictures = [128 + 60 * np.sin((x + 3 * row) / 9) + 60 * np.cos((y - row) / 7) for row in rows]
         pixels = np.repeat(np.stack(pictures)[:, :, :, None], 3, 3)
         return pixels.astype(np.uint8), np.zeros(len(rows), np.int64)
 
 
 def test_the_recipe_trains_for_pixels():
-    encoder = build("bmshj2018-factorized", {"image": TensorSpec((3, 64, 64))}, quality=3)
+    encoder = build("bmshj2018-factorized", {"image": TensorSpec((3, 32, 32))}, quality=3, size="4-8")
     dataset = Plain()
     job = Job({"encoder": encoder, "backbone": torch.nn.Identity()}, dataset, ready=frozenset({"backbone"}))
     [step] = recipe.recipe(job)
     before = encoder.counts.clone()
-    pixels = torch.from_numpy(dataset.batch(range(8))[0]).movedim(-1, 1) / 255
-    optimiser = torch.optim.Adam(torch.nn.ModuleList(step.learn).parameters(), 1e-2)
+    pixels = torch.from_numpy(dataset.batch(range(4))[0]).movedim(-1, 1) / 255
+    optimiser = torch.optim.Adam(torch.nn.ModuleList(step.learn).parameters(), 2e-2)
     encoder.train()
     losses = []
-    for i in range(100):
-        loss, figures = step.loss(Batch(pixels, None, np.random.default_rng(i), range(8)))
+    for i in range(80):
+        loss, figures = step.loss(Batch(pixels, None, np.random.default_rng(i), range(4)))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

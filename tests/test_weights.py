@@ -124,6 +124,20 @@ def test_a_folder_is_what_training_wrote_there(tmp_path, modules):
     assert filled(load(all=str(tmp_path / "run")), "backbone") == 0.5
 
 
+def test_a_folder_of_runs_has_what_belongs_to_each_spec(tmp_path, modules, cache):
+    other = compose_spec("stae+rans+vit-nano:64")
+    others = (other, build(other, CLASSES).modules())
+    write(tmp_path / "runs" / "a" / "weights.safetensors", others, fill=0.25)
+    write(tmp_path / "runs" / "b" / "weights.safetensors", modules, fill=0.5)
+    runs = str(tmp_path / "runs")
+    assert filled(load(all=runs), "encoder") == 0.5
+    pipeline = load("stae+rans+vit-nano:64", all=runs)
+    assert filled(pipeline, "encoder") == 0.25
+    assert pipeline.sources["encoder"].origin == f"{runs}: a"
+    refused(lambda: load("stae+rans+vit-nano:48", encoder=runs), "none of its 2 runs", "stae+vit-nano@input:48")
+    refused(lambda: load("stae+rans+vit-nano:48", all=runs), "no weights for stae+vit-nano@input:48")
+
+
 def test_what_was_trained_as_the_whole_composition_comes_first(modules, cache):
     """And its slots come from one file, whichever other files hold some of them too."""
     write(cache / "a.safetensors", modules, ("encoder",), fill=1)

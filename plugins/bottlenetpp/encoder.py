@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semcodec.errors import UsageError
-from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Learning, Partial, Sink, Source
 from semcodec.quantiser import ChannelQuantiser
 from semcodec.specs import FeatureSpec
 from semcodec_plugins.bottlenetpp.spec import shapes
@@ -53,6 +53,9 @@ class BottleNetPP(nn.Module, Encoder):
         """Trained at 8 bits, as in the paper: the rate is set by the shape of what is sent."""
         z = self.quantiser.soft(self.compressed(features[self.name]))
         return [(Partial({self.name: self.expanded(z)}), None)]
+
+    def learning(self) -> Learning:
+        return Learning([self], self.quantiser.finish, see=self.see)
 
     def see(self, features: Features) -> None:
         """Calibration: count what would be sent."""

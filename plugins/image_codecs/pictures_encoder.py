@@ -18,6 +18,8 @@ from semcodec_plugins.image_codecs import programs
 
 MAX_PIXELS = 1 << 26
 """Bound on a picture whose size the spec leaves open."""
+MOST_PSNR, SHORT = 100, 3
+"""What JPEG 2000 can be asked for, and by how much what is made of it may fall short, in dB."""
 
 
 def spaced(total: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -114,8 +116,19 @@ class Png(Picture):
 
 
 class Jpeg2000(Picture):
+    """OpenJPEG estimates the PSNR, far too high where there is little to code: then it is asked for more."""
+
     format = "jpeg2000"
     knob = "psnr"
+
+    def compress(self, rgb: Rgb, quality: float) -> bytes:
+        data = b""
+        for asked in np.arange(quality, MOST_PSNR + 1, 4):
+            data = super().compress(rgb, float(asked))
+            error = np.square(self.expand(data, rgb[..., 0].size).astype(np.int32) - rgb).mean()
+            if error <= 255**2 / 10 ** ((quality - SHORT) / 10):
+                break
+        return data
 
 
 class JpegXl(Picture):

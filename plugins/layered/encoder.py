@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Learning, Partial, Sink, Source
 from semcodec.panels import Panel, usual
 from semcodec.pixels import eight_bits
 from semcodec.specs import FeatureSpec
@@ -170,6 +170,10 @@ class Codec(nn.Module, Encoder):
                 layers.append([straight_through(y) for y in ys])
             sizes = [(features[name].shape[2], features[name].shape[3]) for name in self.features]
             return [(Partial(self.rebuild(layers[:count], sizes)), bits[count - 1]) for count in counts]
+
+    def learning(self) -> Learning:
+        lower = [] if self.lower is None else [self.lower]
+        return Learning([self.units_of, self.high, *lower], self.freeze, aids={"densities": self.begin()})
 
     def begin(self) -> nn.Module:
         """The densities that training needs in place of integer tables; they learn along with the encoder."""

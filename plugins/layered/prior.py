@@ -7,6 +7,7 @@ weights: what is kept of them are integer tables. Without them nothing here need
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -162,7 +163,9 @@ def _bits(likelihood: Tensor) -> Tensor:
 
 def _compressai() -> Any:
     try:
-        from compressai import entropy_models
+        with warnings.catch_warnings():  # of torch, that CompressAI uses what will be gone one day
+            warnings.simplefilter("ignore")
+            from compressai import entropy_models
     except ImportError as error:
         raise PluginError(f"training needs CompressAI ({error}): pip install 'semcodec[learned]'") from error
     return entropy_models

@@ -59,14 +59,13 @@ def _steps(job: Job, trades: list[float]) -> list[Step]:
     last = list(job.cuts)[-1]
     to = () if last == job.cut else (last,)
     job.modules["backbone"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
-    densities = encoder.begin()
-    job.aids["densities"] = densities
-    codec = [encoder.units_of, encoder.high, *([encoder.lower] if encoder.lower is not None else []), densities]
+    learning = job.learning
+    codec = [*learning.modules, *learning.aids.values()]
     steps = [] if "encoder" in job.ready else [_start(job, trades, batch)]
     steps += [
-        Step("match", codec, _match(job, trades, to), _passes(job, MATCH), 1e-3, batch, 0.0, finish=encoder.freeze),
+        Step("match", codec, _match(job, trades, to), _passes(job, MATCH), 1e-3, batch, 0.0, finish=learning.settle),
         Step("picture", [encoder.picture], _picture(job), _passes(job, PICTURE), 2e-3, batch, 0.0),
-        Step("task", codec, _task(job, trades), _passes(job, TASK), 2e-4, batch, 0.0, finish=encoder.freeze),
+        Step("task", codec, _task(job, trades), _passes(job, TASK), 2e-4, batch, 0.0, finish=learning.settle),
     ]
     return [*backbone_first(job), *steps]
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semcodec.errors import CorruptStream, UsageError
-from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Learning, Partial, Sink, Source
 from semcodec.priors import Indexed
 from semcodec.specs import FeatureSpec
 from semcodec.tables import channel_prior, channel_tables
@@ -174,8 +174,13 @@ class Learned(nn.Module, Encoder):
         with torch.autocast(image.device.type, enabled=False), torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(1 << 31)))
             found = self.net(self._padded(image.float().contiguous()))
-        bits = sum(-likelihood.log2().flatten(1).sum(1) for likelihood in found["likelihoods"].values())
-        return [(Partial({"image": found["x_hat"][:, :, : image.shape[2], : image.shape[3]]}), bits)]
+            x = found["x_hat"][:, :, : image.shape[2], : image.shape[3]]
+            x = x + (x.clamp(0, 1) - x).detach()  # clamped as what is decoded, with the gradient of what is not
+            bits = sum(-likelihood.log2().flatten(1).sum(1) for likelihood in found["likelihoods"].values())
+        return [(Partial({"image": x}), bits)]
+
+    def learning(self) -> Learning:
+        return Learning([self.net], self.freeze)
 
     @torch.no_grad()
     def freeze(self) -> None:

@@ -38,7 +38,8 @@ def recipe(job: Job) -> list[Step]:
         return bpp + trade * 255**2 * error, {"mse": error.item(), "bpp": bpp.item()}
 
     samples = min(MOST, PASSES * len(job.dataset))
-    pixels = Step("pixels", [encoder.net], loss, samples, 1e-3, BATCH, 0.0, finish=encoder.freeze)
+    learning = job.learning
+    pixels = Step("pixels", learning.modules, loss, samples, 1e-3, BATCH, 0.0, finish=learning.settle)
     return [*backbone_first(job), pixels]
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semcodec.errors import UsageError
-from semcodec.training import Batch, Job, Step
+from semcodec.training import Batch, Job, Step, top1
 from semcodec_plugins.timm_models.recipe import moved
 
 TRUNK = "layer3"
@@ -21,9 +21,9 @@ def last_stage(job: Job) -> list[Step]:
 
     def learn(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         with torch.no_grad():
-            maps = backbone.head({"image": fast(batch.pixels)}, TRUNK)["maps"]
+            maps = backbone.head({"image": batch.pixels}, TRUNK)["maps"]
         logits = backbone.tail({"maps": maps}, TRUNK)
-        return F.cross_entropy(logits, batch.labels, label_smoothing=0.1), {"top1": _top1(logits, batch)}
+        return F.cross_entropy(logits, batch.labels, label_smoothing=0.1), {"top1": top1(logits, batch.labels)}
 
     model = backbone.model
     return [Step("last stage", [model.layer4, model.fc], learn, 20 * len(job.dataset), 1e-3, 64)]
@@ -34,16 +34,7 @@ def scenes(job: Job) -> list[Step]:
     backbone = job.modules["backbone"]
 
     def learn(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        logits = backbone.tail({"image": fast(moved(batch.pixels, batch.rng))}, "input")
-        return F.cross_entropy(logits, batch.labels, label_smoothing=0.05), {"top1": _top1(logits, batch)}
+        logits = backbone.tail({"image": moved(batch.pixels, batch.rng)}, "input")
+        return F.cross_entropy(logits, batch.labels, label_smoothing=0.05), {"top1": top1(logits, batch.labels)}
 
     return [Step("labels", [backbone], learn, min(120_000, 12 * len(job.dataset)), 4e-3, 64)]
-
-
-def fast(pixels: Tensor) -> Tensor:
-    """The same with channels last in memory, as convolutions like it; their results then are, too."""
-    return pixels.contiguous(memory_format=torch.channels_last)
-
-
-def _top1(logits: Tensor, batch: Batch) -> float:
-    return (logits.argmax(1) == batch.labels).float().mean().item()

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semcodec.training import Batch, Job, Step
+from semcodec.training import Batch, Job, Step, top1
 
 FEWEST = 0.3
 """Of the patches, in training."""
@@ -67,7 +67,7 @@ def recipe(job: Job) -> list[Step]:
 
     def teach(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         logits = pooled(*teacher(backbone.normalised(moved(batch.pixels, batch.rng))))
-        return F.cross_entropy(logits, batch.labels), {"top1": _top1(logits, batch)}
+        return F.cross_entropy(logits, batch.labels), {"top1": top1(logits, batch.labels)}
 
     def learn(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         pixels = moved(batch.pixels, batch.rng)
@@ -85,14 +85,10 @@ def recipe(job: Job) -> list[Step]:
         weighed = (guess[..., -1] - (weight + 1e-3).log().clamp(-3, 3)).square().mean()
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=0.05)
         loss = loss + F.cross_entropy(logits, answer.softmax(1)) + told + 0.3 * weighed
-        return loss, {"top1": _top1(logits, batch), "tokens": told.item()}
+        return loss, {"top1": top1(logits, batch.labels), "tokens": told.item()}
 
     size = len(job.dataset)
     return [
         Step("teacher", [teacher], teach, min(45_000, 16 * size), 3e-3, 64),
         Step("tokens", [backbone, reader], learn, min(80_000, 16 * size), 2e-3, 64),
     ]
-
-
-def _top1(logits: Tensor, batch: Batch) -> float:
-    return (logits.argmax(1) == batch.labels).float().mean().item()

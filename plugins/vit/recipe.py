@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semcodec.training import Batch, Job, Step
+from semcodec.training import Batch, Job, Step, top1
 
 SUBSETS = (8, 4, 2, 1)
 
@@ -26,8 +26,7 @@ def recipe(job: Job) -> list[Step]:
             index = order[:, :frames].sort(1).values
             clip = {"frames": clip["frames"][torch.arange(len(index))[:, None], index], "index": index}
         logits = backbone.tail(clip, "input")
-        top1 = (logits.argmax(1) == batch.labels).float().mean().item()
-        return F.cross_entropy(logits, batch.labels, label_smoothing=0.1), {"top1": top1}
+        return F.cross_entropy(logits, batch.labels, label_smoothing=0.1), {"top1": top1(logits, batch.labels)}
 
     def recognise_fewer(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         return recognise(batch, batch.rng.choice(SUBSETS) if batch.rng.random() < 0.5 else None)

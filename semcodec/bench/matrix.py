@@ -12,7 +12,7 @@ from semcodec.component import Component, Kind
 from semcodec.composition import Composition, compose_spec, resolve_backbone
 from semcodec.data.base import Dataset
 from semcodec.errors import SemcodecError, UsageError
-from semcodec.registry import Registry, get_registry, missing
+from semcodec.registry import Registry, get_registry, lacking
 from semcodec.weights import Request, find, published
 
 
@@ -173,9 +173,8 @@ class _Enumeration:
 
     def _unfit(self, backbone: Component) -> str:
         """Why a Backbone is not for the data, or ""."""
-        cure = missing(backbone)
-        if cure:
-            return f"{backbone.name} needs {', '.join(backbone.requires)}: {cure}"
+        if reason := lacking(backbone):
+            return reason
         spec = resolve_backbone(backbone.name, self.matrix.registry).spec
         if spec is not None and spec.task not in self.tasks:
             wanted = " and ".join(self.tasks)
@@ -188,8 +187,8 @@ class _Enumeration:
         named: the Backbone was asked for, so that what is published of it may be fetched.
         """
         for bound in composition.bounds:
-            if cure := missing(bound.component):
-                return f"{bound.name} needs {', '.join(bound.component.requires)}: {cure}"
+            if reason := lacking(bound.component):
+                return reason
         own = {"encoder": composition.encoder, "recoverer": composition.recoverer}
         own = {slot: bound for slot, bound in own.items() if bound.component.weights}
         for slot, bound in {"backbone": composition.backbone, **composition.models, **own}.items():

@@ -24,15 +24,14 @@ def command(ctx: click.Context, name: str, kind: Kind | None, form: str) -> None
     from dataclasses import asdict
 
     from semcodec.errors import PluginError
-    from semcodec.registry import get_registry, missing
+    from semcodec.registry import get_registry, lacking
     from semcodec.testing import checks_for, outcomes
 
     registry = get_registry()
     prefix = next((k for k in KINDS if name.startswith(f"{k}/")), None)
     component = registry.find(name.removeprefix(f"{prefix}/"), prefix or kind)
-    cure = missing(component)
-    if cure:
-        raise PluginError(f"{component.name} needs {', '.join(component.requires)}: {cure}")
+    if reason := lacking(component):
+        raise PluginError(reason)
     checks = checks_for(component, registry=registry)
     progress, rows = Progress(), []
     progress(checks[0].name, 0, len(checks))

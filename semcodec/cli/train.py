@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_json, echo_table
+from semcodec.errors import UsageError
 
 
 @click.command()
-@click.argument("spec")
+@click.argument("spec", required=False)
 @click.option("--data", required=True, metavar="NAME|FOLDER", help="What to train on; see 'semcodec data list'.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Where to write.")
+@click.option(
+    "--cells",
+    "file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE.toml",
+    help="Instead of SPEC: all that the cells of 'semcodec bench --cells FILE.toml' need, each into a folder in DIR.",
+)
 @options.classes
 @options.weights
 @click.option("--init", metavar="PATH", help="Weights of another task that the backbone starts from (safetensors).")
+@click.option(
+    "--objective",
+    type=click.Choice(["recipe", "task", "refine"]),
+    default="recipe",
+    show_default=True,
+    help="By the method's own recipe; 'task': encoder, recoverer and backbone together on L = task loss + lambda * "
+    "rate; 'refine': the backbone alone, on what the codec decodes.",
+)
+@click.option(
+    "--rate-weight",
+    type=click.FloatRange(0),
+    metavar="FLOAT",
+    help="lambda of 'task', of a rate in bits a pixel of the input.  [default: 1.0]",
+)
 @click.option("--until", metavar="STEP", help="The recipe's last step to run, as its card names it.")
 @click.option(
     "--samples-scale",
@@ -29,13 +53,16 @@ from semcodec.cli.output import echo_fields, echo_json, echo_table
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the order and of what is drawn at random.")
 @options.as_json
 def command(
-    spec: str,
+    spec: str | None,
     data: str,
     output: Path,
+    file: Path | None,
     classes: list[str] | None,
     given: tuple[str, ...],
     offline: bool,
     init: str | None,
+    objective: str,
+    rate_weight: float | None,
     until: str | None,
     scale: float,
     seed: int,
@@ -44,22 +71,53 @@ def command(
     """Train what SPEC names, a pipeline or a backbone alone, step by step as its recipe says.
 
     Leaves weights.safetensors and card.json in DIR: give DIR as --weights to use them. A run that was stopped goes
-    on from its last checkpoint when the same command is given again.
+    on from its last checkpoint when the same command is given again. With --cells each run has a folder of its own
+    in DIR, and DIR as --weights finds what belongs to each spec.
     """
     from semcodec.trainer import train
 
+    if (spec is None) == (file is None):
+        raise UsageError("name what to train: a SPEC, or --cells FILE.toml")
+    runs = {output: spec} if spec is not None else _runs(output, file)
     request = options.request(given, offline)
-    try:
-        card = train(
-            spec, data, output, request=request, classes=classes, init=init, until=until, scale=scale, seed=seed
-        )
-    except KeyboardInterrupt:
-        if (output / "checkpoint.safetensors").exists():
-            click.echo(f"{output} has a checkpoint: the same command goes on from there", err=True)
-        raise
+    cards: list[dict[str, Any]] = []
+    for folder, name in runs.items():
+        if file is not None:
+            click.echo(f"{len(cards) + 1}/{len(runs)}  {name}", err=True)
+        try:
+            card = train(
+                name, data, folder, request=request, classes=classes, init=init, objective=objective,
+                rate_weight=rate_weight, until=until, scale=scale, seed=seed,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            if (folder / "checkpoint.safetensors").exists():
+                click.echo(f"{folder} has a checkpoint: the same command goes on from there", err=True)
+            raise
+        cards.append(card)
     if form == "json":
-        echo_json(card)
-        return
+        echo_json(cards[0] if file is None else cards)
+    elif file is None:
+        _show(cards[0], output)
+    else:
+        echo_table(
+            ["spec", "last step", "loss", "in"],
+            [[card["spec"], card["metrics"][-1]["step"], card["metrics"][-1].get("loss"), str(folder)]
+             for folder, card in zip(runs, cards, strict=True)],
+        )  # fmt: skip
+
+
+def _runs(output: Path, file: Path | None) -> dict[Path, str]:
+    from semcodec.bench.sweeps import read_cells
+    from semcodec.bench.training import to_train
+
+    assert file is not None
+    found = to_train(read_cells(file))
+    if not found:
+        raise UsageError(f"{file}: none of its cells has an encoder that learns")
+    return {output / folder: spec for folder, spec in found.items()}
+
+
+def _show(card: Mapping[str, Any], output: Path) -> None:
     echo_fields(
         [
             ("spec", card["spec"]),
