@@ -19,7 +19,8 @@ from semcodec.errors import SemcodecError
 if TYPE_CHECKING:
     from semcodec.component import Component, Kind
     from semcodec.data import Dataset, Request
-    from semcodec.pipeline import Pipeline, Prediction
+    from semcodec.pipeline import Pipeline
+    from semcodec.prediction import Prediction
     from semcodec.weights import Request as WeightsRequest
 
     Weights = str | Mapping[str, str] | None

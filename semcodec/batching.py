@@ -1,4 +1,4 @@
-"""Single samples, each with a batch axis of one, put together where they can be."""
+"""Single samples, each with a batch axis of one, put together where they can be; and some of a batch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semcodec.interfaces import Features
+from semcodec.interfaces import Analysis, Features
 
 
 def alike(samples: Sequence[Mapping[str, Tensor]]) -> list[list[int]]:
@@ -22,3 +22,13 @@ def alike(samples: Sequence[Mapping[str, Tensor]]) -> list[list[int]]:
 def stack(samples: Sequence[Mapping[str, Tensor]]) -> Features:
     """Samples that are alike, as one batch."""
     return {name: torch.cat([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def rows_of(features: Features, rows: Sequence[int]) -> Features:
+    """Some samples of a batch."""
+    return {name: t[list(rows)] for name, t in features.items()}
+
+
+def analysis_rows(analysis: Analysis, rows: Sequence[int]) -> Analysis:
+    prediction = None if analysis.prediction is None else analysis.prediction[list(rows)]
+    return Analysis(rows_of(analysis.features, rows), rows_of(analysis.scores, rows), prediction)

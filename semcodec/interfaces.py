@@ -102,13 +102,14 @@ class Learning:
 
     modules: parts of it. settle: makes what codes, integer tables say, of what was learned; called when learning ends.
     see: is shown features at the cut before ``settle`` is called, where that needs any.
-    aids: by name, what learns along and is no part of the weights, say the densities that tables are made of.
+    densities: by name, what estimates the bits, part of the weights or not. They learn along, and then alone, so that
+    the tables made of them fit what is sent.
     """
 
     modules: Sequence[nn.Module]
     settle: Callable[[], None]
     see: Callable[[Features], None] | None = None
-    aids: Mapping[str, nn.Module] = field(default_factory=dict)
+    densities: Mapping[str, nn.Module] = field(default_factory=dict)
 
 
 class Sink(Protocol):

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from semcodec.interfaces import Latent
-    from semcodec.pipeline import Pipeline, Prediction
+    from semcodec.pipeline import Pipeline
+    from semcodec.prediction import Prediction
 
 UInt8 = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating[Any]]

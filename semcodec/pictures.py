@@ -32,7 +32,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "webp": {"method": 4},
     "avif": {"speed": 6, "max_threads": 1},
     "png": {"optimize": True},
-    "jpeg2000": {"no_jp2": True, "irreversible": True, "quality_mode": "dB"},
+    "jpeg2000": {"no_jp2": True, "irreversible": True, "mct": 1, "quality_mode": "dB"},
     "jpegxl": {"effort": 7, "num_threads": 1},
 }
 _PILLOW = {"jpegxl": "JXL"}
@@ -42,7 +42,8 @@ _PILLOW = {"jpegxl": "JXL"}
 def encode_picture(rgb: Rgb, format: str, quality: float = 75) -> bytes:  # noqa: A002 - Pillow's own word
     """A picture of ``rgb`` (H, W, 3) uint8 without any metadata.
 
-    quality: 1 to 100, in the format's own terms: of JPEG 2000 the PSNR in dB; at 100 JPEG XL is lossless; PNG always.
+    quality: 1 to 100, in the format's own terms: of JPEG 2000 the PSNR in dB, at 100 all there is; at 100 JPEG XL is
+    lossless; PNG always.
     Raises UsageError on another shape, dtype, format or quality, and on sides that the format cannot hold, and
     PluginError where JPEG XL is not installed.
     """
@@ -57,7 +58,7 @@ def encode_picture(rgb: Rgb, format: str, quality: float = 75) -> bytes:  # noqa
         if not 1 <= quality <= 100:
             raise UsageError(f"quality must be 1 to 100, not {quality}")
         if format == "jpeg2000":
-            options["quality_layers"] = [quality if rgb.size > 3 * TINY else 0]
+            options["quality_layers"] = [quality if rgb.size > 3 * TINY and quality < 100 else 0]
         else:
             options["quality"] = quality
         if format == "jpegxl" and quality == 100:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from semcodec import __version__, sources, weights
-from semcodec.batching import alike, stack
+from semcodec import __version__, prediction, sources, weights
+from semcodec.batching import alike, analysis_rows, rows_of, stack
 from semcodec.clock import Clock
 from semcodec.composition import Composition, compose_spec
 from semcodec.container import (
@@ -27,15 +27,15 @@ from semcodec.container import (
     write_local,
 )
 from semcodec.data.base import Request
-from semcodec.detection import Boxes, Letterbox, nms
-from semcodec.errors import CorruptStream, DataError, TruncatedStream, UsageError, WeightsError
+from semcodec.detection import nms
+from semcodec.errors import CorruptStream, DataError, UsageError, WeightsError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Selector, Sink, Source
 from semcodec.models import Stages, build, weightless
 from semcodec.packet import ChunkRow, PacketSink, PacketSource
 from semcodec.pixels import from_eight_bits
+from semcodec.prediction import MAX_SIZE, SOURCE, Answer, Prediction, Size, size_bytes
 from semcodec.selection import Keep, Scorer, select
 from semcodec.specs import FeatureSpec
-from semcodec.wire import read_varint, varint
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -43,18 +43,8 @@ if TYPE_CHECKING:
     from semcodec.sources import Sample
 
     UInt8 = npt.NDArray[np.uint8]
-    Float32 = npt.NDArray[np.float32]
 
 Head = Callable[[Features], Features]
-Size = tuple[int, int]
-
-Answer = Any
-"""Of one sample: logits, (classes,) float32, or ``Boxes`` in pixels of the input."""
-
-SOURCE = "source"
-"""The chunk before a detector's own: two varints, width and height of the source, where its boxes are told."""
-MAX_SIZE = 10
-"""Bytes of that chunk."""
 UNNAMED = 10
 """Classes of an untrained backbone whose data set is not known."""
 
@@ -78,28 +68,6 @@ class Encoded:
     @property
     def bytes_total(self) -> int:
         return self.bytes_payload + self.bytes_side + self.bytes_header
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The answer for one sample. ``logits`` is None for an answer that the device gave itself, and for boxes.
-
-    boxes, names: of a detector, what it found, in pixels of the source, best first, and the class of each; source is
-    its width and height. index, name and probability are then those of the best: -1, "nothing" and 0 where there is
-    none.
-    layers: how many of the packet's layers there were. rows: its chunks as they were read.
-    """
-
-    index: int
-    name: str
-    probability: float
-    logits: Float32 | None = field(default=None, repr=False)
-    layers: tuple[int, int] = (1, 1)
-    where: str = "server"
-    rows: tuple[ChunkRow, ...] = field(default=(), repr=False)
-    boxes: Boxes | None = field(default=None, repr=False)
-    names: tuple[str, ...] = field(default=(), repr=False)
-    source: Size | None = None
 
 
 class Pipeline:
@@ -343,8 +311,8 @@ class Pipeline:
     def write(self, latent: Latent, sink: Sink, size: Size | None = None) -> None:
         """All that a packet holds: for a detector the source's width and height, then what the Encoder writes."""
         if self.request.boxes:
-            width, height = size or (self.request.width, self.request.height)
-            sink.blob(SOURCE, varint(width) + varint(height), side=True)
+            size = size or (self.request.width, self.request.height)
+            sink.blob(SOURCE, size_bytes(size), side=True)
         self.stages.encoder.write(latent, sink)
 
     def sealed(self, sink: PacketSink, number: int, kept: Mapping[str, int]) -> Encoded:
@@ -431,10 +399,10 @@ class Pipeline:
         out = []
         for record in records:
             if isinstance(record, LocalRecord):
-                out.append(self._local(record))
+                out.append(prediction.of_local(record, self.classes))
             else:
                 answer, rows = next(answers)
-                out.append(self._prediction(answer, record, rows))
+                out.append(prediction.of_packet(record, answer, self.classes, self.request, rows))
         return out
 
     def _checked(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -460,33 +428,6 @@ class Pipeline:
                 for row, i in enumerate(members):
                     out[i] = {name: t[row : row + 1] for name, t in features.items()}
         return [out[i] for i in range(len(partials))]
-
-    def _prediction(self, answer: Answer, packet: Packet, rows: tuple[ChunkRow, ...]) -> Prediction:
-        layers = packet.layers_present, packet.layers_total
-        if isinstance(answer, Boxes):
-            return self._found(answer, packet, layers, rows)
-        return self._classified(answer, layers, rows)
-
-    def _found(self, boxes: Boxes, packet: Packet, layers: tuple[int, int], rows: tuple[ChunkRow, ...]) -> Prediction:
-        size = _source_size(packet)
-        place = Letterbox.of(*size, self.request.width, self.request.height)
-        boxes = place.to_source(boxes)
-        names = tuple(self.classes[i] for i in boxes.classes.tolist())
-        assert boxes.scores is not None
-        index, name, probability = -1, "nothing", 0.0
-        if names:
-            index, name, probability = int(boxes.classes[0]), names[0], float(boxes.scores[0])
-        return Prediction(index, name, probability, None, layers, "server", rows, boxes, names, size)
-
-    def _classified(self, logits: Float32, layers: tuple[int, int], rows: tuple[ChunkRow, ...]) -> Prediction:
-        index = int(logits.argmax())
-        scaled = np.exp((logits - logits.max()).astype(np.float64))
-        return Prediction(index, self.classes[index], float(scaled[index] / scaled.sum()), logits, layers, rows=rows)
-
-    def _local(self, record: LocalRecord) -> Prediction:
-        if record.index >= len(self.classes):
-            raise CorruptStream(f"record {record.sequence} names class {record.index} of {len(self.classes)}")
-        return Prediction(record.index, self.classes[record.index], record.probability, where="device")
 
     # -- one sample, whole streams -----------------------------------------------------------------------------------
 
@@ -533,19 +474,6 @@ def open_stream(header: StreamHeader, request: weights.Request | None = None) ->
     return pipeline
 
 
-def _source_size(packet: Packet) -> Size:
-    """Raises CorruptStream where a packet does not say what picture its boxes lie in."""
-    data = packet.chunks[0].verify(SOURCE) if packet.chunks else b""
-    stream = BytesIO(data)
-    try:
-        width, height = (read_varint(stream, SOURCE) for _ in range(2))
-    except TruncatedStream:
-        width = height = 0
-    if not (width and height) or stream.read(1):
-        raise CorruptStream(f"packet {packet.sequence}: does not have its source's width and height")
-    return width, height
-
-
 def _no_weights(composition: Composition, slot: str) -> str:
     message = (
         f"no weights for {composition.weights_key(slot)}: give --weights {slot}=PATH, "
@@ -570,12 +498,3 @@ def _class_names(
 
 def _numbered(composition: Composition) -> list[str]:
     return [f"class {i}" for i in range(composition.backbone.component.traits.get("classes", UNNAMED))]
-
-
-def rows_of(features: Features, rows: Sequence[int]) -> Features:
-    return {name: t[list(rows)] for name, t in features.items()}
-
-
-def analysis_rows(analysis: Analysis, rows: Sequence[int]) -> Analysis:
-    prediction = None if analysis.prediction is None else analysis.prediction[list(rows)]
-    return Analysis(rows_of(analysis.features, rows), rows_of(analysis.scores, rows), prediction)

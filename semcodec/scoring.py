@@ -15,7 +15,8 @@ from semcodec.errors import DataError
 from semcodec.metrics import wilson
 
 if TYPE_CHECKING:
-    from semcodec.pipeline import Pipeline, Prediction, Size
+    from semcodec.pipeline import Pipeline
+    from semcodec.prediction import Prediction, Size
 
 
 class Score(Protocol):

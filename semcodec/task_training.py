@@ -8,7 +8,9 @@ that does not learn (ibid.).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,8 +32,8 @@ RATE_WEIGHT = 1.0
 """lambda where none is named."""
 PASSES = 4
 """Over the data, of either objective."""
-DENSITIES = 1
-"""Of densities alone, where the weights to start from have tables in their place."""
+DENSITIES = 2
+"""Of densities alone: at the end, and first where the weights to start from have tables in their place."""
 BATCH, LR = 8, 5e-4
 
 
@@ -51,20 +53,25 @@ def task(job: Job, stages: Stages, rate_weight: float | None) -> tuple[list[Step
     if rate_weight is not None and not told:
         raise UsageError(f"{name} has a rate that its parameters set, not training: leave out --rate-weight")
     weight = None if not told else RATE_WEIGHT if rate_weight is None else rate_weight
-    steps = []
-    if learning.aids and "encoder" in job.ready:
-        aids = list(learning.aids.values())
-        steps.append(rate_alone(job, aids, passes(job, DENSITIES), name="densities", lr=1e-2, weight_decay=0.0))
+    densities = learning.densities if told else {}
+    begun = [density for name, density in densities.items() if name in job.aids]
+    steps = [_fitted(job, begun, "densities")] if begun and "encoder" in job.ready else []
     others = [module for slot, module in job.modules.items() if slot in ("recoverer", "backbone")]
-    learn = [*learning.modules, *learning.aids.values(), *others]
-    together = end_to_end(
+    learn = [*learning.modules, *densities.values(), *others]
+    steps.append(end_to_end(
         job, learn, passes(job, PASSES), distil=0.0, rate=weight or 0.0, name="task-aware", lr=LR, batch=BATCH,
         weight_decay=0.0, statistics=False,
-    )  # fmt: skip
-    if learning.see is None:
-        together.finish = learning.settle
-        return [*steps, together], weight
-    return [*steps, together, observe(job, learning.see, learning.settle, name="settle")], weight
+    ))  # fmt: skip
+    if densities:
+        steps.append(_fitted(job, list(densities.values()), "tables"))
+    if learning.see is not None:
+        return [*steps, observe(job, learning.see, learning.settle, name="settle")], weight
+    return [replace(step, finish=learning.settle) for step in steps], weight
+
+
+def _fitted(job: Job, densities: Sequence[nn.Module], name: str) -> Step:
+    """Densities learn fast what the transforms as they are send, which a joint training lets them follow slowly."""
+    return rate_alone(job, densities, passes(job, DENSITIES), name=name, lr=1e-2, batch=BATCH, weight_decay=0.0)
 
 
 def _tells_its_rate(job: Job) -> bool:

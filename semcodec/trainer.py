@@ -199,6 +199,9 @@ def _objective(
     """Steps of an objective, after those that make what has no weights to start from, and what a card says of it."""
     if not len(job.dataset):
         raise UsageError(f"{job.dataset.name} has no samples to train on: give a data set that has some")
+    _, labels = job.dataset.batch(range(min(DIGESTED, len(job.dataset))))
+    if isinstance(labels, list) and not any(map(len, labels)):
+        raise UsageError(f"{job.dataset.name} has no boxes in its first {len(labels)} samples to learn from")
     composition, component = stages.composition, stages.composition.encoder.component
     missing = [slot for slot in job.modules if slot != "backbone" and slot not in job.ready]
     told: dict[str, Any] = {"objective": objective}

@@ -110,10 +110,11 @@ class Job:
 
     @cached_property
     def learning(self) -> Learning:
-        """What learns of the Encoder through ``code``, begun once for all steps; its aids are among the job's."""
+        """What learns of the Encoder through ``code``, begun once; densities not its own are among the aids."""
         encoder: Any = self.modules["encoder"]
         found: Learning = encoder.learning()
-        self.aids.update(found.aids)
+        own = set(encoder.modules())
+        self.aids.update({name: density for name, density in found.densities.items() if density not in own})
         return found
 
     def draw(self, rng: np.random.Generator) -> Keep:

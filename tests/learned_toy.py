@@ -94,7 +94,7 @@ class Blocks(nn.Module, Encoder):
 
     def learning(self):
         self.density = [Density()]
-        return Learning([self], self.settle, aids={"density": self.density[0]})
+        return Learning([self], self.settle, densities={"density": self.density[0]})
 
     @torch.no_grad()
     def settle(self):
@@ -117,7 +117,7 @@ def recipe(job):
         error = (partial.features["image"] - b.pixels).square().mean()
         return 100 * error + (0 if bits is None else bits.mean() / SIDE**2), {"error": error.item()}
 
-    return [Step("pixels", [encoder, *learning.aids.values()], loss, 2000, 1e-3, 16, finish=learning.settle)]
+    return [Step("pixels", [encoder, *learning.densities.values()], loss, 2000, 1e-3, 16, finish=learning.settle)]
 
 
 COMPONENTS = [

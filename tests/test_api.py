@@ -61,7 +61,7 @@ def test_a_picture_is_fitted_and_left_as_it_is(pipeline):
         ("no-such-file.png", "no such file or data set: no-such-file.png"),
         (Image.new("F", (9, 9)), "floating-point pixels"),
     ],
-    ids=str,
+    ids=["number", "nothing", "floats", "another size", "no file", "floating-point picture"],
 )
 def test_what_cannot_be_encoded_is_refused_in_one_line(pipeline, source, said):
     with pytest.raises(semcodec.SemcodecError) as caught:

@@ -55,18 +55,23 @@ def single(cut: str, trade: float) -> str:
     return f"feature-hyperprior:channels=48,lambda={trade}+{MODEL}@{cut}"
 
 
+LONGER = {"layered2-d3-longer": "layered2-d3"}
+"""Runs that go on from what another has learned."""
+
+
 def trained() -> Iterator[tuple[str, str, str, float]]:
     """Name, spec, last step and share of the recipe's samples of everything that learns, the most telling first."""
     yield "pca-d3", f"pca+{MODEL}@{D3}", "histograms", 1.0
     yield "layered2-d3", two_decoders(D3), "picture", 0.6
     for trade in (0.15, 0.5, 0.05, 1.5):
         yield f"single-d3-{trade}", single(D3, trade), "match", 0.6
-    yield "pca-adapt-d3", f"pca-adapt+{MODEL}@{D3}", "adapt", 0.2
+    yield "pca-adapt-d3", f"pca-adapt+{MODEL}@{D3}", "adapt", 1.0
     yield "layered2-d4", two_decoders(D4), "match", 0.4
     yield "layered1-d3", one_decoder(D3), "match", 0.6
     for trade in (0.15, 0.5):
         yield f"single-d4-{trade}", single(D4, trade), "match", 0.4
     yield "pca-d4", f"pca+{MODEL}@{D4}", "histograms", 1.0
+    yield "layered2-d3-longer", two_decoders(D3), "match", 0.6
 
 
 def points() -> Iterator[tuple[str, str, str | None, dict[str, Any]]]:
@@ -120,7 +125,10 @@ def learn(runs: Path, data: Path, detector: str) -> None:
     for name, spec, until, scale in trained():
         if not (runs / name / "weights.safetensors").exists():
             start = time.monotonic()
-            train(spec, str(data), runs / name, request=Request({"backbone": detector}), until=until, scale=scale)
+            given = {"backbone": detector}
+            if name in LONGER:
+                given["encoder"] = str(runs / LONGER[name])
+            train(spec, str(data), runs / name, request=Request(given), until=until, scale=scale)
             print(f"{name}: trained in {time.monotonic() - start:.0f} s", flush=True)
 
 
@@ -186,7 +194,8 @@ def _timed(work: Callable[[], Any], repeats: int = 15) -> float:
 
 def show() -> None:
     # Of a point that was measured with other weights before, the last counts.
-    rows = list({row["spec"]: row for row in map(json.loads, RECORDS.read_text().splitlines())}.values())
+    known = map(json.loads, RECORDS.read_text().splitlines())
+    rows = list({(row["name"], row["spec"]): row for row in known}.values())
     order = list(dict.fromkeys(name for name, *_ in points()))
     rows.sort(key=lambda row: (order.index(row["name"]), row["bpp"]))
     print("| what | knob | mAP50, % (95 %) | mAP50-95, % | bpp | bytes |\n| --- | --- | --- | ---: | ---: | ---: |")
@@ -221,7 +230,8 @@ def orderings(rows: list[dict[str, Any]]) -> None:
     print("\n| is better? | than | bpp | mAP50 apart, points (95 %) |\n| --- | --- | --- | --- |")
     claims = (
         ("single-d3", "pca-adapt-d3"), ("layered2-d3", "pca-adapt-d3"), ("pca-adapt-d3", "pca-d3"),
-        ("layered2-d3", "single-d3"), ("layered2-d3", "layered1-d3"), ("layered2-d3", "layered2-d4"),
+        ("layered2-d3", "single-d3"), ("layered2-d3-longer", "single-d3"), ("layered2-d3", "layered1-d3"),
+        ("layered2-d3", "layered2-d4"),
         ("layered2-d3", "pca-d3"), ("layered2-d3", "jpeg"), ("layered2-d3", "avif"), ("layered2-d3", "webp"),
         ("single-d3", "jpeg"),
     )  # fmt: skip

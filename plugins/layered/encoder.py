@@ -173,7 +173,7 @@ class Codec(nn.Module, Encoder):
 
     def learning(self) -> Learning:
         lower = [] if self.lower is None else [self.lower]
-        return Learning([self.units_of, self.high, *lower], self.freeze, aids={"densities": self.begin()})
+        return Learning([self.units_of, self.high, *lower], self.freeze, densities={"densities": self.begin()})
 
     def begin(self) -> nn.Module:
         """The densities that training needs in place of integer tables; they learn along with the encoder."""

@@ -60,7 +60,7 @@ def _steps(job: Job, trades: list[float]) -> list[Step]:
     to = () if last == job.cut else (last,)
     job.modules["backbone"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
     learning = job.learning
-    codec = [*learning.modules, *learning.aids.values()]
+    codec = [*learning.modules, *learning.densities.values()]
     steps = [] if "encoder" in job.ready else [_start(job, trades, batch)]
     steps += [
         Step("match", codec, _match(job, trades, to), _passes(job, MATCH), 1e-3, batch, 0.0, finish=learning.settle),

@@ -168,7 +168,15 @@ class Learned(nn.Module, Encoder):
         return {**{f"net.{name}": tensor for name, tensor in state.items()}, "counts": counts}
 
     def code(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
-        """One entry. Images may be of other sizes than those that packets are made of."""
+        """One entry: values rounded, straight-through, bits with uniform noise. Images may be of other sizes than those
+
+        that packets are made of. Models that code place after place have noise in both.
+        """
+        with network.rounded(self.net):
+            return self.noisy(features, rng)
+
+    def noisy(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
+        """The same with noise in the values too, from which training from nothing learns sooner."""
         image = features["image"]
         # In float32, as densities are. CompressAI draws its noise from the global generator.
         with torch.autocast(image.device.type, enabled=False), torch.random.fork_rng(devices=[]):
@@ -180,7 +188,7 @@ class Learned(nn.Module, Encoder):
         return [(Partial({"image": x}), bits)]
 
     def learning(self) -> Learning:
-        return Learning([self.net], self.freeze)
+        return Learning([self.net], self.freeze, densities={"density": network.bottleneck(self.net)})
 
     @torch.no_grad()
     def freeze(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Context, Decimal
 from importlib import import_module
 from typing import Any
@@ -145,6 +147,32 @@ def prepare(net: nn.Module) -> None:
             module.entropy_coder = STATIC
         elif isinstance(module, GaussianConditional):
             module.entropy_coder = GAUSSIAN
+
+
+@contextmanager
+def rounded(net: nn.Module) -> Iterator[None]:
+    """Latents that a decoder would have, with the gradient of what was rounded; likelihoods stay those of noise."""
+    from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+
+    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: tuple[Tensor, Tensor]) -> Any:
+        x, likelihood = args[0], out[1]
+        if isinstance(module, EntropyBottleneck):
+            middle = module.quantiles[:, 0, 1].view(1, -1, *[1] * (x.ndim - 2))
+        else:
+            middle = kwargs.get("means", args[2] if len(args) > 2 else None)
+            middle = x.new_zeros(()) if middle is None else middle
+        return x + (torch.round(x - middle) + middle - x).detach(), likelihood
+
+    hooks = [
+        module.register_forward_hook(hook, with_kwargs=True)
+        for module in net.modules()
+        if isinstance(module, EntropyBottleneck | GaussianConditional)
+    ]
+    try:
+        yield
+    finally:
+        for one in hooks:
+            one.remove()
 
 
 def bottleneck(net: nn.Module) -> Any:

@@ -32,7 +32,7 @@ def recipe(job: Job) -> list[Step]:
 
     def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:
         image = model_input(_window(b))["image"]
-        [(partial, bits)] = encoder.code({"image": image}, b.rng)
+        [(partial, bits)] = encoder.noisy({"image": image}, b.rng)
         error = (partial.features["image"] - image).square().mean()
         bpp = bits.mean() / (image.shape[-1] * image.shape[-2])
         return bpp + trade * 255**2 * error, {"mse": error.item(), "bpp": bpp.item()}

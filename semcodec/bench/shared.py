@@ -17,20 +17,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from semcodec.batching import analysis_rows, rows_of
 from semcodec.bench.cells import point_of
 from semcodec.bench.memory import Batch, Memory, Scores
 from semcodec.clock import Clock
 from semcodec.container import LocalRecord, Packet
 from semcodec.interfaces import Analysis, Features
 from semcodec.packet import PacketSink, PacketSource
-from semcodec.pipeline import Encoded, Pipeline, Prediction, analysis_rows, rows_of
+from semcodec.pipeline import Encoded, Pipeline
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
     from semcodec.data.base import UInt8
-    from semcodec.pipeline import Answer, Size
+    from semcodec.prediction import Answer, Prediction, Size
 
 _Tape = tuple[list[tuple[Any, ...]], Mapping[str, int]]
 """The Encoder's calls for one sample, and units kept by target."""

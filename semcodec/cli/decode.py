@@ -13,7 +13,8 @@ from semcodec.errors import StreamError
 
 if TYPE_CHECKING:
     from semcodec.container import LocalRecord, Packet
-    from semcodec.pipeline import Pipeline, Prediction
+    from semcodec.pipeline import Pipeline
+    from semcodec.prediction import Prediction
 
 
 @click.command(epilog=KEYS)
