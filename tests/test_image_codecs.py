@@ -145,6 +145,16 @@ def test_jpeg2000_keeps_its_psnr_where_there_is_little_to_code(side):
             assert 10 * torch.log10(255**2 / error.clamp_min(1e-9)) >= psnr - 3.01
 
 
+def test_jpeg2000_transforms_colours():
+    """What red, green and blue have in common is coded once."""
+    noise = torch.rand((1, 3, 64, 64), generator=torch.Generator().manual_seed(0))
+    encoder = build("jpeg2000", {"image": TensorSpec((3, 64, 64))})
+    alike, apart = (
+        carry(encoder, {"image": image}, {"psnr": 36})[1][0].bytes for image in (noise[:, :1].expand_as(noise), noise)
+    )
+    assert alike < 0.5 * apart
+
+
 def test_spaced_positions_are_increasing_and_distinct():
     for total in (1, 2, 7, 16):
         for count in range(1, total + 1):

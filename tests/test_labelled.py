@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from semcodec.cli.data import command
+from semcodec.cli import main
 from semcodec.data import Request, describe, open_dataset, open_input
 from semcodec.data.images import read_image
 from semcodec.errors import DataError, UsageError
@@ -165,16 +165,16 @@ def test_other_wrongs_are_one_line(root):
 
 
 def test_show_tells_what_a_folder_holds(root):
-    shown = CliRunner().invoke(command, ["show", str(root)], catch_exceptions=False).stdout
+    shown = CliRunner().invoke(main, ["data", "show", str(root)], catch_exceptions=False).stdout
     for words in ("images/ and labels.csv", "all for the test", "train 0, test 4", "cat; cow, brown; dog"):
         assert words in shown
     synsets(root)
     table(root, "image,imagenet_index", "b.png,1", "a.png,1")
-    shown = CliRunner().invoke(command, ["show", str(root)], catch_exceptions=False).stdout
+    shown = CliRunner().invoke(main, ["data", "show", str(root)], catch_exceptions=False).stdout
     assert "1 of 1,000 classes occur" in shown
     assert "thing 19, object 19; ... and 980 more" in shown
     assert len(describe(str(root))["classes"]) == 1000
-    assert "labels.csv" in CliRunner().invoke(command, ["list", "--help"]).stdout
+    assert "labels.csv" in CliRunner().invoke(main, ["data", "list", "--help"]).stdout
 
 
 @pytest.mark.shared_data

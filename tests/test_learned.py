@@ -293,6 +293,23 @@ def test_the_spec_refuses(params, reason):
         spec.encoder(features, params)
 
 
+@pytest.mark.parametrize("name", ["bmshj2018-factorized", "mbt2018-mean", "cheng2020-anchor-checkerboard"])
+def test_training_for_the_task_sees_what_the_decoder_restores(name):
+    """Rounded latents, and a gradient that does not know it."""
+    encoder = louder(build(name), 4.0)
+    x = image()
+    due = encoder.restore(encode(encoder, x)[0]).features["image"]
+    encoder.train()
+    [(partial, bits)] = encoder.code({"image": x}, np.random.default_rng(0))
+    assert (partial.features["image"] - due).abs().max() < 1e-3
+    (partial.features["image"].square().mean() + bits.mean()).backward()
+    assert all(p.grad.abs().max() > 0 for p in encoder.net.g_a.parameters() if p.ndim > 1)
+    [(noisy, again)] = encoder.noisy({"image": x}, np.random.default_rng(0))
+    assert again.item() == pytest.approx(bits.item(), rel=0.01)
+    if name != "cheng2020-anchor-checkerboard":  # which rounds anyway
+        assert (noisy.features["image"] - due).abs().max() > 1e-3
+
+
 class Plain:
     """Smooth pictures, without labels of any use."""
 

@@ -18,8 +18,8 @@ from semcodec_plugins.image_codecs import programs
 
 MAX_PIXELS = 1 << 26
 """Bound on a picture whose size the spec leaves open."""
-MOST_PSNR, SHORT = 100, 3
-"""What JPEG 2000 can be asked for, and by how much what is made of it may fall short, in dB."""
+SHORT, MORE = 3, 6
+"""By how much a JPEG 2000 picture may fall short of the PSNR asked for, and what is then asked for beyond it, in dB."""
 
 
 def spaced(total: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -123,8 +123,8 @@ class Jpeg2000(Picture):
 
     def compress(self, rgb: Rgb, quality: float) -> bytes:
         data = b""
-        for asked in np.arange(quality, MOST_PSNR + 1, 4):
-            data = super().compress(rgb, float(asked))
+        for asked in (quality, quality + MORE, 100):
+            data = super().compress(rgb, asked)
             error = np.square(self.expand(data, rgb[..., 0].size).astype(np.int32) - rgb).mean()
             if error <= 255**2 / 10 ** ((quality - SHORT) / 10):
                 break

@@ -18,7 +18,7 @@ from semcodec.panels import Panel, side_by_side, usual
 from semcodec.priors import Bits
 from semcodec.selection import Keep, select
 from semcodec.specs import FeatureSpec
-from semcodec_plugins.stae.attention import FrameAttention, SpatialAttention, weigh
+from semcodec_plugins.stae.attention import FrameAttention, SpatialAttention, keep_frames, weigh
 
 
 class STAE(nn.Module, Encoder):
@@ -63,11 +63,7 @@ class STAE(nn.Module, Encoder):
         masks, scores = select(self, analysis, keep, sequence)
         index = torch.arange(self.total, device=frames.device).expand(len(frames), -1)
         if "frames" in masks:
-            index = (~masks["frames"]).to(torch.uint8).argsort(dim=1, stable=True)
-            index = index[:, : int(masks["frames"][0].sum())]
-            weight = scores["frames"].gather(1, index)[..., None, None, None]
-            frames = frames.gather(1, index[:, :, None, None, None].expand(-1, -1, *frames.shape[2:]))
-            frames = weigh(frames, frames.mean(1, keepdim=True).detach(), torch.ones_like(weight), weight)
+            frames, index = keep_frames(frames, masks["frames"], scores["frames"])
         if "pixels" not in masks:
             return Partial({"frames": frames, "index": index}), frames
         shape = (*frames.shape[:2], 1, self.height, self.width)

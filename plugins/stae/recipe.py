@@ -12,7 +12,7 @@ that the spec leaves open are drawn at random for every batch, and one set of we
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from semcodec.errors import UsageError
 from semcodec.interfaces import Features, Selector
 from semcodec.selection import Keep, covers
 from semcodec.training import Batch, Job, Step
+from semcodec_plugins.stae.attention import FrameAttention, keep_frames
 
 EPS = 1e-6  # keeps logits of saturated attention finite
 RECONSTRUCTION = 0.5  # weight of the L1 loss on missing pixels, beside cross-entropy
@@ -53,41 +54,64 @@ class Exploring(Selector):
         return (logits - rest)[:, :kept].sum(1)
 
 
-def recipe(job: Job) -> list[Step]:
-    stae, backbone = job.modules["encoder"], job.modules["backbone"]
-    recoverer = job.modules.get("recoverer")
+def draw_for(job: Job, batch: Batch, target: str, units: int) -> Keep:
+    """Budgets of which ``target``'s drops something: where nothing is dropped nothing is learned."""
+    keep = job.draw(batch.rng)
+    return draw_for(job, batch, target, units) if covers(keep[target][1], units) else keep
+
+
+def graded(job: Job, features: Features, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    """Cross-entropy (B,) and accuracy of the backbone's answers."""
+    logits = job.modules["backbone"].tail(features, job.cut)
+    top1 = (logits.argmax(1) == batch.labels).float().mean().item()
+    return F.cross_entropy(logits, batch.labels, reduction="none"), {"top1": top1}
+
+
+def learned_targets(job: Job, units: Mapping[str, int]) -> dict[str, bool]:
+    """By target, whether its attention chooses anything. Raises UsageError for what attention cannot learn from."""
     learned = {
-        target: selector.uses_scores and (target in job.free or not covers(budget, stae.units[target]))
+        target: selector.uses_scores and (target in job.free or not covers(budget, units[target]))
         for target, (selector, budget) in job.keep.items()
     }
-
     if any(learned[target] and budget is None for target, (_, budget) in job.keep.items()):
-        raise UsageError("train STAE with top-k: a threshold selects by attention that has been learned already")
+        raise UsageError("train with top-k: a threshold selects by attention that has been learned already")
+    return learned
 
-    def draw(batch: Batch, target: str) -> Keep:
-        """Budgets of which ``target``'s drops something: where nothing is dropped nothing is learned."""
-        keep = job.draw(batch.rng)
-        return draw(batch, target) if covers(keep[target][1], stae.units[target]) else keep
 
-    def score(features: Features, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Cross-entropy (B,) and accuracy."""
-        logits = backbone.tail(features, job.cut)
-        top1 = (logits.argmax(1) == batch.labels).float().mean().item()
-        return F.cross_entropy(logits, batch.labels, reduction="none"), {"top1": top1}
+def frame_step(job: Job, attention: FrameAttention, samples: int, batch: int) -> Step:
+    """Lines 2 to 4: frame attention learns which frames a frozen ViT needs, at budgets drawn for every batch.
 
-    def attend_frames(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """The straight-through gradient, and that of the expected loss over draws: frames are few, and what one
-        that was dropped would have brought is not in the loss."""
-        selector, budget = draw(batch, "frames")["frames"]
-        explore = Exploring(selector, batch.rng)
-        partial, kept = stae(batch.pixels, {"frames": (explore, budget)}, batch.sequence)
-        losses, metrics = score(partial.features, batch)
-        log_probability = explore.log_probability(stae.frame_attention(batch.pixels), kept.shape[1])
+    By the straight-through gradient, and that of the expected loss over draws: frames are few, and what one that was
+    dropped would have brought is not in the loss.
+    """
+
+    def attend(b: Batch) -> tuple[Tensor, dict[str, float]]:
+        selector, budget = draw_for(job, b, "frames", b.pixels.shape[1])["frames"]
+        explore = Exploring(selector, b.rng)
+        scores = attention(b.pixels)
+        mask = explore.keep(scores.detach(), budget, b.sequence)
+        frames, index = keep_frames(b.pixels, mask, scores)
+        losses, metrics = graded(job, {"frames": frames, "index": index}, b)
+        log_probability = explore.log_probability(scores, index.shape[1])
         advantage = (losses - losses.mean()).detach()
         return losses.mean() + (advantage * log_probability).mean(), metrics
 
+    return Step("frame attention", [attention], attend, samples, 1e-2, batch)
+
+
+def recipe(job: Job) -> list[Step]:
+    stae, backbone = job.modules["encoder"], job.modules["backbone"]
+    recoverer = job.modules.get("recoverer")
+    learned = learned_targets(job, stae.units)
+
+    def draw(batch: Batch) -> Keep:
+        return draw_for(job, batch, "pixels", stae.units["pixels"])
+
+    def score(features: Features, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        return graded(job, features, batch)
+
     def attend_pixels(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        keep = dict(draw(batch, "pixels"))
+        keep = dict(draw(batch))
         keep["pixels"] = (Exploring(keep["pixels"][0], batch.rng), keep["pixels"][1])
         partial, _ = stae(batch.pixels, keep, batch.sequence, fill=True)
         losses, metrics = score(partial.features, batch)
@@ -95,7 +119,7 @@ def recipe(job: Job) -> list[Step]:
 
     def fill(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Recovery where there is something to recover."""
-        return recover(batch, draw(batch, "pixels"))
+        return recover(batch, draw(batch))
 
     def recover(batch: Batch, keep: Keep | None = None) -> tuple[Tensor, dict[str, float]]:
         partial, complete = stae(batch.pixels, keep or job.draw(batch.rng), batch.sequence)
@@ -114,7 +138,7 @@ def recipe(job: Job) -> list[Step]:
     batch, lr = (8, 5e-5) if few else (32, 5e-4)
     steps = [] if "backbone" in job.ready or job.backbone_recipe is None else job.backbone_recipe(job)
     if learned["frames"]:
-        steps.append(Step("frame attention", [stae.frame_attention], attend_frames, size, 1e-2, batch))
+        steps.append(frame_step(job, stae.frame_attention, size, batch))
     if learned["pixels"]:
         steps.append(Step("spatial attention", [stae.spatial_attention], attend_pixels, size, 1e-2, batch))
     # What a selector without attention saves is spent here: variants are trained equally long.
