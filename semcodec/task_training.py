@@ -34,7 +34,9 @@ PASSES = 4
 """Over the data, of either objective."""
 DENSITIES = 2
 """Of densities alone: at the end, and first where the weights to start from have tables in their place."""
-BATCH, LR = 8, 5e-4
+BATCH = 8
+TOGETHER, ALONE = 2e-4, 5e-4
+"""Learning rates of all and of the backbone alone: a trained codec loses more than it gains at higher ones."""
 
 
 def task(job: Job, stages: Stages, rate_weight: float | None) -> tuple[list[Step], float | None]:
@@ -59,7 +61,7 @@ def task(job: Job, stages: Stages, rate_weight: float | None) -> tuple[list[Step
     others = [module for slot, module in job.modules.items() if slot in ("recoverer", "backbone")]
     learn = [*learning.modules, *densities.values(), *others]
     steps.append(end_to_end(
-        job, learn, passes(job, PASSES), distil=0.0, rate=weight or 0.0, name="task-aware", lr=LR, batch=BATCH,
+        job, learn, passes(job, PASSES), distil=0.0, rate=weight or 0.0, name="task-aware", lr=TOGETHER, batch=BATCH,
         weight_decay=0.0, statistics=False,
     ))  # fmt: skip
     if densities:
@@ -113,7 +115,7 @@ def refine(job: Job, stages: Stages) -> list[Step]:
     assert isinstance(backbone, nn.Module)
     learn = [backbone] if job.cut == INPUT else layers(job, job.cut)
     samples = passes(job, PASSES)
-    return [Step(REFINE, learn, loss, samples, LR, BATCH, weight_decay=0.0, statistics=False)]
+    return [Step(REFINE, learn, loss, samples, ALONE, BATCH, weight_decay=0.0, statistics=False)]
 
 
 def open_settings(composition: Composition) -> dict[str, list[Any]]:

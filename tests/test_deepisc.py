@@ -90,6 +90,20 @@ def test_the_decoder_synthesises_what_the_encoder_took_the_residual_against(pipe
         assert (again == latent.symbols["residual"]).all()
 
 
+@pytest.mark.parametrize("entropy", ["latent", "all"])
+def test_a_server_that_rounds_otherwise_reads_the_same_and_is_off_by_as_much(pipeline, clips, entropy, monkeypatch):
+    point = at(pipeline, f"frames=2,pixels=0.4,entropy={entropy}")
+    encoder = point.stages.encoder
+    records = list(point.records(point.encode_batch(clips[:1], [0])))
+    [(here, wanted)] = sent(point, clips[:1])
+    usual = encoder.synthesised
+    monkeypatch.setattr(encoder, "synthesised", lambda *given: np.minimum(usual(*given), 254) + np.uint8(1))
+    latent = encoder.read(PacketSource(records[0], point.stages.entropy))
+    assert all((latent.symbols[name] == here.symbols[name]).all() for name in here.symbols)
+    got, frames = (eight_bits(p.features["frames"]).astype(int) for p in (encoder.restore(latent), wanted))
+    assert 0 < np.abs(got - frames).max() <= 1
+
+
 def test_the_synthesised_frame_is_much_like_the_frame(pipeline, clips):
     """Better than the best that one colour for each frame could do."""
     for clip, (_, partial) in zip(clips, sent(at(pipeline, "frames=16,pixels=0.0"), clips), strict=True):
