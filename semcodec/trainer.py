@@ -169,7 +169,7 @@ def _pipeline_job(
     for slot, module in modules.items():
         # A backbone that knows these classes is the start; a recipe's other slots start anew unless theirs are named.
         asked = slot == "backbone" or slot in request.given or objective != RECIPE
-        found = weights.find(composition, slot, request) if asked else None
+        found = weights.find(composition, slot, request, alone=objective == RECIPE) if asked else None
         if found and (slot != "backbone" or found.classes == dataset.classes or slot in request.given):
             weights.load(module, found)
             ready.add(slot)

@@ -129,9 +129,16 @@ def cache_folder() -> Path:
     return Path(root) / "weights"
 
 
-def find(composition: Composition, slot: str, request: Request, *, hub: bool = True) -> Weights | None:
-    """The weights of one slot, or None where there are none. ``hub=False`` does not download."""
-    return next(_candidates(composition, slot, request, hub), None)
+def find(
+    composition: Composition, slot: str, request: Request, *, hub: bool = True, alone: bool = False
+) -> Weights | None:
+    """The weights of one slot, or None where there are none.
+
+    hub: whether to download. alone: of what nobody named, none that learned together with an encoder.
+    """
+    named = (request.given.get(slot), request.given.get(""))
+    found = _candidates(composition, slot, request, hub)
+    return next((w for w in found if not alone or any(named) or "encoder" not in w.card.get("keys", {})), None)
 
 
 def _candidates(composition: Composition, slot: str, request: Request, hub: bool) -> Iterator[Weights]:

@@ -147,6 +147,15 @@ def test_what_was_trained_as_the_whole_composition_comes_first(modules, cache):
     assert {slot: filled(pipeline, slot) for slot in weights.SLOTS} == dict.fromkeys(weights.SLOTS, 2)
 
 
+def test_training_anew_begins_with_a_backbone_that_learned_alone(modules, cache):
+    composition = compose_spec(SPEC)
+    both = write(cache / "a.safetensors", modules, fill=1)
+    alone = write(cache / "b.safetensors", modules, ("backbone",), fill=2)
+    assert weights.find(composition, "backbone", Request()).path == both
+    assert weights.find(composition, "backbone", Request(), alone=True).path == alone
+    assert weights.find(composition, "backbone", Request({"backbone": str(both)}), alone=True).path == both
+
+
 def test_a_backbone_that_learned_with_one_encoder_is_no_others(modules, cache):
     write(cache / "a.safetensors", modules, fill=1)
     refused(lambda: load("jpeg+vit-nano:32"), "no weights for vit-nano:32")
