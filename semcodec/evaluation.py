@@ -79,7 +79,7 @@ def evaluate(
         "task": composition.task,
         "knobs": {} if composition.point else dict(composition.call),
         "data": dataset.name,
-        "split": getattr(dataset, "split", None),
+        "split": dataset.split,
         "samples": total,
         "data_digest": digest.hexdigest(),
         **score.accuracy(),
@@ -122,7 +122,7 @@ def described(pipeline: Pipeline) -> dict[str, dict[str, str]]:
 
 def key(pipeline: Pipeline, dataset: Dataset, total: int) -> str:
     """What a record is of: equal for equal spec, weights and samples."""
-    parts = [pipeline.spec, dataset.name, str(getattr(dataset, "split", "")), str(total), *pipeline.digests.values()]
+    parts = [pipeline.spec, dataset.name, dataset.split or "", str(total), *pipeline.digests.values()]
     parts += [] if dataset.counted is None else [f"classes {dataset.counted}"]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 

@@ -31,12 +31,13 @@ class Tiny(Backbone, nn.Module):
         super().__init__()
         self.classes = classes
         self.net = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(196, 2))
+        nn.init.zeros_(self.net[-1].weight)
 
     def head(self, x, cut):
         return x
 
     def tail(self, features, cut):
-        return self.net(10 * features["image"] - 5).float()
+        return 20 * self.net(5 * features["image"] - 2.5).float()  # so that few small steps tell
 
 
 class Density(nn.Module):
@@ -44,10 +45,10 @@ class Density(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.spread = nn.Parameter(torch.full((3, 1, 1), 0.05))
+        self.spread = nn.Parameter(torch.full((3, 1, 1), 0.02))
 
     def forward(self, y):
-        s = (30 * self.spread).exp()
+        s = (75 * self.spread).exp()
         return (torch.sigmoid((y + 0.5) / s) - torch.sigmoid((y - 0.5) / s)).clamp_min(1e-6)
 
 
@@ -56,13 +57,13 @@ class Blocks(nn.Module, Encoder):
 
     def __init__(self, features):
         super().__init__()
-        self.gain = nn.Parameter(torch.full((3, 1, 1), 0.1))
+        self.gain = nn.Parameter(torch.full((3, 1, 1), 0.04))
         self.register_buffer("counts", torch.ones(3, 2 * REACH + 1, dtype=torch.int32))
         self.density = []
 
     @property
     def scale(self):
-        return (30 * self.gain).exp()  # a log, so that few small steps of an optimiser tell
+        return (75 * self.gain).exp()  # a log, so that few small steps of an optimiser tell
 
     def sent(self, image):
         return (F.avg_pool2d(image, STEP) - 0.5) * self.scale
@@ -117,7 +118,7 @@ def recipe(job):
         error = (partial.features["image"] - b.pixels).square().mean()
         return 100 * error + (0 if bits is None else bits.mean() / SIDE**2), {"error": error.item()}
 
-    return [Step("pixels", [encoder, *learning.densities.values()], loss, 2000, 1e-3, 16, finish=learning.settle)]
+    return [Step("pixels", [encoder, *learning.densities.values()], loss, 2000, 4e-4, 16, finish=learning.settle)]
 
 
 COMPONENTS = [

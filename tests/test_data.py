@@ -468,6 +468,7 @@ def test_folders_split_by_sorted_name(folder):
     assert sorted(all_ids(train) + all_ids(test)) == sorted(all_ids(whole))
     assert len(whole) == 11
     assert whole.skipped == 1
+    assert [data.split for data in (train, test, whole)] == ["train", "test", "all"]  # what records tell apart
     pixels, labels = test.batch([0, 1])
     assert pixels.shape == (2, 4, 16, 16, 3)
     assert labels.tolist() == [0, 1]

@@ -468,7 +468,8 @@ def picture(groups: Mapping[str, Sequence[Record]], path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "semcodec"
     figure, axes = pyplot.subplots(figsize=(9, 6))
     names = sorted({r["name"] for rows in groups.values() for r in rows} - {"uncompressed"})
-    colours = dict(zip(names, pyplot.get_cmap("tab20").colors, strict=False))
+    colours: dict[str, Any] = dict(zip(names, pyplot.get_cmap("tab20").colors, strict=False))
+    colours |= {name: "black" for name in names if name.startswith("layered")}
     for (backbone, rows), style in zip(groups.items(), ("-", "--"), strict=False):
         for name in dict.fromkeys(r["name"] for r in rows):
             points = sorted((r["bytes_total"], 100 * r["top1"]) for r in rows if r["name"] == name)

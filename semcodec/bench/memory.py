@@ -92,7 +92,7 @@ class SharedDataset(Dataset):
     def __init__(self, inner: Dataset, memory: Memory) -> None:
         self.inner, self.memory = inner, memory
         self.name, self.kind, self.classes = inner.name, inner.kind, inner.classes
-        self.split, self.counted = getattr(inner, "split", None), inner.counted
+        self.split, self.counted = inner.split, inner.counted
 
     @property
     def tasks(self) -> tuple[str, ...]:

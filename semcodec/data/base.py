@@ -86,6 +86,7 @@ class Dataset(ABC):
 
     name: what ``open_dataset`` was given.
     kind: "video" or "image".
+    split: the part that it is of, or None where the set is not in parts.
     classes: class names; labels index them.
     counted: of these, the ones whose boxes are there to be found, where these are not all.
     varies: whether a sample stays of its class mirrored and cropped a little, so that training may do both.
@@ -94,6 +95,7 @@ class Dataset(ABC):
     name: str
     kind: Literal["video", "image"]
     classes: list[str]
+    split: str | None = None
     counted: Sequence[int] | None = None
     varies: bool = False
 

@@ -35,6 +35,7 @@ class DigitsMotion(Dataset):
     name = "digits-motion"
     kind = "video"
     classes = CLASSES
+    split: str
 
     def __init__(self, split: str, request: Request) -> None:
         if request.frames is None:

@@ -45,7 +45,7 @@ class ClassFolders(Dataset):
         if split not in ("train", "test", "all"):
             raise UsageError(f"split is train, test or all, not {split!r}")
         self.root, self.request = Path(root), request
-        self.name, self.kind = str(root), request.kind
+        self.name, self.kind, self.split = str(root), request.kind, split
         if not self.root.is_dir():
             raise DataError(f"no such folder: {root}")
         files, self.skipped = _scan(self.root, SUFFIXES[self.kind])

@@ -66,6 +66,7 @@ class LabelledImages(Dataset):
             labels = [places[row.label] for row in rows]
         self.occurring, self.has_splits = len(set(labels)), bool(rows[0].split)
         chosen = split if self.has_splits or split == "train" else "all"
+        self.split = split if self.has_splits else None
         self._samples = [(r.file, n) for r, n in zip(rows, labels, strict=True) if chosen in ("all", r.split)]
         if not self._samples:
             why = (

@@ -39,6 +39,8 @@ class DigitsScenes(Dataset):
     Raises UsageError for an unknown split and DataError for scenes too small to hold the digits.
     """
 
+    split: str
+
     def __init__(self, split: str, request: Request) -> None:
         if split not in SPLITS:
             raise UsageError(f"digits-scenes has the splits train and test, not {split!r}")
