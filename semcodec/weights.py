@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semcodec.arguments import Bound
-from semcodec.composition import Composition
+from semcodec.composition import INPUT, Composition
 from semcodec.errors import UsageError, WeightsError
+from semcodec.grammar import parse_item
 from semcodec.registry import import_target
 
 if TYPE_CHECKING:
@@ -157,6 +158,8 @@ def _candidates(composition: Composition, slot: str, request: Request, hub: bool
             path = _in_folder(path)
         card = read_card(path)
         held = _slot(card, slot, key)
+        if held is None and slot in request.given and _of_pixels(card, slot, key):
+            held = slot
         if not card or held:
             yield Weights(held or slot, str(given), path, card)
         elif slot in request.given or not any(_slot(card, s, composition.weights_key(s)) for s in SLOTS):
@@ -211,6 +214,13 @@ def _slot(card: Mapping[str, Any], slot: str, key: str) -> str | None:
 
 FILES = ("weights.safetensors", "model.safetensors")
 """What training writes into a folder, and a Hugging Face checkpoint."""
+
+
+def _of_pixels(card: Mapping[str, Any], slot: str, key: str) -> bool:
+    """Whether a file holds the same component, of pixels as well, that was trained before another Backbone."""
+    component, _, backbone = key.partition("+")
+    other, _, where = card.get("keys", {}).get(slot, "").partition("+")
+    return component == other and all(parse_item(item).target == INPUT for item in (backbone, where) if item)
 
 
 def _in_folder(folder: Path) -> Path:

@@ -193,6 +193,16 @@ def test_a_slot_that_is_not_there_is_refused():
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 
+def test_a_codec_of_pixels_goes_before_another_backbone_where_it_is_named(tmp_path):
+    """Its shapes permitting: here those of clips of another size do."""
+    composition = compose_spec("deepisc+huffman+vit-nano:32")
+    both = (composition, build(composition, CLASSES).modules())
+    given = str(write(tmp_path / "given.safetensors", both, ("encoder",), fill=0.5))
+    assert filled(load("deepisc+huffman+vit-nano:64", encoder=given, backbone="random"), "encoder") == 0.5
+    refused(lambda: load("deepisc+huffman+vit-nano:64", all=given), "holds no weights of")
+    refused(lambda: load("stae+rans+vit-nano:64", encoder=given), "holds no weights of stae")
+
+
 def test_weights_of_another_model_are_refused(tmp_path, modules, cache):
     write(cache / "right.safetensors", modules)
     path = str(write(tmp_path / "w.safetensors", modules))
