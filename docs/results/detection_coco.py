@@ -233,7 +233,7 @@ def orderings(rows: list[dict[str, Any]]) -> None:
         ("layered2-d3", "single-d3"), ("layered2-d3-longer", "single-d3"), ("layered2-d3", "layered1-d3"),
         ("layered2-d3", "layered2-d4"),
         ("layered2-d3", "pca-d3"), ("layered2-d3", "jpeg"), ("layered2-d3", "avif"), ("layered2-d3", "webp"),
-        ("single-d3", "jpeg"),
+        ("single-d3", "jpeg"), ("single-d3", "avif"),
     )  # fmt: skip
     for first, second in claims:
         for ours in sorted(of.get(first, []), key=lambda row: row["bpp"]):
