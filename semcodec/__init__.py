@@ -118,8 +118,16 @@ def train(
     """
     from semcodec import trainer
 
-    start, others = _request(weights, False), {"objective": objective, "rate_weight": rate_weight}
-    return trainer.train(spec, data, os.fspath(out), request=start, scale=scale, seed=seed, **others)  # type: ignore[arg-type]
+    return trainer.train(
+        spec,
+        data,
+        os.fspath(out),
+        request=_request(weights, False),
+        objective=objective,
+        rate_weight=rate_weight,
+        scale=scale,
+        seed=seed,
+    )
 
 
 def _request(weights: Weights, offline: bool) -> WeightsRequest:

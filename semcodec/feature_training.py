@@ -161,9 +161,9 @@ def observe(
 
 
 def backbone_first(job: Job, copies: Sequence[str] = ("reference",)) -> list[Step]:
-    """The backbone's own recipe, if it comes without weights. Call it last: ``copies`` of it among the aids that later
+    """The backbone's own recipe, if it comes without weights.
 
-    steps use then start from what it has learned.
+    Call it last: ``copies`` of it among the aids that later steps use then start from what it has learned.
     """
     steps = [] if "backbone" in job.ready or job.backbone_recipe is None else job.backbone_recipe(job)
 

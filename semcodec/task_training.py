@@ -119,10 +119,7 @@ def refine(job: Job, stages: Stages) -> list[Step]:
 
 
 def open_settings(composition: Composition) -> dict[str, list[Any]]:
-    """By call parameter that the spec leaves open, the values to draw from: the usual sweep and its default, as far as
-
-    they fit here.
-    """
+    """By call parameter that the spec leaves open, the values to draw from: default and usual sweep, where they fit."""
     found = {}
     for param in composition.encoder.component.params:
         if param.name in composition.call and param.name not in composition.given:

@@ -168,9 +168,10 @@ class Learned(nn.Module, Encoder):
         return {**{f"net.{name}": tensor for name, tensor in state.items()}, "counts": counts}
 
     def code(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
-        """One entry: values rounded, straight-through, bits with uniform noise. Images may be of other sizes than those
+        """One entry: values rounded, straight-through, bits with uniform noise.
 
-        that packets are made of. Models that code place after place have noise in both.
+        Images may be of other sizes than those that packets are made of. Models that code place after place have noise
+        in both.
         """
         with network.rounded(self.net):
             return self.noisy(features, rng)

@@ -22,7 +22,7 @@ from torch import Tensor
 from semcodec.errors import UsageError
 from semcodec.interfaces import Features, Selector
 from semcodec.selection import Keep, covers
-from semcodec.training import Batch, Job, Step
+from semcodec.training import Batch, Job, Step, top1
 from semcodec_plugins.stae.attention import FrameAttention, keep_frames
 
 EPS = 1e-6  # keeps logits of saturated attention finite
@@ -63,8 +63,7 @@ def draw_for(job: Job, batch: Batch, target: str, units: int) -> Keep:
 def graded(job: Job, features: Features, batch: Batch) -> tuple[Tensor, dict[str, float]]:
     """Cross-entropy (B,) and accuracy of the backbone's answers."""
     logits = job.modules["backbone"].tail(features, job.cut)
-    top1 = (logits.argmax(1) == batch.labels).float().mean().item()
-    return F.cross_entropy(logits, batch.labels, reduction="none"), {"top1": top1}
+    return F.cross_entropy(logits, batch.labels, reduction="none"), {"top1": top1(logits, batch.labels)}
 
 
 def learned_targets(job: Job, units: Mapping[str, int]) -> dict[str, bool]:
