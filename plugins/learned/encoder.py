@@ -31,6 +31,7 @@ class Learned(nn.Module, Encoder):
 
     def __init__(self, features: FeatureSpec, **params: Any) -> None:
         super().__init__()
+        self._arguments = dict(features), params
         self.name, self.quality = params["model"], params["quality"]
         self.model = spec.model(self.name)
         _, self.height, self.width = (int(side or 0) for side in features["image"].shape)
@@ -38,6 +39,10 @@ class Learned(nn.Module, Encoder):
         self.y, self.z = spec.places(features, self.model)
         self.net = network.build(self.name, self.n, self.m)
         self.register_buffer("counts", network.counts_of(network.bottleneck(self.net)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by arguments and tensors: some of CompressAI's modules have classes that pickle cannot name."""
+        return _made_again, (type(self), *self._arguments, self.state_dict(), self.training)
 
     # -- device ------------------------------------------------------------------------------------------------------
 
@@ -197,3 +202,12 @@ class Learned(nn.Module, Encoder):
         density = network.bottleneck(self.net)
         density._update_quantiles()
         self.counts.copy_(network.counts_of(density))
+
+
+def _made_again(
+    kind: type[Learned], features: FeatureSpec, params: Mapping[str, Any], state: Mapping[str, Tensor], training: bool
+) -> Learned:
+    with torch.random.fork_rng(devices=[]):
+        encoder = kind(features, **params)
+    encoder.load_state_dict(state)
+    return encoder.train(training)
