@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class Learned(nn.Module, Encoder):
     def __init__(self, features: FeatureSpec, **params: Any) -> None:
         super().__init__()
         self._arguments = dict(features), params
+        self._turn = RLock()  # CompressAI's context models are not for several threads at once
         self.name, self.quality = params["model"], params["quality"]
         self.model = spec.model(self.name)
         _, self.height, self.width = (int(side or 0) for side in features["image"].shape)
@@ -58,7 +60,7 @@ class Learned(nn.Module, Encoder):
     def _sample(self, image: Tensor) -> Latent:
         written = tape.Written()
         x = self._padded(image)
-        with tape.on(written):
+        with self._turn, tape.on(written):
             if self.model.context != spec.RASTER:
                 self.net.compress(x)
             else:
@@ -118,7 +120,7 @@ class Learned(nn.Module, Encoder):
     @torch.no_grad()
     def _decoded(self, symbols: tape.Received | tape.Replayed, blob: Any) -> Tensor:
         """y as g_s is given it."""
-        with tape.on(symbols):
+        with self._turn, tape.on(symbols):
             if self.model.context != spec.RASTER:
                 try:
                     self.net.decompress(*self._shape())
