@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 SLOTS = ("encoder", "recoverer", "backbone")
 RANDOM = "random"
 METADATA = "semcodec"
+FILES = ("weights.safetensors", "model.safetensors")
+"""What training writes into a folder, and a Hugging Face checkpoint."""
 PICKLED = ".tar"
 """As ``.pth.tar``, CompressAI's form: torch's, of which tensors alone are read, never code."""
 SHIPPED = "shipped: "
@@ -212,10 +214,6 @@ def _slot(card: Mapping[str, Any], slot: str, key: str) -> str | None:
     return next((home for home in homes if keys.get(home) == key), None)
 
 
-FILES = ("weights.safetensors", "model.safetensors")
-"""What training writes into a folder, and a Hugging Face checkpoint."""
-
-
 def _of_pixels(card: Mapping[str, Any], slot: str, key: str) -> bool:
     """Whether a file holds the same component, of pixels as well, that was trained before another Backbone."""
     component, _, backbone = key.partition("+")
@@ -224,6 +222,7 @@ def _of_pixels(card: Mapping[str, Any], slot: str, key: str) -> bool:
 
 
 def _in_folder(folder: Path) -> Path:
+    """The weights of the one run or checkpoint that a folder holds. Raises WeightsError."""
     for name in FILES:
         if (folder / name).exists():
             return folder / name

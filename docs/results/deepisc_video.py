@@ -25,12 +25,12 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from detection_coco import timed
 
 from semcodec.composition import compose_spec
 from semcodec.data import open_dataset
@@ -122,20 +122,10 @@ def times(data: str, vit: str | None, deepisc: str | None, stae: str | None) -> 
         pipeline = Pipeline.load(compose_spec(spec), Request({slot: path} if path else {}, offline=True))
         pixels, _ = open_dataset(data, "test", pipeline.request).batch([0])
         records = list(pipeline.records(pipeline.encode_batch(pixels, [0])))
-        device = _timed(lambda p=pipeline, x=pixels: p.encode_batch(x, [0]))
-        server = _timed(lambda p=pipeline, r=records: p.decode_batch(r))
+        device = timed(lambda p=pipeline, x=pixels: p.encode_batch(x, [0]), repeats=5)
+        server = timed(lambda p=pipeline, r=records: p.decode_batch(r), repeats=5)
         rows[pipeline.spec] = {"device": round(device, 1), "server": round(server, 1)}
     TIMES.write_text(json.dumps(found, indent=1) + "\n")
-
-
-@torch.inference_mode()
-def _timed(work: Callable[[], Any], repeats: int = 5) -> float:
-    spent = []
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        spent.append(1e3 * (time.process_time() - start))
-    return min(spent)
 
 
 # -- the page --------------------------------------------------------------------------------------------------------

@@ -168,21 +168,21 @@ def times(runs: Path, coco: Path, detector: str) -> None:
         backbone, cut = pipeline.stages.backbone, pipeline.composition.cut
         x = pipeline.features(pixels)
         if not found:
-            found["whole detector"] = _timed(lambda b=backbone, x=x: b.tail(x, "input"))
+            found["whole detector"] = timed(lambda b=backbone, x=x: b.tail(x, "input"))
             # Times do not depend on the weights, which are not to be had here.
             image = ScaleHyperprior(128, 192).eval()
             image.update()
-            found["bmshj2018-hyperprior, compress"] = _timed(lambda m=image, x=x: m.compress(x["image"]))
-        found[f"{run}, head"] = _timed(lambda b=backbone, x=x, c=cut: b.head(x, c))
-        found[f"{run}, head, encoder and entropy coding"] = _timed(lambda p=pipeline, x=pixels: p.encode_batch(x, [0]))
+            found["bmshj2018-hyperprior, compress"] = timed(lambda m=image, x=x: m.compress(x["image"]))
+        found[f"{run}, head"] = timed(lambda b=backbone, x=x, c=cut: b.head(x, c))
+        found[f"{run}, head, encoder and entropy coding"] = timed(lambda p=pipeline, x=pixels: p.encode_batch(x, [0]))
         if run.startswith("layered"):
             base = pipeline.at(pipeline.composition.with_call(layers=1))
-            found[f"{run}, the same, one layer"] = _timed(lambda p=base, x=pixels: p.encode_batch(x, [0]))
+            found[f"{run}, the same, one layer"] = timed(lambda p=base, x=pixels: p.encode_batch(x, [0]))
     TIMES.write_text(json.dumps({"threads": 1, "ms": found}, indent=1) + "\n")
 
 
 @torch.inference_mode()
-def _timed(work: Callable[[], Any], repeats: int = 15) -> float:
+def timed(work: Callable[[], Any], repeats: int = 15) -> float:
     """Processor milliseconds, the least of several: other programs may run beside."""
     spent = []
     for _ in range(repeats):

@@ -24,6 +24,7 @@ from semcodec.training import Batch, Job, Step
 from semcodec_plugins.deepisc.networks import one_hot, padded
 from semcodec_plugins.deepisc.residual import positions
 from semcodec_plugins.deepisc.spec import LATENT_BITS
+from semcodec_plugins.stae.attention import numbers_of
 from semcodec_plugins.stae.recipe import frame_step, learned_targets
 
 RECONSTRUCTION = 10.0
@@ -48,7 +49,7 @@ def recipe(job: Job) -> list[Step]:
         with torch.no_grad():
             masks, _ = select(encoder, Analysis({shapes.name: batch.pixels}), job.draw(batch.rng), batch.sequence)
         mask = masks.get("frames", torch.ones(frames.shape[:2], dtype=torch.bool))
-        index = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(mask[0].sum())]
+        index = numbers_of(mask)
         return frames[torch.arange(len(frames))[:, None], index], index
 
     def features(frames: Tensor, index: Tensor) -> Features:

@@ -57,12 +57,17 @@ def weigh(values: Tensor, reference: Tensor, mask: Tensor, scores: Tensor) -> Te
     return reference + (values - reference) * (mask + scores - scores.detach())
 
 
+def numbers_of(mask: Tensor) -> Tensor:
+    """The numbers (B, k), in order, of the frames that mask (B, F) keeps, k of each sample."""
+    return (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(mask[0].sum())]
+
+
 def keep_frames(frames: Tensor, mask: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     """The kept frames (B, k, C, H, W) of a batch that keeps equally many, weighed by M_FA, and their numbers (B, k).
 
     frames: (B, F, C, H, W). mask: bool (B, F). scores: M_FA (B, F), by which they were chosen.
     """
-    index = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(mask[0].sum())]
+    index = numbers_of(mask)
     weight = scores.gather(1, index)[..., None, None, None]
     frames = frames.gather(1, index[:, :, None, None, None].expand(-1, -1, *frames.shape[2:]))
     return weigh(frames, frames.mean(1, keepdim=True).detach(), torch.ones_like(weight), weight), index
