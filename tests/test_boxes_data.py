@@ -23,12 +23,7 @@ from semcodec.specs import BackboneSpec, TensorSpec
 WANTED = Request(None, 64, 64, fit="letterbox", boxes=True)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def image(path: Path, width: int, height: int, **options: object) -> None:

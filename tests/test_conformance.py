@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from types import MappingProxyType
@@ -148,6 +149,7 @@ WRONG = [
     ("check_quiet", ENCODER, "Greets", "prints 'encoding ...' to stdout"),
     ("check_quiet", ENCODER, "GreetsFromC", "prints 'a library of C says hello' to stderr"),
     ("check_quiet", ENCODER, "PhonesHome", "asks the network for '198.51.100.7'"),
+    ("check_quiet", ENCODER, "StepsAside", "changes how the process is scheduled"),
     ("check_copies", ENCODER, "HoldsALambda", "cannot be pickled"),
     ("check_copies", ENCODER, "ForgetsItself", "a deep copy gives something else"),
     ("check_threads", ENCODER, "RemembersTheLatest", "3 threads use it at once"),
@@ -236,6 +238,14 @@ ALSO = {
 """By toy, checks that it cannot but fail too."""
 
 
+@pytest.fixture
+def scheduled_as_before():
+    yield
+    if hasattr(os, "sched_setscheduler"):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+@pytest.mark.usefixtures("scheduled_as_before")
 @pytest.mark.parametrize(
     ("check", "right", "wrong", "says"), [pytest.param(*row, id=f"{row[0]}-{row[2]}") for row in WRONG]
 )

@@ -35,15 +35,11 @@ INPUT = Request(None, 64, 64, fit="letterbox", boxes=True)
 
 
 @pytest.fixture(autouse=True)
-def toys(monkeypatch, tmp_path):
+def toys(monkeypatch, tmp_path, one_thread):
     registry = Registry.of([*get_registry(), *toy_detector.COMPONENTS])
     for module in (semcodec.composition, semcodec.registry):
         monkeypatch.setattr(module, "get_registry", lambda: registry)
     monkeypatch.setenv("SEMCODEC_CACHE", str(tmp_path / "cache"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def pipeline(spec: str = SPEC) -> Pipeline:

@@ -20,6 +20,7 @@ from tape import Tape
 
 from semcodec.bench.matrix import Choice, enumerate_all
 from semcodec.cli import main
+from semcodec.data import video
 from semcodec.errors import CorruptStream, PluginError, UsageError
 from semcodec.interfaces import Analysis
 from semcodec.pictures import decode_picture, encode_picture
@@ -264,6 +265,22 @@ def test_video_decodes_as_its_library_does_and_repeats(name, shape):
     assert (got["frames"] - clip["frames"]).abs().mean() < 0.04
     for _ in range(3):
         assert carry(encoder, clip, params)[1][0].chunks[0][1] == data
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="scheduling policies are Linux's")
+@pytest.mark.parametrize("name", VIDEO)
+def test_no_thread_of_a_video_encoder_runs_at_real_time_priority(name, monkeypatch):
+    """SVT-AV1 asks for it where root runs it."""
+    planar, found = video.planar, set()
+
+    def watched(pixels):
+        found.update(os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task"))
+        return planar(pixels)
+
+    monkeypatch.setattr(video, "planar", watched)
+    shape = (4, 3, 32, 48)
+    VIDEO[name][0]({"frames": TensorSpec(shape)}).compress(np.zeros((4, 32, 48, 3), np.uint8), 30)
+    assert found | {os.sched_getscheduler(0)} == {os.SCHED_OTHER}
 
 
 @pytest.mark.parametrize("name", ["h265", "av1"])

@@ -30,12 +30,8 @@ STACK = "1x4-2x4-4-6"
 
 
 @pytest.fixture(autouse=True)
-def _seed():
+def _seed(one_thread):
     torch.manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several wait for each other more than they compute, on anything this small
-    yield
-    torch.set_num_threads(threads)
 
 
 def layered(features=TWO, channels=STACK, prior="hyper", low=0) -> Layered:

@@ -31,13 +31,7 @@ SIZE = (3, 70, 33)
 FEATURES = {"image": TensorSpec(SIZE)}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Several wait for each other more than they compute, on anything this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def build(name, features=FEATURES, seed=0, **params):

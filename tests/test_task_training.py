@@ -27,15 +27,11 @@ PIPELINE = "blocks+tiny"
 
 
 @pytest.fixture(autouse=True)
-def toys(monkeypatch, tmp_path):
+def toys(monkeypatch, tmp_path, one_thread):
     registry = Registry.of([*get_registry(), *learned_toy.COMPONENTS])
     for module in (semcodec.composition, trainer):
         monkeypatch.setattr(module, "get_registry", lambda: registry)
     monkeypatch.setenv("SEMCODEC_CACHE", str(tmp_path / "cache"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -82,12 +82,7 @@ class Run:
         return {name: value.clone() for name, value in state_dict(self.job.modules).items()}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_it_learns(tmp_path):

@@ -219,6 +219,8 @@ def encode_frames(frames: UInt8, encoder: str, options: Mapping[str, str]) -> by
     codec.pix_fmt = "yuv420p"
     codec.thread_count = 1  # the bytes do not depend on the machine's cores
     codec.options = dict(options)
+    with _scheduled_as_before():
+        codec.open()
     packets: list[Any] = []
     for number, pixels in enumerate(frames):
         frame = planar(pixels)
@@ -226,6 +228,26 @@ def encode_frames(frames: UInt8, encoder: str, options: Mapping[str, str]) -> by
         packets += codec.encode(frame)
     packets += codec.encode(None)
     return b"".join(bytes(packet) for packet in packets)
+
+
+@contextmanager
+def _scheduled_as_before() -> Iterator[None]:
+    """This thread, and those that are started inside, on the scheduling policy that this thread has.
+
+    SVT-AV1, where root runs it, puts both on real-time priority and leaves them there. Threads of torch that wait for
+    each other by spinning would then keep every other process off the cores.
+    """
+    if not hasattr(os, "sched_setscheduler"):  # of Linux
+        yield
+        return
+    policy, priority, before = os.sched_getscheduler(0), os.sched_getparam(0), set(os.listdir(_THREADS))
+    yield
+    for thread in ("0", *(set(os.listdir(_THREADS)) - before)):
+        with suppress(ProcessLookupError):  # it ended meanwhile
+            os.sched_setscheduler(int(thread), policy, priority)
+
+
+_THREADS = "/proc/self/task"
 
 
 def decode_frames(data: bytes, form: str, title: str, count: int, height: int, width: int) -> UInt8:

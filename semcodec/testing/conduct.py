@@ -47,7 +47,7 @@ def acts_of(subject: Subject) -> Sequence[Act]:
 
 
 def check_quiet(subject: Subject) -> None:
-    """Loading, building and using it prints nothing and asks nothing of the network."""
+    """Loading, building and using it prints nothing, asks nothing of the network and changes no priority."""
     acts = acts_of(subject)
     heard = [*subject.heard]
     with witness(heard):

@@ -1,4 +1,4 @@
-"""Who prints and who asks the network, seen from inside the process and from outside of Python alike."""
+"""Who prints, asks the network or takes priority, seen from inside the process and from outside of Python alike."""
 
 from __future__ import annotations
 
@@ -17,11 +17,21 @@ SHOWN = 80
 """Characters of what was printed that a message repeats."""
 
 
+def _policy() -> int | None:
+    """By which the calling thread is scheduled; None where that is not to be told."""
+    return os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else None
+
+
+POLICY = _policy()
+"""Before any component was loaded, as what one of them changes stays changed."""
+
+
 @contextmanager
 def witness(heard: list[str]) -> Iterator[None]:
     """Append to ``heard`` what is printed inside and which addresses are asked for, each as one phrase.
 
-    No address is reached: asking fails as without a network. Warnings are no prints.
+    Also a change of priority: at real-time priority, which some libraries take where root runs them, a process keeps
+    all others off the cores. No address is reached: asking fails as without a network. Warnings are no prints.
     """
     asked: list[str] = []
 
@@ -51,6 +61,8 @@ def witness(heard: list[str]) -> Iterator[None]:
             for name, texts in (("stdout", (out.getvalue(), written[0]())), ("stderr", (err.getvalue(), written[1]()))):
                 heard += [f"prints {text.strip()[:SHOWN]!r} to {name}" for text in texts if text.strip()]
             heard += asked
+            if _policy() != POLICY:
+                heard.append(f"changes how the process is scheduled: by policy {_policy()}, not {POLICY}")
 
 
 @contextmanager

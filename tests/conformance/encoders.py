@@ -180,6 +180,12 @@ class PhonesHome(Rows):
             socket.create_connection(("198.51.100.7", 9), timeout=0.01).close()
 
 
+class StepsAside(Rows):
+    def encode(self, *arguments):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        return super().encode(*arguments)
+
+
 class HoldsALambda(Rows):
     def __init__(self, *arguments):
         super().__init__(*arguments)
