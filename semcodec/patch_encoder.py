@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from semcodec import masks as mask_coding
-from semcodec import pictures, pixels
+from semcodec import pixels
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
-from semcodec.patches import Bool, Rgb, join, pasted, picture_of, picture_size, split, spread, usual_side
+from semcodec.patch_coding import decode_patches, encode_patches, read_patches, write_patches
+from semcodec.patches import split, usual_side
 from semcodec.specs import FeatureSpec
-
-RAW = "raw"
 
 
 class Patches(Encoder):
@@ -48,43 +47,28 @@ class Patches(Encoder):
         latents = []
         for row, image in enumerate(pixels.eight_bits(features["image"])):
             mask = masks["keep"][row].cpu().numpy().reshape(self.grid) if "keep" in masks else np.ones(self.grid, bool)
-            latent = Latent({"mask": mask}, {"coding": params["patches"]})
-            if params["patches"] == RAW:
-                latent.symbols["patches"] = split(image, self.side)[mask]
-            else:
-                # The picture is what is lossy here, so it belongs to encode, not to write.
-                picture = picture_of(image, mask, self.side)
-                latent.side["picture"] = pictures.encode_picture(picture, params["patches"], params["quality"])
-            latents.append(latent)
+            # A picture is what is lossy here, so it belongs to encode, not to write.
+            sent = encode_patches(image, mask, self.side, params["patches"], params["quality"])
+            latents.append(Latent({"mask": mask}, {"sent": sent, "coding": params["patches"]}))
         return latents
 
     def write(self, latent: Latent, sink: Sink) -> None:
         mask = latent.symbols["mask"]
         mask_coding.write_mask(mask[None], sink)
-        if latent.side["coding"] == RAW:
-            image = join(self._placed(latent.symbols["patches"], mask))
-            pixels.write_pixels(image[None], spread(mask, self.side)[None], sink)
-        else:
-            sink.blob("picture", latent.side["picture"])
+        write_patches(latent.side["sent"], mask, self.side, sink)
 
     def read(self, source: Source) -> Latent:
         [mask] = mask_coding.read_mask((1, *self.grid), source)
         if not mask.any():
             raise CorruptStream("the packet keeps no patch; the stream is damaged, get it again")
-        latent = Latent({"mask": mask}, {"coding": source.params["patches"]})
-        if latent.side["coding"] == RAW:
-            [image] = pixels.read_pixels(spread(mask, self.side)[None], source)
-            latent.symbols["patches"] = split(image, self.side)[mask]
-        else:
-            # No format here spends more than twice the raw size, whatever the pixels.
-            latent.side["picture"] = source.blob("picture", 4096 + 6 * picture_size(mask, self.side))
-        return latent
+        coding = source.params["patches"]
+        return Latent({"mask": mask}, {"sent": read_patches(mask, self.side, coding, source), "coding": coding})
 
     def restore(self, latent: Latent) -> Partial:
         mask = latent.symbols["mask"]
-        received = latent.symbols["patches"] if latent.side["coding"] == RAW else self._picture(latent)
+        image = decode_patches(latent.side["sent"], mask, self.side, latent.side["coding"])
         features = {
-            "patches": pixels.from_eight_bits(received)[None],
+            "patches": pixels.from_eight_bits(split(image, self.side)[mask])[None],
             "index": torch.from_numpy(np.flatnonzero(mask))[None],
             "grid": torch.from_numpy(mask)[None],
         }
@@ -93,16 +77,3 @@ class Patches(Encoder):
     def decoder_state(self) -> Mapping[str, Tensor]:
         """What chooses on the device is not needed to decode."""
         return {}
-
-    def _picture(self, latent: Latent) -> Rgb:
-        """The kept patches of a picture, uint8 (K, p, p, 3)."""
-        mask = latent.symbols["mask"]
-        size = picture_size(mask, self.side)
-        picture = pictures.decode_picture(latent.side["picture"], size, (latent.side["coding"],))
-        kept: Rgb = split(pasted(picture, mask, self.side), self.side)[mask]
-        return kept
-
-    def _placed(self, kept: Rgb, mask: Bool) -> Rgb:
-        patches = np.zeros((*self.grid, *kept.shape[1:]), np.uint8)
-        patches[mask] = kept
-        return patches

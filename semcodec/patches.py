@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semcodec.errors import CorruptStream
-from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe
+from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, image_size
 
 if TYPE_CHECKING:
     from semcodec.interfaces import Partial
@@ -33,12 +33,7 @@ def patch_spec(features: FeatureSpec, side: int | None) -> EncoderSpec:
     Restored are "patches" (K, 3, p, p), their places "index" (K,) in raster order, and "grid" (h, w), bool, where they
     lie. Raises SpecMismatch for anything else than pixels, and for sizes that ``side`` does not divide.
     """
-    image = features.get("image")
-    if set(features) != {"image"} or image is None or len(image.shape) != 3 or image.shape[0] != 3:
-        raise SpecMismatch(f"takes pixels, image float32[3xHxW], not {describe(features)}")
-    _, height, width = image.shape
-    if height is None or width is None:
-        raise SpecMismatch(f"takes images of a known size, not {describe(features)}")
+    height, width = image_size(features)
     if side == 0:
         side = usual_side(height, width)
     if side is not None and (height % side or width % side):

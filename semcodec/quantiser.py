@@ -23,6 +23,13 @@ TAIL = 1e-4
 COUNTED = 1 << 14
 
 
+def finite(features: Tensor) -> Tensor:
+    """The same. Raises UsageError for NaN or infinity."""
+    if not torch.isfinite(features).all():
+        raise UsageError("the features hold NaN or infinity, which cannot be quantised: look at the input or weights")
+    return features
+
+
 class ChannelQuantiser(nn.Module):
     """Values (B, C, H, W) to cells 0..255 and back.
 
@@ -88,11 +95,7 @@ class ChannelQuantiser(nn.Module):
 
     def symbols(self, x: Tensor, bits: int = BITS) -> npt.NDArray[np.int32]:
         """(B, C, H, W) float to int32 cells of 0..2**bits - 1. Raises UsageError for NaN or infinity."""
-        if not torch.isfinite(x).all():
-            raise UsageError(
-                "the features hold NaN or infinity, which cannot be quantised: look at the input or weights"
-            )
-        cells: npt.NDArray[np.int32] = (self._cells(x).int() >> (BITS - bits)).cpu().numpy()
+        cells: npt.NDArray[np.int32] = (self._cells(finite(x)).int() >> (BITS - bits)).cpu().numpy()
         return cells
 
     def values(self, symbols: npt.NDArray[np.int32], bits: int = BITS) -> Tensor:

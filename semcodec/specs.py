@@ -108,3 +108,33 @@ class EncoderSpec:
 
 class SpecMismatch(Exception):
     """Raised by spec functions: the reason, in words, why a stage refuses its input."""
+
+
+def image_size(features: FeatureSpec) -> tuple[int, int]:
+    """Height and width. Raises SpecMismatch for anything but an RGB image of a known size."""
+    spec = features.get("image")
+    if len(features) == 1 and spec is not None and spec.dtype == "float32" and len(spec.shape) == 3:
+        channels, height, width = spec.shape
+        if channels == 3 and height is not None and width is not None:
+            return height, width
+    raise SpecMismatch(f"takes an RGB image of a known size, image float32[3xHxW], not {describe(features)}")
+
+
+def map_sizes(features: FeatureSpec) -> dict[str, tuple[int, int, int]]:
+    """(C, H, W) of every tensor. Raises SpecMismatch where one is no feature map of a known size."""
+    found = {}
+    for name, spec in features.items():
+        if len(spec.shape) != 3 or None in spec.shape or 0 in spec.shape or spec.dtype != "float32":
+            raise SpecMismatch(f"takes feature maps float32[CxHxW] of a known size, not {describe({name: spec})}")
+        channels, height, width = spec.shape
+        assert channels is not None and height is not None and width is not None
+        found[name] = channels, height, width
+    return found
+
+
+def map_size(features: FeatureSpec) -> tuple[str, tuple[int, int, int]]:
+    """Name and (C, H, W). Raises SpecMismatch for anything but one feature map of a known size."""
+    if len(features) != 1:
+        raise SpecMismatch(f"takes one feature map, such as a CNN's at @stem, not {describe(features)}")
+    [found] = map_sizes(features).items()
+    return found

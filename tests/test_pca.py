@@ -319,7 +319,7 @@ def test_several_tensors_share_layers():
         ("pca:rank=65+rans+resnet-nano@stem", "more than the 64 channels"),
         ("pca+rans+resnet-nano@stage9", "no cut"),
         ("pca:components=0+rans+resnet-nano@stem", "components"),
-        ("pca+rans+vit-nano", "one or more maps"),
+        ("pca+rans+vit-nano", "takes feature maps"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(spec, says):

@@ -4,13 +4,11 @@
     python docs/results/cls_attn.py digits
     python docs/results/cls_attn.py show nips          tables and a picture of the records; likewise digits
 
-Run again to go on. The edge model's answer and scores, and the pictures of the data set, are kept in memory from one
-point to the next; everything else runs for each point, through real packets.
+Run again to go on. What points have in common is done once, as in ``semcodec bench``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,11 +17,12 @@ from typing import Any
 
 import torch
 
+from semcodec.bench.memory import Memory, SharedDataset
+from semcodec.bench.shared import SharedPipeline
 from semcodec.composition import compose_spec
 from semcodec.data import open_dataset
 from semcodec.data.base import Dataset
 from semcodec.evaluation import evaluate, key
-from semcodec.interfaces import Analysis
 from semcodec.pipeline import Pipeline
 from semcodec.registry import get_registry
 from semcodec.weights import Request
@@ -34,6 +33,8 @@ TABLE_II = {
     0.95: 129.86, 0.96: 137.89, 0.97: 147.24, 0.98: 158.47, 0.99: 172.76,
 }  # fmt: skip
 TABLE_III = {1.0: 0.3567, 0.8: 0.4290, 0.6: 0.5116, 0.4: 0.6246, 0.3: 0.7109, 0.2: 0.8445, 0.1: 0.9714}
+MEMORY = 8 << 30
+"""Bytes for what points share."""
 SUMS, BITS = tuple(TABLE_II), tuple(TABLE_III)
 SOME = (0.7, 0.8, 0.87, 0.92, 0.97, 0.99)
 
@@ -134,41 +135,8 @@ def others(server: str) -> Iterator[tuple[str, str]]:
             yield "isr, bicubic", f"isr:{scale},quality={quality}+bicubic:{scale}+{server}"
 
 
-class Kept(Dataset):
-    """A data set whose batches are made once."""
-
-    def __init__(self, inner: Dataset) -> None:
-        self.inner, self.made = inner, {}
-        self.name, self.kind, self.classes = inner.name, inner.kind, inner.classes
-
-    def __len__(self) -> int:
-        return len(self.inner)
-
-    def ids(self, indices: Sequence[int]) -> list[str]:
-        return self.inner.ids(indices)
-
-    def batch(self, indices: Sequence[int]) -> Any:
-        if tuple(indices) not in self.made:
-            self.made[tuple(indices)] = self.inner.batch(indices)
-        return self.made[tuple(indices)]
-
-
-def remember(pipeline: Pipeline) -> None:
-    """Analyse each batch once, whatever is selected of it: an Encoder's analysis knows no call parameters."""
-    encoder, known = pipeline.stages.encoder, {}
-    analyse = encoder.analyse
-
-    def again(features: dict[str, torch.Tensor]) -> Analysis:
-        name = hashlib.sha1(features["image"].numpy().tobytes()).digest()
-        if name not in known:
-            analysis = analyse(features)
-            known[name] = Analysis({}, analysis.scores, analysis.prediction)
-        return Analysis(features, known[name].scores, known[name].prediction)
-
-    encoder.analyse = again
-
-
 def measure(points: list[tuple[str, str]], records: Path, data: str, request: Request, batch: int) -> None:
+    memory = Memory(MEMORY)
     pipeline: Pipeline | None = None
     dataset: Dataset | None = None
     for name, spec in points:
@@ -177,12 +145,10 @@ def measure(points: list[tuple[str, str]], records: Path, data: str, request: Re
             pipeline = pipeline.at(composition)
         else:
             pipeline = Pipeline.load(composition, request, classes=open_dataset(data).classes)
-            if composition.models:
-                remember(pipeline)
-        dataset = dataset or Kept(open_dataset(data, "test", pipeline.request))
+        dataset = dataset or SharedDataset(open_dataset(data, "test", pipeline.request), memory)
         if key(pipeline, dataset, len(dataset)) in _done(records):
             continue
-        record = evaluate(pipeline, dataset, batch=batch)
+        record = evaluate(SharedPipeline(pipeline, memory), dataset, batch=batch)
         record["data"] = Path(data).name
         for weights in record["weights"].values():
             weights["source"] = Path(weights["source"]).name

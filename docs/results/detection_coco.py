@@ -55,12 +55,21 @@ def single(cut: str, trade: float) -> str:
     return f"feature-hyperprior:channels=48,lambda={trade}+{MODEL}@{cut}"
 
 
-LONGER = {"layered2-d3-longer": "layered2-d3"}
+FROM = {
+    "layered2-d3-longer": "layered2-d3",
+    "layered2-d3-longest": "layered2-d3-longer",
+    "layered2-d3-task": "layered2-d3-longest",
+    "single-d3-0.5-task": "single-d3-0.5",
+    "single-d3-1.5-task": "single-d3-1.5",
+}
 """Runs that go on from what another has learned."""
 
 
 def trained() -> Iterator[tuple[str, str, str, float]]:
-    """Name, spec, last step and share of the recipe's samples of everything that learns, the most telling first."""
+    """Name, spec, last step and share of the recipe's samples of everything that learns, the most telling first.
+
+    Those whose last step is ``task`` see COCO's train images alone, with their boxes.
+    """
     yield "pca-d3", f"pca+{MODEL}@{D3}", "histograms", 1.0
     yield "layered2-d3", two_decoders(D3), "picture", 0.6
     for trade in (0.15, 0.5, 0.05, 1.5):
@@ -71,7 +80,11 @@ def trained() -> Iterator[tuple[str, str, str, float]]:
     for trade in (0.15, 0.5):
         yield f"single-d4-{trade}", single(D4, trade), "match", 0.4
     yield "pca-d4", f"pca+{MODEL}@{D4}", "histograms", 1.0
-    yield "layered2-d3-longer", two_decoders(D3), "match", 0.6
+    for name in ("layered2-d3-longer", "layered2-d3-longest"):
+        yield name, two_decoders(D3), "match", 0.6
+    yield "layered2-d3-task", two_decoders(D3), "task", 2.0
+    for trade in (0.5, 1.5):
+        yield f"single-d3-{trade}-task", single(D3, trade), "task", 2.0
 
 
 def points() -> Iterator[tuple[str, str, str | None, dict[str, Any]]]:
@@ -121,13 +134,14 @@ def _listed(root: Path) -> list[Path]:
     return sorted((root / "images").iterdir())
 
 
-def learn(runs: Path, data: Path, detector: str) -> None:
+def learn(runs: Path, coco: Path, images: Path, detector: str) -> None:
     for name, spec, until, scale in trained():
         if not (runs / name / "weights.safetensors").exists():
             start = time.monotonic()
             given = {"backbone": detector}
-            if name in LONGER:
-                given["encoder"] = str(runs / LONGER[name])
+            if name in FROM:
+                given["encoder"] = str(runs / FROM[name])
+            data = coco if until == "task" else images
             train(spec, str(data), runs / name, request=Request(given), until=until, scale=scale)
             print(f"{name}: trained in {time.monotonic() - start:.0f} s", flush=True)
 
@@ -283,7 +297,8 @@ def main() -> None:
         return show()
     coco, detector, *others, runs = sys.argv[1:]
     torch.set_num_threads(1)
-    learn(Path(runs), mixture(Path(coco), [Path(root) for root in others], Path(runs) / "mixture"), detector)
+    images = mixture(Path(coco), [Path(root) for root in others], Path(runs) / "mixture")
+    learn(Path(runs), Path(coco), images, detector)
     evaluate(Path(runs), Path(coco), detector)
     times(Path(runs), Path(coco), detector)
     return show()

@@ -3,7 +3,7 @@
     python docs/results/task_aware.py runs/task-aware     trains what is not there yet, measures what is not known yet
     python docs/results/task_aware.py show                tables and task_aware.svg again
 
-About half an hour on a core of its own. Run again to go on.
+About 25 minutes on a core of its own. Run again to go on.
 """
 
 from __future__ import annotations

@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe
+from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, map_size
 
 
 def feature_map(features: FeatureSpec, ratio: int) -> tuple[str, int, int, int]:
     """The map's name, channels, height and width. Raises SpecMismatch where ``ratio`` does not divide the channels."""
-    [(name, spec), *others] = features.items()
-    if others or len(spec.shape) != 3 or spec.dtype != "float32" or None in spec.shape:
-        raise SpecMismatch(
-            f"takes one map float32[CxHxW] of a known size, such as a CNN's features at @stem, not {describe(features)}"
-        )
-    channels, height, width = spec.shape
-    assert channels is not None and height is not None and width is not None
+    name, (channels, height, width) = map_size(features)
     if channels % ratio:
         fits = [str(n) for n in range(2, 65) if channels % n == 0 and n & (n - 1) == 0]
         advice = f"use ratio={' or '.join(fits)}" if fits else "cut the model elsewhere"
-        raise SpecMismatch(f"ratio={ratio} does not divide the {channels} channels of {name} {spec}; {advice}")
+        raise SpecMismatch(f"ratio={ratio} does not divide the {channels} channels of {name}; {advice}")
     return name, channels, height, width
 
 

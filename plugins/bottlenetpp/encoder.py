@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semcodec.errors import UsageError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Learning, Partial, Sink, Source
-from semcodec.quantiser import ChannelQuantiser
+from semcodec.quantiser import ChannelQuantiser, finite
 from semcodec.specs import FeatureSpec
 from semcodec_plugins.bottlenetpp.spec import shapes
 
@@ -71,9 +70,7 @@ class BottleNetPP(nn.Module, Encoder):
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
         bits = params["bits"]
-        x = features[self.name]
-        if not torch.isfinite(x).all():  # of infinity a sigmoid makes an ordinary value
-            raise UsageError("bottlenetpp: the features hold NaN or infinity: look at the input or weights")
+        x = finite(features[self.name])  # of infinity a sigmoid makes an ordinary value
         symbols = self.quantiser.symbols(self.exact(x), bits)
         return [Latent({self.name: one}, {"bits": bits}) for one in symbols]
 

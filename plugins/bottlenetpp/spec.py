@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe
+from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, map_size
 
 
 @dataclass(frozen=True)
@@ -20,20 +20,14 @@ class Shapes:
 
 def shapes(features: FeatureSpec, ratio: int, spatial: int) -> Shapes:
     """C' = C * spatial ** 2 / ratio channels of H / spatial x W / spatial. Raises SpecMismatch if any is not whole."""
-    [(name, spec), *others] = features.items()
-    if others or len(spec.shape) != 3 or spec.dtype != "float32" or None in spec.shape:
-        raise SpecMismatch(
-            f"takes one map float32[CxHxW] of a known size, such as a CNN's features at @stem, not {describe(features)}"
-        )
-    channels, height, width = spec.shape
-    assert channels is not None and height is not None and width is not None
+    name, (channels, height, width) = map_size(features)
     if height % spatial or width % spatial:
-        raise SpecMismatch(f"spatial={spatial} does not divide the {height}x{width} of {name} {spec}; use spatial=1")
+        raise SpecMismatch(f"spatial={spatial} does not divide the {height}x{width} of {name}; use spatial=1")
     if channels * spatial**2 % ratio:
         fits = [n for n in (2, 4, 8, 16, 32, 64) if channels * spatial**2 % n == 0]
         advice = f"use ratio={' or '.join(map(str, fits))}" if fits else "use another spatial"
         raise SpecMismatch(
-            f"ratio={ratio} does not divide {channels} channels x spatial={spatial} squared of {name} {spec}; {advice}"
+            f"ratio={ratio} does not divide {channels} channels x spatial={spatial} squared of {name}; {advice}"
         )
     sent = channels * spatial**2 // ratio, height // spatial, width // spatial
     return Shapes(name, (channels, height, width), sent)

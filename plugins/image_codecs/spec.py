@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from semcodec.specs import BackboneSpec, EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe
+from semcodec.specs import BackboneSpec, EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe, image_size
 
 FLOATS = ("float32", "float16")
 HOMES = {
@@ -69,9 +69,8 @@ def large_video(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec
 
 
 def regions(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
-    """An image float32 (3, H, W) of a known size, so that the number of its blocks is known."""
-    if set(features) != {"image"} or None in features["image"].shape:
-        raise SpecMismatch(f"takes an image of a known size, image float32[3xHxW], not {describe(features)}")
+    """An image of a known size, so that the number of its blocks is known."""
+    image_size(features)
     return picture(features, params)
 
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semcodec.errors import UsageError
 from semcodec.integer_net import IntegerConv, to_fixed, unfold
+from semcodec.quantiser import finite
 
 FEATURE_BITS = 10
 """Fraction bits of features on their way into a reduction."""
@@ -49,11 +49,7 @@ class Fixed:
     """
 
     def __init__(self, x: Tensor) -> None:
-        if not bool(torch.isfinite(x).all()):
-            raise UsageError(
-                "the features hold NaN or infinity, which cannot be quantised: look at the input or weights"
-            )
-        self.x = to_fixed(x[None], FEATURE_BITS)
+        self.x = to_fixed(finite(x)[None], FEATURE_BITS)
         self.peak = float(self.x.abs().max())
         self._windows: dict[int, Tensor] = {}
 

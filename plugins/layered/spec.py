@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe
+from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, map_sizes
 
 STRIDES = (1, 2, 4, 8)
 MOST = 512
@@ -47,9 +47,7 @@ def places(spec: TensorSpec, layer: Layer) -> tuple[int, int, int]:
 
 
 def _encoder(features: FeatureSpec, stack: tuple[Layer, ...]) -> EncoderSpec:
-    for name, spec in features.items():
-        if len(spec.shape) != 3 or None in spec.shape or spec.dtype != "float32" or not all(spec.shape):
-            raise SpecMismatch(f"takes feature maps float32[CxHxW] of a known size, not {describe({name: spec})}")
+    map_sizes(features)
     latent = {
         f"y{i}.{name}": TensorSpec(places(spec, layer), "int32")
         for i, layer in enumerate(stack, 1)

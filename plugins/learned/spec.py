@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe
+from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, image_size
 
 FACTORIZED, HYPER, CHECKERBOARD, RASTER = "factorized", "hyper", "checkerboard", "raster"
 DOWN = 16
@@ -100,12 +100,8 @@ def shape_of_y(known: Model, m: int, y: tuple[int, int]) -> tuple[int, int, int]
 
 
 def encoder(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
-    """An image float32 (3, H, W) of a known size, whatever it is."""
-    spec = features.get("image")
-    if len(features) != 1 or spec is None or spec.dtype != "float32" or len(spec.shape) != 3 or spec.shape[0] != 3:
-        raise SpecMismatch(f"takes an RGB image at the cut 'input', image float32[3xHxW], not {describe(features)}")
-    if None in spec.shape:
-        raise SpecMismatch(f"takes an image of a known size, not {describe(features)}")
+    """An image of a known size, whatever it is."""
+    image_size(features)
     known, (n, m) = model(params["model"]), channels(params)
     y, z = places(features, known)
     latent = {"y": TensorSpec(shape_of_y(known, m, y), "int32")}

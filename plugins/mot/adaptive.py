@@ -6,21 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from semcodec import masks as mask_coding
-from semcodec import pictures, pixels
+from semcodec import pixels
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, Partial, Sink, Source
-from semcodec.patches import pasted, picture_of, picture_size, split, spread, usual_side, whole
+from semcodec.patch_coding import decode_patches, encode_patches, read_patches, write_patches
+from semcodec.patches import Bool, Rgb, split, usual_side, whole
 from semcodec.rounds import bits_of_doubt, read_reply, write_reply
 from semcodec.specs import FeatureSpec
 
-Rgb = npt.NDArray[np.uint8]
-Bool = npt.NDArray[np.bool_]
-RAW = "raw"
 ROUNDS = ("first", "second")
 
 
@@ -74,12 +71,8 @@ class AdaptiveMOT(nn.Module, Encoder):
 
     def _add(self, latent: Latent, name: str, image: Rgb, mask: Bool, params: Mapping[str, Any]) -> None:
         latent.symbols[name] = mask
-        if params["patches"] == RAW:
-            latent.side[name] = image * spread(mask, self.side)[..., None]
-        else:
-            # The picture is what is lossy here, so it belongs to encode, not to write.
-            picture = picture_of(image, mask, self.side)
-            latent.side[name] = pictures.encode_picture(picture, params["patches"], params["quality"])
+        # A picture is what is lossy here, so it belongs to encode, not to write.
+        latent.side[name] = encode_patches(image, mask, self.side, params["patches"], params["quality"])
 
     def write(self, latent: Latent, sink: Sink) -> None:
         more = "second" in latent.symbols
@@ -89,12 +82,9 @@ class AdaptiveMOT(nn.Module, Encoder):
             self._write(latent, "second", sink)
 
     def _write(self, latent: Latent, name: str, sink: Sink) -> None:
-        mask, sent = latent.symbols[name], latent.side[name]
+        mask = latent.symbols[name]
         mask_coding.write_mask(mask[None], sink, f"{name}.mask")
-        if latent.side["coding"] == RAW:
-            pixels.write_pixels(sent[None], spread(mask, self.side)[None], sink, f"{name}.pixels")
-        else:
-            sink.blob(f"{name}.picture", sent)
+        write_patches(latent.side[name], mask, self.side, sink, f"{name}.")
 
     def read(self, source: Source) -> Latent:
         latent = Latent({}, {"coding": source.params["patches"]})
@@ -109,32 +99,23 @@ class AdaptiveMOT(nn.Module, Encoder):
         if not mask.any() or (taken is not None and (mask & taken).any()):
             raise CorruptStream(f"the {name} round keeps no patch or one twice; the stream is damaged, get it again")
         latent.symbols[name] = mask
-        if latent.side["coding"] == RAW:
-            [latent.side[name]] = pixels.read_pixels(spread(mask, self.side)[None], source, f"{name}.pixels")
-        else:
-            latent.side[name] = source.blob(f"{name}.picture", 4096 + 6 * picture_size(mask, self.side))
+        latent.side[name] = read_patches(mask, self.side, latent.side["coding"], source, f"{name}.")
 
     def restore(self, latent: Latent) -> Partial:
         image = np.zeros((self.grid[0] * self.side, self.grid[1] * self.side, 3), np.uint8)
         kept = np.zeros(self.grid, bool)
         for name in ROUNDS:
             if name in latent.symbols:
-                image += self._image(latent, name)  # zero where another round has its patches
-                kept |= latent.symbols[name]
+                mask = latent.symbols[name]
+                # Zero where another round has its patches.
+                image += decode_patches(latent.side[name], mask, self.side, latent.side["coding"])
+                kept |= mask
         features = {
             "patches": pixels.from_eight_bits(split(image, self.side)[kept])[None],
             "index": torch.from_numpy(np.flatnonzero(kept))[None],
             "grid": torch.from_numpy(kept)[None],
         }
         return Partial(features)
-
-    def _image(self, latent: Latent, name: str) -> Rgb:
-        """The patches of one round in their places, (H, W, 3), zero elsewhere."""
-        mask, sent = latent.symbols[name], latent.side[name]
-        if latent.side["coding"] == RAW:
-            return sent
-        picture = pictures.decode_picture(sent, picture_size(mask, self.side), (latent.side["coding"],))
-        return pasted(picture, mask, self.side)
 
     def decoder_state(self) -> Mapping[str, Tensor]:
         """The server's model asks for more; it is not needed to decode."""

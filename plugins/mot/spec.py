@@ -7,16 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from semcodec.patches import patch_spec, usual_side
-from semcodec.specs import BackboneSpec, EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe
-
-
-def _sides(features: FeatureSpec) -> tuple[int, int]:
-    image = features.get("image")
-    if image is None or len(image.shape) != 3 or image.shape[0] != 3 or None in image.shape:
-        raise SpecMismatch(f"takes RGB pixels of a known size, image float32[3xHxW], not {describe(features)}")
-    _, height, width = image.shape
-    assert height is not None and width is not None
-    return height, width
+from semcodec.specs import BackboneSpec, EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe, image_size
 
 
 def adaptive(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
@@ -38,7 +29,7 @@ def grid_of(features: FeatureSpec) -> tuple[int | None, int | None, int | None]:
     if {"patches", "index", "grid"} <= set(features):
         rows, columns = features["grid"].shape
         return rows, columns, features["patches"].shape[2]
-    height, width = _sides(features)
+    height, width = image_size(features)
     side = usual_side(height, width)
     if height % side or width % side:
         raise SpecMismatch(f"an image of {height}x{width} has no whole patches of {side}x{side}")

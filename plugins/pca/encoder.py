@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
-from semcodec.specs import FeatureSpec
+from semcodec.specs import FeatureSpec, map_sizes
 from semcodec_plugins.pca.basis import Basis
-from semcodec_plugins.pca.spec import ranks, shapes
+from semcodec_plugins.pca.spec import ranks
 
 if TYPE_CHECKING:
     from semcodec.panels import Panel
@@ -26,7 +26,7 @@ class PCA(nn.Module, Encoder):
 
     def __init__(self, features: FeatureSpec, *, rank: int) -> None:
         super().__init__()
-        self.shapes = shapes(features)
+        self.shapes = map_sizes(features)
         kept = ranks(self.shapes, rank)
         self.most = max(kept.values())
         # Tensors may have names that modules may not.

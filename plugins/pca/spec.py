@@ -5,24 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe
-
-Shapes = dict[str, tuple[int, int, int]]
+from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, map_sizes
 
 
-def shapes(features: FeatureSpec) -> Shapes:
-    """(C, H, W) of every tensor. Raises SpecMismatch where one is no map of a known size."""
-    found = {}
-    for name, spec in features.items():
-        if len(spec.shape) != 3 or spec.dtype != "float32" or None in spec.shape:
-            raise SpecMismatch(f"takes one or more maps float32[CxHxW] of a known size, not {describe(features)}")
-        channels, height, width = spec.shape
-        assert channels is not None and height is not None and width is not None
-        found[name] = channels, height, width
-    return found
-
-
-def ranks(maps: Shapes, rank: int) -> dict[str, int]:
+def ranks(maps: Mapping[str, tuple[int, int, int]], rank: int) -> dict[str, int]:
     """By tensor, how many components are kept. Raises SpecMismatch for more than any has channels."""
     most = max(channels for channels, _, _ in maps.values())
     if rank > most:
@@ -31,7 +17,7 @@ def ranks(maps: Shapes, rank: int) -> dict[str, int]:
 
 
 def encoder(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
-    maps = shapes(features)
+    maps = map_sizes(features)
     kept = ranks(maps, params["rank"])
     latent = {
         name: TensorSpec((min(params["components"], kept[name]), height, width), "int32")

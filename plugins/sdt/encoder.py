@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -16,12 +15,10 @@ from semcodec import pictures, pixels
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, Partial, Sink, Source
 from semcodec.panels import Panel, usual
-from semcodec.patches import pasted, picture_of, picture_size, spread
+from semcodec.patch_coding import decode_patches, encode_patches, read_patches, write_patches
+from semcodec.patches import spread
 from semcodec.rounds import bits_of_doubt, read_reply, write_reply
 from semcodec.specs import FeatureSpec
-
-Rgb = npt.NDArray[np.uint8]
-RAW = "raw"
 
 
 class SDT(nn.Module, Encoder):
@@ -75,14 +72,10 @@ class SDT(nn.Module, Encoder):
             mask = mask & asks[row]
             latent = Latent({"asked": mask}, {"first": first, "coding": params["patches"]}, {"keep": int(mask.sum())})
             if mask.any():
-                latent.side["second"] = self._second(images[row], mask, params)
+                sent = encode_patches(images[row], mask, self.side, params["patches"], params["detail"])
+                latent.side["second"] = sent
             latents.append(latent)
         return latents
-
-    def _second(self, image: Rgb, mask: npt.NDArray[np.bool_], params: Mapping[str, Any]) -> Rgb | bytes:
-        if params["patches"] == RAW:
-            return image * spread(mask, self.side)[..., None]
-        return pictures.encode_picture(picture_of(image, mask, self.side), params["patches"], params["detail"])
 
     def write(self, latent: Latent, sink: Sink) -> None:
         mask, first = latent.symbols["asked"], latent.side["first"]
@@ -90,10 +83,7 @@ class SDT(nn.Module, Encoder):
         write_reply(bool(mask.any()), first, sink)
         if mask.any():
             mask_coding.write_mask(mask[None], sink, "asked")  # what the server sends to the device
-            if latent.side["coding"] == RAW:
-                pixels.write_pixels(latent.side["second"][None], spread(mask, self.side)[None], sink, "second")
-            else:
-                sink.blob("second", latent.side["second"])
+            write_patches(latent.side["second"], mask, self.side, sink, "second.")
 
     def read(self, source: Source) -> Latent:
         # No format here spends more than twice the raw size, whatever the pixels.
@@ -105,10 +95,7 @@ class SDT(nn.Module, Encoder):
         if not mask.any():
             raise CorruptStream("the server asks for more and for no patch; the stream is damaged, get it again")
         latent.symbols["asked"] = mask
-        if latent.side["coding"] == RAW:
-            [latent.side["second"]] = pixels.read_pixels(spread(mask, self.side)[None], source, "second")
-        else:
-            latent.side["second"] = source.blob("second", 4096 + 6 * picture_size(mask, self.side))
+        latent.side["second"] = read_patches(mask, self.side, latent.side["coding"], source, "second.")
         return latent
 
     def restore(self, latent: Latent) -> Partial:
@@ -116,16 +103,9 @@ class SDT(nn.Module, Encoder):
         image, mask = self._enlarged(latent.side["first"]), latent.symbols["asked"]
         if mask.any():
             there = torch.from_numpy(spread(mask, self.side))
-            image = torch.where(there, pixels.from_eight_bits(self._detail(latent))[None], image)
+            detail = decode_patches(latent.side["second"], mask, self.side, latent.side["coding"])
+            image = torch.where(there, pixels.from_eight_bits(detail)[None], image)
         return Partial({"image": image})
-
-    def _detail(self, latent: Latent) -> Rgb:
-        """The second round's patches in their places, (H, W, 3)."""
-        mask, sent = latent.symbols["asked"], latent.side["second"]
-        if latent.side["coding"] == RAW:
-            return sent
-        picture = pictures.decode_picture(sent, picture_size(mask, self.side), (latent.side["coding"],))
-        return pasted(picture, mask, self.side)
 
     def decoder_state(self) -> Mapping[str, Tensor]:
         """The server's model asks; it is not needed to decode what came."""
