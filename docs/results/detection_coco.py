@@ -10,6 +10,7 @@ there is not done again. Training sees COCO's train images, and of the other set
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -236,17 +237,24 @@ def _point(row: dict[str, Any]) -> str:
     return f"{row['name']} {_knob(row)}".strip()
 
 
+def _family(row: dict[str, Any]) -> str:
+    """Of codecs of one rate each, which make one curve, the name without lambda."""
+    return re.sub(r"-\d[\d.]*", "", row["name"])
+
+
 def orderings(rows: list[dict[str, Any]]) -> None:
     """Pairs of points of about equal rate, each over the same images."""
     of: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        of.setdefault("single-d3" if row["name"].startswith("single-d3") else row["name"], []).append(row)
+        of.setdefault(_family(row), []).append(row)
     print("\n| is better? | than | bpp | mAP50 apart, points (95 %) |\n| --- | --- | --- | --- |")
     claims = (
         ("single-d3", "pca-adapt-d3"), ("layered2-d3", "pca-adapt-d3"), ("pca-adapt-d3", "pca-d3"),
-        ("layered2-d3", "single-d3"), ("layered2-d3-longer", "single-d3"), ("layered2-d3", "layered1-d3"),
-        ("layered2-d3", "layered2-d4"),
+        ("layered2-d3", "single-d3"), ("layered2-d3-longer", "single-d3"), ("layered2-d3-longest", "single-d3"),
+        ("single-d3-task", "single-d3"), ("layered2-d3-task", "layered2-d3-longest"),
+        ("layered2-d3", "layered1-d3"), ("layered2-d3", "layered2-d4"),
         ("layered2-d3", "pca-d3"), ("layered2-d3", "jpeg"), ("layered2-d3", "avif"), ("layered2-d3", "webp"),
+        ("layered2-d3-longest", "avif"),
         ("single-d3", "jpeg"), ("single-d3", "avif"),
     )  # fmt: skip
     for first, second in claims:
@@ -276,10 +284,10 @@ def picture(rows: list[dict[str, Any]]) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "semcodec"
     lines: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
-        if row["name"] != "plain":
-            name = row["name"].rsplit("-", 1)[0] if row["name"].startswith("single") else row["name"]
-            lines.setdefault(name, []).append((row["bpp"], 100 * row["map50"]))
+        if row["name"] != "plain" and not row["name"].endswith(("-longer", "-task")):
+            lines.setdefault(_family(row), []).append((row["bpp"], 100 * row["map50"]))
     figure, axes = pyplot.subplots(figsize=(7.5, 5))
+    axes.set_prop_cycle(color=pyplot.get_cmap("tab20").colors)
     plain = next((100 * row["map50"] for row in rows if row["name"] == "plain"), None)
     if plain is not None:
         axes.axhline(plain, color="grey", lw=0.8, ls="--", label="uncompressed")
