@@ -230,6 +230,9 @@ def encode_frames(frames: UInt8, encoder: str, options: Mapping[str, str]) -> by
     return b"".join(bytes(packet) for packet in packets)
 
 
+_THREADS = "/proc/self/task"
+
+
 @contextmanager
 def _scheduled_as_before() -> Iterator[None]:
     """This thread, and those that are started inside, on the scheduling policy that this thread has.
@@ -237,17 +240,16 @@ def _scheduled_as_before() -> Iterator[None]:
     SVT-AV1, where root runs it, puts both on real-time priority and leaves them there. Threads of torch that wait for
     each other by spinning would then keep every other process off the cores.
     """
-    if not hasattr(os, "sched_setscheduler"):  # of Linux
+    if not os.path.isdir(_THREADS):  # not Linux
         yield
         return
     policy, priority, before = os.sched_getscheduler(0), os.sched_getparam(0), set(os.listdir(_THREADS))
-    yield
-    for thread in ("0", *(set(os.listdir(_THREADS)) - before)):
-        with suppress(ProcessLookupError):  # it ended meanwhile
-            os.sched_setscheduler(int(thread), policy, priority)
-
-
-_THREADS = "/proc/self/task"
+    try:
+        yield
+    finally:
+        for thread in ("0", *(set(os.listdir(_THREADS)) - before)):
+            with suppress(ProcessLookupError):  # it ended meanwhile
+                os.sched_setscheduler(int(thread), policy, priority)
 
 
 def decode_frames(data: bytes, form: str, title: str, count: int, height: int, width: int) -> UInt8:
