@@ -90,8 +90,8 @@ def of(pipeline: Pipeline, pixels: UInt8, size: tuple[int, int] | None = None) -
     import torch
 
     from semcodec.container import Packet
+    from semcodec.device import Encoded
     from semcodec.packet import PacketSink, PacketSource
-    from semcodec.pipeline import Encoded
     from semcodec.selection import select
 
     composition, stages = pipeline.composition, pipeline.stages

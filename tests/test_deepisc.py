@@ -13,10 +13,11 @@ import semcodec
 from semcodec import panels
 from semcodec.composition import compose_spec
 from semcodec.data import open_dataset
+from semcodec.device import Encoded
 from semcodec.errors import CorruptStream, SpecError, UsageError
 from semcodec.interfaces import Latent, Partial
 from semcodec.packet import PacketSink, PacketSource
-from semcodec.pipeline import Encoded, Pipeline
+from semcodec.pipeline import Pipeline
 from semcodec.priors import Counted
 from semcodec.specs import SpecMismatch, TensorSpec
 from semcodec.trainer import train

@@ -22,9 +22,10 @@ from semcodec.bench.cells import point_of
 from semcodec.bench.memory import Batch, Memory, Scores
 from semcodec.clock import Clock
 from semcodec.container import LocalRecord, Packet
+from semcodec.device import Encoded
 from semcodec.interfaces import Analysis, Features
 from semcodec.packet import PacketSink, PacketSource
-from semcodec.pipeline import Encoded, Pipeline
+from semcodec.pipeline import Pipeline
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from semcodec.clock import Clock
     from semcodec.data import Request
     from semcodec.detection import Letterbox
-    from semcodec.pipeline import Encoded, Pipeline
+    from semcodec.device import Encoded
+    from semcodec.pipeline import Pipeline
     from semcodec.prediction import Prediction
 
 TOP = 5
