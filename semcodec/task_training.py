@@ -18,13 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from semcodec.clock import Clock
-from semcodec.composition import INPUT, Composition
+from semcodec.composition import Composition
 from semcodec.errors import UsageError
 from semcodec.feature_training import end_to_end, layers, model_input, observe, passes, rate_alone
 from semcodec.interfaces import Encoder
 from semcodec.models import Stages
 from semcodec.pipeline import Pipeline
 from semcodec.pixels import eight_bits, from_eight_bits
+from semcodec.resolution import INPUT
 from semcodec.training import Batch, Job, Step
 
 RECIPE, TASK, REFINE = OBJECTIVES = ("recipe", "task", "refine")

@@ -25,10 +25,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semcodec.arguments import Bound
-from semcodec.composition import INPUT, Composition
+from semcodec.composition import Composition
 from semcodec.errors import UsageError, WeightsError
 from semcodec.grammar import parse_item
+from semcodec.hub import cache_folder, download
 from semcodec.registry import import_target
+from semcodec.resolution import INPUT
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -125,13 +127,6 @@ def _is_card(card: Any) -> bool:
     )
 
 
-def cache_folder() -> Path:
-    root = (
-        os.environ.get("SEMCODEC_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "semcodec"
-    )
-    return Path(root) / "weights"
-
-
 def find(
     composition: Composition, slot: str, request: Request, *, hub: bool = True, alone: bool = False
 ) -> Weights | None:
@@ -175,7 +170,7 @@ def _candidates(composition: Composition, slot: str, request: Request, hub: bool
     cached = sorted(cache_folder().glob("*.safetensors"))
     yield from _among(composition, slot, {path: f"cache: {path.name}" for path in cached})
     if hub and not request.offline and (repository := published(bound)):
-        yield Weights(slot, f"hub: {repository}", _download(repository))
+        yield Weights(slot, f"hub: {repository}", download(repository))
 
 
 def _among(composition: Composition, slot: str, origins: Mapping[Path, str]) -> Iterator[Weights]:
@@ -244,47 +239,6 @@ def foreign_classes(path: Path) -> list[str] | None:
         return [names[str(i)] for i in range(len(names))]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{config} names no classes (id2label): {error!r}") from error
-
-
-def _download(repository: str) -> Path:
-    if repository.startswith("https://"):
-        return _fetch(repository)
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError:
-        raise WeightsError(
-            f"the weights are on the hub as {repository}: pip install 'semcodec[hub]', or give --weights PATH"
-        ) from None
-    try:
-        hf_hub_download(repository, "config.json")
-        return Path(hf_hub_download(repository, "model.safetensors"))
-    except Exception as error:  # the hub's client raises many kinds for one thing: it could not be had
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise WeightsError(
-            f"{repository} cannot be fetched from the hub ({first[:120]}); fetch it elsewhere, give --weights PATH"
-        ) from error
-
-
-def _fetch(url: str) -> Path:
-    """A file that is published by its address, kept in the user's cache; its name ends in the start of its SHA-256."""
-    from urllib.request import urlopen
-
-    kept = cache_folder() / url.rpartition("/")[2]
-    if kept.exists():
-        return kept
-    try:
-        with urlopen(url, timeout=60) as answer:
-            data = answer.read()
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{url} cannot be fetched ({error}); fetch it elsewhere, give --weights PATH") from error
-    due = kept.name.partition(".")[0].rpartition("-")[2]
-    if not hashlib.sha256(data).hexdigest().startswith(due):
-        raise WeightsError(f"{url} arrives damaged; fetch it again, or elsewhere, and give --weights PATH")
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    temporary = kept.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, kept)
-    return kept
 
 
 def _unpickled(path: Path) -> dict[str, Tensor]:

@@ -23,7 +23,6 @@ from semcodec.container import (
     read_header,
     read_packets,
     read_stream,
-    summarise,
     write_header,
     write_local,
     write_packet,
@@ -36,6 +35,7 @@ from semcodec.errors import (
     VersionMismatch,
     WeightsMismatch,
 )
+from semcodec.summary import summarise
 
 BODY = write_header(HEADER)[9:-4]
 

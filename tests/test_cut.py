@@ -18,7 +18,6 @@ from semcodec.container import (
     StreamHeader,
     cut_mark,
     read_stream,
-    summarise,
     write_header,
     write_local,
     write_packet,
@@ -26,6 +25,7 @@ from semcodec.container import (
 from semcodec.container import Part as Chunk
 from semcodec.errors import CorruptStream, StreamError, TruncatedStream, UsageError
 from semcodec.layers import cut_stream
+from semcodec.summary import summarise
 
 HEADER = two_layers.HEADER
 

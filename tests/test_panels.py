@@ -15,14 +15,15 @@ from PIL import Image
 
 import semcodec
 import semcodec.composition
-from semcodec import panels
+from semcodec import drawing
 from semcodec.cli import main
 from semcodec.composition import compose_spec
 from semcodec.data import open_dataset
+from semcodec.drawing import draw
 from semcodec.errors import SemcodecError, UsageError
 from semcodec.interfaces import Partial
 from semcodec.models import build
-from semcodec.panels import MISSING, Panel, draw, maps, of, side_by_side, usual
+from semcodec.panels import MISSING, Panel, maps, of, side_by_side, usual
 from semcodec.pipeline import Pipeline
 from semcodec.registry import Registry, get_registry, missing
 from semcodec.testing.cases import cases
@@ -268,8 +269,8 @@ def test_the_command_draws_and_prints_as_without(tmp_path):
 
 def test_the_title_tells_of_an_answer_by_the_device(toys, tmp_path, monkeypatch):
     titles = []
-    monkeypatch.setattr(panels, "draw", lambda shown, title, file, form: titles.append(title))
-    monkeypatch.setattr(panels, "check", lambda form: None)
+    monkeypatch.setattr(drawing, "draw", lambda shown, title, file, form: titles.append(title))
+    monkeypatch.setattr(drawing, "check", lambda form: None)
     Image.new("RGB", (24, 24), "white").save(tmp_path / "white.png")
     for gate in ("min-entropy", "always"):
         spec = f"nibbles+{gate}+pack+brightness"
@@ -314,7 +315,7 @@ def test_a_plot_that_fails_leaves_the_old_one(tmp_path, monkeypatch):
         file.write(b"half")
         raise SemcodecError("no more")
 
-    monkeypatch.setattr(panels, "draw", fails)
+    monkeypatch.setattr(drawing, "draw", fails)
     result = call(*CLIP, "--save-plot", plot)
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", "error: no more\n")
     assert plot.read_bytes() == b"old"

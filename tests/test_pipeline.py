@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 import semcodec
 from semcodec.component import Component, Param
 from semcodec.composition import compose_spec
-from semcodec.container import LocalRecord, Packet, read_packets, read_stream, summarise, write_header, write_local
+from semcodec.container import LocalRecord, Packet, read_packets, read_stream, write_header, write_local
 from semcodec.data import Request as Pixels
 from semcodec.data import open_dataset
 from semcodec.data.base import Dataset
@@ -39,6 +39,7 @@ from semcodec.pipeline import Pipeline, open_stream
 from semcodec.priors import Counted
 from semcodec.registry import Registry, get_registry
 from semcodec.specs import EncoderSpec, TensorSpec
+from semcodec.summary import summarise
 from semcodec.trainer import save
 from semcodec.weights import Request
 

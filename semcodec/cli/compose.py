@@ -78,15 +78,15 @@ def command(
 
 def _plottable(plot: Path, named: str | None) -> None:
     """Refuse at once what could only fail after everything has run."""
-    from semcodec import panels
+    from semcodec import drawing
 
     if not named:
         raise UsageError("--save-plot draws what becomes of an input: add --input FILE or --input DATASET:INDEX")
-    panels.check(plot.suffix)
+    drawing.check(plot.suffix)
 
 
 def _plot(pipeline: Pipeline, sample: Sample, found: Mapping[str, Any], plot: Path) -> None:
-    from semcodec import panels
+    from semcodec import drawing, panels
 
     prediction = found["prediction"]
     if "boxes" in prediction:
@@ -99,7 +99,7 @@ def _plot(pipeline: Pipeline, sample: Sample, found: Mapping[str, Any], plot: Pa
     told.append("by the device itself; shown is what would be sent" if local else f"{found['bytes_total']:,} bytes")
     with whole_file(plot) as file:
         title = f"{found['spec']}\n{', '.join(told)}"
-        panels.draw(panels.of(pipeline, sample.pixels, sample.size), title, file, plot.suffix)
+        drawing.draw(panels.of(pipeline, sample.pixels, sample.size), title, file, plot.suffix)
 
 
 def _declared(composition: Composition, request: Request) -> dict[str, Weights | None]:

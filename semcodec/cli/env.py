@@ -34,7 +34,7 @@ def environment() -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, entry_points, requires, version
 
     from semcodec.hookspecs import GROUP
-    from semcodec.weights import cache_folder
+    from semcodec.hub import cache_folder
 
     packages: dict[str, str | None] = {}
     try:

@@ -17,12 +17,12 @@ from typing import Any
 
 from semcodec.arguments import Binder
 from semcodec.component import API, KINDS, Component, Kind, Param
-from semcodec.composition import DEFAULT_RECOVERER
 from semcodec.errors import UsageError
 from semcodec.grammar import NAME, format_value, parse_item
 from semcodec.header import StreamHeader, read_header, write_header
 from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer, Selector
 from semcodec.registry import get_registry, import_target
+from semcodec.resolution import DEFAULT_RECOVERER
 from semcodec.testing.subject import Subject, extremes, require
 from semcodec.testing.witness import witness
 
