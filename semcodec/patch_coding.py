@@ -11,6 +11,8 @@ from semcodec.patches import Bool, Rgb, pasted, picture_of, picture_size, spread
 
 RAW = "raw"
 Sent = Rgb | bytes
+Names = tuple[str, str]
+NAMES = "pixels", "picture"
 
 
 def encode_patches(image: Rgb, mask: Bool, side: int, coding: str, quality: int) -> Sent:
@@ -21,21 +23,21 @@ def encode_patches(image: Rgb, mask: Bool, side: int, coding: str, quality: int)
     return pictures.encode_picture(picture_of(image, mask, side), coding, quality)
 
 
-def write_patches(sent: Sent, mask: Bool, side: int, sink: Sink, name: str = "") -> None:
-    """name: what the chunks' names begin with."""
+def write_patches(sent: Sent, mask: Bool, side: int, sink: Sink, names: Names = NAMES) -> None:
+    """names: of the chunk that holds pixels and of the one that holds a picture; checksums run over them."""
     if isinstance(sent, bytes):
-        sink.blob(f"{name}picture", sent)
+        sink.blob(names[1], sent)
     else:
-        pixels.write_pixels(sent[None], spread(mask, side)[None], sink, f"{name}pixels")
+        pixels.write_pixels(sent[None], spread(mask, side)[None], sink, names[0])
 
 
-def read_patches(mask: Bool, side: int, coding: str, source: Source, name: str = "") -> Sent:
-    """What ``write_patches`` wrote of the same mask. Raises CorruptStream."""
+def read_patches(mask: Bool, side: int, coding: str, source: Source, names: Names = NAMES) -> Sent:
+    """What ``write_patches`` wrote of the same mask under the same names. Raises CorruptStream."""
     if coding == RAW:
-        image: Rgb = pixels.read_pixels(spread(mask, side)[None], source, f"{name}pixels")[0]
+        image: Rgb = pixels.read_pixels(spread(mask, side)[None], source, names[0])[0]
         return image
     # No format here spends more than twice the raw size, whatever the pixels.
-    return source.blob(f"{name}picture", 4096 + 6 * picture_size(mask, side))
+    return source.blob(names[1], 4096 + 6 * picture_size(mask, side))
 
 
 def decode_patches(sent: Sent, mask: Bool, side: int, coding: str) -> Rgb:

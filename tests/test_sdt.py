@@ -72,6 +72,14 @@ def test_the_patches_asked_for_are_those_of_most_attention_on_the_poor_image():
     assert set(np.flatnonzero(latent.symbols["asked"])) == set(attention[0].topk(10).indices.tolist())
 
 
+@pytest.mark.parametrize("coding", ["raw", "webp"])
+def test_chunks_keep_their_names(coding):
+    """Checksums run over them, so that another name is another format."""
+    rows = load(f"keep=10,sure=0.0,patches={coding}").encode(scene()).rows
+    second = ["second"] if coding == "webp" else ["second.tables", *(f"second.{step}" for step in range(7))]
+    assert [row.name for row in rows] == ["first", "reply", "asked", "asked.0", *second]
+
+
 def test_a_sure_server_asks_for_nothing():
     sure, unsure = load("keep=30,sure=100.0"), load("keep=30,sure=0.0")
     one, two = sure.encode(scene()), unsure.encode(scene())

@@ -84,7 +84,7 @@ class AdaptiveMOT(nn.Module, Encoder):
     def _write(self, latent: Latent, name: str, sink: Sink) -> None:
         mask = latent.symbols[name]
         mask_coding.write_mask(mask[None], sink, f"{name}.mask")
-        write_patches(latent.side[name], mask, self.side, sink, f"{name}.")
+        write_patches(latent.side[name], mask, self.side, sink, _names(name))
 
     def read(self, source: Source) -> Latent:
         latent = Latent({}, {"coding": source.params["patches"]})
@@ -99,7 +99,7 @@ class AdaptiveMOT(nn.Module, Encoder):
         if not mask.any() or (taken is not None and (mask & taken).any()):
             raise CorruptStream(f"the {name} round keeps no patch or one twice; the stream is damaged, get it again")
         latent.symbols[name] = mask
-        latent.side[name] = read_patches(mask, self.side, latent.side["coding"], source, f"{name}.")
+        latent.side[name] = read_patches(mask, self.side, latent.side["coding"], source, _names(name))
 
     def restore(self, latent: Latent) -> Partial:
         image = np.zeros((self.grid[0] * self.side, self.grid[1] * self.side, 3), np.uint8)
@@ -120,3 +120,7 @@ class AdaptiveMOT(nn.Module, Encoder):
     def decoder_state(self) -> Mapping[str, Tensor]:
         """The server's model asks for more; it is not needed to decode."""
         return {}
+
+
+def _names(round_: str) -> tuple[str, str]:
+    return f"{round_}.pixels", f"{round_}.picture"

@@ -20,6 +20,9 @@ from semcodec.patches import spread
 from semcodec.rounds import bits_of_doubt, read_reply, write_reply
 from semcodec.specs import FeatureSpec
 
+SECOND = "second", "second"
+"""Name of the chunk, whatever it holds."""
+
 
 class SDT(nn.Module, Encoder):
     """features: {"image": float32 (3, H, W) in [0, 1]}. server: a ViT, which answers the first image and asks by its
@@ -83,7 +86,7 @@ class SDT(nn.Module, Encoder):
         write_reply(bool(mask.any()), first, sink)
         if mask.any():
             mask_coding.write_mask(mask[None], sink, "asked")  # what the server sends to the device
-            write_patches(latent.side["second"], mask, self.side, sink, "second.")
+            write_patches(latent.side["second"], mask, self.side, sink, SECOND)
 
     def read(self, source: Source) -> Latent:
         # No format here spends more than twice the raw size, whatever the pixels.
@@ -95,7 +98,7 @@ class SDT(nn.Module, Encoder):
         if not mask.any():
             raise CorruptStream("the server asks for more and for no patch; the stream is damaged, get it again")
         latent.symbols["asked"] = mask
-        latent.side["second"] = read_patches(mask, self.side, latent.side["coding"], source, "second.")
+        latent.side["second"] = read_patches(mask, self.side, latent.side["coding"], source, SECOND)
         return latent
 
     def restore(self, latent: Latent) -> Partial:

@@ -52,6 +52,10 @@ RECIPES = {
     "layered-cut": Recipe("golden-layered+range+golden-numbers", LAYERED, cut="last layer"),
     "png": Recipe("png+golden-image"),
     "png-clip": Recipe("png:frames=2+golden-clip", ({}, {"frames": 3})),
+    "patches": Recipe("patches:keep=5,side=4+random@keep+mean-fill+rans+golden-image", ({}, {"keep": 1}, {"keep": 12})),
+    "a-mot": Recipe(
+        "a-mot:side=8,first=4,keep=9,sure=0.1+smooth-fill+rans+vit-nano-server", ({}, {"sure": 3.0}, {"keep": 4})
+    ),
     "stae-raw": Recipe(
         "stae:frames=3,pixels=0.5+none+rans+golden-clip",
         ({}, {"frames": 1, "pixels": 1.0}, {"frames": 5, "pixels": 0.2}),
@@ -107,7 +111,10 @@ def models(spec: str) -> tuple[Composition, Encoder, EntropyStage | None]:
     composition = compose_spec(spec, REGISTRY)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # what the device chooses by is untrained
-        encoder = REGISTRY.load(composition.encoder.component)(composition.stages.features, **composition.encoder.build)
+        given = {name: REGISTRY.load(b.component)(["a", "b"], **b.build) for name, b in composition.models.items()}
+        encoder = REGISTRY.load(composition.encoder.component)(
+            composition.stages.features, **{**composition.encoder.build, **given}
+        )
     entropy = composition.entropy
     return composition, encoder, REGISTRY.load(entropy.component)(**entropy.build) if entropy else None
 
