@@ -36,7 +36,7 @@ test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist worksteal
 
 slow: $(INSTALLED)
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow --timeout 3600
 
 docs: $(INSTALLED)
 	$(BIN)/sphinx-build -q -W --keep-going -c docs -b html . build/site
