@@ -23,9 +23,7 @@ from semcodec.prediction import SOURCE, Size, size_bytes
 from semcodec.selection import Keep, Scorer, select
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    UInt8 = npt.NDArray[np.uint8]
+    from semcodec.data.base import UInt8
 
 Head = Callable[[Features], Features]
 

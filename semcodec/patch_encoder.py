@@ -18,7 +18,7 @@ from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
 from semcodec.patch_coding import decode_patches, encode_patches, read_patches, write_patches
 from semcodec.patches import split, usual_side
-from semcodec.specs import FeatureSpec
+from semcodec.specs import FeatureSpec, image_size
 
 
 class Patches(Encoder):
@@ -32,8 +32,7 @@ class Patches(Encoder):
     """
 
     def __init__(self, features: FeatureSpec, *, side: int, **params: Any) -> None:
-        _, height, width = features["image"].shape
-        assert height is not None and width is not None
+        height, width = image_size(features)
         self.side = side or usual_side(height, width)
         self.grid = height // self.side, width // self.side
         self.units = {"keep": self.grid[0] * self.grid[1]}

@@ -13,7 +13,7 @@ from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
 from semcodec.pictures import decode_picture, encode_picture
 from semcodec.pixels import eight_bits, from_eight_bits
-from semcodec.specs import FeatureSpec
+from semcodec.specs import FeatureSpec, image_size
 
 
 def shrunk(image: Tensor, scale: int) -> Tensor:
@@ -27,8 +27,7 @@ class ISR(Encoder):
     """features: {"image": float32 (3, H, W) in [0, 1]}. scale: pixels that become one, along each side."""
 
     def __init__(self, features: FeatureSpec, *, scale: int) -> None:
-        _, height, width = features["image"].shape
-        assert height is not None and width is not None  # the spec function refuses open sizes
+        height, width = image_size(features)
         self.scale = scale
         self.size = height // scale, width // scale
 

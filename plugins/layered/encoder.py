@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Learning, Partial, Sink, Source
 from semcodec.panels import Panel, usual
 from semcodec.pixels import eight_bits
-from semcodec.specs import FeatureSpec
+from semcodec.specs import FeatureSpec, map_sizes
 from semcodec_plugins.layered import spec
 from semcodec_plugins.layered.picture import ImageFromFeatures
 from semcodec_plugins.layered.prior import PRIORS, straight_through
@@ -62,8 +62,9 @@ class Codec(nn.Module, Encoder):
     ) -> None:
         super().__init__()
         self.features, self.stack, self.trade, self.low = dict(features), tuple(stack), trade, low
-        channels = [s.shape[0] or 1 for s in features.values()]
-        self.sizes = [(s.shape[1] or 1, s.shape[2] or 1) for s in features.values()]
+        self.shapes = map_sizes(features)
+        channels = [count for count, _, _ in self.shapes.values()]
+        self.sizes = [(height, width) for _, height, width in self.shapes.values()]
         self.units_of = nn.ModuleList(nn.ModuleList(Unit(c, layer, prior) for c in channels) for layer in self.stack)
         self.high = Decoder(channels, self.stack)
         self.lower = Decoder(channels, self.stack[:low]) if low else None
@@ -110,7 +111,7 @@ class Codec(nn.Module, Encoder):
     def read(self, source: Source) -> Latent:
         latent = Latent({})
         for i, units in enumerate(self.units_of[: self.count(source.params)], 1):
-            for (name, shape), unit in zip(self.features.items(), units, strict=True):
+            for (name, shape), unit in zip(self.shapes.items(), units, strict=True):
                 latent.symbols[f"y{i}.{name}"] = unit.prior.read(
                     f"y{i}.{name}", spec.places(shape, self.stack[i - 1]), source
                 )

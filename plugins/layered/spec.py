@@ -39,19 +39,18 @@ def layers(text: str | int) -> tuple[Layer, ...]:
     return tuple(made)
 
 
-def places(spec: TensorSpec, layer: Layer) -> tuple[int, int, int]:
+def places(shape: tuple[int, int, int], layer: Layer) -> tuple[int, int, int]:
     """Shape of one layer's integers of one tensor."""
-    _, height, width = spec.shape
-    assert height is not None and width is not None
+    _, height, width = shape
     return layer.channels, -(-height // layer.stride), -(-width // layer.stride)
 
 
 def _encoder(features: FeatureSpec, stack: tuple[Layer, ...]) -> EncoderSpec:
-    map_sizes(features)
+    shapes = map_sizes(features)
     latent = {
-        f"y{i}.{name}": TensorSpec(places(spec, layer), "int32")
+        f"y{i}.{name}": TensorSpec(places(shape, layer), "int32")
         for i, layer in enumerate(stack, 1)
-        for name, spec in features.items()
+        for name, shape in shapes.items()
     }
     return EncoderSpec(latent=latent, restored=dict(features))
 

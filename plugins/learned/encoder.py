@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from semcodec.errors import CorruptStream, UsageError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Learning, Partial, Sink, Source
 from semcodec.priors import Indexed
-from semcodec.specs import FeatureSpec
+from semcodec.specs import FeatureSpec, image_size
 from semcodec.tables import channel_prior, channel_tables
 from semcodec_plugins.learned import network, raster, spec, tape
 
@@ -36,9 +36,9 @@ class Learned(nn.Module, Encoder):
         self._turn = RLock()  # CompressAI's context models are not for several threads at once
         self.name, self.quality = params["model"], params["quality"]
         self.model = spec.model(self.name)
-        _, self.height, self.width = (int(side or 0) for side in features["image"].shape)
+        self.height, self.width = image_size(features)
         self.n, self.m = spec.channels(params)
-        self.y, self.z = spec.places(features, self.model)
+        self.y, self.z = spec.places((self.height, self.width), self.model)
         self.net = network.build(self.name, self.n, self.m)
         self.register_buffer("counts", network.counts_of(network.bottleneck(self.net)))
 

@@ -85,10 +85,10 @@ def published(**params: Any) -> str | None:
     return found
 
 
-def places(features: FeatureSpec, known: Model) -> tuple[tuple[int, int], tuple[int, int]]:
+def places(size: tuple[int, int], known: Model) -> tuple[tuple[int, int], tuple[int, int]]:
     """Height and width of y, and of z (0 where there is none), of the input padded to whole places of the coarser."""
     step = DOWN if known.context == FACTORIZED else 4 * DOWN
-    height, width = (-(-int(side or 0) // step) for side in features["image"].shape[-2:])
+    height, width = (-(-side // step) for side in size)
     if known.context == FACTORIZED:
         return (height, width), (0, 0)
     return (4 * height, 4 * width), (height, width)
@@ -101,9 +101,9 @@ def shape_of_y(known: Model, m: int, y: tuple[int, int]) -> tuple[int, int, int]
 
 def encoder(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
     """An image of a known size, whatever it is."""
-    image_size(features)
+    size = image_size(features)
     known, (n, m) = model(params["model"]), channels(params)
-    y, z = places(features, known)
+    y, z = places(size, known)
     latent = {"y": TensorSpec(shape_of_y(known, m, y), "int32")}
     if z[0]:
         latent["z"] = TensorSpec((n, *z), "int32")

@@ -16,7 +16,7 @@ from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, P
 from semcodec.patch_coding import decode_patches, encode_patches, read_patches, write_patches
 from semcodec.patches import Bool, Rgb, split, usual_side, whole
 from semcodec.rounds import bits_of_doubt, read_reply, write_reply
-from semcodec.specs import FeatureSpec
+from semcodec.specs import FeatureSpec, image_size
 
 ROUNDS = ("first", "second")
 
@@ -31,8 +31,7 @@ class AdaptiveMOT(nn.Module, Encoder):
 
     def __init__(self, features: FeatureSpec, *, side: int, server: Backbone) -> None:
         super().__init__()
-        _, height, width = features["image"].shape
-        assert height is not None and width is not None
+        height, width = image_size(features)
         self.server = server
         self.side = side or usual_side(height, width)
         self.grid = height // self.side, width // self.side

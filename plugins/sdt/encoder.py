@@ -18,7 +18,7 @@ from semcodec.panels import Panel, usual
 from semcodec.patch_coding import decode_patches, encode_patches, read_patches, write_patches
 from semcodec.patches import spread
 from semcodec.rounds import bits_of_doubt, read_reply, write_reply
-from semcodec.specs import FeatureSpec
+from semcodec.specs import FeatureSpec, image_size
 
 SECOND = "second", "second"
 """Name of the chunk, whatever it holds."""
@@ -32,12 +32,10 @@ class SDT(nn.Module, Encoder):
 
     def __init__(self, features: FeatureSpec, *, server: Backbone, scale: int, coding: str, quality: int) -> None:
         super().__init__()
-        _, height, width = features["image"].shape
-        assert height is not None and width is not None and server.spec is not None
-        assert server.spec.patch is not None  # the spec function refuses others
+        assert server.spec is not None and server.spec.patch is not None  # the spec function refuses others
         self.server, self.scale, self.coding, self.quality = server, scale, coding, quality
-        self.size, self.side = (height, width), server.spec.patch
-        self.grid = height // self.side, width // self.side
+        self.size, self.side = image_size(features), server.spec.patch
+        self.grid = self.size[0] // self.side, self.size[1] // self.side
         self.units = {"keep": self.grid[0] * self.grid[1]}
 
     def analyse(self, features: Features) -> Analysis:
