@@ -11,21 +11,26 @@ Importing this imports nothing heavy; what runs a model imports torch when it is
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from semcodec._moved import OldPaths
+from semcodec._version import __version__
 from semcodec.errors import SemcodecError
 
 if TYPE_CHECKING:
     from semcodec.component import Component, Kind
-    from semcodec.data import Dataset, Request
-    from semcodec.pipeline import Pipeline
-    from semcodec.prediction import Prediction
-    from semcodec.weights import Request as WeightsRequest
+    from semcodec.data import Dataset
+    from semcodec.pipeline.pipeline import Pipeline
+    from semcodec.pipeline.weights import WeightsRequest
+    from semcodec.specs import InputRequest
+    from semcodec.tasks.prediction import Prediction
 
     Weights = str | Mapping[str, str] | None
 
-__version__ = "0.1.0"
+sys.meta_path.append(OldPaths())
+
 __all__ = ["SemcodecError", "__version__", "components", "compose", "decode", "open_dataset", "sweep", "train"]
 
 
@@ -38,8 +43,8 @@ def compose(
     classes: class names for an untrained backbone. offline: look nothing up on the network.
     Raises SpecError, PluginError, WeightsError.
     """
-    from semcodec.composition import compose_spec
-    from semcodec.pipeline import Pipeline
+    from semcodec.composition.composition import compose_spec
+    from semcodec.pipeline.pipeline import Pipeline
 
     return Pipeline.load(compose_spec(spec), _request(weights, offline), classes=classes)
 
@@ -53,8 +58,8 @@ def decode(
     """
     from io import BytesIO
 
-    from semcodec.container import read_header, read_packets
-    from semcodec.pipeline import open_stream
+    from semcodec.container.packets import read_header, read_packets
+    from semcodec.pipeline.pipeline import open_stream
 
     with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
         header = read_header(stream)
@@ -65,12 +70,12 @@ def decode(
 
 def components(kind: Kind | None = None) -> list[Component]:
     """The records of all that is installed, or of one kind, by kind and name. Imports no torch."""
-    from semcodec.registry import get_registry
+    from semcodec.composition.registry import get_registry
 
     return [component for component in get_registry() if kind in (None, component.kind)]
 
 
-def open_dataset(name_or_path: str, split: str = "test", request: Request | None = None) -> Dataset:
+def open_dataset(name_or_path: str, split: str = "test", request: InputRequest | None = None) -> Dataset:
     """A data set by name, or a folder: see ``semcodec.data.open_dataset``.
 
     request: the pixels that a model wants, as ``pipeline.request``.
@@ -94,8 +99,8 @@ def sweep(
 
     Models are built once for points that share them. A wrong value is an error before anything runs.
     """
-    from semcodec.composition import compose_spec
-    from semcodec.evaluation import run_sweep
+    from semcodec.composition.composition import compose_spec
+    from semcodec.evaluation.evaluate import run_sweep
 
     return run_sweep(compose_spec(spec), grid, _request(weights, offline), data, split=split, limit=limit)
 
@@ -111,14 +116,14 @@ def train(
     scale: float = 1.0,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Train what ``spec`` names by its recipe into the folder ``out``; returns the card: see ``semcodec.trainer``.
+    """Train what ``spec`` names by its recipe into the folder ``out``; returns the card: see ``semcodec.training``.
 
     weights: what to start from, as for ``compose``. objective: "task" or "refine" in place of the recipe: see
-    ``semcodec.task_training``. rate_weight: lambda of "task". scale: multiplies the samples of every step.
+    ``semcodec.training.objectives``. rate_weight: lambda of "task". scale: multiplies the samples of every step.
     """
-    from semcodec import trainer
+    from semcodec.training import train
 
-    return trainer.train(
+    return train.train(
         spec,
         data,
         os.fspath(out),
@@ -131,6 +136,6 @@ def train(
 
 
 def _request(weights: Weights, offline: bool) -> WeightsRequest:
-    from semcodec.weights import Request
+    from semcodec.pipeline.weights import WeightsRequest
 
-    return Request({"": weights} if isinstance(weights, str) else dict(weights or {}), offline)
+    return WeightsRequest({"": weights} if isinstance(weights, str) else dict(weights or {}), offline)

@@ -51,7 +51,7 @@ class Component:
     license: SPDX name of what is loaded, shown wherever the component is.
     traits: declared abilities, see ``semcodec.interfaces`` for each kind's.
     weights: checkpoints that ship in the wheel, as "package:path/inside.safetensors".
-    recipe: "package.module:function" that trains it, see ``semcodec.training``.
+    recipe: "package.module:function" that trains it, see ``semcodec.training.loop``.
     """
 
     kind: Kind

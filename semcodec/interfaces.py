@@ -37,106 +37,83 @@ Traits, declared in ``Component.traits``:
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from semcodec.types import (
+    Analysis,
+    Features,
+    Int32,
+    Labels,
+    Latent,
+    Partial,
+    Sink,
+    Source,
+    TrainableParts,
+)
+
 if TYPE_CHECKING:
     import numpy as np
-    import numpy.typing as npt
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from semcodec.composition import Composition
     from semcodec.panels import Panel
     from semcodec.priors import Prior
     from semcodec.specs import BackboneSpec
 
-    Int32 = npt.NDArray[np.int32]
-    Features = dict[str, Tensor]
-    Labels = Any  # int64 (B,), or a list of Boxes
-else:
-    Features = dict  # so that plugins can import the name while listing stays free of torch
+__all__ = [
+    "Analysis",
+    "Backbone",
+    "Encoder",
+    "EntropyStage",
+    "Features",
+    "Int32",
+    "Labels",
+    "Latent",
+    "Partial",
+    "Recoverer",
+    "Selector",
+    "Sink",
+    "Source",
+    "TrainableParts",
+]
 
 
-@dataclass
-class Latent:
-    """What one sample sends: integer arrays by name (numpy, any integer dtype) and plain side information.
+class Named(Protocol):
+    """Something with a name."""
 
-    kept: by target, how many units are really sent, where ``encode`` may send fewer than its mask.
-    """
-
-    symbols: dict[str, Any]
-    side: dict[str, Any] = field(default_factory=dict)
-    kept: dict[str, int] = field(default_factory=dict)
+    @property
+    def name(self) -> str:
+        """As specs write it."""
 
 
-@dataclass
-class Analysis:
-    """What the device knows before it selects.
+class Composed(Protocol):
+    """What a Selector that sets call parameters may ask of the composition it is part of."""
 
-    scores: by target, (B, ...) float importance of each unit; higher is more important.
-    prediction: (B, classes) logits of the device's own answer, or None.
-    """
+    @property
+    def spec(self) -> str:
+        """The canonical spec string."""
 
-    features: Features
-    scores: dict[str, Tensor] = field(default_factory=dict)
-    prediction: Tensor | None = None
+    @property
+    def call(self) -> Mapping[str, Any]:
+        """The Encoder's call parameters by name."""
 
+    @property
+    def given(self) -> frozenset[str]:
+        """The Encoder's parameters that the spec itself sets."""
 
-@dataclass
-class Partial:
-    """Restored features with what is missing marked: ``present[name]`` is 1 where a value was received.
+    @property
+    def encoder(self) -> Named:
+        """The Encoder, by name."""
 
-    A name absent from ``present`` is complete. Batch first, as all features.
-    """
+    @property
+    def registry(self) -> Any:
+        """Where other specs are looked up."""
 
-    features: Features
-    present: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass
-class Learning:
-    """What learns of an Encoder through its ``code``, and what has to be made of it then.
-
-    modules: parts of it. settle: makes what codes, integer tables say, of what was learned; called when learning ends.
-    see: is shown features at the cut before ``settle`` is called, where that needs any.
-    densities: by name, what estimates the bits, part of the weights or not. They learn along, and then alone, so that
-    the tables made of them fit what is sent.
-    """
-
-    modules: Sequence[nn.Module]
-    settle: Callable[[], None]
-    see: Callable[[Features], None] | None = None
-    densities: Mapping[str, nn.Module] = field(default_factory=dict)
-
-
-class Sink(Protocol):
-    """Where an Encoder writes one packet."""
-
-    def symbols(self, name: str, values: Int32, prior: Prior, *, side: bool = False) -> None: ...
-
-    def blob(self, name: str, data: bytes, *, side: bool = False) -> None: ...
-
-    def layer(self) -> None:
-        """End a layer: a stream cut here still decodes."""
-
-
-class Source(Protocol):
-    """Where an Encoder reads one packet, in the order it was written.
-
-    Raises CorruptStream when what is read is not what was written.
-    """
-
-    params: Mapping[str, Any]
-
-    def symbols(self, name: str, count: int, prior: Prior) -> Int32: ...
-
-    def blob(self, name: str, max_bytes: int) -> bytes: ...
-
-    def layer(self) -> bool:
-        """End a layer; False where the stream was cut here and nothing follows."""
+    def weights_signature(self) -> str:
+        """What two compositions have in common that differ in call parameters of the Encoder alone; no spec."""
 
 
 class Backbone(ABC):
@@ -198,7 +175,7 @@ class Backbone(ABC):
 
     def collate(self, samples: Sequence[Features]) -> list[tuple[list[int], Features]]:
         """Group single samples (batch axis of one) into batches that ``tail`` takes: by equal shapes."""
-        from semcodec.batching import alike, stack
+        from semcodec.tensors import alike, stack
 
         return [(rows, stack([samples[i] for i in rows])) for rows in alike(samples)]
 
@@ -214,6 +191,13 @@ class Encoder(ABC):
     units: Mapping[str, int] = MappingProxyType({})
     channels: Mapping[str, Tensor] = MappingProxyType({})
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for old, new in (("code", "forward_train"), ("learning", "trainable_parts")):
+            if old in vars(cls) and new not in vars(cls):
+                warnings.warn(f"{cls.__qualname__}.{old} is now named {new}", DeprecationWarning, stacklevel=2)
+                setattr(cls, new, vars(cls)[old])
+
     def analyse(self, features: Features) -> Analysis:
         """Scores and, where the device can answer itself, its prediction."""
         return Analysis(features)
@@ -228,7 +212,7 @@ class Encoder(ABC):
     ) -> list[Latent]:
         """One Latent a sample. ``masks``: by target, bool, shaped as its scores; ``params``: call parameters."""
 
-    def code(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
+    def forward_train(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
         """The differentiable view, for training: what ``restore`` would give of a batch, and the bits it would cost.
 
         features: all channels. One entry for each operating point that is trained at once, say each number of layers;
@@ -236,8 +220,8 @@ class Encoder(ABC):
         """
         raise NotImplementedError
 
-    def learning(self) -> Learning:
-        """Begins training through ``code``: ``semcodec train --objective task``, and recipes that want it."""
+    def trainable_parts(self) -> TrainableParts:
+        """Begins training through ``forward_train``: ``semcodec train --objective task``, and recipes that want it."""
         raise NotImplementedError
 
     def figures(self, features: Features) -> Mapping[str, Sequence[float]]:
@@ -313,9 +297,17 @@ class Selector(ABC):  # noqa: B024
         """(B, classes) logits of the device to (B,) bool: send this sample?"""
         raise NotImplementedError
 
-    def point(self, composition: Composition, sequence: Sequence[int]) -> list[Mapping[str, Any]]:
+    def point(self, composition: Composed, sequence: Sequence[int]) -> list[Mapping[str, Any]]:
         """For each sample, by its number in the stream, call parameters of the Encoder: those it sets.
 
         What the spec itself sets, ``composition.given``, stays as it is. Asked before anything is computed.
         """
         raise NotImplementedError
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        from semcodec._moved import moved_name
+
+        return moved_name(__name__, name)

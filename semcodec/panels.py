@@ -1,29 +1,24 @@
 """What a pipeline makes of one sample, as pictures: the source, what was chosen and by what, what the server has.
 
 An Encoder gives the panels (``Encoder.panels``, ``usual`` unless it has more to show), ``of`` runs a sample through
-bytes to get them. ``semcodec.drawing`` lays them out.
+bytes to get them. ``semcodec.evaluation.drawing`` lays them out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from semcodec.errors import UsageError
-from semcodec.interfaces import Features, Partial
-from semcodec.pixels import eight_bits
+from semcodec.tensors import eight_bits
+from semcodec.types import Features, Partial
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from semcodec.interfaces import Latent
-    from semcodec.pipeline import Pipeline
-    from semcodec.prediction import Prediction
 
 UInt8 = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating[Any]]
@@ -72,83 +67,6 @@ class Panel:
         """Width over height as it is drawn: what is very long or high is stretched, so that it can be seen."""
         height, width = self._shown().shape[:2]
         return float(min(max(width / height, 0.25), 40.0))
-
-
-def of(pipeline: Pipeline, pixels: UInt8, size: tuple[int, int] | None = None) -> list[Panel]:
-    """The panels of one sample, uint8 (1, T, H, W, 3) or (1, H, W, 3), which goes through real bytes.
-
-    A gate is left out, so that what it would keep on the device is shown too. size: width and height of a detector's
-    source; what it finds is then shown for each number of layers.
-    """
-    import torch
-
-    from semcodec.container import Packet
-    from semcodec.device import Encoded
-    from semcodec.packet import PacketSink, PacketSource
-    from semcodec.selection import select
-
-    composition, stages = pipeline.composition, pipeline.stages
-    encoder, params = stages.encoder, dict(composition.call)
-    with torch.inference_mode():
-        features = pipeline.head(pipeline.features(pixels))
-        analysis = encoder.analyse(features)
-        masks, _ = select(encoder, analysis, pipeline.keep(), [0])
-        [latent] = encoder.encode(features, analysis, masks, params)
-        sink = PacketSink(stages.entropy)
-        encoder.write(latent, sink)
-        [packet] = pipeline.records([Encoded(sink.pack(pipeline.header, 0, params).data)])
-        assert isinstance(packet, Packet)
-        source = PacketSource(packet, stages.entropy, packet.params)
-        received = encoder.read(source)
-        source.finish()
-        panels = encoder.panels(features, analysis, masks, encoder.restore(received))
-        found = detections(pipeline, latent, pixels[0], size) if size else []
-    at_input = "image" in features or "frames" in features
-    return [*found, *([] if at_input or found else [source_of(pipeline.features(pixels))]), *panels]
-
-
-def detections(pipeline: Pipeline, latent: Latent, pixels: UInt8, size: tuple[int, int]) -> list[Panel]:
-    """What is found when only the first layers of a sample's packet arrive, for each number of them.
-
-    pixels: (H, W, 3) as they are fitted to the input. size: width and height of the source.
-    """
-    from semcodec.clock import Clock
-    from semcodec.container import Packet, read_stream
-    from semcodec.detection import Letterbox
-    from semcodec.layers import cut_stream
-
-    whole = pipeline.stream([pipeline.pack(latent, 0, {}, Clock(), size=size)])
-    [packet] = read_stream(whole)[1]
-    assert isinstance(packet, Packet)
-    total = packet.layers_total
-    place = Letterbox.of(*size, pixels.shape[1], pixels.shape[0])
-    across, down = place.inside
-    image = pixels[place.top : place.top + down, place.left : place.left + across]
-    panels = []
-    for layers in range(1, total + 1):
-        stream = BytesIO()
-        if total > 1:
-            cut_stream(BytesIO(whole), stream, layers)
-        [record] = read_stream(stream.getvalue() or whole)[1]
-        assert isinstance(record, Packet)
-        [prediction] = pipeline.decode_batch([record])
-        frames = tuple(_frames(prediction, size))
-        sent = f"{layers} of {total} layers, {record.size:,} bytes: " if total > 1 else ""
-        panels.append(Panel(f"{sent}{len(frames)} found", image, frames=frames))
-    return panels
-
-
-def _frames(prediction: Prediction, size: tuple[int, int]) -> Iterator[Frame]:
-    """The boxes that score enough to be shown."""
-    from semcodec.detection import SHOWN
-
-    assert prediction.boxes is not None
-    shown = prediction.boxes.above(SHOWN)
-    assert shown.scores is not None
-    width, height = size
-    columns = shown.xyxy.tolist(), prediction.names, shown.scores.tolist(), shown.classes.tolist()
-    for (left, top, right, bottom), name, score, label in zip(*columns, strict=False):  # names are of all that is found
-        yield Frame((left / width, top / height, right / width, bottom / height), f"{name} {score:.2f}", label)
 
 
 def usual(features: Features, partial: Partial) -> list[Panel]:

@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from typing import Literal
 
+from semcodec.errors import UsageError
+
+INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
+FITS = ("crop", "letterbox")
 ITEM_BYTES = {"float32": 4, "float16": 2, "int64": 8, "int32": 4, "int16": 2, "uint8": 1, "bool": 1}
 
 
@@ -92,6 +97,57 @@ class BackboneSpec:
     def accepts(self, cut: str) -> Sequence[FeatureSpec]:
         """The forms that ``tail`` takes at a cut."""
         return self.tail.get(cut, (self.cuts[cut],))
+
+
+@dataclass(frozen=True)
+class InputRequest:
+    """The pixels that a model wants: ``frames`` of ``height`` x ``width``; ``frames`` is None for still images.
+
+    crop, interpolation, fit: how they are made of a picture or film. The shorter side is resized to floor(side / crop)
+    by "bilinear", "bicubic", "lanczos" or "nearest" interpolation, then the centre is cropped; or, with the fit
+    "letterbox", the whole is made as large as it fits and laid into the middle of grey. What is made on the fly comes
+    in the right size, whatever these say. boxes: whether the labels that are wanted are boxes.
+    Raises UsageError for a crop out of (0, 1], another interpolation or fit, and for boxes where pictures are cropped.
+    """
+
+    frames: int | None
+    height: int
+    width: int
+    crop: float = 1.0
+    interpolation: str = "bilinear"
+    fit: str = "crop"
+    boxes: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop <= 1:
+            raise UsageError(f"crop is a share above 0 and up to 1, not {self.crop}")
+        if self.interpolation not in INTERPOLATIONS:
+            raise UsageError(f"interpolation is one of {', '.join(INTERPOLATIONS)}, not {self.interpolation!r}")
+        if self.fit not in FITS:
+            raise UsageError(f"fit is one of {', '.join(FITS)}, not {self.fit!r}")
+        if self.boxes and self.fit != "letterbox":
+            raise UsageError(f"a model that finds boxes takes the whole picture: fit='letterbox', not {self.fit!r}")
+
+    @classmethod
+    def of(cls, model: BackboneSpec) -> InputRequest:
+        """What a model wants whose input is "frames" or an "image"."""
+        clip = "frames" in model.input
+        *frames, _, height, width = model.input["frames" if clip else "image"].shape
+        assert height is not None and width is not None
+        boxes = model.task == "detection"
+        return cls(frames[0] if clip else None, height, width, model.crop, model.interpolation, model.fit, boxes)
+
+    @property
+    def kind(self) -> Literal["video", "image"]:
+        return "image" if self.frames is None else "video"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample's pixels: ([frames,] height, width, 3)."""
+        return (*(() if self.frames is None else (self.frames,)), self.height, self.width, 3)
+
+    def __str__(self) -> str:
+        return "x".join(str(n) for n in (self.frames, self.height, self.width) if n is not None)
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from environments import run as run_in
 
 import semcodec
 from semcodec.cli import COMMANDS
-from semcodec.composition import compose_spec
+from semcodec.composition.composition import compose_spec
+from semcodec.composition.grammar import parse
+from semcodec.composition.registry import get_registry
 from semcodec.data import open_dataset
 from semcodec.errors import SpecError
-from semcodec.grammar import parse
-from semcodec.registry import get_registry
 
 ROOT = Path(__file__).parents[1]
 SPEC_LANGUAGE = (ROOT / "docs" / "spec-language.md").read_text()

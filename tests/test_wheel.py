@@ -44,7 +44,7 @@ def test_the_wheel_holds_what_is_needed(wheel):
         metadata = archive.read(f"semcodec-{semcodec.__version__}.dist-info/METADATA").decode()
     expected = {"semcodec/py.typed"}
     for package, folder, patterns in (
-        ("semcodec", ROOT / "semcodec", ("**/*.py", "templates/*/*", "profiles/*.toml", "bench/page.*")),
+        ("semcodec", ROOT / "semcodec", ("**/*.py", "templates/*/*", "planning/profiles/*.toml", "bench/page.*")),
         ("semcodec_plugins", ROOT / "plugins", ("**/*.py", "*/weights/*", "*/README.md")),
     ):
         for path in (path for pattern in patterns for path in folder.glob(pattern)):

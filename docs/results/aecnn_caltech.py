@@ -20,14 +20,14 @@ from typing import Any
 
 import torch
 
-from semcodec.composition import compose_spec
+from semcodec.composition.composition import compose_spec
 from semcodec.data import open_dataset
-from semcodec.evaluation import run_sweep
-from semcodec.metrics import paired
-from semcodec.pipeline import Pipeline
-from semcodec.pixels import from_eight_bits
-from semcodec.trainer import WEIGHTS, train
-from semcodec.weights import Request
+from semcodec.evaluation.evaluate import run_sweep
+from semcodec.pipeline.pipeline import Pipeline
+from semcodec.pipeline.weights import WeightsRequest
+from semcodec.tasks.statistics import paired
+from semcodec.tensors import from_eight_bits
+from semcodec.training.train import WEIGHTS, train
 from semcodec_plugins.aecnn.attention import Importance
 
 HERE = Path(__file__).parent
@@ -49,19 +49,19 @@ QUALITIES = (10, 20, 50, 90)
 Record = dict[str, Any]
 
 
-def trained(options: Namespace, name: str, codec: str, cut: str, ratio: int) -> tuple[str, Request]:
+def trained(options: Namespace, name: str, codec: str, cut: str, ratio: int) -> tuple[str, WeightsRequest]:
     """The spec of a codec (such as "aecnn:ratio=4") at a cut, and its weights, once they are there."""
     text = f"{codec}+rans+{BACKBONE}@{cut}:side={options.side}"
     out = options.runs / f"{name}-{cut}-{ratio}".lower().replace("+", "p").replace(" ", "-")
     if not (out / WEIGHTS).exists():
-        base = Request({"backbone": str(options.base)}, offline=True)
+        base = WeightsRequest({"backbone": str(options.base)}, offline=True)
         print(f"training {name} at {cut}, ratio {ratio}", flush=True)
         train(text, options.data, out, request=base, scale=options.scale)
-    return text, Request({"": str(out)}, offline=True)
+    return text, WeightsRequest({"": str(out)}, offline=True)
 
 
 def measure(options: Namespace) -> None:
-    alone = Request({"backbone": str(options.base)}, offline=True)
+    alone = WeightsRequest({"backbone": str(options.base)}, offline=True)
     ending = f"{BACKBONE}:side={options.side}"
     keep(options, "whole", f"png+{ending}", {}, alone)
     for cut in options.cuts:
@@ -84,7 +84,7 @@ def measure(options: Namespace) -> None:
 
 
 def keep(
-    options: Namespace, name: str, text: str, grid: dict[str, Sequence[Any]], request: Request, **more: Any
+    options: Namespace, name: str, text: str, grid: dict[str, Sequence[Any]], request: WeightsRequest, **more: Any
 ) -> None:
     """Append the records of a sweep that are not there yet."""
     done = {record["key"] for record in records()}
@@ -210,7 +210,7 @@ def importance(options: Namespace, count: int = 3, size: int = 128) -> None:
 
     composition = compose_spec(f"aecnn+none+rans+{BACKBONE}@stem:side={options.side}")
     data = open_dataset(options.data, "train", composition.request)
-    base = Request({"backbone": str(options.base), "encoder": "random"}, offline=True)
+    base = WeightsRequest({"backbone": str(options.base), "encoder": "random"}, offline=True)
     backbone = Pipeline.load(composition, base, classes=data.classes).stages.backbone
     order = np.random.default_rng(0).permutation(len(data))
     found = []

@@ -18,14 +18,14 @@ from typing import Any
 import torch
 
 from semcodec.bench.memory import Memory, SharedDataset
-from semcodec.bench.shared import SharedPipeline
-from semcodec.composition import compose_spec
+from semcodec.bench.reuse import SharedPipeline
+from semcodec.composition.composition import compose_spec
+from semcodec.composition.registry import get_registry
 from semcodec.data import open_dataset
 from semcodec.data.base import Dataset
-from semcodec.evaluation import evaluate, key
-from semcodec.pipeline import Pipeline
-from semcodec.registry import get_registry
-from semcodec.weights import Request
+from semcodec.evaluation.evaluate import evaluate, key
+from semcodec.pipeline.pipeline import Pipeline
+from semcodec.pipeline.weights import WeightsRequest
 
 HERE = Path(__file__).parent
 TABLE_II = {
@@ -135,7 +135,7 @@ def others(server: str) -> Iterator[tuple[str, str]]:
             yield "isr, bicubic", f"isr:{scale},quality={quality}+bicubic:{scale}+{server}"
 
 
-def measure(points: list[tuple[str, str]], records: Path, data: str, request: Request, batch: int) -> None:
+def measure(points: list[tuple[str, str]], records: Path, data: str, request: WeightsRequest, batch: int) -> None:
     memory = Memory(MEMORY)
     pipeline: Pipeline | None = None
     dataset: Dataset | None = None
@@ -164,7 +164,7 @@ def _done(records: Path) -> set[str]:
     return {json.loads(line)["key"] for line in lines}
 
 
-def tables(data: str, request: Request) -> None:
+def tables(data: str, request: WeightsRequest) -> None:
     """The paper's Tables II and III: patches that each threshold keeps, images that each gate sends."""
     pipeline = Pipeline.load(compose_spec("cls-attn+rans+deit-tiny"), request, classes=open_dataset(data).classes)
     dataset = open_dataset(data, "test", pipeline.request)
@@ -250,12 +250,12 @@ def main() -> None:
         show(HERE / f"cls_attn_{sys.argv[2]}.jsonl")
     elif sys.argv[1:2] == ["nips"]:
         data, weights = sys.argv[2:4]
-        request = Request.parse([f"backbone={weights}"], offline=True)
+        request = WeightsRequest.parse([f"backbone={weights}"], offline=True)
         tables(data, request)
         points = list(nips())[:: -1 if "--backwards" in sys.argv else 1]  # two can share the work
         measure(points, HERE / "cls_attn_nips.jsonl", data, request, 25)
     else:
-        measure(list(digits()), HERE / "cls_attn_digits.jsonl", "digits-scenes", Request(offline=True), 50)
+        measure(list(digits()), HERE / "cls_attn_digits.jsonl", "digits-scenes", WeightsRequest(offline=True), 50)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from semcodec.composition import compose_spec
-from semcodec.evaluation import run_sweep
-from semcodec.trainer import WEIGHTS, train
-from semcodec.weights import Request
+from semcodec.composition.composition import compose_spec
+from semcodec.evaluation.evaluate import run_sweep
+from semcodec.pipeline.weights import WeightsRequest
+from semcodec.training.train import WEIGHTS, train
 
 HERE = Path(__file__).parent
 RECORDS, PAGE = HERE / "cnn_digits.jsonl", HERE / "cnn_digits.md"
@@ -37,7 +37,7 @@ def records() -> list[dict[str, Any]]:
     return [json.loads(line) for line in RECORDS.read_text().splitlines()] if RECORDS.exists() else []
 
 
-def keep(name: str, spec: str, request: Request, limit: int) -> None:
+def keep(name: str, spec: str, request: WeightsRequest, limit: int) -> None:
     done = {record["key"] for record in records()}
     for record in run_sweep(compose_spec(spec), {}, request, DATA, limit=limit, done=done):
         for weights in record["weights"].values():
@@ -67,12 +67,12 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=1000, help="test images")
     options = parser.parse_args()
     for name, spec in PLAIN.items():
-        keep(name, spec, Request(offline=True), options.limit)
+        keep(name, spec, WeightsRequest(offline=True), options.limit)
     for name, spec in CODECS.items():
         out = options.runs / name.lower().replace("+", "p").replace(", ", "-")
         if not (out / WEIGHTS).exists():
-            train(spec, DATA, out, request=Request(offline=True), scale=options.scale)
-        keep(name, spec, Request({"": str(out)}, offline=True), options.limit)
+            train(spec, DATA, out, request=WeightsRequest(offline=True), scale=options.scale)
+        keep(name, spec, WeightsRequest({"": str(out)}, offline=True), options.limit)
     tell()
 
 

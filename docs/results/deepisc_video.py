@@ -32,13 +32,13 @@ from typing import Any
 import torch
 from detection_coco import timed
 
-from semcodec.composition import compose_spec
+from semcodec.composition.composition import compose_spec
 from semcodec.data import open_dataset
-from semcodec.evaluation import run_sweep
-from semcodec.metrics import paired, wilson
-from semcodec.pipeline import Pipeline
-from semcodec.trainer import save
-from semcodec.weights import Request
+from semcodec.evaluation.evaluate import run_sweep
+from semcodec.pipeline.pipeline import Pipeline
+from semcodec.pipeline.weights import WeightsRequest
+from semcodec.tasks.statistics import paired, wilson
+from semcodec.training.train import save
 
 HERE = Path(__file__).parent
 RECORDS, TIMES = HERE / "deepisc_video.jsonl", HERE / "deepisc_video_times.json"
@@ -78,8 +78,8 @@ def measure(data: str, vit: str | None, deepisc: str | None) -> None:
     name = Path(data).name
     lines = [line for path in (RECORDS, BEFORE[name]) if path.exists() for line in path.read_text().splitlines()]
     done = {json.loads(line)["key"] for line in lines}
-    alone = Request({"backbone": vit} if vit else {}, offline=True)
-    whole = Request({"": deepisc} if deepisc else {}, offline=True)
+    alone = WeightsRequest({"backbone": vit} if vit else {}, offline=True)
+    whole = WeightsRequest({"": deepisc} if deepisc else {}, offline=True)
     for spec, grid in plan(name):
         request, batch = whole if spec.startswith("deepisc") else alone, 32 if name == "digits-motion" else 8
         for record in run_sweep(compose_spec(spec), grid, request, data, limit=CLIPS[name], batch=batch, done=done):
@@ -94,7 +94,7 @@ def measure(data: str, vit: str | None, deepisc: str | None) -> None:
 def share(name: str, deepisc: str, out: str, stae: str | None = None) -> None:
     """DeepISC's encoder with the frame attention that STAE has: what differs is then how kept frames are sent."""
     ours, theirs = (
-        Pipeline.load(compose_spec(spec), Request({"": path} if path else {}, offline=True))
+        Pipeline.load(compose_spec(spec), WeightsRequest({"": path} if path else {}, offline=True))
         for spec, path in ((f"deepisc+huffman+{BACKBONE[name]}", deepisc), (f"stae+rans+{BACKBONE[name]}", stae))
     )
     encoder = ours.stages.encoder
@@ -119,7 +119,7 @@ def times(data: str, vit: str | None, deepisc: str | None, stae: str | None) -> 
         *((f"{codec}+{BACKBONE[name]}", vit) for codec in VIDEO),
     ):
         slot = "backbone" if path == vit else ""
-        pipeline = Pipeline.load(compose_spec(spec), Request({slot: path} if path else {}, offline=True))
+        pipeline = Pipeline.load(compose_spec(spec), WeightsRequest({slot: path} if path else {}, offline=True))
         pixels, _ = open_dataset(data, "test", pipeline.request).batch([0])
         records = list(pipeline.records(pipeline.encode_batch(pixels, [0])))
         device = timed(lambda p=pipeline, x=pixels: p.encode_batch(x, [0]), repeats=5)

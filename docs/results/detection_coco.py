@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from semcodec.average_precision import Matches, paired
-from semcodec.composition import compose_spec
-from semcodec.evaluation import run_sweep
-from semcodec.pipeline import Pipeline
-from semcodec.trainer import train
-from semcodec.weights import Request
+from semcodec.composition.composition import compose_spec
+from semcodec.evaluation.evaluate import run_sweep
+from semcodec.pipeline.pipeline import Pipeline
+from semcodec.pipeline.weights import WeightsRequest
+from semcodec.tasks.average_precision import Matches, paired
+from semcodec.training.train import train
 
 HERE = Path(__file__).parent
 RECORDS, TIMES = HERE / "detection_coco.jsonl", HERE / "detection_coco_times.json"
@@ -143,7 +143,7 @@ def learn(runs: Path, coco: Path, images: Path, detector: str) -> None:
             if name in FROM:
                 given["encoder"] = str(runs / FROM[name])
             data = coco if until == "task" else images
-            train(spec, str(data), runs / name, request=Request(given), until=until, scale=scale)
+            train(spec, str(data), runs / name, request=WeightsRequest(given), until=until, scale=scale)
             print(f"{name}: trained in {time.monotonic() - start:.0f} s", flush=True)
 
 
@@ -153,7 +153,7 @@ def evaluate(runs: Path, coco: Path, detector: str) -> None:
         if run and not (runs / run / "weights.safetensors").exists():
             print(f"{name}: not trained", flush=True)
             continue
-        request = Request({"backbone": detector} | ({"encoder": str(runs / run)} if run else {}))
+        request = WeightsRequest({"backbone": detector} | ({"encoder": str(runs / run)} if run else {}))
         for record in run_sweep(compose_spec(spec), grid, request, str(coco), batch=4, done=done):
             record["data"] = coco.name
             for weights in record["weights"].values():
@@ -178,7 +178,7 @@ def times(runs: Path, coco: Path, detector: str) -> None:
     ):
         if not (runs / run / "weights.safetensors").exists():
             continue
-        pipeline = Pipeline.load(compose_spec(spec), Request({"backbone": detector, "encoder": str(runs / run)}))
+        pipeline = Pipeline.load(compose_spec(spec), WeightsRequest({"backbone": detector, "encoder": str(runs / run)}))
         pixels, _ = open_dataset(str(coco), "test", pipeline.request).batch([0])
         backbone, cut = pipeline.stages.backbone, pipeline.composition.cut
         x = pipeline.features(pixels)

@@ -12,10 +12,10 @@ from math import inf
 from pathlib import Path
 from textwrap import fill
 
-from semcodec.latency import Point, Profile, crossing_bytes, crossing_mbps, paying
-from semcodec.link import Link
-from semcodec.planning import plan, replay
-from semcodec.points import open_points
+from semcodec.planning.latency import OperatingPoint, Profile, crossing_bytes, crossing_mbps, paying
+from semcodec.planning.link import Link
+from semcodec.planning.operating_points import open_points
+from semcodec.planning.plan import plan, replay
 
 PAGE = Path(__file__).with_name("latency.md")
 STAE, DEEPISC, PATCHES = (open_points(name) for name in ("stae", "deepisc", "patches"))
@@ -26,11 +26,11 @@ def aecnn(device_ms: float = 0.0) -> Profile:
     return open_points("aecnn-l1", {"device_ms": device_ms, "server_ms": 0.0})
 
 
-def named(profile: Profile, label: str) -> Point:
+def named(profile: Profile, label: str) -> OperatingPoint:
     return next(point for point in profile.points if point.label == label)
 
 
-def ms(point: Point, rate: float) -> float:
+def ms(point: OperatingPoint, rate: float) -> float:
     link = Link.fixed(rate)
     return float(paying(point, link).ms(link))
 
@@ -213,28 +213,28 @@ more than every fixed point. Between two rates that jump there is little to win 
 """
 
 
-def _plain(point: Point, rate: float) -> float:
+def _plain(point: OperatingPoint, rate: float) -> float:
     return float(next(point.variants()).ms(Link.fixed(rate)))
 
 
-def _uncoded(point: Point) -> Point:
+def _uncoded(point: OperatingPoint) -> OperatingPoint:
     return next(point.variants())
 
 
-def _sized(point: Point | None, size: float) -> Point:
+def _sized(point: OperatingPoint | None, size: float) -> OperatingPoint:
     assert point is not None
-    return Point(point.label, point.accuracy, size, point.device_ms, point.server_ms)
+    return OperatingPoint(point.label, point.accuracy, size, point.device_ms, point.server_ms)
 
 
-def _sent(point: Point) -> Point:
-    return Point(point.label, point.accuracy, point.bytes, point.device_ms, point.server_ms)
+def _sent(point: OperatingPoint) -> OperatingPoint:
+    return OperatingPoint(point.label, point.accuracy, point.bytes, point.device_ms, point.server_ms)
 
 
 def _until(mbps: float) -> str:
     return "there is no crossing" if mbps == inf else f"they cross at {mbps:.2f} Mbit/s"
 
 
-def _fits(point: Point | None) -> float:
+def _fits(point: OperatingPoint | None) -> float:
     assert point is not None
     return 8 * point.bytes / (100 - point.compute_ms) / 1e3
 
@@ -243,7 +243,7 @@ def page() -> str:
     head = """# Latency: the papers' claims, recomputed
 
 Made by `latency.py` from the profiles in `semcodec/profiles/`, which hold the papers' own tables: nothing here
-was timed on our hardware. `tests/test_plan.py` holds each choice. The model is in [latency.md](../latency.md).
+was timed on our hardware. `tests/planning/test_plan.py` holds each choice. The model is in [latency.md](../latency.md).
 """
     text = "\n".join([head, *stae(), *deepisc(), *channels(), *patches(), *varying()])
     return "\n\n".join(map(_filled, text.strip().split("\n\n"))) + "\n"

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from semcodec.composition import compose_spec
-from semcodec.evaluation import run_sweep
-from semcodec.metrics import paired
-from semcodec.weights import Request
+from semcodec.composition.composition import compose_spec
+from semcodec.evaluation.evaluate import run_sweep
+from semcodec.pipeline.weights import WeightsRequest
+from semcodec.tasks.statistics import paired
 
 HERE = Path(__file__).parent
 FRAMES, PIXELS = (16, 8, 4, 2, 1), (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
@@ -35,7 +35,7 @@ class Sweep:
     name: str
     spec: str
     grid: dict[str, Any]
-    weights: Request = field(default_factory=lambda: Request(offline=True))
+    weights: WeightsRequest = field(default_factory=lambda: WeightsRequest(offline=True))
     clips: int = 1000
 
 
@@ -44,7 +44,7 @@ def plan(random: str | None) -> Iterator[Sweep]:
     few = {"stae.frames": (4, 2), "stae.pixels": (0.4,)}
     yield Sweep("chosen", "stae+rans+vit-nano", few)
     if random:
-        yield Sweep("random", RANDOM, few, Request({"": random}, offline=True))
+        yield Sweep("random", RANDOM, few, WeightsRequest({"": random}, offline=True))
     yield Sweep("no recovery", "stae+none+rans+vit-nano", few)
     budgets = {"stae.frames": (8,), "stae.pixels": (1.0, 0.4), "stae.quality": (30,)}
     yield Sweep("stae, webp", "stae:coding=webp+rans+vit-nano", budgets)

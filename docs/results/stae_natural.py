@@ -14,18 +14,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from semcodec.composition import compose_spec
-from semcodec.evaluation import run_sweep
-from semcodec.weights import Request
+from semcodec.composition.composition import compose_spec
+from semcodec.evaluation.evaluate import run_sweep
+from semcodec.pipeline.weights import WeightsRequest
 
 HERE = Path(__file__).parent
 RECORDS = HERE / "stae_natural.jsonl"
 BACKBONE = "vit-tiny:112"
 
 
-def plan(vit: str, stae: str) -> list[tuple[str, dict[str, Any], Request]]:
+def plan(vit: str, stae: str) -> list[tuple[str, dict[str, Any], WeightsRequest]]:
     """Spec, grid and weights of each sweep."""
-    alone, whole = Request({"backbone": vit}, offline=True), Request({"": stae}, offline=True)
+    alone, whole = WeightsRequest({"backbone": vit}, offline=True), WeightsRequest({"": stae}, offline=True)
     return [
         (f"png+{BACKBONE}", {}, alone),
         (f"stae+rans+{BACKBONE}", {"stae.frames": (16, 8, 4, 2, 1), "stae.pixels": (1.0, 0.4)}, whole),

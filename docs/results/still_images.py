@@ -26,15 +26,15 @@ import torch.nn.functional as F
 from cls_attn import Kept, remember
 from torch import Tensor
 
-from semcodec.checkpoint import write_tensors
-from semcodec.composition import Composition, compose_spec
+from semcodec.composition.composition import Composition, compose_spec
 from semcodec.data import open_dataset
-from semcodec.evaluation import evaluate, key
-from semcodec.metrics import paired
-from semcodec.pipeline import Pipeline
-from semcodec.pixels import from_eight_bits
-from semcodec.trainer import save, train
-from semcodec.weights import Request, read_tensors
+from semcodec.evaluation.evaluate import evaluate, key
+from semcodec.pipeline.pipeline import Pipeline
+from semcodec.pipeline.weights import WeightsRequest, read_tensors
+from semcodec.tasks.statistics import paired
+from semcodec.tensors import from_eight_bits
+from semcodec.training.checkpoint import write_tensors
+from semcodec.training.train import save, train
 
 HERE = Path(__file__).parent
 RECORDS, PAGE = HERE / "still_images.jsonl", HERE / "still_images.md"
@@ -116,7 +116,7 @@ def learn(inputs: Inputs) -> Iterator[Path]:
             if spec is None:
                 probe(inputs, out)
             else:
-                train(spec, inputs.caltech, out, request=Request(given, offline=True), until=until, scale=scale)
+                train(spec, inputs.caltech, out, request=WeightsRequest(given, offline=True), until=until, scale=scale)
 
         yield once(inputs.runs / name, make)
 
@@ -138,7 +138,7 @@ def probe(inputs: Inputs, out: Path) -> None:
     Multinomial logistic regression with weight decay, by L-BFGS.
     """
     names = open_dataset(inputs.caltech, "train").classes
-    whole = Pipeline.load(compose_spec(f"png+{DEIT}"), Request({"backbone": inputs.deit}, offline=True))
+    whole = Pipeline.load(compose_spec(f"png+{DEIT}"), WeightsRequest({"backbone": inputs.deit}, offline=True))
     data = open_dataset(inputs.caltech, "train", whole.request)
     model = whole.stages.backbone.model
     found, labels = [], []
@@ -263,7 +263,7 @@ def measure(
                 if pipeline is not None and pipeline.shares_models(composition):
                     pipeline = pipeline.at(composition)
                 else:
-                    request = Request(point.weights, offline=True)
+                    request = WeightsRequest(point.weights, offline=True)
                     pipeline = Pipeline.load(composition, request, classes=open_dataset(data).classes)
                     save_work(pipeline)
                 name = data, composition.backbone.name

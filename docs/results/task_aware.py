@@ -19,13 +19,13 @@ from typing import Any
 
 import torch
 
-from semcodec.bench import deltas, report
-from semcodec.composition import compose_spec
+from semcodec.bench import deltas, results
+from semcodec.composition.composition import compose_spec
 from semcodec.errors import UsageError
-from semcodec.evaluation import run_sweep
-from semcodec.metrics import compared
-from semcodec.trainer import WEIGHTS, train
-from semcodec.weights import Request
+from semcodec.evaluation.evaluate import run_sweep
+from semcodec.pipeline.weights import WeightsRequest
+from semcodec.tasks.statistics import compared
+from semcodec.training.train import WEIGHTS, train
 
 HERE = Path(__file__).parent
 RECORDS, PAGE, PICTURE = (HERE / f"task_aware.{suffix}" for suffix in ("jsonl", "md", "svg"))
@@ -109,7 +109,7 @@ def learn(runs: Path, run: Run) -> None:
     if (runs / run.name / WEIGHTS).exists():
         return
     whole = PIXELS if run.objective == "recipe" else OBJECTIVE
-    request = Request({"": str(runs / run.start)} if run.start else {}, offline=True)
+    request = WeightsRequest({"": str(runs / run.start)} if run.start else {}, offline=True)
     train(
         run.spec, DATA, runs / run.name, request=request, objective=run.objective, rate_weight=run.rate_weight,
         scale=run.samples / whole,
@@ -117,7 +117,7 @@ def learn(runs: Path, run: Run) -> None:
 
 
 def measure(runs: Path, curve: Curve) -> None:
-    request = Request({"": str(runs / curve.run)} if curve.run else {}, offline=True)
+    request = WeightsRequest({"": str(runs / curve.run)} if curve.run else {}, offline=True)
     grid = dict([curve.grid]) if curve.grid else {}
     done = {record["key"] for record in records()}
     for record in run_sweep(compose_spec(curve.spec), grid, request, DATA, limit=curve.samples, done=done):
@@ -185,7 +185,7 @@ def rates() -> Iterator[str]:
     """Bjøntegaard deltas, as ``semcodec report docs/results/task_aware.jsonl --bd CURVE`` has them."""
     yield "| curve | against | BD-rate, % | BD-accuracy, points | shared accuracies, % |"
     yield "| --- | --- | ---: | ---: | ---: |"
-    found = report.load(RECORDS)
+    found = results.load(RECORDS)
     for anchor in ("pixels, refined", "JPEG", "detector: JPEG"):
         try:
             groups = deltas.against(found, anchor)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from semcodec.coding.quantiser import ChannelQuantiser
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
-from semcodec.quantiser import ChannelQuantiser
 from semcodec.specs import FeatureSpec
 from semcodec_plugins.aecnn.attention import most_important
 from semcodec_plugins.aecnn.spec import feature_map
@@ -75,7 +75,7 @@ class AECNN(nn.Module, Encoder):
         symbols = latent.symbols[self.name].astype(np.int32)
         return self._placed(self.quantiser.values(symbols, latent.side["bits"])[None])
 
-    def code(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
+    def forward_train(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
         values = self.quantiser.soft(features[self.name][:, self.kept].float(), int(rng.choice(self.trained_bits)))
         return [(self._placed(values), None)]
 

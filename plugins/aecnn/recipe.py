@@ -12,7 +12,7 @@
 ``bits`` that the spec leaves open are drawn for each batch, and one set of weights serves them all; a spec that names
 them is trained for these alone.
 
-What learns of the backbone is said in ``semcodec.feature_training.fine_tuning``.
+What learns of the backbone is said in ``semcodec.training.feature_steps.fine_tuning``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from semcodec.errors import UsageError
-from semcodec.feature_training import backbone_first, batch_size, fine_tuning, match, model_input, observe, passes
 from semcodec.interfaces import Features
-from semcodec.training import Batch, Job, Step
+from semcodec.training.feature_steps import backbone_first, batch_size, fine_tuning, match, model_input, observe, passes
+from semcodec.training.loop import Batch, Job, Step
 from semcodec_plugins.aecnn.attention import Importance, scaled
 
 ATTENTION, ALONE = 0.1, 1
@@ -55,7 +55,7 @@ def attention(job: Job) -> list[Step]:
     """Algorithm 1 up to the pruning: train with the module in place, then equation 8 over the training set."""
     encoder: Any = job.modules["encoder"]
     network: Any = deepcopy(job.modules["backbone"])
-    job.aids["attended"] = network
+    job.auxiliary["attended"] = network
     importance = Importance()
 
     def attend(batch: Batch) -> tuple[Tensor, dict[str, float]]:

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semcodec.interfaces import Analysis, Encoder, Features, Latent, Learning, Partial, Sink, Source
-from semcodec.quantiser import ChannelQuantiser, finite
+from semcodec.coding.quantiser import ChannelQuantiser, finite
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source, TrainableParts
 from semcodec.specs import FeatureSpec
 from semcodec_plugins.bottlenetpp.spec import shapes
 
@@ -48,13 +48,13 @@ class BottleNetPP(nn.Module, Encoder):
         """The inverse, as far as there is one: (B, C', H', W') to (B, C, H, W), none below zero."""
         return F.relu(self.expand_norm(self.expand(z)))
 
-    def code(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
+    def forward_train(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
         """Trained at 8 bits, as in the paper: the rate is set by the shape of what is sent."""
         z = self.quantiser.soft(self.compressed(features[self.name]))
         return [(Partial({self.name: self.expanded(z)}), None)]
 
-    def learning(self) -> Learning:
-        return Learning([self], self.quantiser.finish, see=self.see)
+    def trainable_parts(self) -> TrainableParts:
+        return TrainableParts([self], self.quantiser.finish, see=self.see)
 
     def see(self, features: Features) -> None:
         """Calibration: count what would be sent."""

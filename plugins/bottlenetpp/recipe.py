@@ -3,8 +3,8 @@
 1. The backbone, if it comes without weights, by its own recipe.
 2. The last batch norm begins at the mean and spread that each channel has, so that nothing need be learned of these;
    then the bottleneck alone learns to give back what it was given.
-3. Bottleneck and backbone together, as ``semcodec.feature_training.fine_tuning`` says, which AECNN's recipe uses too,
-   so that the two compare.
+3. Bottleneck and backbone together, as ``semcodec.training.feature_steps.fine_tuning`` says, which AECNN's recipe
+   uses too, so that the two compare.
 4. The histograms of what is sent are counted.
 """
 
@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from semcodec.errors import UsageError
-from semcodec.feature_training import backbone_first, batch_size, fine_tuning, match, observe, passes
 from semcodec.interfaces import Features
-from semcodec.training import Job, Step
+from semcodec.training.feature_steps import backbone_first, batch_size, fine_tuning, match, observe, passes
+from semcodec.training.loop import Job, Step
 
 ALONE = 1
 """Passes over the data of the bottleneck alone."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from semcodec.coding.patch_params import CODING, SIDE, UNITS
 from semcodec.component import Component, Param
 from semcodec.hookspecs import hookimpl
-from semcodec.patch_params import CODING, SIDE, UNITS
 
 PACKAGE = "semcodec_plugins.cls_attn"
 SWEEP = (25, 49, 74, 98, 123, 147, 172)
@@ -39,7 +39,7 @@ def semcodec_components() -> Iterator[Component]:
     yield Component(
         kind="encoder",
         name="patches",
-        target="semcodec.patch_encoder:Patches",
+        target="semcodec.coding.patch_encoder:Patches",
         spec=f"{PACKAGE}.spec:patches",
         summary="some patches of the image, drawn at random: no model on the device",
         params=(

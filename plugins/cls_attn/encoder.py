@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from semcodec.coding.patch_encoder import Patches
 from semcodec.errors import PluginError
 from semcodec.interfaces import Analysis, Backbone, Features, Partial
 from semcodec.panels import Panel, usual
-from semcodec.patch_encoder import Patches
-from semcodec.pixels import eight_bits
 from semcodec.specs import FeatureSpec
+from semcodec.tensors import eight_bits
 
 
 class ClsAttn(nn.Module, Patches):

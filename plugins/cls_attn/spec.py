@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from semcodec.patches import patch_spec
+from semcodec.coding.patches import patch_spec
 from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, describe
 
 

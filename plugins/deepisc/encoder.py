@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from semcodec import pixels
+from semcodec.coding.quantiser import ChannelQuantiser
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
 from semcodec.priors import Bits
-from semcodec.quantiser import ChannelQuantiser
 from semcodec.specs import FeatureSpec
+from semcodec.tensors import eight_bits, from_eight_bits
 from semcodec_plugins.deepisc import residual, segments
 from semcodec_plugins.deepisc.networks import LatentEncoder, Segmentation, Synthesiser, one_hot, padded
 from semcodec_plugins.deepisc.spec import LATENT, LATENT_BITS, shapes
@@ -59,12 +59,12 @@ class DeepISC(nn.Module, Encoder):
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
         found = self.shapes
-        clips = pixels.eight_bits(features[found.name])
+        clips = eight_bits(features[found.name])
         latents = []
         for row, clip in enumerate(clips.reshape(-1, found.total, found.height, found.width, 3)):
             kept = masks["frames"][row].numpy() if "frames" in masks else np.ones(found.total, bool)
             frames = np.ascontiguousarray(clip[kept])
-            symbols, classes = self.described(pixels.from_eight_bits(frames))
+            symbols, classes = self.described(from_eight_bits(frames))
             latent = Latent({"kept": kept, "latent": symbols, "segments": classes}, dict(params))
             if self.frame_attention is None:
                 del latent.symbols["kept"]
@@ -124,7 +124,7 @@ class DeepISC(nn.Module, Encoder):
         sent, kept = latent.symbols, self._kept(latent)
         made = self.synthesised(sent["latent"], sent["segments"])
         mask = self._mask(kept, latent.side["pixels"])
-        frames = pixels.from_eight_bits(residual.corrected(made, mask, sent["residual"], latent.side["step"]))
+        frames = from_eight_bits(residual.corrected(made, mask, sent["residual"], latent.side["step"]))
         if self.frame_attention is None:
             return Partial({"image": frames})
         return Partial({"frames": frames[None], "index": torch.from_numpy(np.flatnonzero(kept))[None]})
@@ -136,7 +136,7 @@ class DeepISC(nn.Module, Encoder):
         """Frames (k, H, W, 3) of the latent's symbols and classes as ``described`` gives them."""
         values = self.quantiser.values(symbols, LATENT_BITS).transpose(0, 1)
         frames = self.synthesiser(values, one_hot(torch.from_numpy(classes)))
-        return pixels.eight_bits(frames[..., : self.shapes.height, : self.shapes.width])
+        return eight_bits(frames[..., : self.shapes.height, : self.shapes.width])
 
     def _kept(self, latent: Latent) -> npt.NDArray[np.bool_]:
         kept: npt.NDArray[np.bool_] = latent.symbols.get("kept", np.ones(1, np.bool_))
@@ -154,9 +154,9 @@ class DeepISC(nn.Module, Encoder):
         from semcodec.panels import Panel, side_by_side, usual
 
         source, received = usual(features, partial)
-        clip = pixels.eight_bits(features[self.shapes.name])[0].reshape(-1, self.shapes.height, self.shapes.width, 3)
+        clip = eight_bits(features[self.shapes.name])[0].reshape(-1, self.shapes.height, self.shapes.width, 3)
         frames = clip[masks["frames"][0].numpy()] if "frames" in masks else clip
-        symbols, classes = self.described(pixels.from_eight_bits(np.ascontiguousarray(frames)))
+        symbols, classes = self.described(from_eight_bits(np.ascontiguousarray(frames)))
         return [
             source,
             Panel("segmentation of kept frames", heat=side_by_side(classes.astype(np.float32))),

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from semcodec.interfaces import Analysis, Features
-from semcodec.selection import select
-from semcodec.training import Batch, Job, Step
+from semcodec.pipeline.selection import select
+from semcodec.training.loop import Batch, Job, Step
 from semcodec_plugins.deepisc.networks import one_hot, padded
 from semcodec_plugins.deepisc.residual import positions
 from semcodec_plugins.deepisc.spec import LATENT_BITS

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from semcodec import pixels
+from semcodec.coding import pixels
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Sink, Source
 from semcodec_plugins.deepisc.packing import pack, packed_size, unpack

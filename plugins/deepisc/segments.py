@@ -1,8 +1,9 @@
 """Coding of segmentations: packed as they are, or by static tables under contexts of what was coded before.
 
 The middle frame goes first. Within a frame a coarse grid goes first, then the places between it, as in
-``semcodec.masks``: a class is coded given the one that most of its four neighbours on the coarser grid have, how many
-of them do, and the class at that place of the middle frame. The tables are counted when the networks have learned.
+``semcodec.coding.masks``: a class is coded given the one that most of its four neighbours on the coarser grid have,
+how many of them do, and the class at that place of the middle frame. The tables are counted when the networks have
+learned.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from semcodec.coding.masks import Pass, nested
+from semcodec.coding.tables import channel_tables
 from semcodec.errors import CorruptStream, UsageError
 from semcodec.interfaces import Sink, Source
-from semcodec.masks import Pass, nested
 from semcodec.priors import Indexed
-from semcodec.tables import channel_tables
 from semcodec_plugins.deepisc.packing import pack, packed_size, unpack
 from semcodec_plugins.deepisc.spec import CLASSES, SEGMENT_BITS
 

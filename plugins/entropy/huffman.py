@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from semcodec.coding.tables import pack_table, unpack_table
 from semcodec.errors import CorruptStream
 from semcodec.priors import Int32, Prior, Table
-from semcodec.tables import pack_table, unpack_table
 from semcodec_plugins.entropy.bits import pack_bits, packed_size, unpack_bits
 from semcodec_plugins.entropy.counted import MAX_BITS
 from semcodec_plugins.entropy.general_purpose import Deflate

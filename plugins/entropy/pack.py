@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from semcodec.coding.tables import read_varint, unzigzag, varint, zigzag
 from semcodec.errors import CorruptStream
 from semcodec.priors import Int32, Prior
-from semcodec.tables import read_varint, unzigzag, varint, zigzag
 from semcodec_plugins.entropy.bits import pack_bits, unpack_bits
 from semcodec_plugins.entropy.stage import Stage
 

@@ -122,7 +122,7 @@ def semcodec_components() -> Iterator[Component]:
     yield Component(
         kind="encoder",
         name="local",
-        target="semcodec_plugins.image_codecs.local:Local",
+        target="semcodec_plugins.image_codecs.on_device:Local",
         spec="semcodec_plugins.image_codecs.spec:local",
         summary="the baseline that sends nothing: the whole model on the device; a gate may send some inputs as JPEG",
         params=(

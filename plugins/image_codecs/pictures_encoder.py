@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from semcodec.coding.pictures import Rgb, decode_picture, encode_picture, stack_frames, unstack_frames
 from semcodec.errors import CorruptStream, UsageError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
-from semcodec.pictures import Rgb, decode_picture, encode_picture, stack_frames, unstack_frames
-from semcodec.pixels import eight_bits, from_eight_bits
 from semcodec.specs import FeatureSpec
-from semcodec_plugins.image_codecs import programs
+from semcodec.tensors import eight_bits, from_eight_bits
+from semcodec_plugins.image_codecs import external
 
 MAX_PIXELS = 1 << 26
 """Bound on a picture whose size the spec leaves open."""
@@ -142,7 +142,7 @@ class Bpg(Picture):
     knob = "qp"
 
     def compress(self, rgb: Rgb, quality: float) -> bytes:
-        return programs.encode_bpg(rgb, int(quality))
+        return external.encode_bpg(rgb, int(quality))
 
     def expand(self, data: bytes, max_pixels: int) -> Rgb:
-        return programs.decode_bpg(data, max_pixels)
+        return external.decode_bpg(data, max_pixels)

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from semcodec.coding.pictures import Rgb, decode_picture, encode_picture
 from semcodec.interfaces import Analysis, Features, Latent
-from semcodec.pictures import Rgb, decode_picture, encode_picture
-from semcodec.pixels import eight_bits
 from semcodec.specs import FeatureSpec
+from semcodec.tensors import eight_bits
 from semcodec_plugins.image_codecs.pictures_encoder import Jpeg
 from semcodec_plugins.image_codecs.spec import BLOCK
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from semcodec.data.video import UInt8, decode_frames, decode_h264, encode_frames, encode_h264, planar
 from semcodec.errors import CorruptStream, DataError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
-from semcodec.pixels import eight_bits, from_eight_bits
 from semcodec.specs import FeatureSpec
-from semcodec_plugins.image_codecs import programs
+from semcodec.tensors import eight_bits, from_eight_bits
+from semcodec_plugins.image_codecs import external
 from semcodec_plugins.image_codecs.pictures_encoder import spaced
 
 
@@ -110,4 +110,4 @@ class Vvc(FFmpeg):
     knob = "qp"
 
     def compress(self, clip: UInt8, quality: int) -> bytes:
-        return programs.encode_vvc([planar(frame).to_ndarray() for frame in clip], quality)
+        return external.encode_vvc([planar(frame).to_ndarray() for frame in clip], quality)

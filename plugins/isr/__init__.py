@@ -34,7 +34,7 @@ def semcodec_components() -> Iterator[Component]:
     yield Component(
         kind="recoverer",
         name="sr",
-        target=f"{PACKAGE}.enlarge:SuperResolution",
+        target=f"{PACKAGE}.super_resolution:SuperResolution",
         spec=f"{PACKAGE}.spec:enlarged",
         summary="makes an image larger by a light residual network with sub-pixel convolution",
         params=(_scale("how many times larger each side becomes"),),
@@ -45,7 +45,7 @@ def semcodec_components() -> Iterator[Component]:
     yield Component(
         kind="recoverer",
         name="bicubic",
-        target=f"{PACKAGE}.enlarge:Bicubic",
+        target=f"{PACKAGE}.super_resolution:Bicubic",
         spec=f"{PACKAGE}.spec:enlarged",
         summary="makes an image larger by bicubic interpolation: no weights",
         params=(_scale("how many times larger each side becomes"),),

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from semcodec.coding.pictures import decode_picture, encode_picture
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
-from semcodec.pictures import decode_picture, encode_picture
-from semcodec.pixels import eight_bits, from_eight_bits
 from semcodec.specs import FeatureSpec, image_size
+from semcodec.tensors import eight_bits, from_eight_bits
 
 
 def shrunk(image: Tensor, scale: int) -> Tensor:

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semcodec.coding.pictures import decode_picture, encode_picture
 from semcodec.errors import UsageError
-from semcodec.pictures import decode_picture, encode_picture
-from semcodec.pixels import eight_bits, from_eight_bits
-from semcodec.training import Batch, Job, Step
+from semcodec.tensors import eight_bits, from_eight_bits
+from semcodec.training.loop import Batch, Job, Step
 from semcodec_plugins.isr.encoder import shrunk
-from semcodec_plugins.isr.enlarge import SuperResolution, bicubic
+from semcodec_plugins.isr.super_resolution import SuperResolution, bicubic
 
 CODINGS = ("webp", "jpeg", "avif", "png")
 CLEAN = 0.25

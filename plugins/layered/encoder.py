@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from semcodec.interfaces import Analysis, Encoder, Features, Latent, Learning, Partial, Sink, Source
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source, TrainableParts
 from semcodec.panels import Panel, usual
-from semcodec.pixels import eight_bits
 from semcodec.specs import FeatureSpec, map_sizes
+from semcodec.tensors import eight_bits
 from semcodec_plugins.layered import spec
-from semcodec_plugins.layered.picture import ImageFromFeatures
+from semcodec_plugins.layered.image_decoder import ImageFromFeatures
 from semcodec_plugins.layered.prior import PRIORS, straight_through
-from semcodec_plugins.layered.reduction import Adaptation, Expansion, Fixed, Reduction, start
+from semcodec_plugins.layered.transforms import Adaptation, Expansion, Fixed, Reduction, start
 
 Rows = list[Tensor]
 """One tensor for each feature of the cut, in order."""
@@ -145,14 +145,14 @@ class Codec(nn.Module, Encoder):
 
     # -- training ----------------------------------------------------------------------------------------------------
 
-    def code(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
+    def forward_train(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
         """One entry for each number of layers, in order."""
         return self.operate(features, rng, range(1, len(self.stack) + 1))
 
     def operate(
         self, features: Features, rng: np.random.Generator, counts: Sequence[int]
     ) -> list[tuple[Partial, Tensor | None]]:
-        """What ``code`` gives at these numbers of layers: values rounded straight-through, bits with uniform noise.
+        """``forward_train`` at these numbers of layers: values are rounded straight-through, bits have uniform noise.
 
         Features may be of other sizes than those that packets are made of.
         """
@@ -172,9 +172,9 @@ class Codec(nn.Module, Encoder):
             sizes = [(features[name].shape[2], features[name].shape[3]) for name in self.features]
             return [(Partial(self.rebuild(layers[:count], sizes)), bits[count - 1]) for count in counts]
 
-    def learning(self) -> Learning:
+    def trainable_parts(self) -> TrainableParts:
         lower = [] if self.lower is None else [self.lower]
-        return Learning([self.units_of, self.high, *lower], self.freeze, densities={"densities": self.begin()})
+        return TrainableParts([self.units_of, self.high, *lower], self.freeze, densities={"densities": self.begin()})
 
     def begin(self) -> nn.Module:
         """The densities that training needs in place of integer tables; they learn along with the encoder."""

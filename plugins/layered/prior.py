@@ -15,12 +15,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from semcodec import gaussian
+from semcodec.coding import gaussian_tables
+from semcodec.coding.integer_conv import integer_net
+from semcodec.coding.tables import channel_prior
 from semcodec.errors import PluginError, UsageError
-from semcodec.integer_net import integer_net
 from semcodec.interfaces import Sink, Source
 from semcodec.priors import Indexed
-from semcodec.tables import channel_prior
 
 Int32 = npt.NDArray[np.int32]
 Shape = tuple[int, int, int]
@@ -109,8 +109,8 @@ class Hyper(nn.Module):
     @torch.no_grad()
     def start(self, scales: Tensor) -> None:
         """Predict these standard deviations (C,) whatever z is."""
-        index = (scales.double() / gaussian.LOWEST).log() / gaussian.STEP
-        self.synthesis.convs[-1].bias.copy_(index.clamp(0, gaussian.SCALES - 1).float().repeat_interleave(4))
+        index = (scales.double() / gaussian_tables.LOWEST).log() / gaussian_tables.STEP
+        self.synthesis.convs[-1].bias.copy_(index.clamp(0, gaussian_tables.SCALES - 1).float().repeat_interleave(4))
         self.synthesis.freeze()
 
     def begin(self) -> nn.Module:
@@ -120,7 +120,7 @@ class Hyper(nn.Module):
     def bits(self, y: Tensor) -> Tensor:
         z = self.analysis(y.abs())
         index = self.synthesis(straight_through(z))[:, :, : y.shape[2], : y.shape[3]]
-        scales = gaussian.LOWEST * (gaussian.STEP * index.clamp(0, gaussian.SCALES - 1)).exp()
+        scales = gaussian_tables.LOWEST * (gaussian_tables.STEP * index.clamp(0, gaussian_tables.SCALES - 1)).exp()
         return self.z.bits(z) + _bits(_begun(self._density)(y, scales, training=True)[1])
 
     def freeze(self) -> None:
@@ -130,8 +130,8 @@ class Hyper(nn.Module):
 
     def prior(self, z: Int32, shape: Shape) -> Indexed:
         index = self.synthesis.exact(self._there(z))[0, :, : shape[1], : shape[2]]
-        index = index.clamp(0, gaussian.SCALES - 1).to(torch.uint8)
-        return Indexed(gaussian.tables(), index.cpu().numpy().ravel())
+        index = index.clamp(0, gaussian_tables.SCALES - 1).to(torch.uint8)
+        return Indexed(gaussian_tables.tables(), index.cpu().numpy().ravel())
 
     def _there(self, integers: Int32) -> Tensor:
         """As a batch of one where the weights are."""

@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semcodec.errors import UsageError
-from semcodec.feature_training import backbone_first, distance, model_input, observe
 from semcodec.interfaces import Features
-from semcodec.training import Batch, Job, Step
+from semcodec.training.feature_steps import backbone_first, distance, model_input, observe
+from semcodec.training.loop import Batch, Job, Step
 
 SPREAD = 64.0
 MATCH, PICTURE, TASK = 16, 4, 2
@@ -59,7 +59,7 @@ def _steps(job: Job, trades: list[float]) -> list[Step]:
     last = list(job.cuts)[-1]
     to = () if last == job.cut else (last,)
     job.modules["backbone"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
-    learning = job.learning
+    learning = job.trainable_parts
     codec = [*learning.modules, *learning.densities.values()]
     steps = [] if "encoder" in job.ready else [_start(job, trades, batch)]
     steps += [

@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semcodec.coding import gaussian_tables
+from semcodec.coding.tables import channel_prior, channel_tables
 from semcodec.errors import CorruptStream, UsageError
-from semcodec.interfaces import Analysis, Encoder, Features, Latent, Learning, Partial, Sink, Source
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source, TrainableParts
 from semcodec.priors import Indexed
 from semcodec.specs import FeatureSpec, image_size
-from semcodec.tables import channel_prior, channel_tables
-from semcodec_plugins.learned import network, raster, spec, tape
+from semcodec_plugins.learned import autoregressive, coder_bridge, network, spec
 
 CHECK = 4
 
@@ -58,17 +59,18 @@ class Learned(nn.Module, Encoder):
 
     @torch.no_grad()
     def _sample(self, image: Tensor) -> Latent:
-        written = tape.Written()
+        written = coder_bridge.Written()
         x = self._padded(image)
-        with self._turn, tape.on(written):
+        with self._turn, coder_bridge.on(written):
             if self.model.context != spec.RASTER:
                 self.net.compress(x)
             else:
                 y = self.net.g_a(x)
                 strings = self.net.entropy_bottleneck.compress(self.net.h_a(y))
                 z = self.net.entropy_bottleneck.decompress(strings, self.z)
-                for found, part in zip(raster.compress(self.net, y, z), (written.symbols, written.index), strict=True):
-                    part.append(found)
+                found = autoregressive.compress(self.net, y, z)
+                for values, part in zip(found, (written.symbols, written.index), strict=True):
+                    part.append(values)
         names = self._names()
         latent = Latent(self._shaped(written.symbols))
         if self.model.context != spec.FACTORIZED:
@@ -80,24 +82,24 @@ class Learned(nn.Module, Encoder):
         for name, symbols in latent.symbols.items():
             if name == self._names()[0]:
                 places = symbols.size // len(self.counts)
-                prior = channel_prior(self.counts.cpu().numpy(), places, -tape.REACH, escape=True)
+                prior = channel_prior(self.counts.cpu().numpy(), places, -coder_bridge.REACH, escape=True)
                 sink.symbols(name, symbols.ravel(), prior)
             elif self.model.context == spec.RASTER:
-                sink.blob(name, raster.coded(self.net, symbols.ravel(), index[name]))
+                sink.blob(name, autoregressive.coded(self.net, symbols.ravel(), index[name]))
             else:
-                sink.symbols(name, symbols.ravel(), Indexed(tape.gaussian.tables(), index[name]))
+                sink.symbols(name, symbols.ravel(), Indexed(gaussian_tables.tables(), index[name]))
         if self._checked():
-            sink.blob("check", tape.check_of(list(index.values())), side=True)
+            sink.blob("check", coder_bridge.check_of(list(index.values())), side=True)
 
     # -- server ------------------------------------------------------------------------------------------------------
 
     def read(self, source: Source) -> Latent:
         """Runs the networks that tell the tables, up to the synthesis."""
         network.prepare(self.net)
-        tables = channel_tables(self.counts.cpu().numpy(), -tape.REACH, escape=True)
-        received = tape.Received(source, self._names(), tables)
-        y = self._decoded(received, lambda: source.blob("y", raster.most_bytes(self.m * self.y[0] * self.y[1])))
-        if self._checked() and source.blob("check", CHECK) != tape.check_of(received.index):
+        tables = channel_tables(self.counts.cpu().numpy(), -coder_bridge.REACH, escape=True)
+        received = coder_bridge.Received(source, self._names(), tables)
+        y = self._decoded(received, lambda: source.blob("y", autoregressive.most_bytes(self.m * self.y[0] * self.y[1])))
+        if self._checked() and source.blob("check", CHECK) != coder_bridge.check_of(received.index):
             raise CorruptStream(
                 "this machine's networks round otherwise than the sender's, or the stream is damaged: decode it on "
                 "a machine like the sender's, or send it by a model whose tables are exact"
@@ -111,16 +113,16 @@ class Learned(nn.Module, Encoder):
                 y = torch.from_numpy(latent.side["y"])
             else:
                 symbols = [part.ravel() for part in latent.symbols.values()]
-                y = self._decoded(tape.Replayed(symbols), None)
+                y = self._decoded(coder_bridge.Replayed(symbols), None)
             image = self.net.g_s(y).clamp(0, 1)[:, :, : self.height, : self.width]
         if not bool(torch.isfinite(image).all()):
             raise CorruptStream("what is decoded has NaN; the stream is damaged, get it again")
         return Partial({"image": image})
 
     @torch.no_grad()
-    def _decoded(self, symbols: tape.Received | tape.Replayed, blob: Any) -> Tensor:
+    def _decoded(self, symbols: coder_bridge.Received | coder_bridge.Replayed, blob: Any) -> Tensor:
         """y as g_s is given it."""
-        with self._turn, tape.on(symbols):
+        with self._turn, coder_bridge.on(symbols):
             if self.model.context != spec.RASTER:
                 try:
                     self.net.decompress(*self._shape())
@@ -128,9 +130,9 @@ class Learned(nn.Module, Encoder):
                     return found.y
                 raise AssertionError("CompressAI decodes without a synthesis")
             z = self.net.entropy_bottleneck.decompress([0], self.z)
-        if isinstance(symbols, tape.Replayed):
-            return raster.replay(self.net, z, symbols.symbols[1])
-        y, *found = raster.decompress(self.net, z, blob())
+        if isinstance(symbols, coder_bridge.Replayed):
+            return autoregressive.replay(self.net, z, symbols.symbols[1])
+        y, *found = autoregressive.decompress(self.net, z, blob())
         for one, part in zip(found, (symbols.symbols, symbols.index), strict=True):
             part.append(one)
         return y
@@ -152,7 +154,7 @@ class Learned(nn.Module, Encoder):
             return ["z", *(f"y{i}" for i in range(2 * len(getattr(self.net, "groups", [0]))))]
         return ["z", "y"]
 
-    def _shaped(self, symbols: list[tape.Int32]) -> dict[str, tape.Int32]:
+    def _shaped(self, symbols: list[coder_bridge.Int32]) -> dict[str, coder_bridge.Int32]:
         """By name, as the spec function says; parts of y, which it does not name, as they are."""
         shapes = {"z": (self.n, *self.z), "y": spec.shape_of_y(self.model, self.m, self.y)}
         named = zip(self._names(), symbols, strict=True)
@@ -174,7 +176,7 @@ class Learned(nn.Module, Encoder):
         state, counts = network.converted(self.net, tensors)
         return {**{f"net.{name}": tensor for name, tensor in state.items()}, "counts": counts}
 
-    def code(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
+    def forward_train(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
         """One entry: values rounded, straight-through, bits with uniform noise.
 
         Images may be of other sizes than those that packets are made of. Models that code place after place have noise
@@ -195,8 +197,8 @@ class Learned(nn.Module, Encoder):
             bits = sum(-likelihood.log2().flatten(1).sum(1) for likelihood in found["likelihoods"].values())
         return [(Partial({"image": x}), bits)]
 
-    def learning(self) -> Learning:
-        return Learning([self.net], self.freeze, densities={"density": network.bottleneck(self.net)})
+    def trainable_parts(self) -> TrainableParts:
+        return TrainableParts([self.net], self.freeze, densities={"density": network.bottleneck(self.net)})
 
     @torch.no_grad()
     def freeze(self) -> None:

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semcodec import gaussian
+from semcodec.coding import gaussian_tables
+from semcodec.coding.integer_conv import to_fixed
 from semcodec.errors import PluginError, UsageError
-from semcodec.integer_net import to_fixed
 from semcodec_plugins.learned import spec
-from semcodec_plugins.learned.tape import GAUSSIAN, LARGEST, REACH, STATIC, TAPE
+from semcodec_plugins.learned.coder_bridge import GAUSSIAN, LARGEST, REACH, STATIC, TAPE
 
 COUNTED = 1 << 20
 """What a static table's counts sum to, about."""
@@ -241,8 +241,8 @@ def compressai() -> None:
 
 
 def _scales() -> list[float]:
-    """The standard deviations of ``semcodec.gaussian``, without a C library's exp, which differs between machines."""
+    """The standard deviations of ``semcodec.coding.gaussian_tables``, without a C library's exp, which differs."""
     context = Context(prec=40)
-    low, high = Decimal(str(gaussian.LOWEST)), Decimal(str(gaussian.HIGHEST))
-    step = context.divide(context.ln(context.divide(high, low)), gaussian.SCALES - 1)
-    return [float(context.multiply(low, context.exp(context.multiply(step, i)))) for i in range(gaussian.SCALES)]
+    low, high = Decimal(str(gaussian_tables.LOWEST)), Decimal(str(gaussian_tables.HIGHEST))
+    step = context.divide(context.ln(context.divide(high, low)), gaussian_tables.SCALES - 1)
+    return [float(context.multiply(low, context.exp(context.multiply(step, i)))) for i in range(gaussian_tables.SCALES)]

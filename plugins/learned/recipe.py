@@ -13,8 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from semcodec.errors import UsageError
-from semcodec.feature_training import backbone_first, model_input
-from semcodec.training import Batch, Job, Step
+from semcodec.training.feature_steps import backbone_first, model_input
+from semcodec.training.loop import Batch, Job, Step
 
 LAMBDA = (0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483, 0.0932, 0.18)
 """By quality, beside the squared error of 8-bit values."""
@@ -38,7 +38,7 @@ def recipe(job: Job) -> list[Step]:
         return bpp + trade * 255**2 * error, {"mse": error.item(), "bpp": bpp.item()}
 
     samples = min(MOST, PASSES * len(job.dataset))
-    learning = job.learning
+    learning = job.trainable_parts
     pixels = Step("pixels", learning.modules, loss, samples, 1e-3, BATCH, 0.0, finish=learning.settle)
     return [*backbone_first(job), pixels]
 

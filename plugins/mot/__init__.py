@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from semcodec.coding.patch_params import CODING, SIDE, UNITS
 from semcodec.component import Component, Param
 from semcodec.hookspecs import hookimpl
-from semcodec.patch_params import CODING, SIDE, UNITS
 
 PACKAGE = "semcodec_plugins.mot"
 COUNTS = (25, 49, 74, 98, 123, 147)
@@ -17,7 +17,7 @@ def semcodec_components() -> Iterator[Component]:
     yield Component(
         kind="encoder",
         name="mot",
-        target="semcodec.patch_encoder:Patches",
+        target="semcodec.coding.patch_encoder:Patches",
         spec=f"{PACKAGE}.spec:patches",
         summary="random patches, for a masked autoencoder at the server (MOT)",
         params=(Param("keep", int, 98, "patches sent", COUNTS, open=True, low=1), *CODING, SIDE),

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from semcodec import masks as mask_coding
-from semcodec import pixels
+from semcodec.coding import masks as mask_coding
+from semcodec.coding.patch_coding import decode_patches, encode_patches, read_patches, write_patches
+from semcodec.coding.patches import Bool, Rgb, split, usual_side, whole
+from semcodec.coding.rounds import bits_of_doubt, read_reply, write_reply
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, Partial, Sink, Source
-from semcodec.patch_coding import decode_patches, encode_patches, read_patches, write_patches
-from semcodec.patches import Bool, Rgb, split, usual_side, whole
-from semcodec.rounds import bits_of_doubt, read_reply, write_reply
 from semcodec.specs import FeatureSpec, image_size
+from semcodec.tensors import eight_bits, from_eight_bits
 
 ROUNDS = ("first", "second")
 
@@ -45,7 +45,7 @@ class AdaptiveMOT(nn.Module, Encoder):
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
         latents = []
-        for row, image in enumerate(pixels.eight_bits(features["image"])):
+        for row, image in enumerate(eight_bits(features["image"])):
             chosen = [
                 masks[t][row].cpu().numpy().reshape(self.grid) if t in masks else np.ones(self.grid, bool)
                 for t in ("first", "keep")
@@ -110,7 +110,7 @@ class AdaptiveMOT(nn.Module, Encoder):
                 image += decode_patches(latent.side[name], mask, self.side, latent.side["coding"])
                 kept |= mask
         features = {
-            "patches": pixels.from_eight_bits(split(image, self.side)[kept])[None],
+            "patches": from_eight_bits(split(image, self.side)[kept])[None],
             "index": torch.from_numpy(np.flatnonzero(kept))[None],
             "grid": torch.from_numpy(kept)[None],
         }

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semcodec.coding.patches import whole
 from semcodec.interfaces import Features, Partial, Recoverer
-from semcodec.patches import whole
 from semcodec.specs import FeatureSpec
 from semcodec_plugins.mot.spec import grid_of
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semcodec.errors import UsageError
-from semcodec.training import Batch, Job, Step
+from semcodec.training.loop import Batch, Job, Step
 from semcodec_plugins.mot.autoencoder import MaskedAutoencoder, smooth
 
 KEPT = (0.25, 0.9)

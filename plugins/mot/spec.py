@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from semcodec.patches import patch_spec, usual_side
+from semcodec.coding.patches import patch_spec, usual_side
 from semcodec.specs import BackboneSpec, EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe, image_size
 
 

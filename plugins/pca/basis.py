@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from semcodec.quantiser import ChannelQuantiser
+from semcodec.coding.quantiser import ChannelQuantiser
 from semcodec_plugins.pca.covariance import Components
 
 

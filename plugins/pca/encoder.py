@@ -93,7 +93,7 @@ class PCA(nn.Module, Encoder):
         """What is made of rebuilt features (B, C, H, W): here nothing."""
         return features
 
-    def code(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
+    def forward_train(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
         """At a number of components that is drawn, so that one set of weights serves them all."""
         powers = [1 << k for k in range(self.most.bit_length())]
         count = int(rng.choice([*powers, self.most]))

@@ -15,9 +15,9 @@ from typing import Any
 from torch import Tensor
 
 from semcodec.errors import UsageError
-from semcodec.feature_training import around, backbone_first, end_to_end, match, observe
 from semcodec.interfaces import Features
-from semcodec.training import Batch, Job, Step
+from semcodec.training.feature_steps import around, backbone_first, end_to_end, match, observe
+from semcodec.training.loop import Batch, Job, Step
 from semcodec_plugins.pca.covariance import Covariance
 
 MATCH, TASK = 2, 2

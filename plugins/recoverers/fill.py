@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from semcodec.coding.patches import whole
+from semcodec.coding.pictures import smooth_fill
 from semcodec.interfaces import Features, Partial, Recoverer
-from semcodec.patches import whole
-from semcodec.pictures import smooth_fill
-from semcodec.pixels import eight_bits, from_eight_bits
 from semcodec.specs import FeatureSpec
+from semcodec.tensors import eight_bits, from_eight_bits
 
 
 class _Fill(Recoverer):
@@ -45,7 +45,7 @@ class MeanFill(_Fill):
 
 
 class SmoothFill(_Fill):
-    """Means over ever larger squares, interpolated, at 8 bits: ``semcodec.pictures.smooth_fill``."""
+    """Means over ever larger squares, interpolated, at 8 bits: ``semcodec.coding.pictures.smooth_fill``."""
 
     def filled(self, pixels: Tensor, present: Tensor) -> Tensor:
         mask = present.all(-3).flatten(0, -3).cpu().numpy()

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semcodec.errors import UsageError
-from semcodec.training import Batch, Job, Step, top1
+from semcodec.training.loop import Batch, Job, Step, top1
 from semcodec_plugins.timm_models.recipe import moved
 
 TRUNK = "layer3"

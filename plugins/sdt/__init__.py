@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from semcodec.coding.patch_params import UNITS
 from semcodec.component import Component, Param
 from semcodec.hookspecs import hookimpl
-from semcodec.patch_params import UNITS
 
 PACKAGE = "semcodec_plugins.sdt"
 COUNTS = (12, 25, 49, 74, 98, 147)

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from semcodec import masks as mask_coding
-from semcodec import pictures, pixels
+from semcodec.coding import masks as mask_coding
+from semcodec.coding import pictures
+from semcodec.coding.patch_coding import decode_patches, encode_patches, read_patches, write_patches
+from semcodec.coding.patches import spread
+from semcodec.coding.rounds import bits_of_doubt, read_reply, write_reply
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, Partial, Sink, Source
 from semcodec.panels import Panel, usual
-from semcodec.patch_coding import decode_patches, encode_patches, read_patches, write_patches
-from semcodec.patches import spread
-from semcodec.rounds import bits_of_doubt, read_reply, write_reply
 from semcodec.specs import FeatureSpec, image_size
+from semcodec.tensors import eight_bits, from_eight_bits
 
 SECOND = "second", "second"
 """Name of the chunk, whatever it holds."""
@@ -46,11 +47,11 @@ class SDT(nn.Module, Encoder):
 
     def _first(self, image: Tensor) -> list[bytes]:
         """The first round of each image."""
-        pixels.eight_bits(image)  # refuses NaN and infinity, which the clamp below would hide
+        eight_bits(image)  # refuses NaN and infinity, which the clamp below would hide
         size = self.size[0] // self.scale, self.size[1] // self.scale
         # One at a time: a sum in another order for another batch size may round to another byte.
         small = [interpolate(one[None], size=size, mode="bicubic", antialias=True) for one in image]
-        shrunk = [pixels.eight_bits(one)[0] for one in small]
+        shrunk = [eight_bits(one)[0] for one in small]
         return [pictures.encode_picture(one, self.coding, self.quality) for one in shrunk]
 
     def _enlarged(self, first: bytes) -> Tensor:
@@ -59,13 +60,13 @@ class SDT(nn.Module, Encoder):
         rgb = pictures.decode_picture(first, height * width, (self.coding,))
         if rgb.shape[:2] != (height, width):
             raise CorruptStream(f"a picture of {rgb.shape[1]}x{rgb.shape[0]} where {width}x{height} is due")
-        small = pixels.from_eight_bits(rgb)[None]
+        small = from_eight_bits(rgb)[None]
         return interpolate(small, size=self.size, mode="bicubic").clamp(0, 1)
 
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
-        images = pixels.eight_bits(features["image"])
+        images = eight_bits(features["image"])
         asks = (analysis.scores["doubt"] >= params["sure"]).tolist()
         latents = []
         for row, first in enumerate(self._first(features["image"])):
@@ -105,7 +106,7 @@ class SDT(nn.Module, Encoder):
         if mask.any():
             there = torch.from_numpy(spread(mask, self.side))
             detail = decode_patches(latent.side["second"], mask, self.side, latent.side["coding"])
-            image = torch.where(there, pixels.from_eight_bits(detail)[None], image)
+            image = torch.where(there, from_eight_bits(detail)[None], image)
         return Partial({"image": image})
 
     def decoder_state(self) -> Mapping[str, Tensor]:
@@ -119,6 +120,6 @@ class SDT(nn.Module, Encoder):
         source, received = usual(features, partial)
         [first] = self._first(features["image"])
         scores = analysis.scores["keep"][0].view(self.grid).numpy()
-        [poor] = pixels.eight_bits(self._enlarged(first))
+        [poor] = eight_bits(self._enlarged(first))
         doubt = float(analysis.scores["doubt"][0])
         return [source, Panel(f"first round, server in doubt by {doubt:.2f} bits", poor, scores), received]

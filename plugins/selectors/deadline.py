@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from semcodec.composition import Composition, compose_spec
+from semcodec.composition.composition import Composition, compose_spec
 from semcodec.errors import SemcodecError, UsageError
 from semcodec.interfaces import Selector
-from semcodec.latency import Point, Profile
-from semcodec.link import Link
-from semcodec.planning import check_deadline, choices, timed
-from semcodec.points import open_points
+from semcodec.planning.latency import OperatingPoint, Profile
+from semcodec.planning.link import Link
+from semcodec.planning.operating_points import open_points
+from semcodec.planning.plan import check_deadline, choices, timed
 
 
 class Deadline(Selector):
@@ -40,7 +40,7 @@ class Deadline(Selector):
         self.within_ms = ms * (1 - headroom)
         self.rate, self.rtt, self.loss, self.trace, self.profile = rate, rtt, loss, trace, profile
         self.period = ms if period is None else period
-        self._matching: dict[str, list[Point]] = {}
+        self._matching: dict[str, list[OperatingPoint]] = {}
 
     def point(self, composition: Composition, sequence: Sequence[int]) -> list[Mapping[str, Any]]:
         """Raises UsageError where no point is of this pipeline with what its spec sets."""
@@ -58,7 +58,7 @@ class Deadline(Selector):
     def _profile(self) -> Profile:
         return open_points(self.profile)
 
-    def _points(self, composition: Composition) -> list[Point]:
+    def _points(self, composition: Composition) -> list[OperatingPoint]:
         if composition.spec not in self._matching:
             known = timed(self._profile)
             kept = [p for p in known if p.knobs and self._is_of(composition, p) and _agrees(composition, p)]
@@ -70,7 +70,7 @@ class Deadline(Selector):
             self._matching[composition.spec] = kept
         return self._matching[composition.spec]
 
-    def _is_of(self, composition: Composition, point: Point) -> bool:
+    def _is_of(self, composition: Composition, point: OperatingPoint) -> bool:
         """Of this pipeline: in a profile by its Encoder, in a record by all but call parameters."""
         if self._profile.encoder:
             return self._profile.encoder == composition.encoder.name
@@ -78,12 +78,12 @@ class Deadline(Selector):
             other = compose_spec(point.spec, composition.registry)
         except SemcodecError:  # measured where there were other plugins
             return False
-        return other.point is None and other.but_for_call() == composition.but_for_call()
+        return other.point is None and other.weights_signature() == composition.weights_signature()
 
 
 def _fixed(composition: Composition) -> list[str]:
     return [name for name in composition.call if name in composition.given]
 
 
-def _agrees(composition: Composition, point: Point) -> bool:
+def _agrees(composition: Composition, point: OperatingPoint) -> bool:
     return all(point.knobs.get(name, composition.call[name]) == composition.call[name] for name in _fixed(composition))

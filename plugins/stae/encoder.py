@@ -10,14 +10,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from semcodec import masks as mask_coding
-from semcodec import pictures, pixels
+from semcodec.coding import masks as mask_coding
+from semcodec.coding import pictures, pixels
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
 from semcodec.panels import Panel, side_by_side, usual
+from semcodec.pipeline.selection import Keep, select
 from semcodec.priors import Bits
-from semcodec.selection import Keep, select
 from semcodec.specs import FeatureSpec
+from semcodec.tensors import eight_bits, from_eight_bits
 from semcodec_plugins.stae.attention import FrameAttention, SpatialAttention, keep_frames, weigh
 
 
@@ -76,7 +77,7 @@ class STAE(nn.Module, Encoder):
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
-        frames8 = pixels.eight_bits(features["frames"])
+        frames8 = eight_bits(features["frames"])
         latents = []
         for row, clip in enumerate(frames8):
             kept = masks["frames"][row].numpy() if "frames" in masks else np.ones(self.total, bool)
@@ -124,7 +125,7 @@ class STAE(nn.Module, Encoder):
         """Zero-filled frames X'_M and the mask M, which is left out where every pixel was sent."""
         mask = latent.symbols["mask"]
         received = latent.symbols["frames"] if latent.side["coding"] == "raw" else self._picture(latent)
-        frames = pixels.from_eight_bits(received)[None]
+        frames = from_eight_bits(received)[None]
         index = torch.from_numpy(np.flatnonzero(latent.symbols["kept"]))[None]
         features = {"frames": frames, "index": index}
         if mask.all():
@@ -145,7 +146,7 @@ class STAE(nn.Module, Encoder):
     ) -> list[Panel]:
         """The clip, the scores that frames and then pixels were chosen by, each over it, and what was received."""
         source, received = usual(features, partial)
-        frames = pixels.eight_bits(features["frames"])[0]
+        frames = eight_bits(features["frames"])[0]
         maps = []
         if "frames" in masks:
             found = self.scores(analysis, "frames", {})[0]

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from semcodec.errors import UsageError
 from semcodec.interfaces import Features, Selector
-from semcodec.selection import Keep, covers
-from semcodec.training import Batch, Job, Step, top1
+from semcodec.pipeline.selection import Keep, covers
+from semcodec.training.loop import Batch, Job, Step, top1
 from semcodec_plugins.stae.attention import FrameAttention, keep_frames
 
 EPS = 1e-6  # keeps logits of saturated attention finite

@@ -34,7 +34,7 @@ def semcodec_components() -> Iterator[Component]:
         yield Component(
             kind="backbone",
             name=f"vit-nano-{size}",
-            target=f"{PACKAGE}.nano:ViTNano{size.capitalize()}",
+            target=f"{PACKAGE}.builtin:ViTNano{size.capitalize()}",
             spec=f"{PACKAGE}.spec:nano",
             summary=f"embedded image ViT of 8x8 patches of 96x96 pixels, {summary}",
             requires=("timm",),

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from semcodec.errors import SemcodecError, UsageError
 from semcodec.interfaces import Backbone, Features
-from semcodec_plugins.timm_models import chain, narrow, tokens
-from semcodec_plugins.timm_models.chain import INPUT
+from semcodec_plugins.timm_models import channel_pruning, sequential_graph, tokens
+from semcodec_plugins.timm_models.sequential_graph import INPUT
 from semcodec_plugins.timm_models.spec import MAPS, classifier
 
 
@@ -36,7 +36,7 @@ class ImageClassifier(nn.Module, Backbone):
         self.takes_patches = tokens.takes_patches(model)
         _, height, width = config["input_size"]
         patch = model.patch_embed.patch_size[0] if tokens.has_scores(model) else None
-        self.chain = None if self.takes_patches else chain.find(model, config["input_size"])
+        self.chain = None if self.takes_patches else sequential_graph.find(model, config["input_size"])
         if self.chain:
             model.to(memory_format=torch.channels_last)
         maps = self.chain.shapes if self.chain else {}
@@ -78,7 +78,7 @@ class ImageClassifier(nn.Module, Backbone):
             return super().narrowed(cut, channels)
         before = self._place(cut) - step.links
         _, height, width = self.spec.input["image"].shape
-        image = None if before else narrow.Image((height, width), self.mean, self.std)
+        image = None if before else channel_pruning.Image((height, width), self.mean, self.std)
         last = step.kept(channels[MAPS], image).eval()
 
         def head(x: Features) -> Features:
@@ -89,15 +89,17 @@ class ImageClassifier(nn.Module, Backbone):
     def narrowed_share(self, cut: str, channels: int) -> float:
         """Multiplications of the head at an inner cut that computes so many channels, over those of the whole head."""
         links = self.chain.links[: self._place(cut)]
-        layers = narrow.operations(self.model, links, self.spec.input["image"].shape)
+        layers = channel_pruning.operations(self.model, links, self.spec.input["image"].shape)
         step, total = self._last_step(cut), sum(layers.values())
         last = sum(layers[conv] for conv in step.convs) if step else 0
         return 1 - last / total * (1 - channels / self.chain.shapes[cut][0])
 
-    def _last_step(self, cut: str) -> narrow.Step | None:
+    def _last_step(self, cut: str) -> channel_pruning.Step | None:
         if cut == INPUT:
             return None
-        return narrow.last_step([self.model.get_submodule(name) for name in self.chain.links[: self._place(cut)]])
+        return channel_pruning.last_step(
+            [self.model.get_submodule(name) for name in self.chain.links[: self._place(cut)]]
+        )
 
     def tail(self, features: Features, cut: str) -> Tensor:
         """To logits (B, classes), from {"image": (B, 3, H, W)}, {"maps": (B, C, H, W)} or

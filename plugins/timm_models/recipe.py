@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semcodec.training import Batch, Job, Step, top1
+from semcodec.training.loop import Batch, Job, Step, top1
 
 FEWEST = 0.3
 """Of the patches, in training."""
@@ -62,8 +62,8 @@ def recipe(job: Job) -> list[Step]:
     classes = len(backbone.classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        teacher = job.aids["teacher"] = Teacher(classes)
-        reader = job.aids["reader"] = nn.Linear(backbone.model.embed_dim, classes + 1)
+        teacher = job.auxiliary["teacher"] = Teacher(classes)
+        reader = job.auxiliary["reader"] = nn.Linear(backbone.model.embed_dim, classes + 1)
 
     def teach(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         logits = pooled(*teacher(backbone.normalised(moved(batch.pixels, batch.rng))))

@@ -15,8 +15,8 @@ from timm.layers.attention import Attention
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from semcodec.batching import alike, stack
 from semcodec.interfaces import Features
+from semcodec.tensors import alike, stack
 
 PADDING = -1  # the index of a patch that is not there
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semcodec.detection import Boxes, centred
+from semcodec.boxes import Boxes, centred
 
 STRIDES = (8, 16, 32)
 ANCHORS = (

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from semcodec.boxes import Boxes, centred
 from semcodec.data.boxes import COCO
-from semcodec.detection import Boxes, centred
 from semcodec.errors import UsageError
 from semcodec.interfaces import Features
 from semcodec.specs import BackboneSpec, SpecMismatch, TensorSpec

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from semcodec.detection import Boxes
+from semcodec.boxes import Boxes
 from semcodec.interfaces import Backbone, Features
 from semcodec_plugins.yolo.spec import carried, cuts, feature
 

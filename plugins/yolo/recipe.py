@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from semcodec.training import Batch, Job, Step
+from semcodec.training.loop import Batch, Job, Step
 
 EPOCHS = 100
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
-from semcodec.composition import Composition
+from semcodec.composition.composition import Composition
 from semcodec.errors import UsageError
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from semcodec.bench.report import Point, Results, names, pareto
+from semcodec.bench.results import Point, Results, names, pareto
 from semcodec.errors import SemcodecError, UsageError
 
 BD_POINTS = 4

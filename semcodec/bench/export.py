@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from semcodec import __version__
+from semcodec._version import __version__
 from semcodec.bench.deltas import Delta
 from semcodec.bench.page import commands, origin
-from semcodec.bench.report import Group, Point, Results
-from semcodec.metrics import METRICS
+from semcodec.bench.results import Group, Point, Results
+from semcodec.tasks.statistics import METRICS
 
 PIXEL_BYTES = 3
 """Of one 8-bit RGB pixel of the source."""

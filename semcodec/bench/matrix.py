@@ -9,11 +9,11 @@ from itertools import product
 from semcodec import data as data_sets
 from semcodec.bench.sweeps import Grid, Knobs, at, check_free, check_used, knobs, part_of, seeded, shown
 from semcodec.component import Component, Kind
-from semcodec.composition import Composition, compose_spec, resolve_backbone
+from semcodec.composition.composition import Composition, compose_spec, resolve_backbone
+from semcodec.composition.registry import Registry, get_registry, lacking
 from semcodec.data.base import Dataset
 from semcodec.errors import SemcodecError, UsageError
-from semcodec.registry import Registry, get_registry, lacking
-from semcodec.weights import Request, find, published
+from semcodec.pipeline.weights import WeightsRequest, find, published
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def enumerate_all(
     split: str,
     choice: Choice,
     sweep: Grid,
-    weights: Request,
+    weights: WeightsRequest,
     registry: Registry | None = None,
     classes: Sequence[str] | None = None,
 ) -> Matrix:
@@ -98,7 +98,7 @@ def enumerate_all(
 
 class _Enumeration:
     def __init__(
-        self, matrix: Matrix, data: str, dataset: Dataset, choice: Choice, sweep: Grid, weights: Request
+        self, matrix: Matrix, data: str, dataset: Dataset, choice: Choice, sweep: Grid, weights: WeightsRequest
     ) -> None:
         self.matrix, self.choice, self.sweep, self.weights = matrix, choice, sweep, weights
         counted = range(len(dataset.classes)) if dataset.counted is None else dataset.counted
@@ -197,8 +197,10 @@ class _Enumeration:
                 hub = published(bound)
                 if hub and named and not self.weights.offline:
                     continue
-                cure = f"--backbone {bound.name} fetches {hub}; or " if hub and slot == "backbone" else ""
-                return f"no weights of {composition.weights_key(slot)} here; {cure}give --weights {slot}=PATH or random"
+                remedy = f"--backbone {bound.name} fetches {hub}; or " if hub and slot == "backbone" else ""
+                return (
+                    f"no weights of {composition.weights_key(slot)} here; {remedy}give --weights {slot}=PATH or random"
+                )
             if slot == "backbone" and found.classes and not self.classes <= set(found.classes):
                 return f"{found.origin} knows other classes than {self.data}: {', '.join(found.classes[:4])}, ..."
         return ""

@@ -10,10 +10,10 @@ from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
-from semcodec import __version__
+from semcodec._version import __version__
 from semcodec.bench.deltas import Delta
-from semcodec.bench.report import Group, Point, Results
-from semcodec.metrics import METRICS
+from semcodec.bench.results import Group, Point, Results
+from semcodec.tasks.statistics import METRICS
 
 
 def render(

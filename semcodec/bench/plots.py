@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semcodec.bench.report import Group, Point, Results
+from semcodec.bench.results import Group, Point, Results
 from semcodec.errors import SemcodecError
-from semcodec.metrics import METRICS
+from semcodec.tasks.statistics import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ def write(results: Results, folder: Path) -> Iterator[Path]:
         from matplotlib.figure import Figure
     except ImportError:
         raise SemcodecError("plots need matplotlib: pip install 'semcodec[report]'") from None
-    from semcodec.cli.output import whole_file
+    from semcodec._files import whole_file
 
     folder.mkdir(parents=True, exist_ok=True)
     for group, name in zip(results.groups, _file_names(results), strict=True):

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from semcodec.component import Component
-from semcodec.composition import Composition
+from semcodec.composition.composition import Composition
+from semcodec.composition.grammar import Value
 from semcodec.errors import DataError, UsageError
-from semcodec.grammar import Value
 
 Grid = Mapping[str, Sequence[Value]]
 """By "item.key", the values to try."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import product
 
 from semcodec.bench.sweeps import Grid, at, check_free
-from semcodec.composition import compose_spec
+from semcodec.composition.composition import compose_spec
 
 
 def to_train(cells: Iterable[tuple[str, Grid]]) -> dict[str, str]:

@@ -45,13 +45,13 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         import torch
 
-        import semcodec.evaluation  # noqa: F401 - so that no cell's time is that of importing it
+        import semcodec.evaluation.evaluate  # noqa: F401 - so that no cell's time is that of importing it
         from semcodec.bench.memory import Memory
-        from semcodec.weights import Request
+        from semcodec.pipeline.weights import WeightsRequest
 
         torch.set_num_threads(settings.threads)
         self.settings = settings
-        self.request = Request.parse(settings.weights, settings.offline)
+        self.request = WeightsRequest.parse(settings.weights, settings.offline)
         self.memory = Memory(min(settings.shared, settings.memory // 4) if settings.memory else settings.shared)
         self._family = ""
         self._pipelines: list[Any] = []
@@ -76,11 +76,11 @@ class Worker:
         import torch
 
         from semcodec.bench.memory import SharedDataset
-        from semcodec.bench.shared import SharedPipeline
-        from semcodec.composition import compose_spec
+        from semcodec.bench.reuse import SharedPipeline
+        from semcodec.composition.composition import compose_spec
         from semcodec.data import open_dataset
-        from semcodec.evaluation import evaluate
-        from semcodec.pipeline import Pipeline
+        from semcodec.evaluation.evaluate import evaluate
+        from semcodec.pipeline.pipeline import Pipeline
 
         s = self.settings
         if cell.family != self._family:
@@ -105,7 +105,7 @@ class Worker:
 
 def failure(cell: Cell, settings: Settings, reason: str) -> dict[str, Any]:
     """The record of a cell that could not be measured."""
-    from semcodec.metrics import RECORD
+    from semcodec.evaluation.records import RECORD
 
     return {"record": RECORD, "cell": cell.digest, "seed": settings.seed, "spec": cell.spec, "data": settings.data,
             "failed": reason}  # fmt: skip

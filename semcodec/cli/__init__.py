@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
-from semcodec import __version__
+from semcodec._version import __version__
 from semcodec.errors import SemcodecError
 
 COMMANDS = {
@@ -34,8 +34,6 @@ COMMANDS = {
     "env": "Show versions, threads and plugin packages.",
 }
 """Every command with its short help: ``cli/<name>.py`` holds it under the name ``command``."""
-MODULES = {"report": "report_command"}
-"""Where a command's module is not named like the command."""
 
 
 class LazyGroup(click.Group):
@@ -47,7 +45,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"semcodec.cli.{MODULES.get(cmd_name, cmd_name)}").command
+        command: click.Command = import_module(f"semcodec.cli.{cmd_name}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

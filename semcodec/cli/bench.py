@@ -207,7 +207,7 @@ def _show_skips(matrix: Matrix) -> None:
 
 def _pool(executor: str, settings: Settings, timeout: float, address: str | None) -> Pool:
     if executor == "ray":
-        from semcodec.bench.on_ray import OnRay
+        from semcodec.bench.ray_pool import OnRay
 
         return OnRay(settings, timeout, address)
     from semcodec.bench.runner import Local
@@ -233,8 +233,8 @@ def _run(
     from dataclasses import asdict
 
     from semcodec.bench.progress import Line
-    from semcodec.bench.records import Folder
     from semcodec.bench.runner import run
+    from semcodec.evaluation.records import Folder
 
     notes: list[str] = []
     with Folder(out, header, resume=resume, notes=notes) as folder:
@@ -264,7 +264,7 @@ def _run(
 def _show(records: Sequence[dict[str, Any]], out: Path) -> None:
     measured = [record for record in records if "failed" not in record]
     rows: list[list[Any]] = []
-    from semcodec.metrics import HEADS, metric_of
+    from semcodec.tasks.statistics import HEADS, metric_of
 
     metric = (metric_of(measured[0]) if measured else None) or "top1"
     for r in measured:

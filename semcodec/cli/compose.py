@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from semcodec._files import whole_file
 from semcodec.cli import options
-from semcodec.cli.output import ABSENT, echo_fields, echo_json, echo_table, whole_file
-from semcodec.cli.report import KEYS, Sample, counted, document, run, show
+from semcodec.cli.output import ABSENT, echo_fields, echo_json, echo_table
+from semcodec.cli.sample_output import KEYS, Sample, counted, document, run, show
 from semcodec.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from semcodec.component import Component
-    from semcodec.composition import Composition
-    from semcodec.explain import Port, StageRow
-    from semcodec.pipeline import Pipeline
-    from semcodec.weights import Request, Weights
+    from semcodec.composition.composition import Composition
+    from semcodec.evaluation.stage_table import Port, StageRow
+    from semcodec.pipeline.pipeline import Pipeline
+    from semcodec.pipeline.weights import Weights, WeightsRequest
 
 
 @click.command(
@@ -47,8 +48,8 @@ def command(
     Parameters are those that take part, multiply-accumulates (MACs) those of one sample, bytes those of what the
     stage gives at the spec's knobs before it is coded; the link's are measured with --input.
     """
-    from semcodec.composition import compose_spec
-    from semcodec.explain import explain, outline
+    from semcodec.composition.composition import compose_spec
+    from semcodec.evaluation.stage_table import explain, outline
 
     if dry_run and named:
         raise UsageError("--dry-run builds nothing that --input could run through; leave out one")
@@ -61,7 +62,7 @@ def command(
         return
 
     from semcodec.data import classes_of
-    from semcodec.pipeline import Pipeline
+    from semcodec.pipeline.pipeline import Pipeline
 
     classes = classes_of(named) if named else None
     pipeline = Pipeline.load(composition, request, classes=classes, partial=not named)
@@ -78,7 +79,7 @@ def command(
 
 def _plottable(plot: Path, named: str | None) -> None:
     """Refuse at once what could only fail after everything has run."""
-    from semcodec import drawing
+    from semcodec.evaluation import drawing
 
     if not named:
         raise UsageError("--save-plot draws what becomes of an input: add --input FILE or --input DATASET:INDEX")
@@ -86,7 +87,8 @@ def _plottable(plot: Path, named: str | None) -> None:
 
 
 def _plot(pipeline: Pipeline, sample: Sample, found: Mapping[str, Any], plot: Path) -> None:
-    from semcodec import drawing, panels
+    from semcodec.evaluation import drawing
+    from semcodec.evaluation.sample_panels import make_panels
 
     prediction = found["prediction"]
     if "boxes" in prediction:
@@ -99,12 +101,12 @@ def _plot(pipeline: Pipeline, sample: Sample, found: Mapping[str, Any], plot: Pa
     told.append("by the device itself; shown is what would be sent" if local else f"{found['bytes_total']:,} bytes")
     with whole_file(plot) as file:
         title = f"{found['spec']}\n{', '.join(told)}"
-        drawing.draw(panels.of(pipeline, sample.pixels, sample.size), title, file, plot.suffix)
+        drawing.draw(make_panels(pipeline, sample.pixels, sample.size), title, file, plot.suffix)
 
 
-def _declared(composition: Composition, request: Request) -> dict[str, Weights | None]:
+def _declared(composition: Composition, request: WeightsRequest) -> dict[str, Weights | None]:
     """Weights of the components that say they have some; which ones do is only certain once they are built."""
-    from semcodec import weights
+    from semcodec.pipeline import weights
 
     return {
         slot: weights.find(composition, slot, request, hub=False)

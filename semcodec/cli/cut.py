@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from semcodec._files import whole_file
 from semcodec.cli import options
-from semcodec.cli.output import echo_fields, echo_json, whole_file
+from semcodec.cli.output import echo_fields, echo_json
 
 
 @click.command()
@@ -23,8 +24,8 @@ def command(file: Path, layers: int, output: Path | None, form: str) -> None:
     """
     from dataclasses import asdict
 
+    from semcodec.container.truncation import cut_stream
     from semcodec.errors import UsageError
-    from semcodec.layers import cut_stream
 
     output = output or file.with_name(f"{file.stem}.{layers}.sem")
     with file.open("rb") as source:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from semcodec.cli import options
-from semcodec.cli.report import KEYS, document, show, told
+from semcodec.cli.sample_output import KEYS, document, show, told
 from semcodec.errors import StreamError
 
 if TYPE_CHECKING:
-    from semcodec.container import LocalRecord, Packet
-    from semcodec.pipeline import Pipeline
-    from semcodec.prediction import Prediction
+    from semcodec.container.packets import LocalRecord, Packet
+    from semcodec.pipeline.pipeline import Pipeline
+    from semcodec.tasks.prediction import Prediction
 
 
 @click.command(epilog=KEYS)
@@ -29,12 +29,12 @@ def command(file: Path, given: tuple[str, ...], offline: bool, form: str) -> Non
     """
     request = options.request(given, offline)
     with file.open("rb") as stream:
-        from semcodec.container import read_header, read_packets
+        from semcodec.container.packets import read_header, read_packets
 
         header = read_header(stream)
 
-        from semcodec.clock import Clock
-        from semcodec.pipeline import open_stream
+        from semcodec.pipeline.pipeline import open_stream
+        from semcodec.pipeline.timing import Clock
 
         pipeline = open_stream(header, request)
         records = []
@@ -52,7 +52,7 @@ def command(file: Path, given: tuple[str, ...], offline: bool, form: str) -> Non
 
 def _sizes(pipeline: Pipeline, record: Packet | LocalRecord, prediction: Prediction) -> dict[str, int]:
     """What the record's bytes were, as they were read."""
-    from semcodec.container import LocalRecord, write_local
+    from semcodec.container.packets import LocalRecord, write_local
 
     if isinstance(record, LocalRecord):
         local = len(write_local(pipeline.header, record))

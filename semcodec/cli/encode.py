@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from semcodec._files import whole_file
 from semcodec.cli import options
-from semcodec.cli.output import whole_file
-from semcodec.cli.report import KEYS, Sample, document, run, show
+from semcodec.cli.sample_output import KEYS, Sample, document, run, show
 
 
 @click.command(epilog=KEYS)
@@ -22,10 +22,10 @@ def command(spec: str, inputs: tuple[str, ...], output: Path, given: tuple[str, 
 
     An INPUT is a file, or DATASET:INDEX for a sample of a test split. The file is complete or not there.
     """
-    from semcodec.composition import compose_spec
-    from semcodec.container import write_header
+    from semcodec.composition.composition import compose_spec
+    from semcodec.container.packets import write_header
     from semcodec.data import classes_of
-    from semcodec.pipeline import Pipeline
+    from semcodec.pipeline.pipeline import Pipeline
 
     composition, request = compose_spec(spec), options.request(given, offline)
     records = []

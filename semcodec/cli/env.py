@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from semcodec import __version__
+from semcodec._version import __version__
 from semcodec.cli import options
 from semcodec.cli.output import ABSENT, echo_fields, echo_json
 
@@ -34,7 +34,7 @@ def environment() -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, entry_points, requires, version
 
     from semcodec.hookspecs import GROUP
-    from semcodec.hub import cache_folder
+    from semcodec.pipeline.hub import cache_folder
 
     packages: dict[str, str | None] = {}
     try:

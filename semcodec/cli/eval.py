@@ -15,7 +15,7 @@ from semcodec.errors import DataError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from semcodec.grammar import Value
+    from semcodec.composition.grammar import Value
 
 
 @click.command()
@@ -64,14 +64,14 @@ def command(
     per sample. Records have the keys of compose --input, averaged. Of a detector it is mAP50, by pycocotools, with an
     interval from 1,000 bootstrap samples of the images (seed 0).
     """
-    from semcodec.composition import compose_spec
+    from semcodec.composition.composition import compose_spec
 
     composition, grid = compose_spec(spec), grid_of(swept)
     request = options.request(given, offline)
     form = form or ("json" if grid else "table")
     done = _done(output) if output else set()
 
-    from semcodec.evaluation import run_sweep
+    from semcodec.evaluation.evaluate import run_sweep
 
     records = []
     points = run_sweep(
@@ -94,7 +94,7 @@ def command(
 
 def grid_of(swept: Sequence[str]) -> dict[str, list[Value]]:
     """By "item.key", the values to try. Raises UsageError."""
-    from semcodec.grammar import read_word
+    from semcodec.composition.grammar import read_word
 
     grid: dict[str, list[Value]] = {}
     for text in swept:
@@ -136,7 +136,7 @@ def _show(records: Sequence[dict[str, Any]]) -> None:
     first = records[0]
     if len(records) == 1:
         click.echo(f"{first['spec']}\n")
-    from semcodec.metrics import HEADS, metric_of
+    from semcodec.tasks.statistics import HEADS, metric_of
 
     metric = metric_of(first) or "top1"
     boxed = metric == "map50"

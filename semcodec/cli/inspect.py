@@ -19,7 +19,7 @@ def command(file: Path, form: str) -> None:
 
     Heads are checked; the chunks' own checksums are tested by 'decode'.
     """
-    from semcodec.summary import summarise
+    from semcodec.container.summary import summarise
 
     found = summarise(file)
     if form == "json":

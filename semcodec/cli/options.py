@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from semcodec.weights import Request
+    from semcodec.pipeline.weights import WeightsRequest
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -53,8 +53,8 @@ classes = click.option(
 )
 
 
-def request(given: tuple[str, ...], offline: bool) -> Request:
+def request(given: tuple[str, ...], offline: bool) -> WeightsRequest:
     """Raises UsageError where two files are named for one slot."""
-    from semcodec.weights import Request
+    from semcodec.pipeline.weights import WeightsRequest
 
-    return Request.parse(given, offline)
+    return WeightsRequest.parse(given, offline)

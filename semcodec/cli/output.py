@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import click
-
-from semcodec.errors import UsageError
 
 ABSENT = "-"
 
@@ -79,29 +74,3 @@ class Progress:
         if sys.stderr.isatty():
             end = "\r\033[K" if done >= total else ""
             click.echo(f"\r\033[K{what}  {done}/{total}{end}", err=True, nl=False)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of ``path`` when it is complete, and leaves no trace otherwise.
-
-    What is there and is no regular file, such as a pipe, is written to as it is.
-    """
-    target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise UsageError(f"{path} is a folder; name a file in it")
-    regular = target.is_file() or not target.exists()
-    written = target.with_name(f".{target.name}.{os.getpid()}.tmp") if regular else target
-    try:
-        with open(written, "wb") as file:
-            yield file
-        if regular:
-            os.replace(written, target)
-    except OSError as error:
-        if error.filename in (None, str(written)):
-            error.filename = str(path)
-        raise
-    finally:
-        if regular:
-            with suppress(OSError):
-                written.unlink()

@@ -12,9 +12,9 @@ from semcodec.cli.output import echo_fields, echo_json, echo_table
 from semcodec.errors import UsageError
 
 if TYPE_CHECKING:
-    from semcodec.latency import Profile
-    from semcodec.link import Link
-    from semcodec.planning import Plan, Replay, Row
+    from semcodec.planning.latency import Profile
+    from semcodec.planning.link import Link
+    from semcodec.planning.plan import Plan, Replay, Row
 
 
 @click.command()
@@ -68,9 +68,9 @@ def command(
     it pays. Beside the choice: the runner-up, what local computing and full offloading would do, and where nothing
     fits what misses by least. With --trace, how the adaptive choice fares beside each fixed point.
     """
-    from semcodec.link import Link, write_trace
-    from semcodec.planning import plan, replay
-    from semcodec.points import open_points, shipped
+    from semcodec.planning.link import Link, write_trace
+    from semcodec.planning.operating_points import open_points, shipped
+    from semcodec.planning.plan import plan, replay
 
     if profile == "list":
         rows = [(name, open_points(name).title) for name in shipped()]
@@ -113,7 +113,7 @@ def _assumptions(given: tuple[str, ...]) -> dict[str, float]:
 
 
 def _show_plan(profile: Profile, link: Link, found: Plan, deadline_ms: float, form: str) -> None:
-    from semcodec.latency import FULL, LOCAL
+    from semcodec.planning.latency import FULL, LOCAL
 
     fastest, rate = found.fastest, float(link.mbps[0])
     if form == "json":
@@ -166,7 +166,7 @@ def _knobs(profile: Profile, row: Row) -> str:
 
 
 def _cells(name: str, row: Row) -> list[Any]:
-    from semcodec.latency import LINK
+    from semcodec.planning.latency import LINK
 
     p, coded = row.point, ", entropy-coded" * row.coded
     times = [sum(p.device_ms.values()), row.stages_ms[LINK], p.sent * sum(p.server_ms.values())]

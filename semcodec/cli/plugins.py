@@ -30,14 +30,14 @@ def listing(kind: str | None, form: str) -> None:
     from dataclasses import asdict
 
     from semcodec.component import KINDS
+    from semcodec.composition.registry import get_registry
     from semcodec.errors import UsageError
-    from semcodec.registry import get_registry
 
     if kind is not None and kind not in KINDS:
         raise UsageError(f"--kind is one of {', '.join(KINDS)}, not {kind!r}")
     rows = [row for row in get_registry().rows() if kind in (None, row.kind)]
     if form == "json":
-        echo_json([asdict(row) for row in rows])
+        echo_json([{**asdict(row), "cure": row.remedy} for row in rows])
         return
     headers = ("kind", "name", "status", "package", "licence", "summary")
     echo_table(
@@ -48,8 +48,8 @@ def listing(kind: str | None, form: str) -> None:
         ],
     )
     for row in rows:
-        if row.cure:
-            click.echo(f"{row.name}: {row.cure}")
+        if row.remedy:
+            click.echo(f"{row.name}: {row.remedy}")
 
 
 @command.command()
@@ -58,7 +58,7 @@ def listing(kind: str | None, form: str) -> None:
 def show(name: str, form: str) -> None:
     """One component by NAME, or KIND/NAME: its parameters, traits, licence and package."""
     from semcodec.component import KINDS
-    from semcodec.registry import get_registry, missing
+    from semcodec.composition.registry import get_registry, missing
 
     registry = get_registry()
     kind = next((k for k in KINDS if name.startswith(f"{k}/")), None)

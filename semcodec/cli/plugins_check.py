@@ -23,8 +23,8 @@ def command(ctx: click.Context, name: str, kind: Kind | None, form: str) -> None
     """
     from dataclasses import asdict
 
+    from semcodec.composition.registry import get_registry, lacking
     from semcodec.errors import PluginError
-    from semcodec.registry import get_registry, lacking
     from semcodec.testing import checks_for, outcomes
 
     registry = get_registry()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from semcodec import __version__
+from semcodec._version import __version__
 from semcodec.component import KINDS
 from semcodec.errors import UsageError
 
@@ -44,8 +44,8 @@ def command(name: str, kind: str, output: Path | None) -> None:
 
 def names(name: str, kind: str) -> dict[str, str]:
     """What the templates leave open. Raises UsageError for a name that cannot be, or that is taken."""
-    from semcodec.grammar import NAME
-    from semcodec.registry import get_registry
+    from semcodec.composition.grammar import NAME
+    from semcodec.composition.registry import get_registry
 
     if not NAME.fullmatch(name) or "/" in name:
         raise UsageError(f"{name!r} is no name for a component: lower-case letters and digits, then - . or _ between")

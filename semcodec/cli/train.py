@@ -74,7 +74,7 @@ def command(
     on from its last checkpoint when the same command is given again. With --cells each run has a folder of its own
     in DIR, and DIR as --weights finds what belongs to each spec.
     """
-    from semcodec.trainer import train
+    from semcodec.training.train import train
 
     if (spec is None) == (file is None):
         raise UsageError("name what to train: a SPEC, or --cells FILE.toml")

@@ -11,8 +11,9 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from semcodec.data.base import SPLITS, Dataset, Digest, Request
+from semcodec.data.base import SPLITS, Dataset, Digest
 from semcodec.errors import DataError, UsageError
+from semcodec.specs import InputRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ _NAMED = {
 
 
 def open_dataset(
-    name_or_path: str, split: str = "test", request: Request | None = None, classes: Sequence[str] | None = None
+    name_or_path: str, split: str = "test", request: InputRequest | None = None, classes: Sequence[str] | None = None
 ) -> Dataset:
     """A named set or a folder, at the size that ``request`` wants.
 
@@ -74,7 +75,7 @@ def open_dataset(
     return ChosenClasses(dataset, classes)
 
 
-def _open(name_or_path: str, split: str, request: Request | None) -> Dataset:
+def _open(name_or_path: str, split: str, request: InputRequest | None) -> Dataset:
     named = _NAMED.get(name_or_path)
     if named is not None:
         if split not in SPLITS:
@@ -88,7 +89,9 @@ def _open(name_or_path: str, split: str, request: Request | None) -> Dataset:
     from semcodec.data.folders import ClassFolders, kind_of
 
     if boxes.holds(name_or_path):
-        return boxes.BoxFolders(name_or_path, split, request or Request(None, 224, 224, fit="letterbox", boxes=True))
+        return boxes.BoxFolders(
+            name_or_path, split, request or InputRequest(None, 224, 224, fit="letterbox", boxes=True)
+        )
     if labelled.holds(name_or_path):
         return labelled.LabelledImages(name_or_path, split, request or _default("image"))
     return ClassFolders(name_or_path, split, request or _default(kind_of(name_or_path)))
@@ -108,7 +111,7 @@ class Input(NamedTuple):
     size: tuple[int, int] | None
 
 
-def open_input(text: str, request: Request) -> Input:
+def open_input(text: str, request: InputRequest) -> Input:
     """What ``--input`` names: a file, or DATASET:INDEX, a sample of a test split.
 
     A file of that very name comes before a data set. Raises DataError.
@@ -170,11 +173,11 @@ def describe(name_or_path: str) -> dict[str, Any]:
             raise DataError(_unknown(name_or_path))
         forms = (form for form in (boxes, labelled) if form.holds(name_or_path))
         found = next(forms, folders).summary(name_or_path)
-    from semcodec.metrics import order0
+    from semcodec.data.order0 import order0
 
     dataset: Dataset
     split = "test" if found["sizes"]["test"] else "all"
-    request = Request(16 if found["kind"] == "video" else None, 64, 64)
+    request = InputRequest(16 if found["kind"] == "video" else None, 64, 64)
     if boxes.holds(name_or_path):
         boxed = boxes.BoxFolders(name_or_path, split, replace(request, fit="letterbox", boxes=True))
         dataset, pixels = boxed, boxed.pictures(range(min(MEASURED, len(boxed))), request)
@@ -184,11 +187,11 @@ def describe(name_or_path: str) -> dict[str, Any]:
     return found | {"classes": list(dataset.classes), "entropy_bits": order0(pixels)}
 
 
-def _default(kind: str) -> Request:
-    return Request(16 if kind == "video" else None, 224, 224)
+def _default(kind: str) -> InputRequest:
+    return InputRequest(16 if kind == "video" else None, 224, 224)
 
 
-def _read_file(path: str, request: Request) -> UInt8:
+def _read_file(path: str, request: InputRequest) -> UInt8:
     from semcodec.data import folders, images, video
 
     suffix = os.path.splitext(path)[1].lower()
@@ -223,3 +226,11 @@ def _no_input(text: str) -> str:
 def _suggestion(text: str) -> str:
     close = get_close_matches(text, _NAMED, 1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        from semcodec._moved import moved_name
+
+        return moved_name(__name__, name)

@@ -5,76 +5,21 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from semcodec.errors import DataError, UsageError
+from semcodec.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from semcodec.detection import Boxes
-    from semcodec.specs import BackboneSpec
+    from semcodec.boxes import Boxes
 
     Labels = npt.NDArray[np.int64] | list[Boxes]
     UInt8 = npt.NDArray[np.uint8]
     Int64 = npt.NDArray[np.int64]
 
 SPLITS = ("train", "test")
-INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
-FITS = ("crop", "letterbox")
-
-
-@dataclass(frozen=True)
-class Request:
-    """The pixels that a model wants: ``frames`` of ``height`` x ``width``; ``frames`` is None for still images.
-
-    crop, interpolation, fit: how they are made of a picture or film. The shorter side is resized to floor(side / crop)
-    by "bilinear", "bicubic", "lanczos" or "nearest" interpolation, then the centre is cropped; or, with the fit
-    "letterbox", the whole is made as large as it fits and laid into the middle of grey. What is made on the fly comes
-    in the right size, whatever these say. boxes: whether the labels that are wanted are boxes.
-    Raises UsageError for a crop out of (0, 1], another interpolation or fit, and for boxes where pictures are cropped.
-    """
-
-    frames: int | None
-    height: int
-    width: int
-    crop: float = 1.0
-    interpolation: str = "bilinear"
-    fit: str = "crop"
-    boxes: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 < self.crop <= 1:
-            raise UsageError(f"crop is a share above 0 and up to 1, not {self.crop}")
-        if self.interpolation not in INTERPOLATIONS:
-            raise UsageError(f"interpolation is one of {', '.join(INTERPOLATIONS)}, not {self.interpolation!r}")
-        if self.fit not in FITS:
-            raise UsageError(f"fit is one of {', '.join(FITS)}, not {self.fit!r}")
-        if self.boxes and self.fit != "letterbox":
-            raise UsageError(f"a model that finds boxes takes the whole picture: fit='letterbox', not {self.fit!r}")
-
-    @classmethod
-    def of(cls, model: BackboneSpec) -> Request:
-        """What a model wants whose input is "frames" or an "image"."""
-        clip = "frames" in model.input
-        *frames, _, height, width = model.input["frames" if clip else "image"].shape
-        assert height is not None and width is not None
-        boxes = model.task == "detection"
-        return cls(frames[0] if clip else None, height, width, model.crop, model.interpolation, model.fit, boxes)
-
-    @property
-    def kind(self) -> Literal["video", "image"]:
-        return "image" if self.frames is None else "video"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one sample's pixels: ([frames,] height, width, 3)."""
-        return (*(() if self.frames is None else (self.frames,)), self.height, self.width, 3)
-
-    def __str__(self) -> str:
-        return "x".join(str(n) for n in (self.frames, self.height, self.width) if n is not None)
 
 
 class EmptySplitError(DataError):

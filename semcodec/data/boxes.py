@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semcodec.data.base import SPLITS, Dataset, EmptySplitError, Request
+from semcodec.data.base import SPLITS, Dataset, EmptySplitError
 from semcodec.data.folders import IMAGE_SUFFIXES
 from semcodec.data.images import read_image, size_of
 from semcodec.errors import DataError, UsageError
+from semcodec.specs import InputRequest
 
 if TYPE_CHECKING:
     import torch
 
+    from semcodec.boxes import Boxes
     from semcodec.data.base import Labels, UInt8
-    from semcodec.detection import Boxes
 
 IMAGES, LABELS, NAMES = "images", "labels", "data.yaml"
 PREFIXES = {"train": ("train",), "test": ("val", "test")}
@@ -53,7 +54,7 @@ class BoxFolders(Dataset):
 
     kind = "image"
 
-    def __init__(self, root: str | os.PathLike[str], split: str, request: Request) -> None:
+    def __init__(self, root: str | os.PathLike[str], split: str, request: InputRequest) -> None:
         if split not in (*SPLITS, "all"):
             raise UsageError(f"split is train, test or all, not {split!r}")
         if not request.boxes:
@@ -78,7 +79,7 @@ class BoxFolders(Dataset):
         return len(self._files)
 
     def batch(self, indices: Sequence[int]) -> tuple[UInt8, Labels]:
-        from semcodec.detection import Boxes, Letterbox, corners
+        from semcodec.boxes import Boxes, Letterbox, corners
 
         labels, pixels = self._labels, self.pictures(indices, self.request)
         boxes: list[Boxes] = []
@@ -89,7 +90,7 @@ class BoxFolders(Dataset):
             boxes.append(place.to_input(Boxes(source.float(), listed[:, 0].long())))
         return pixels, boxes
 
-    def pictures(self, indices: Sequence[int], request: Request) -> UInt8:
+    def pictures(self, indices: Sequence[int], request: InputRequest) -> UInt8:
         """The images as ``request`` wants them, (B, H, W, 3)."""
         pixels = np.empty((len(indices), *request.shape), np.uint8)
         for row, index in enumerate(indices):
@@ -136,7 +137,7 @@ def holds(root: str | os.PathLike[str]) -> bool:
 
 def summary(root: str | os.PathLike[str]) -> dict[str, Any]:
     """What a folder holds, without reading an image: name, kind, classes, sizes by split, description."""
-    request = Request(None, 1, 1, fit="letterbox", boxes=True)
+    request = InputRequest(None, 1, 1, fit="letterbox", boxes=True)
     whole = BoxFolders(root, "all", request)
     sizes = {}
     for split in SPLITS:

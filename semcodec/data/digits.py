@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from semcodec.data.base import Dataset, Request
+from semcodec.data.base import Dataset
 from semcodec.data.textures import digit_images, hash64, seeds_for, texture, uniform, upsample
 from semcodec.errors import DataError
+from semcodec.specs import InputRequest
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -37,7 +38,7 @@ class DigitsMotion(Dataset):
     classes = CLASSES
     split: str
 
-    def __init__(self, split: str, request: Request) -> None:
+    def __init__(self, split: str, request: InputRequest) -> None:
         if request.frames is None:
             raise DataError("digits-motion holds clips; for still images take digits-scenes")
         self.split, self.request = split, request

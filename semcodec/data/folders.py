@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from semcodec.data.base import Dataset, EmptySplitError, Request
+from semcodec.data.base import Dataset, EmptySplitError
 from semcodec.data.images import read_image
 from semcodec.data.video import cached_clip
 from semcodec.errors import DataError, UsageError
+from semcodec.specs import InputRequest
 
 if TYPE_CHECKING:
     from semcodec.data.base import Int64, UInt8
@@ -41,7 +42,7 @@ class ClassFolders(Dataset):
 
     varies = True
 
-    def __init__(self, root: str | os.PathLike[str], split: str, request: Request) -> None:
+    def __init__(self, root: str | os.PathLike[str], split: str, request: InputRequest) -> None:
         if split not in ("train", "test", "all"):
             raise UsageError(f"split is train, test or all, not {split!r}")
         self.root, self.request = Path(root), request
@@ -101,7 +102,7 @@ def kind_of(root: str | os.PathLike[str]) -> Literal["video", "image"]:
 def summary(root: str | os.PathLike[str]) -> dict[str, Any]:
     """What a folder holds, without reading a file: name, kind, classes, sizes by split, description."""
     kind = kind_of(root)
-    request = Request(1 if kind == "video" else None, 1, 1)
+    request = InputRequest(1 if kind == "video" else None, 1, 1)
     whole = ClassFolders(root, "all", request)
     sizes = {}
     for split in ("train", "test"):

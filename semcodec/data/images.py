@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
-from semcodec.detection import GREY, Letterbox
+from semcodec.boxes import GREY, Letterbox
 from semcodec.errors import DataError
 
 if TYPE_CHECKING:
-    from semcodec.data.base import Request, UInt8
+    from semcodec.data.base import UInt8
+    from semcodec.specs import InputRequest
 
 RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -29,7 +30,7 @@ _SPARE = 4  # such a draft has at least this many times the wanted pixels along 
 _TO_8_BIT = np.rint(np.arange(1 << 16) / 257).astype(np.uint8)
 
 
-def fit(image: Image.Image, request: Request, size: tuple[int, int] | None = None) -> UInt8:
+def fit(image: Image.Image, request: InputRequest, size: tuple[int, int] | None = None) -> UInt8:
     """An RGB picture as ``request`` wants it, its centre or, letterboxed, the whole: uint8 (height, width, 3).
 
     size: the source's width and height where the picture is a draft of it.
@@ -53,7 +54,7 @@ def fit(image: Image.Image, request: Request, size: tuple[int, int] | None = Non
     return np.asarray(resized.crop((left, top, left + width, top + height)))
 
 
-def read_image(path: str | os.PathLike[str], request: Request) -> UInt8:
+def read_image(path: str | os.PathLike[str], request: InputRequest) -> UInt8:
     """An image file upright, RGB, resized and cropped after ``request``: uint8 (height, width, 3).
 
     What is transparent is laid over white, 16 bits are scaled to 8, CMYK is converted without a colour profile,
@@ -85,7 +86,7 @@ def read_image(path: str | os.PathLike[str], request: Request) -> UInt8:
     return fit(upright, request, size)
 
 
-def from_picture(image: Image.Image, request: Request) -> tuple[UInt8, tuple[int, int]]:
+def from_picture(image: Image.Image, request: InputRequest) -> tuple[UInt8, tuple[int, int]]:
     """The same of a picture in memory, which stays as it is, and its width and height, upright. Raises DataError."""
     upright = _upright(image.copy(), request)
     return fit(upright, request), upright.size
@@ -110,7 +111,7 @@ def _size(image: Image.Image) -> tuple[int, int]:
     return image.size
 
 
-def _letterboxed(image: Image.Image, request: Request, box: Letterbox) -> UInt8:
+def _letterboxed(image: Image.Image, request: InputRequest, box: Letterbox) -> UInt8:
     across, down = box.inside
     resized = image.resize((across, down), RESAMPLING[request.interpolation])
     canvas = np.full((request.height, request.width, 3), GREY, np.uint8)
@@ -118,7 +119,7 @@ def _letterboxed(image: Image.Image, request: Request, box: Letterbox) -> UInt8:
     return canvas
 
 
-def _upright(image: Image.Image, request: Request) -> Image.Image:
+def _upright(image: Image.Image, request: InputRequest) -> Image.Image:
     """An opened file as RGB, turned as its EXIF says. Large pictures are not copied without need."""
     if isinstance(image, JpegImagePlugin.JpegImageFile) and image.width * image.height > _DRAFT:
         side = _SPARE * math.ceil(max(request.height, request.width) / request.crop)
@@ -148,7 +149,7 @@ def _turn(image: Image.Image) -> None:
         return
 
 
-def _scaled(image: Image.Image, request: Request) -> tuple[int, int]:
+def _scaled(image: Image.Image, request: InputRequest) -> tuple[int, int]:
     """Width and height of the resized picture, rounded as timm's transforms round them."""
     wide, high = (math.floor(side / request.crop) for side in (request.width, request.height))
     if wide == high:
@@ -158,7 +159,7 @@ def _scaled(image: Image.Image, request: Request) -> tuple[int, int]:
     return max(request.width, round(image.width / ratio)), max(request.height, round(image.height / ratio))
 
 
-def _part(image: Image.Image, request: Request, box: tuple[float, float, float, float]) -> UInt8:
+def _part(image: Image.Image, request: InputRequest, box: tuple[float, float, float, float]) -> UInt8:
     """The part of a picture within (left, top, right, bottom), resized; rounding may not lead out of the picture."""
     left, top, right, bottom = box
     inside = (max(0.0, left), max(0.0, top), min(image.width, right), min(image.height, bottom))

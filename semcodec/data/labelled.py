@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from semcodec.data.base import SPLITS, Dataset, EmptySplitError, Request
+from semcodec.data.base import SPLITS, Dataset, EmptySplitError
 from semcodec.data.images import read_image
 from semcodec.errors import DataError, UsageError
+from semcodec.specs import InputRequest
 
 if TYPE_CHECKING:
     from semcodec.data.base import Int64, UInt8
@@ -49,7 +50,7 @@ class LabelledImages(Dataset):
     kind = "image"
     varies = True
 
-    def __init__(self, root: str | os.PathLike[str], split: str, request: Request) -> None:
+    def __init__(self, root: str | os.PathLike[str], split: str, request: InputRequest) -> None:
         if split not in (*SPLITS, "all"):
             raise UsageError(f"split is train, test or all, not {split!r}")
         if request.kind != "image":
@@ -95,7 +96,7 @@ def holds(root: str | os.PathLike[str]) -> bool:
 
 def summary(root: str | os.PathLike[str]) -> dict[str, Any]:
     """What a folder holds, without reading an image: name, kind, classes, sizes by split, description."""
-    request = Request(None, 1, 1)
+    request = InputRequest(None, 1, 1)
     whole = LabelledImages(root, "all", request)
     sizes = {}
     for split in SPLITS:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from semcodec.data.base import SPLITS, Dataset, Request
+from semcodec.data.base import SPLITS, Dataset
 from semcodec.data.textures import Float32, base_colour, digit_images, seeds_for, texture, uniform, upsample
 from semcodec.errors import DataError, UsageError
+from semcodec.specs import InputRequest
 
 if TYPE_CHECKING:
+    from semcodec.boxes import Boxes
     from semcodec.data.base import Labels, UInt8
-    from semcodec.detection import Boxes
 
 SIZES = {"train": 10_000, "test": 1_000}
 CLASSES = [str(digit) for digit in range(10)]
@@ -41,7 +42,7 @@ class DigitsScenes(Dataset):
 
     split: str
 
-    def __init__(self, split: str, request: Request) -> None:
+    def __init__(self, split: str, request: InputRequest) -> None:
         if split not in SPLITS:
             raise UsageError(f"digits-scenes has the splits train and test, not {split!r}")
         if request.frames is not None:
@@ -86,7 +87,7 @@ class DigitsScenes(Dataset):
     def _in_pixels(self, rows: Float32) -> Boxes:
         import torch
 
-        from semcodec.detection import Boxes, corners
+        from semcodec.boxes import Boxes, corners
 
         found = torch.from_numpy(rows)
         return Boxes(corners(found[:, 1:] * torch.tensor([self.width, self.height] * 2)), found[:, 0].long())

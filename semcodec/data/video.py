@@ -17,9 +17,9 @@ import numpy.typing as npt
 from av.error import FFmpegError
 from PIL import Image
 
-from semcodec.data.base import Request
 from semcodec.data.images import fit
 from semcodec.errors import DataError
+from semcodec.specs import InputRequest
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -39,7 +39,7 @@ def sample_frame_indices(total: int, frames: int, rate: int = SAMPLING_RATE) -> 
     return np.clip(indices, start, start + span - 1).astype(np.int64)
 
 
-def read_clip(path: str | os.PathLike[str], request: Request) -> UInt8:
+def read_clip(path: str | os.PathLike[str], request: InputRequest) -> UInt8:
     """A clip of a video file as a model sees it: uint8 (frames, height, width, 3), RGB.
 
     Frames after ``sample_frame_indices``, turned upright, resized and cropped after ``request``. Only frames up to
@@ -93,7 +93,7 @@ def _stamps(path: str | os.PathLike[str]) -> tuple[list[int] | None, int]:
 
 
 def _decode(
-    path: str | os.PathLike[str], picks: Sequence[int], stamps: list[int] | None, request: Request
+    path: str | os.PathLike[str], picks: Sequence[int], stamps: list[int] | None, request: InputRequest
 ) -> tuple[dict[int, UInt8], int]:
     """The frames numbered ``picks``, resized, by number, and how many frames there were up to the last one seen."""
     wanted = sorted(set(picks))
@@ -116,7 +116,7 @@ def _decode(
     return found, number + 1
 
 
-def _upright(frame: Any, request: Request) -> UInt8:
+def _upright(frame: Any, request: InputRequest) -> UInt8:
     """A decoded frame turned as its display matrix says, resized and cropped."""
     image = Image.fromarray(frame.to_ndarray(format="rgb24"))
     turn = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
@@ -138,7 +138,7 @@ def cache_dir() -> Path | None:
         return None
 
 
-def cached_clip(path: str | os.PathLike[str], request: Request) -> UInt8:
+def cached_clip(path: str | os.PathLike[str], request: InputRequest) -> UInt8:
     """``read_clip`` that decodes a file once: the clip is kept under ``cache_dir() / "clips"``.
 
     A file that changed is decoded anew. A cache that cannot be written or read is done without.

@@ -24,7 +24,7 @@ from importlib import import_module
 from typing import Any, Literal
 
 from semcodec.component import Component
-from semcodec.registry import Registry, get_registry, missing
+from semcodec.composition.registry import Registry, get_registry, missing
 from semcodec.testing.subject import MODULES, CheckFailed, CheckSkipped, Subject
 
 __all__ = [
@@ -161,17 +161,17 @@ def parametrize_with_checks(
     """Pytest decorator of a test that takes ``check`` and calls it: one test for each check of each component.
 
     expected_failures: gives {check name: reason} for a component, beside those of its trait; they are strict xfails.
-    A component whose optional dependency is not installed is skipped with the cure.
+    A component whose optional dependency is not installed is skipped with the remedy.
     """
     import pytest
 
     rows = []
     for component in components:
-        cure = missing(component)
+        remedy = missing(component)
         checks = checks_for(component, registry=registry)
         expected = _expected(component, expected_failures and expected_failures(component), checks)
         for check in checks:
-            marks = [pytest.mark.skip(reason=cure)] if cure else []
+            marks = [pytest.mark.skip(reason=remedy)] if remedy else []
             if check.name in expected:
                 marks.append(pytest.mark.xfail(reason=expected[check.name], strict=True, raises=CheckFailed))
             rows.append(pytest.param(check, id=str(check), marks=marks))
@@ -185,7 +185,7 @@ def _functions(component: Component) -> Iterator[list[Function]]:
     if component.kind in MODULES:
         first, *others = import_module(f"semcodec.testing.{MODULES[component.kind]}").checks(component)
         yield [first]
-        yield [*others, *import_module("semcodec.testing.conduct").checks(component)]
+        yield [*others, *import_module("semcodec.testing.process_checks").checks(component)]
 
 
 def _expected(component: Component, given: Mapping[str, str] | None, checks: Iterable[Check]) -> dict[str, str]:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from semcodec.component import Component
-from semcodec.composition import resolve_backbone
-from semcodec.interfaces import Backbone, Features
-from semcodec.pixels import from_eight_bits
+from semcodec.composition.composition import resolve_backbone
+from semcodec.interfaces import Backbone
 from semcodec.specs import BackboneSpec, TensorSpec
+from semcodec.tensors import from_eight_bits
+from semcodec.testing.side_effects import witness
 from semcodec.testing.stand_ins import smallest
 from semcodec.testing.subject import Act, Subject, no_draws, require, skip_unless
 from semcodec.testing.tensors import (
@@ -27,7 +28,7 @@ from semcodec.testing.tensors import (
     require_gradient,
     same,
 )
-from semcodec.testing.witness import witness
+from semcodec.types import Features
 
 CLASSES = ("one", "two", "three")
 SOME = 3
@@ -166,7 +167,7 @@ def check_gradient(subject: Subject) -> None:
     assert isinstance(backbone, nn.Module)
     labels: Any = torch.tensor([0, 1])
     if spec.task == "detection":
-        from semcodec.detection import Boxes
+        from semcodec.boxes import Boxes
 
         labels = [Boxes(torch.tensor([[2.0, 4.0, 20.0, 24.0]]), torch.tensor([row])) for row in range(EACH)]
 

@@ -15,22 +15,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from semcodec.composition import Composition, compose_spec
-from semcodec.container import Packet, read_packets
+from semcodec.composition.composition import Composition, compose_spec
+from semcodec.composition.grammar import format_value
+from semcodec.composition.registry import Registry
+from semcodec.container.packets import Packet, read_packets
+from semcodec.container.sinks import Packed, PacketSink, PacketSource
 from semcodec.errors import SpecError
-from semcodec.grammar import format_value
-from semcodec.interfaces import Analysis, Encoder, EntropyStage, Features, Latent, Partial
-from semcodec.models import build
-from semcodec.packet import Packed, PacketSink, PacketSource
-from semcodec.pipeline import Pipeline
+from semcodec.interfaces import Encoder, EntropyStage
+from semcodec.pipeline.pipeline import Pipeline
+from semcodec.pipeline.selection import select
+from semcodec.pipeline.stages import build
 from semcodec.priors import Int32, Prior
-from semcodec.registry import Registry
-from semcodec.selection import select
 from semcodec.specs import FeatureSpec, TensorSpec
+from semcodec.testing.side_effects import witness
 from semcodec.testing.stand_ins import at_cut, surroundings, with_stand_ins
 from semcodec.testing.subject import CheckFailed, CheckSkipped, Subject, require, settings
 from semcodec.testing.tensors import copied, pixels
-from semcodec.testing.witness import witness
+from semcodec.types import Analysis, Features, Latent, Partial
 
 CLASSES = ("one", "two", "three")
 MANY = 24

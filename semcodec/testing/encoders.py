@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from semcodec.component import Component
+from semcodec.composition.registry import import_target
 from semcodec.errors import SemcodecError
-from semcodec.interfaces import Encoder, Latent
-from semcodec.registry import import_target
+from semcodec.interfaces import Encoder
 from semcodec.specs import TensorSpec
 from semcodec.testing.cases import Case, cases
 from semcodec.testing.forgery import check_damage, check_forgery
@@ -30,6 +30,7 @@ from semcodec.testing.tensors import (
     same,
     weighed,
 )
+from semcodec.types import Latent
 
 ROUNDING = 0.01
 """Share of a network's integers that may differ by one between batch sizes."""
@@ -257,21 +258,24 @@ def check_not_finite(subject: Subject) -> None:
 
 
 def check_gradient(subject: Subject) -> None:
-    """A gradient reaches every parameter through ``code``, which gives what ``restore`` would, and bits a sample."""
+    """A gradient reaches every parameter by ``forward_train``, which gives what ``restore`` would and bits a sample."""
     case, *_ = cases(subject)
     encoder = case.encoder
     skip_unless(has_parameters(encoder) and not subject.component.traits.get("models"), "has no parameters of its own")
     assert isinstance(encoder, nn.Module)
-    skip_unless(type(encoder).code is not Encoder.code, "its recipe trains it in another way than by code()")
+    skip_unless(
+        type(encoder).forward_train is not Encoder.forward_train,
+        "its recipe trains it in another way than by forward_train()",
+    )
     features = case.features(2, whole=True)
 
     def loss(learner: nn.Module) -> Tensor:
         assert isinstance(learner, Encoder)
         total = torch.zeros(())
         try:
-            coded = learner.code(copied(features), np.random.default_rng(0))
+            coded = learner.forward_train(copied(features), np.random.default_rng(0))
         except SemcodecError as reason:
-            raise CheckSkipped(f"code() waits for its recipe: {reason}") from reason
+            raise CheckSkipped(f"forward_train() waits for its recipe: {reason}") from reason
         require(coded, "code() gives no operating point")
         for partial, bits in coded:
             require_features(detached(partial.features), case.restored, "what code() gives", batch=2)

@@ -7,13 +7,13 @@ from functools import cache, lru_cache
 
 import numpy as np
 
+from semcodec.coding.tables import table_from_counts, table_from_symbols
 from semcodec.component import Component
 from semcodec.errors import CorruptStream, SemcodecError
 from semcodec.interfaces import EntropyStage
 from semcodec.priors import Bits, Counted, Indexed, Int32, Prior, Table
-from semcodec.tables import table_from_counts, table_from_symbols
+from semcodec.testing.side_effects import witness
 from semcodec.testing.subject import Act, Subject, require, settings
-from semcodec.testing.witness import witness
 
 INT32 = np.iinfo(np.int32)
 SHORT = 200

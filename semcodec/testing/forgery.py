@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from semcodec.container import Part, write_packet
+from semcodec.container.packets import Part, write_packet
 from semcodec.errors import SemcodecError
 from semcodec.testing.cases import Case, cases
 from semcodec.testing.entropy import damages

@@ -16,10 +16,10 @@ from contextlib import suppress
 from importlib.metadata import entry_points
 from typing import Any
 
+from semcodec.composition.discovery import load_entry_points
+from semcodec.composition.registry import import_target
 from semcodec.errors import PluginError
 from semcodec.hookspecs import GROUP
-from semcodec.manager import load_entry_points
-from semcodec.registry import import_target
 from semcodec.specs import BackboneSpec
 from semcodec.testing.stand_ins import STAND_INS
 

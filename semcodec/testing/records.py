@@ -15,16 +15,16 @@ from functools import cache
 from io import BytesIO
 from typing import Any
 
-from semcodec.arguments import Binder
 from semcodec.component import API, KINDS, Component, Kind, Param
+from semcodec.composition.binding import Binder
+from semcodec.composition.grammar import NAME, format_value, parse_item
+from semcodec.composition.registry import get_registry, import_target
+from semcodec.composition.resolution import DEFAULT_RECOVERER
+from semcodec.container.header import StreamHeader, read_header, write_header
 from semcodec.errors import UsageError
-from semcodec.grammar import NAME, format_value, parse_item
-from semcodec.header import StreamHeader, read_header, write_header
 from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer, Selector
-from semcodec.registry import get_registry, import_target
-from semcodec.resolution import DEFAULT_RECOVERER
+from semcodec.testing.side_effects import witness
 from semcodec.testing.subject import Subject, extremes, require
-from semcodec.testing.witness import witness
 
 HEAVY = ("torch", "torchvision", "timm", "compressai", "ultralytics", "matplotlib", "transformers")
 INTERFACES: dict[str, type] = {

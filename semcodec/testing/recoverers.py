@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from semcodec.component import Component
 from semcodec.errors import SemcodecError
-from semcodec.interfaces import Features, Partial, Recoverer
+from semcodec.interfaces import Recoverer
 from semcodec.specs import FeatureSpec, SpecMismatch, TensorSpec, describe
+from semcodec.testing.side_effects import witness
 from semcodec.testing.stand_ins import surroundings, with_stand_ins
 from semcodec.testing.subject import Act, Subject, no_draws, require, settings, skip_unless
 from semcodec.testing.tensors import (
@@ -29,7 +30,7 @@ from semcodec.testing.tensors import (
     same,
     weighed,
 )
-from semcodec.testing.witness import witness
+from semcodec.types import Features, Partial
 
 COLOURS = 3
 """Channels of pixels, which come together or not at all."""

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from semcodec.component import Component
-from semcodec.composition import Composition, compose_spec
+from semcodec.composition.composition import Composition, compose_spec
 from semcodec.errors import SemcodecError, UsageError
 from semcodec.interfaces import Selector
+from semcodec.testing.side_effects import witness
 from semcodec.testing.subject import Act, Subject, extremes, no_draws, require, settings
-from semcodec.testing.witness import witness
 
 Budget = float | int | None
 NUMBERS = [7, 0, 1 << 40]

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semcodec.interfaces import Backbone, Features
+from semcodec.interfaces import Backbone
 from semcodec.testing.stand_ins import CHANNELS, PATCH, POOL, patches
+from semcodec.types import Features
 
 
 def _mix(rows: int, columns: int) -> Tensor:

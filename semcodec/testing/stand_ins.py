@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from semcodec.component import Component
-from semcodec.composition import resolve_backbone
+from semcodec.composition.composition import resolve_backbone
+from semcodec.composition.grammar import format_value, parse_item
+from semcodec.composition.registry import Registry, missing
 from semcodec.errors import SemcodecError
-from semcodec.grammar import format_value, parse_item
-from semcodec.registry import Registry, missing
 from semcodec.specs import BackboneSpec, FeatureSpec, TensorSpec
 
 FRAMES, HEIGHT, WIDTH = 16, 32, 48

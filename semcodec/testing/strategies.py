@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from semcodec.coding.tables import table_from_counts
 from semcodec.component import KINDS
-from semcodec.container import LocalRecord, Part, StreamHeader
+from semcodec.composition.grammar import Arg, Item, Spec
+from semcodec.container.packets import LocalRecord, Part, StreamHeader
 from semcodec.errors import PluginError
-from semcodec.grammar import Arg, Item, Spec
 from semcodec.priors import Bits, Counted, Indexed, Int32, Prior, Table
-from semcodec.tables import table_from_counts
 
 try:
     from hypothesis import strategies as st

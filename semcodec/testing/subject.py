@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from semcodec.component import Component, Param
-from semcodec.registry import Registry
+from semcodec.composition.registry import Registry
 
 MODULES = {
     "backbone": "backbones",

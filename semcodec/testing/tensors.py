@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from semcodec.interfaces import Features, Partial
 from semcodec.specs import FeatureSpec, TensorSpec, describe
 from semcodec.testing.subject import require
+from semcodec.types import Features, Partial
 
 NAMED = 4
 """Parameters that a message names."""

@@ -15,16 +15,16 @@ import torch
 from semcodec.bench import matrix
 from semcodec.bench.cells import cell_of, ordered
 from semcodec.bench.worker import Settings, Worker
-from semcodec.composition import compose_spec
+from semcodec.composition.composition import compose_spec
 from semcodec.data import open_dataset
-from semcodec.evaluation import evaluate
-from semcodec.pipeline import Pipeline
-from semcodec.weights import Request
+from semcodec.evaluation.evaluate import evaluate
+from semcodec.pipeline.pipeline import Pipeline
+from semcodec.pipeline.weights import WeightsRequest
 
 SWEEP = {"stae.frames": (1, 2, 4, 8, 16), "stae.pixels": (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)}
 STAGES = ("rans", "range", "huffman", "zstd")
 DATA = "digits-motion"
-OFFLINE = Request(offline=True)
+OFFLINE = WeightsRequest(offline=True)
 
 pytestmark = pytest.mark.slow
 

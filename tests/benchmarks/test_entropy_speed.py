@@ -17,8 +17,8 @@ import constriction
 import numpy as np
 import pytest
 
+from semcodec.coding.tables import table_from_counts, table_from_symbols
 from semcodec.priors import Counted, Indexed
-from semcodec.tables import table_from_counts, table_from_symbols
 from semcodec_plugins.entropy.arithmetic import Arithmetic, Range, Rans
 
 COUNT = 10**6

@@ -7,7 +7,7 @@ to the next, and an entropy decoder with another table gives other symbols witho
 from functools import cache
 
 import numpy as np
-from semcodec.tables import table_from_counts
+from semcodec.coding.tables import table_from_counts
 
 RATIOS = (0, 1, 2, 4, 7, 12, 19, 29, 42, 58, 77, 98, 120, 142, 163, 182, 199, 213, 225, 234, 241, 246, 250, 252, 254)
 """r in 256ths."""

@@ -1,0 +1,23 @@
+"""The embedded detector: small, of our own, for scenes of digits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from semcodec.component import Component
+from semcodec.hookspecs import hookimpl
+
+PACKAGE = "semcodec_plugins.det_nano"
+
+
+@hookimpl
+def semcodec_components() -> Iterator[Component]:
+    yield Component(
+        kind="backbone",
+        name="det-nano",
+        target=f"{PACKAGE}.nano:DetNano",
+        spec=f"{PACKAGE}.spec:nano",
+        summary="embedded detector of 96x96 pixels, without anchors, 0.4 M parameters",
+        weights=(f"{PACKAGE}:weights/det-nano.safetensors",),
+        recipe=f"{PACKAGE}.recipe:recipe",
+    )

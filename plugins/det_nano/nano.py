@@ -1,0 +1,112 @@
+"""The embedded detector: five stages of convolutions, and at every eighth pixel one box with its scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from semcodec.boxes import Boxes
+from semcodec.interfaces import Backbone, Features
+from semcodec_plugins.det_nano.loss import detection_loss
+from semcodec_plugins.det_nano.spec import SIDE, STAGES
+
+STRIDE = STAGES["neck"].stride
+RARE = 0.01
+"""The score that every class begins with everywhere (RetinaNet: Lin et al., 2017)."""
+
+
+def conv(before: int, channels: int, side: int = 3, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(before, channels, side, stride, side // 2, bias=False), nn.BatchNorm2d(channels), nn.SiLU()
+    )
+
+
+class Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(conv(channels, channels), conv(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.net(x)
+
+
+class Neck(nn.Module):
+    """The coarse map, enlarged, onto the fine one."""
+
+    def __init__(self, fine: int, coarse: int, channels: int) -> None:
+        super().__init__()
+        self.coarse = conv(coarse, fine, 1)
+        self.net = nn.Sequential(conv(fine, channels), conv(channels, channels))
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        return self.net(fine + F.interpolate(self.coarse(coarse), scale_factor=2.0))
+
+
+class Head(nn.Module):
+    """A map (B, C, H, W) to boxes (B, H * W, 4), cx, cy, w, h in pixels, and class logits (B, H * W, classes)."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.box = nn.Sequential(conv(channels, channels), nn.Conv2d(channels, 4, 1))
+        self.score = nn.Sequential(conv(channels, channels), nn.Conv2d(channels, classes, 1))
+        nn.init.constant_(self.score[-1].bias, math.log(RARE / (1 - RARE)))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        t = self.box(x).float().flatten(2).transpose(1, 2)
+        middle = places(*x.shape[2:], x.device) + t[..., :2] * STRIDE
+        size = t[..., 2:].clamp(-4, 4).exp() * 4 * STRIDE
+        return torch.cat((middle, size), -1), self.score(x).float().flatten(2).transpose(1, 2)
+
+
+def places(rows: int, columns: int, device: torch.device) -> Tensor:
+    """Centres x, y of the cells in pixels, row by row: (rows * columns, 2) float32."""
+    y, x = (torch.arange(count, device=device) + 0.5 for count in (rows, columns))
+    return STRIDE * torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
+
+
+class DetNano(nn.Module, Backbone):
+    """classes: names of the classes. Input: {"image": (B, 3, 96, 96)} float32 in [0, 1]."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        super().__init__()
+        self.classes = list(classes)
+        stem, d2, d3, d4, neck = (stage.channels for stage in STAGES.values())
+        self.stages = nn.ModuleDict(
+            {
+                "stem": conv(3, stem, stride=2),
+                "d2": nn.Sequential(conv(stem, d2, stride=2), Residual(d2)),
+                "d3": nn.Sequential(conv(d2, d3, stride=2), Residual(d3)),
+                "d4": nn.Sequential(conv(d3, d4, stride=2), Residual(d4)),
+                "neck": Neck(d3, d4, neck),
+            }
+        )
+        self.detect = Head(neck, len(classes))
+
+    def head(self, x: Features, cut: str) -> Features:
+        """To the maps that cross the cut; cuts are named by the stage before them."""
+        return self.advance(x, "input", cut)
+
+    def advance(self, features: Features, cut: str, to: str) -> Features:
+        names = ["input", *STAGES]
+        maps = dict(features)
+        for name in names[names.index(cut) + 1 : names.index(to) + 1]:
+            given = [maps[read] for read in STAGES[name].reads]
+            maps[name] = self.stages[name](*(2 * given[0] - 1,) if name == "stem" else given)
+            maps = {crossing: maps[crossing] for crossing in STAGES[name].crosses}
+        return maps
+
+    def tail(self, features: Features, cut: str) -> Tensor:
+        """To (B, 144, 4 + classes) float32: boxes cx, cy, w, h in pixels, then scores in [0, 1]."""
+        boxes, scores = self._found(features, cut)
+        return torch.cat((boxes, scores.sigmoid()), -1)
+
+    def task_loss(self, features: Features, cut: str, labels: Sequence[Boxes]) -> tuple[Tensor, dict[str, float]]:
+        boxes, scores = self._found(features, cut)
+        return detection_loss(boxes, scores, places(SIDE // STRIDE, SIDE // STRIDE, boxes.device), STRIDE, labels)
+
+    def _found(self, features: Features, cut: str) -> tuple[Tensor, Tensor]:
+        return self.detect(self.advance(features, cut, "neck")["neck"])

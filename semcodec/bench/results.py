@@ -1,0 +1,262 @@
+"""What records say together: curves, the Pareto front, time by stage and over a link. No torch here.
+
+Rates are mean bytes a sample (``bytes_total``), accuracies fractions, times milliseconds a sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from semcodec.composition.grammar import parse
+from semcodec.errors import DataError, SemcodecError, UsageError
+from semcodec.evaluation import records
+from semcodec.evaluation.records import RECORD
+from semcodec.planning.operating_points import MODEL, SERVER
+from semcodec.tasks.statistics import METRICS, metric_of
+
+
+@dataclass(frozen=True)
+class Point:
+    """One operating point. ``low``, ``high``: 95 % interval of the accuracy. ``front``: nothing measured beats it."""
+
+    spec: str
+    curve: str
+    accuracy: float
+    low: float
+    high: float
+    bytes: float
+    device_ms: Mapping[str, float]
+    server_ms: Mapping[str, float]
+    record: Mapping[str, Any]
+    front: bool = False
+
+    def ms(self, mbps: float) -> float:
+        """Completion time at a rate in Mbit/s: device, link and server (STAE eqs. 2 to 4)."""
+        return sum(self.device_ms.values()) + self.link_ms(mbps) + sum(self.server_ms.values())
+
+    def link_ms(self, mbps: float) -> float:
+        """Of it, the link's part."""
+        return self.bytes * 8e-3 / mbps
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What is done without compressing: ``device_ms``, then ``bytes`` over the link, then ``server_ms``."""
+
+    label: str
+    bytes: float
+    device_ms: float
+    server_ms: float
+
+    def ms(self, mbps: float) -> float:
+        """Completion time at a rate in Mbit/s."""
+        return self.device_ms + self.bytes * 8e-3 / mbps + self.server_ms
+
+
+@dataclass(frozen=True)
+class Group:
+    """The points of one data set, which alone compare. ``points`` are in order of bytes."""
+
+    data: str
+    split: str | None
+    samples: int
+    digest: str
+    metric: str
+    points: tuple[Point, ...]
+    baselines: tuple[Baseline, ...]
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells it from the other groups."""
+        return self.digest, self.data, self.metric
+
+    @property
+    def curves(self) -> dict[str, list[Point]]:
+        """Points by curve, curves in order of their first record."""
+        found: dict[str, list[Point]] = {}
+        for point in self.points:
+            found.setdefault(point.curve, []).append(point)
+        return found
+
+
+@dataclass(frozen=True)
+class Results:
+    """All there is to report. ``header``: of the results folder. ``warnings``: what was passed over in reading."""
+
+    source: Path
+    groups: tuple[Group, ...]
+    failures: tuple[Mapping[str, Any], ...] = ()
+    skips: tuple[Mapping[str, Any], ...] = ()
+    header: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def load(path: Path, curves: Sequence[str] = ()) -> Results:
+    """Read a results folder or a file of records; ``curves``: only these. Raises DataError, UsageError."""
+    warnings: list[str] = []
+    skips: list[dict[str, Any]] = []
+    header: dict[str, Any] = {}
+    if path.is_dir():
+        found, header = records.read(path, warnings), records.check_form(path)
+        skips, _ = records.lines(path / records.SKIPS, warnings)
+    elif path.exists():
+        found, _ = records.lines(path, warnings)
+    else:
+        raise DataError(f"{path} is not there; name a folder that 'semcodec bench' made, or a file of records")
+    groups = _grouped(_checked(found, path))
+    failures = [record for record in found if "failed" in record]
+    if not groups:
+        reason = f": all {len(failures)} cells failed, the first as {failures[0]['failed']}" if failures else ""
+        raise DataError(f"{path} has no records to report{reason}")
+    if curves:
+        groups = _narrowed(groups, curves)
+    return Results(path, groups, tuple(failures), tuple(skips), header, tuple(warnings))
+
+
+def _checked(found: Sequence[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+    """The records that ran, the last of those that are of the same cell. Raises DataError for another form."""
+    kept: dict[Any, dict[str, Any]] = {}
+    for number, record in enumerate(found, 1):
+        where = f"{path}, record {number}"
+        if record.get("record") != RECORD:
+            raise DataError(
+                f"{where}: of form {record.get('record')!r}, and form {RECORD} is read here; measure it anew"
+            )
+        if "failed" in record:
+            continue
+        numbers = [record.get("bytes_total"), record.get(_metric(record, where)), *_stages(record, where).values()]
+        if not isinstance(record.get("spec"), str) or not all(map(_is_number, numbers)):
+            raise DataError(f"{where}: lacks a spec, bytes_total, an accuracy or stages_ms as numbers")
+        same = record.get("cell") or record.get("key") or number
+        kept[record.get("name"), same] = record
+    return list(kept.values())
+
+
+def _metric(record: Mapping[str, Any], where: str) -> str:
+    metric = metric_of(record)
+    if metric is None:
+        raise DataError(f"{where}: has none of {', '.join(METRICS)}")
+    return metric
+
+
+def _stages(record: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    stages = record.get("stages_ms")
+    if not isinstance(stages, dict):
+        raise DataError(f"{where}: lacks stages_ms")
+    return stages
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+
+
+def _grouped(found: Iterable[dict[str, Any]]) -> tuple[Group, ...]:
+    """Records by what they were measured on, the larger groups first."""
+    by_data: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for record in found:
+        key = (record.get("data_digest"), record.get("data"), _metric(record, ""))
+        by_data.setdefault(key, []).append(record)
+    groups = []
+    for (digest, data, metric), members in by_data.items():
+        points = [_point(record, metric) for record in members]
+        best = {id(point) for point in pareto(points)}
+        marked = [replace(point, front=id(point) in best) for point in points]
+        first = members[0]
+        groups.append(
+            Group(
+                str(data),
+                first.get("split"),
+                int(first.get("samples", 0)),
+                str(digest or ""),
+                metric,
+                tuple(sorted(marked, key=lambda p: (p.bytes, -p.accuracy))),
+                tuple(_baselines(members)),
+            )
+        )
+    return tuple(sorted(groups, key=lambda group: -len(group.points)))
+
+
+def _point(record: Mapping[str, Any], metric: str) -> Point:
+    accuracy = float(record[metric])
+    low, high = record.get(f"{metric}_interval") or (accuracy, accuracy)
+    stages = record["stages_ms"]
+    device = {stage: ms for stage, ms in stages.items() if stage not in SERVER}
+    server = {stage: ms for stage, ms in stages.items() if stage in SERVER}
+    curve = record.get("name") or stem(record["spec"], record.get("knobs", {}))
+    return Point(record["spec"], curve, accuracy, low, high, float(record["bytes_total"]), device, server, record)
+
+
+def _baselines(members: Sequence[Mapping[str, Any]]) -> list[Baseline]:
+    """Local computing and full offloading for each backbone, timed by the record that left it the most to do."""
+    most: dict[str, Mapping[str, Any]] = {}
+    for record in members:
+        backbone = record["spec"].rpartition("+")[2]
+        whole = record.get("sent_ratio", 1.0) == 1.0 and {"head", "tail"} <= set(record["stages_ms"])
+        if whole and record["bytes_total"] > most.get(backbone, {"bytes_total": 0})["bytes_total"]:
+            most[backbone] = record
+    found = []
+    for backbone, record in most.items():
+        name, _, cut = backbone.partition("@")
+        whole_ms = sum(record["stages_ms"].get(stage, 0.0) for stage in MODEL)
+        found.append(Baseline(f"local: {name} on the device", 0.0, whole_ms, 0.0))
+        if cut in ("", "input") and record.get("raw_uint8_bytes"):
+            found.append(Baseline(f"full offloading to {name}, 8-bit pixels", record["raw_uint8_bytes"], 0.0, whole_ms))
+    return found
+
+
+def stem(spec: str, knobs: Mapping[str, Any]) -> str:
+    """A spec without what needs no other model, which names the curve its points lie on.
+
+    That is without call parameters, Selectors' parameters and the Selectors that the Encoder has anyway.
+    knobs: the Encoder's call parameters; they tell for components that are not installed here.
+    """
+    from semcodec.composition.registry import get_registry
+
+    items, usual = [], set()
+    for item in parse(spec).items:
+        try:
+            component = get_registry().find(item.name, item.kind)
+        except SemcodecError:
+            kept = [arg for arg in item.args if arg.key is None or arg.key not in knobs]
+        else:
+            own = component.params if component.kind != "selector" else ()
+            build = {param.name for param in own if param.when == "build"}
+            kept = [arg for arg in item.args if (arg.key or component.positional) in build]
+            targets = component.traits.get("targets", ())
+            for own_item in (i for text in component.traits.get("selectors", ()) for i in parse(text).items):
+                target = own_item.target or (targets[0] if len(targets) == 1 else None)
+                usual.add(str(replace(own_item, args=(), target=target)))
+        items.append(str(replace(item, args=tuple(kept))))
+    return "+".join(item for item in items if item not in usual)
+
+
+def pareto(points: Iterable[Point]) -> list[Point]:
+    """The points that no other beats, in order of bytes: each more accurate than all that take no more bytes."""
+    front: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.bytes, -p.accuracy)):
+        if not front or point.accuracy > front[-1].accuracy:
+            front.append(point)
+    return front
+
+
+def names(groups: Sequence[Group]) -> list[str]:
+    """Of all curves, each once."""
+    return list(dict.fromkeys(name for group in groups for name in group.curves))
+
+
+def _narrowed(groups: Sequence[Group], curves: Sequence[str]) -> tuple[Group, ...]:
+    known = names(groups)
+    for name in curves:
+        if name not in known:
+            raise UsageError(f"there is no curve {name!r}; there are {', '.join(known)}")
+    kept = []
+    for group in groups:
+        points = [replace(point, front=False) for point in group.points if point.curve in curves]
+        best = {id(point) for point in pareto(points)}
+        if points:
+            kept.append(replace(group, points=tuple(replace(p, front=id(p) in best) for p in points)))
+    return tuple(kept)

@@ -1,0 +1,1 @@
+"""Pixels, masks, patches and quantised features as symbols with exact integer priors."""

@@ -1,0 +1,163 @@
+"""A pipeline that is proven to fit before any of its stages is built.
+
+A ``Composition`` resolves itself when it is made and raises where it cannot, so a wrong one does not exist.
+Nothing here imports a method: stages are known by their records and their torch-free spec functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import Any
+
+from semcodec.component import Component
+from semcodec.composition.binding import Binder, Bound
+from semcodec.composition.grammar import Arg, Item, Spec, parse, parse_item
+from semcodec.composition.registry import Registry, get_registry
+from semcodec.composition.resolution import INPUT, ResolvedBackbone, StageSpecs, backbone_of, resolve
+from semcodec.errors import UsageError
+from semcodec.specs import BackboneSpec, InputRequest
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A pipeline whose every slot is filled and whose stages fit; equal to another of the same ``spec``.
+
+    spec: canonical: encoder, selectors, recoverer, entropy, backbone; defaults left out, the entropy stage never.
+    given: the Encoder's parameters that the spec itself sets, be it to their default.
+    call: the Encoder's call parameters in declared order, what a packet carries.
+    keep: by target, in the Encoder's order, the Selector and its budget (None: the Selector decides by itself).
+    task: the Backbone's, or None if that is known only once it is built.
+    source: the Backbone's spec, or None likewise. models: by parameter of the Encoder, the Backbones it is given.
+    known: by item, specs of Backbones that only their being built told.
+
+    Made by ``compose_spec``. Raises SpecError with a caret under the guilty item, or PluginError where a plugin
+    is at fault.
+    """
+
+    parsed: Spec = field(repr=False, compare=False)
+    registry: Registry = field(repr=False, compare=False)
+    known: Mapping[str, BackboneSpec] = field(default_factory=dict, repr=False, compare=False)
+    spec: str = field(init=False)
+    encoder: Bound = field(init=False, repr=False, compare=False)
+    given: frozenset[str] = field(init=False, repr=False, compare=False)
+    keep: Mapping[str, tuple[Bound, int | float | None]] = field(init=False, repr=False, compare=False)
+    gate: Bound | None = field(init=False, repr=False, compare=False)
+    point: Bound | None = field(init=False, repr=False, compare=False)
+    recoverer: Bound = field(init=False, repr=False, compare=False)
+    entropy: Bound | None = field(init=False, repr=False, compare=False)
+    backbone: Bound = field(init=False, repr=False, compare=False)
+    cut: str = field(init=False, repr=False, compare=False)
+    models: Mapping[str, Bound] = field(init=False, repr=False, compare=False)
+    source: BackboneSpec | None = field(init=False, repr=False, compare=False)
+    task: str | None = field(init=False, repr=False, compare=False)
+    stages: StageSpecs = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, value in resolve(self.parsed, Binder(self.registry, self.parsed.text), self.known).items():
+            object.__setattr__(self, name, value)
+
+    def __str__(self) -> str:
+        return self.spec
+
+    @property
+    def call(self) -> Mapping[str, Any]:
+        return self.encoder.call
+
+    @property
+    def request(self) -> InputRequest | None:
+        """The pixels that the Backbone wants; None where that is known only once it is built."""
+        return InputRequest.of(self.source) if self.source else None
+
+    @property
+    def selectors(self) -> list[Bound]:
+        """Every Selector once, those that keep in the order of their targets, then the gate, then the point."""
+        return [*(bound for bound, _ in self.keep.values()), *filter(None, (self.gate, self.point))]
+
+    @property
+    def bounds(self) -> list[Bound]:
+        """Every component of the pipeline in canonical order."""
+        entropy = [self.entropy] if self.entropy else []
+        return [self.encoder, *self.selectors, self.recoverer, *entropy, self.backbone]
+
+    def weights_key(self, slot: str) -> str:
+        """What weights of a slot are looked up by: call parameters and the entropy stage do not count.
+
+        An Encoder's and a Recoverer's depend on where they sit: "stae+vit-nano@input".
+        """
+        model = self.backbone if slot == "backbone" else self.models.get(slot)
+        if model is not None:
+            return model.weights_item
+        bound = {"encoder": self.encoder, "recoverer": self.recoverer, "entropy": self.entropy}.get(slot)
+        if bound is None:
+            raise UsageError(f"{self.spec} has no single {slot} with weights")
+        if slot == "entropy":
+            return bound.weights_item
+        backbone = parse_item(self.backbone.weights_item)
+        return f"{bound.weights_item}+{replace(backbone, target=self.cut)}"
+
+    def with_call(self, **overrides: Any) -> Composition:
+        """The same pipeline at other call parameters of the Encoder, checked anew."""
+        for name in overrides:
+            if name not in self.call:
+                known = ", ".join(self.call) or "none"
+                close = get_close_matches(name, list(self.call), n=1)
+                hint = f"did you mean {close[0]}?" if close else f"there are: {known}"
+                raise UsageError(f"{self.encoder.name} has no call parameter {name!r}; {hint}")
+        return self._with(list(parse(self.spec).items), 0, self.encoder.component, overrides)
+
+    def weights_signature(self) -> str:
+        """What two pipelines have in common that differ in call parameters of the Encoder alone; no spec."""
+        bounds = [bound for bound in self.bounds if bound not in (self.encoder, self.point)]
+        return "+".join([self.encoder.weights_item, *(str(bound.item) for bound in bounds), self.cut])
+
+    def with_args(self, name: str, **overrides: Any) -> Composition:
+        """The same pipeline with other arguments of one component, checked anew: what a sweep varies.
+
+        ``name``: as in the spec, ``top-k@frames`` where it stands there twice.
+        """
+        shown = list(parse(self.spec).items)
+        found = [b for b in self.bounds if name in (b.name, f"{b.name}@{b.item.target}")]
+        if len(found) > 1:
+            options = " or ".join(f"{b.name}@{b.item.target}" for b in found)
+            raise UsageError(f"{name!r} is there more than once: write {options}")
+        if not found:
+            names = ", ".join(dict.fromkeys(b.name for b in self.bounds))
+            raise UsageError(f"{self.spec} has no component {name!r}; there are {names}")
+        if found[0].item not in shown:  # a default, that the spec leaves out
+            shown.append(found[0].item)
+        return self._with(shown, shown.index(found[0].item), found[0].component, overrides)
+
+    def _with(self, items: list[Item], at: int, component: Component, overrides: Mapping[str, Any]) -> Composition:
+        for key, value in overrides.items():
+            if not isinstance(value, bool | int | float | str):
+                raise UsageError(f"{key} takes a number, a word or true or false, not {value!r}")
+        positional = component.positional
+        args = [a for a in items[at].args if (a.key or positional) not in overrides]
+        args += [Arg(None if key == positional else key, value) for key, value in overrides.items()]
+        items = [*items[:at], replace(items[at], args=tuple(args)), *items[at + 1 :]]
+        return Composition(parse(str(Spec(tuple(items)))), self.registry, self.known)
+
+    def with_built_specs(self, built: Mapping[str, BackboneSpec]) -> Composition:
+        """The same pipeline, checked anew with what building its Backbones told. ``built``: specs by weights item."""
+        return replace(self, known={**self.known, **built})
+
+    def licenses(self) -> dict[str, str]:
+        """SPDX name of the licence by component name."""
+        return {bound.name: bound.component.license for bound in self.bounds}
+
+
+def compose_spec(text: str, registry: Registry | None = None) -> Composition:
+    """Parse, fill the slots and check that the stages fit. Raises SpecError, PluginError."""
+    return Composition(parse(text), registry or get_registry())
+
+
+def resolve_backbone(text: str, registry: Registry | None = None) -> ResolvedBackbone:
+    """A spec that names a Backbone alone, as for training it. Raises SpecError, PluginError."""
+    item = parse_item(text)
+    binder = Binder(registry or get_registry(), text.strip())
+    component = binder.find(item)
+    if component.kind != "backbone":
+        binder.fail(f"a backbone is expected here, and {component.name} is of kind {component.kind}", item.span)
+    return backbone_of(binder, item, component, INPUT, item, {})

@@ -1,0 +1,227 @@
+"""From parsed items to stages that fit: fills every slot of a spec, and threads shapes and types through them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import Any
+
+from semcodec.component import Component, Kind
+from semcodec.composition.binding import Binder, Bound
+from semcodec.composition.grammar import Item, Spec, parse_item
+from semcodec.composition.selector_slots import BUDGET, assign
+from semcodec.errors import PluginError, SemcodecError
+from semcodec.specs import BackboneSpec, EncoderSpec, FeatureSpec, SpecMismatch, mismatch
+
+DEFAULT_ENTROPY = "rans"
+DEFAULT_RECOVERER = "none"
+INPUT = "input"
+
+
+@dataclass(frozen=True)
+class StageSpecs:
+    """What passes between the stages, one sample each; None where it is known only once the model is built.
+
+    figures: the Encoder's rate by its paper's own formula.
+    """
+
+    input: FeatureSpec | None
+    features: FeatureSpec | None
+    latent: FeatureSpec | None
+    restored: FeatureSpec | None
+    recovered: FeatureSpec | None
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ResolvedBackbone:
+    """A Backbone with its arguments, its spec if it has a spec function, and the cut."""
+
+    bound: Bound
+    spec: BackboneSpec | None
+    cut: str
+
+
+_Found = list[tuple[Item, Component]]
+
+
+def resolve(parsed: Spec, binder: Binder, known: Mapping[str, BackboneSpec]) -> dict[str, Any]:
+    """What a ``Composition`` of the spec consists of, by field. Raises SpecError, PluginError.
+
+    known: specs of Backbones that were built, by weights item.
+    """
+    found: _Found = [(item, binder.find(item)) for item in parsed.items]
+    encoder_item, encoder_type = _needed(binder, found, "encoder")
+    backbone_item, backbone_type = _needed(binder, found, "backbone")
+    chosen_recoverer, chosen_entropy = _only(binder, found, "recoverer"), _only(binder, found, "entropy")
+    for item, component in found:
+        if item.target is not None and component.kind not in ("backbone", "selector"):
+            binder.fail("'@' names the cut of a backbone or what a selector selects, nothing else", item.target_span)
+
+    args = binder.by_key(encoder_type, encoder_item)
+    given = [(item, component) for item, component in found if component.kind == "selector"]
+    assigned = assign(binder, encoder_type, encoder_item, args, given)
+    encoder = binder.bind(encoder_type, encoder_item, args)
+    entropy = _entropy(binder, encoder_type, encoder_item, chosen_entropy)
+    named = encoder_type.traits.get("recoverer", DEFAULT_RECOVERER).format(**encoder.params)
+    usual = parse_item(named).at(encoder_item.span)
+    default_recoverer = binder.bind(binder.find(usual, "recoverer"), usual)
+    recoverer = binder.bind(chosen_recoverer[1], chosen_recoverer[0]) if chosen_recoverer else default_recoverer
+    default_cut = encoder_type.traits.get("cut", INPUT)
+    backbone = backbone_of(binder, backbone_item, backbone_type, default_cut, encoder_item, known)
+    models = _models(binder, encoder, backbone, known)
+
+    shown = [encoder.item, *assigned.shown]
+    if str(recoverer.item) != str(default_recoverer.item):
+        shown.append(recoverer.item)
+    shown += [entropy.item] if entropy else []
+    cut = None if backbone.cut == default_cut else backbone.cut
+    backbone = replace(backbone, bound=replace(backbone.bound, item=replace(backbone.bound.item, target=cut)))
+    shown.append(backbone.bound.item)
+    return {
+        "spec": "+".join(map(str, shown)),
+        "encoder": encoder,
+        "given": frozenset(args),
+        "keep": {
+            target: (bound, encoder.params[target] if bound.component.traits.get(BUDGET) else None)
+            for target, bound in assigned.keep.items()
+        },
+        "gate": assigned.gate,
+        "point": assigned.point,
+        "recoverer": recoverer,
+        "entropy": entropy,
+        "backbone": backbone.bound,
+        "cut": backbone.cut,
+        "models": {name: model.bound for name, model in models.items()},
+        "source": backbone.spec,
+        "task": backbone.spec.task if backbone.spec else None,
+        "stages": _threaded(binder, encoder, {name: m.spec for name, m in models.items()}, recoverer, backbone),
+    }
+
+
+def _only(binder: Binder, found: _Found, kind: Kind) -> tuple[Item, Component] | None:
+    of_kind = [(item, component) for item, component in found if component.kind == kind]
+    if len(of_kind) > 1:
+        names = f"{of_kind[0][0].name} and {of_kind[1][0].name}"
+        binder.fail(f"one {kind} is enough, here are two: {names}; leave out one", of_kind[1][0].span)
+    return of_kind[0] if of_kind else None
+
+
+def _needed(binder: Binder, found: _Found, kind: Kind) -> tuple[Item, Component]:
+    only = _only(binder, found, kind)
+    if only is None:
+        names = binder.registry.names(kind)
+        known = f"add one of {', '.join(names[:12])}" if names else "no plugin that offers one is installed"
+        binder.fail(f"this spec has no {kind}; {known}")
+    return only
+
+
+def _entropy(
+    binder: Binder, encoder: Component, encoder_item: Item, chosen: tuple[Item, Component] | None
+) -> Bound | None:
+    if encoder.traits.get("entropy") == "none":
+        if chosen:
+            binder.fail(
+                f"{encoder.name} codes its bytes itself, nothing is left for {chosen[0].name}: leave it out",
+                chosen[0].span,
+            )
+        return None
+    if chosen is None:
+        item = Item(DEFAULT_ENTROPY).at(encoder_item.span)
+        chosen = item, binder.find(item, "entropy")
+    return binder.bind(chosen[1], chosen[0])
+
+
+def backbone_of(
+    binder: Binder,
+    item: Item,
+    component: Component,
+    default_cut: str,
+    default_from: Item,
+    known: Mapping[str, BackboneSpec],
+) -> ResolvedBackbone:
+    """The Backbone and its cut; ``default_from`` is the item to blame if the default is no cut of it."""
+    bound = binder.bind(component, item)
+    cut = item.target or default_cut
+    spec: BackboneSpec | None = known.get(bound.weights_item) or _ask(binder, bound, component.name, bound.params)
+    if spec is not None and cut not in spec.cuts:
+        close = get_close_matches(cut, list(spec.cuts), n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        wants = "" if item.target else f" that {default_from.name} wants"
+        binder.fail(
+            f"{component.name} has no cut {cut!r}{wants}; {hint}its cuts are {', '.join(spec.cuts)}",
+            item.target_span if item.target else default_from.span,
+        )
+    return ResolvedBackbone(bound, spec, cut)
+
+
+def _models(
+    binder: Binder, encoder: Bound, backbone: ResolvedBackbone, known: Mapping[str, BackboneSpec]
+) -> dict[str, ResolvedBackbone]:
+    """The Backbones that are part of the Encoder: named by it, else as the server's names them, else the server's."""
+    found = {}
+    for name in encoder.component.traits.get("models", ()):
+        text = encoder.params[name] or backbone.bound.component.traits.get(name) or backbone.bound.weights_item
+        item = next((arg for arg in encoder.item.args if arg.key == name), encoder.item)
+        try:
+            named = parse_item(text)
+        except SemcodecError:
+            binder.fail(f"{name} of {encoder.name} names a backbone, as in {name}=deit-tiny, not {text!r}", item.span)
+        named = replace(named.at(item.span), target=None)
+        found[name] = backbone_of(binder, named, binder.find(named, "backbone"), INPUT, named, known)
+    return found
+
+
+def _threaded(
+    binder: Binder,
+    encoder: Bound,
+    models: Mapping[str, BackboneSpec | None],
+    recoverer: Bound,
+    backbone: ResolvedBackbone,
+) -> StageSpecs:
+    """What each stage makes of what the one before it gives, up to what the Backbone's tail accepts."""
+    spec, at = backbone.spec, f"{backbone.bound.name}@{backbone.cut}"
+    tasks: Sequence[str] | None = encoder.component.traits.get("tasks")
+    if spec is not None and tasks is not None and spec.task not in tasks:
+        binder.fail(
+            f"{encoder.name} is made for {' and '.join(tasks)}, {backbone.bound.name} does {spec.task}",
+            encoder.item.span,
+        )
+    features = spec.cuts[backbone.cut] if spec else None
+    coded: EncoderSpec | None = None
+    if features is not None:
+        params = {**encoder.params, **models}
+        coded = _ask(binder, encoder, f"{encoder.name} cannot follow {at}", features, params)
+    restored = coded.restored if coded else None
+    recovered: FeatureSpec | None = None
+    if restored is not None:
+        why = f"{recoverer.name} cannot follow {encoder.name}"
+        recovered = _ask(binder, recoverer, why, restored, recoverer.params)
+    if spec is not None and recovered is not None:
+        reason = mismatch(spec.accepts(backbone.cut), recovered)
+        if reason:
+            binder.fail(f"{at} {reason} from {encoder.name} through {recoverer.name}", recoverer.item.span)
+    return StageSpecs(
+        input=spec.input if spec else None,
+        features=features,
+        latent=coded.latent if coded else None,
+        restored=restored,
+        recovered=recovered,
+        figures=coded.figures if coded else {},
+    )
+
+
+def _ask(binder: Binder, bound: Bound, refusal: str, *arguments: Any) -> Any:
+    """Call the component's spec function; None if it has none."""
+    function = binder.registry.spec_function(bound.component)
+    if function is None:
+        return None
+    try:
+        return function(*arguments)
+    except SpecMismatch as reason:
+        binder.fail(f"{refusal}: {reason}", bound.item.span)
+    except SemcodecError:
+        raise
+    except Exception as error:
+        raise PluginError(f"the spec function of {bound.name} failed: {type(error).__name__}: {error}") from error

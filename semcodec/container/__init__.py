@@ -1,0 +1,1 @@
+"""The stream format: header, packets and chunks, each checked before it is used."""

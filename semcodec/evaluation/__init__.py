@@ -1,0 +1,1 @@
+"""Accuracy, bytes, cost and pictures of a pipeline over real packets."""

@@ -1,0 +1,170 @@
+"""Accuracy, real bytes and times of a pipeline over a data set, one record per operating point.
+
+A record is a plain dict that goes into JSON Lines; ``docs/measuring.md`` says what each key means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import platform
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from semcodec._version import __version__
+from semcodec.composition.composition import Composition
+from semcodec.composition.grammar import Value
+from semcodec.container.packets import write_header
+from semcodec.data import Digest, open_dataset
+from semcodec.data.base import Dataset
+from semcodec.errors import DataError
+from semcodec.evaluation.records import RECORD
+from semcodec.pipeline import weights
+from semcodec.pipeline.pipeline import Pipeline
+from semcodec.pipeline.timing import Clock
+from semcodec.tasks.scoring import score_of
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is evaluated, samples done and samples in all."""
+
+SIZES = ("bytes_total", "bytes_payload", "bytes_side", "bytes_header", "bytes_local")
+
+
+def evaluate(
+    pipeline: Pipeline,
+    dataset: Dataset,
+    *,
+    limit: int | None = None,
+    batch: int = 32,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Encode every sample to bytes, read those bytes, decode and recognise.
+
+    limit: the first so many samples; batch: how many run together. Sizes and times are means per sample,
+    ``top1`` and ``map50`` are fractions. Raises DataError where labels do not fit the model's classes.
+    """
+    score = score_of(pipeline, dataset)
+    total = len(dataset) if limit is None else min(limit, len(dataset))
+    if not total:
+        raise DataError(f"{dataset.name} has no samples to evaluate")
+    clock, digest = Clock(), Digest()
+    sizes = dict.fromkeys(SIZES, 0)
+    sent = 0
+    kept = dict.fromkeys(pipeline.composition.keep, 0)
+    figures: dict[str, float] = {}
+    for start in range(0, total, batch):
+        rows = range(start, min(start + batch, total))
+        pixels, labels = dataset.batch(rows)
+        digest.update(pixels, labels)
+        sources = dataset.sizes(rows) if pipeline.request.boxes else None
+        encoded = pipeline.encode_batch(pixels, rows, clock, sources)
+        score.add(pipeline.decode_batch(pipeline.records(encoded), clock), labels, sources)
+        for name, values in pipeline.figures(pixels).items():
+            figures[name] = figures.get(name, 0.0) + sum(values) / total
+        for record in encoded:
+            for name in SIZES:
+                sizes[name] += getattr(record, name)
+            sent += record.bytes_local == 0
+            for target, units in record.kept.items():
+                kept[target] += units
+        if progress:
+            progress(pipeline.spec, rows.stop, total)
+    mean = {name: size / total for name, size in sizes.items()}
+    composition = pipeline.composition
+    return {
+        "record": RECORD,
+        "key": key(pipeline, dataset, total),
+        "spec": pipeline.spec,
+        "task": composition.task,
+        "knobs": {} if composition.point else dict(composition.call),
+        "data": dataset.name,
+        "split": dataset.split,
+        "samples": total,
+        "data_digest": digest.hexdigest(),
+        **score.accuracy(),
+        **mean,
+        **score.rate(mean["bytes_total"]),
+        "bytes_stream_header": len(write_header(pipeline.header)),
+        "raw_float32_bytes": pipeline.raw_float32_bytes,
+        "raw_uint8_bytes": score.source_bytes,
+        "ratio_float32": pipeline.raw_float32_bytes / mean["bytes_total"] if mean["bytes_total"] else None,
+        "ratio_uint8": score.source_bytes / mean["bytes_total"] if mean["bytes_total"] else None,
+        "sent_ratio": sent / total,
+        **_counted(pipeline, kept, sent, total),
+        "paper": {**composition.stages.figures, **figures},
+        "stages_ms": {stage: 1000 * seconds / total for stage, seconds in clock.seconds.items()},
+        "weights": described(pipeline),
+        "batch": batch,
+        "versions": {"semcodec": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
+        **score.by_sample(),
+    }
+
+
+def _counted(pipeline: Pipeline, kept: Mapping[str, int], sent: int, total: int) -> dict[str, float | None]:
+    """Mean units over the samples that were sent and over all, and the share of all units that this is."""
+    found: dict[str, float | None] = {}
+    for target, (one, several) in pipeline.composition.encoder.component.traits.get("units", {}).items():
+        found[f"{several}_mean"] = kept[target] / sent if sent else None
+        found[f"{several}_mean_all"] = kept[target] / total
+        found[f"{one}_cost"] = kept[target] / total / pipeline.stages.encoder.units[target]
+    return found
+
+
+def described(pipeline: Pipeline) -> dict[str, dict[str, str]]:
+    """By slot, where weights came from and the digest that names them."""
+    return {
+        slot: {"source": source.origin if source else "none", "digest": pipeline.digests[slot]}
+        for slot, source in pipeline.sources.items()
+    }
+
+
+def key(pipeline: Pipeline, dataset: Dataset, total: int) -> str:
+    """What a record is of: equal for equal spec, weights and samples."""
+    parts = [pipeline.spec, dataset.name, dataset.split or "", str(total), *pipeline.digests.values()]
+    parts += [] if dataset.counted is None else [f"classes {dataset.counted}"]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def run_sweep(
+    composition: Composition,
+    grid: Mapping[str, Sequence[Value]],
+    request: weights.WeightsRequest,
+    data: str,
+    *,
+    split: str = "test",
+    classes: Sequence[str] | None = None,
+    limit: int | None = None,
+    batch: int = 32,
+    done: Container[str] = (),
+    progress: Progress | None = None,
+) -> Iterator[dict[str, Any]]:
+    """One record for each point of ``grid`` (by "item.parameter", the values), as it is finished.
+
+    All points are composed before the first is run, so a wrong value costs nothing. Models are built once for
+    points that differ in call parameters, Selectors or entropy stages alone. ``done``: keys to leave out. ``classes``:
+    those whose boxes count, where these are not all.
+    """
+    points = []
+    for values in itertools.product(*grid.values()):
+        point = composition
+        for name, value in zip(grid, values, strict=True):
+            item, _, parameter = name.rpartition(".")
+            point = point.with_args(item, **{parameter: value})
+        points.append(point)
+    pipeline: Pipeline | None = None
+    dataset: Dataset | None = None
+    for point in points:
+        if pipeline is not None and pipeline.shares_models(point):
+            pipeline = pipeline.at(point)
+        else:
+            names = open_dataset(data, split, classes=classes).classes
+            pipeline = Pipeline.load(point, request, classes=names)
+            dataset = None
+        if dataset is None:
+            dataset = open_dataset(data, split, pipeline.request, classes)
+        total = len(dataset) if limit is None else min(limit, len(dataset))
+        if key(pipeline, dataset, total) not in done:
+            yield evaluate(pipeline, dataset, limit=limit, batch=batch, progress=progress)

@@ -1,0 +1,187 @@
+"""A results folder: ``plan.json`` says what is measured, ``records.jsonl`` and ``skips.jsonl`` have a line for each.
+
+A record is on the disk, whole, before the next is begun. What a run that was killed left half is passed over when
+it is read and cut off when the run goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from semcodec.errors import DataError, UsageError
+
+RECORD = 1
+"""Version of the form of records, of cells that were measured and of cells that failed."""
+FORM = 1
+"""Version of the folder's form."""
+
+PLAN, RECORDS, SKIPS = "plan.json", "records.jsonl", "skips.jsonl"
+FIXED = ("data", "split", "classes", "limit", "seed", "batch", "weights")
+"""What a run that goes on must have in common with the one that began."""
+
+
+def read(folder: Path, notes: list[str] | None = None) -> list[dict[str, Any]]:
+    """The records of a results folder in the order they finished; of a cell that was run again, the last.
+
+    notes: takes what else would be a Python warning. Raises DataError.
+    """
+    check_form(folder)
+    found, _ = lines(folder / RECORDS, notes)
+    last = {record.get("cell", number): record for number, record in enumerate(found)}
+    return list(last.values())
+
+
+def check_form(folder: Path) -> dict[str, Any]:
+    """``plan.json``. Raises DataError where there is none or it is of another version."""
+    path = folder / PLAN
+    try:
+        header = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{folder} is no results folder: it has no {PLAN}, which 'semcodec bench' writes") from None
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path} cannot be read ({error}); measure into another folder") from None
+    form = header.get("bench") if isinstance(header, dict) else None
+    if form != FORM:
+        raise DataError(f"{folder} holds results of form {form}, this version reads form {FORM}; use another folder")
+    return dict(header)
+
+
+def lines(path: Path, notes: list[str] | None = None) -> tuple[list[dict[str, Any]], int]:
+    """The objects of a JSON Lines file, and how many bytes of it are whole lines. Raises DataError."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return [], 0
+    found: list[dict[str, Any]] = []
+    whole = 0
+    parts = content.split(b"\n")
+    for number, line in enumerate(parts, 1):
+        last = number == len(parts) or (number == len(parts) - 1 and not parts[-1])
+        value = _object(line) if line.strip() else None
+        if line.strip() and (value is None or number == len(parts)):
+            if not last:
+                raise DataError(f"{path}, line {number}: not a JSON object; expects one record a line")
+            _note(f"{path}, line {number}: half a record, passed over; its cell is to be run again", notes)
+            break
+        if value is not None:
+            found.append(value)
+        whole += len(line) + (number < len(parts))
+    return found, whole
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _note(text: str, notes: list[str] | None) -> None:
+    if notes is None:
+        warnings.warn(text, stacklevel=4)
+    else:
+        notes.append(text)
+
+
+class Folder:
+    """A results folder that is written to, by one run at a time. ``known``: records that were there, by cell."""
+
+    def __init__(
+        self, path: Path, header: Mapping[str, Any], *, resume: bool = False, notes: list[str] | None = None
+    ) -> None:
+        """Raises UsageError for a folder with other results, DataError for one that cannot be gone on with."""
+        self.path = path
+        self.known: dict[str, dict[str, Any]] = {}
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{path} is a file; results go into a folder")
+        begun = (path / PLAN).exists()
+        if begun:
+            before = check_form(path)
+            self._compare(before, header, resume)
+        elif (path / RECORDS).exists():
+            raise DataError(
+                f"{path} has {RECORDS} without {PLAN}, so what they are of is not known; use another folder"
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path / RECORDS, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        self._lock()
+        found, self._end = lines(path / RECORDS, notes)
+        self.known = {record["cell"]: record for record in found if "cell" in record}
+        if found and not resume:
+            os.close(self._file)
+            raise UsageError(f"{path} holds {len(found)} records; add --resume to go on, or name another folder")
+        os.ftruncate(self._file, self._end)
+        if not begun or not resume:
+            self.write(PLAN, json.dumps({"bench": FORM, **header}, indent=2) + "\n")
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        os.close(self._file)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one record, to the disk. Raises DataError, and leaves no half, where that fails."""
+        left = (json.dumps(record) + "\n").encode()
+        size = len(left)
+        try:
+            while left:
+                left = left[os.write(self._file, left) :]
+            os.fsync(self._file)
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._file, self._end)
+            raise DataError(
+                f"{self.path / RECORDS}: {error.strerror}: the {len(self.known)} records before are kept; "
+                "make room, then go on with --resume"
+            ) from error
+        self._end += size
+        self.known[record["cell"]] = dict(record)
+
+    def write(self, name: str, text: str) -> None:
+        """A file of the folder, whole or not there. Raises DataError."""
+        draft = self.path / f".{name}.{os.getpid()}.tmp"
+        try:
+            draft.write_text(text, encoding="utf-8")
+            os.replace(draft, self.path / name)
+        except OSError as error:
+            raise DataError(f"{self.path / name}: {error.strerror}; nothing was measured") from error
+        finally:
+            with suppress(OSError):
+                draft.unlink()
+
+    def write_skips(self, skips: Iterable[Mapping[str, str]]) -> None:
+        self.write(SKIPS, "".join(json.dumps(skip) + "\n" for skip in skips))
+
+    def _compare(self, before: Mapping[str, Any], header: Mapping[str, Any], resume: bool) -> None:
+        if not resume:
+            return
+        other = [name for name in FIXED if name in header and before.get(name) != header[name]]
+        if other:
+            raise UsageError(
+                f"{self.path} was measured with {_said(before, other)}, not {_said(header, other)}: "
+                "go on with the same, or name another folder"
+            )
+
+    def _lock(self) -> None:
+        try:
+            import fcntl
+        except ImportError:  # not on this system, where two runs at once are the user's to avoid
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._file)
+            raise UsageError(f"{self.path} is being written to by another run; wait for it or name another") from None
+
+
+def _said(header: Mapping[str, Any], names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {json.dumps(header.get(name))}" for name in names)

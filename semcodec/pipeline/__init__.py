@@ -1,0 +1,12 @@
+"""A composition with its models: encode on the device, decode on the server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        from semcodec._moved import moved_name
+
+        return moved_name(__name__, name)

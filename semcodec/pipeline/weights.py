@@ -1,0 +1,316 @@
+"""Where each component's weights come from, and what names them.
+
+A slot is "encoder", "recoverer", "backbone" or the parameter that names a Backbone of the Encoder, as "edge".
+
+A weights file is safetensors with tensors under ``encoder.``, ``recoverer.`` and ``backbone.``. Its metadata
+entry ``semcodec`` is a JSON object: ``keys`` (by slot, what ``Composition.weights_key`` gives), ``classes`` and
+whatever the training card holds.
+
+Looked up per slot, in this order: ``--weights`` (a file, the folder of a run or one of several runs), the checkpoints
+of the Encoder's and the component's own package, the user's cache, the model hub, and ``random`` only when asked for.
+Among several files one that was trained as the whole composition comes first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib.resources import as_file, files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semcodec.composition.binding import Bound
+from semcodec.composition.composition import Composition
+from semcodec.composition.grammar import parse_item
+from semcodec.composition.registry import import_target
+from semcodec.composition.resolution import INPUT
+from semcodec.errors import UsageError, WeightsError
+from semcodec.pipeline.hub import cache_folder, download
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SLOTS = ("encoder", "recoverer", "backbone")
+RANDOM = "random"
+METADATA = "semcodec"
+FILES = ("weights.safetensors", "model.safetensors")
+"""What training writes into a folder, and a Hugging Face checkpoint."""
+PICKLED = ".tar"
+"""As ``.pth.tar``, CompressAI's form: torch's, of which tensors alone are read, never code."""
+SHIPPED = "shipped: "
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where one slot's weights are. ``origin`` is what a table shows; ``path`` is None for random ones.
+
+    slot: the one that they have in their file: the "edge" of one pipeline may have been trained as a "backbone".
+    """
+
+    slot: str
+    origin: str
+    path: Path | None
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> list[str] | None:
+        return self.card.get("classes")
+
+    @property
+    def shipped(self) -> bool:
+        """Whether they come with the package."""
+        return self.origin.startswith(SHIPPED)
+
+    @property
+    def ours(self) -> bool:
+        """Whether the file is in the form that training writes, rather than another library's."""
+        return bool(self.card)
+
+
+@dataclass(frozen=True)
+class WeightsRequest:
+    """What the user said of weights. ``given``: by slot, or "" for a file that may hold all."""
+
+    given: Mapping[str, str] = field(default_factory=dict)
+    offline: bool = False
+
+    @classmethod
+    def parse(cls, options: Sequence[str], offline: bool = False) -> WeightsRequest:
+        """From ``[slot=]PATH`` options. Raises UsageError."""
+        given: dict[str, str] = {}
+        for option in options:
+            slot, equals, path = option.partition("=")
+            if not equals or not slot.isidentifier() or os.path.exists(option):
+                slot, path = "", option
+            if slot in given:
+                raise UsageError(f"--weights names two files for {slot or 'all slots'}: {given[slot]} and {path}")
+            given[slot] = path
+        return cls(given, offline)
+
+    def check(self, composition: Composition) -> None:
+        """Raise UsageError for a slot that ``composition`` has not."""
+        slots = ("encoder", *composition.models, "recoverer", "backbone")
+        for slot, path in self.given.items():
+            if slot and slot not in slots:
+                raise UsageError(f"--weights {slot}={path}: {composition.spec} has the slots {', '.join(slots)}")
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The metadata that training left in a safetensors file; empty for another library's file."""
+    if path.suffix == PICKLED and path.exists():
+        return {}
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            metadata = file.metadata() or {}
+        card = json.loads(metadata.get(METADATA, "{}"))
+    except FileNotFoundError:
+        raise WeightsError(f"no such weights file: {path}") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        pickle = "; pickles can run code and are not read: save its state_dict as safetensors"
+        hint = pickle if path.suffix in (".pt", ".pth", ".bin") else ""
+        raise WeightsError(f"{path} is no readable safetensors file: {error}{hint}") from error
+    if card != {} and not _is_card(card):
+        raise WeightsError(f"{path} was written by semcodec train, but its card is damaged: take another copy")
+    return dict(card)
+
+
+def _is_card(card: Any) -> bool:
+    return (
+        isinstance(card, dict) and isinstance(card.get("keys"), dict) and isinstance(card.get("classes"), list | None)
+    )
+
+
+def find(
+    composition: Composition, slot: str, request: WeightsRequest, *, hub: bool = True, alone: bool = False
+) -> Weights | None:
+    """The weights of one slot, or None where there are none.
+
+    hub: whether to download. alone: of what nobody named, none that learned together with an encoder.
+    """
+    named = (request.given.get(slot), request.given.get(""))
+    found = _candidates(composition, slot, request, hub)
+    return next((w for w in found if not alone or any(named) or "encoder" not in w.card.get("keys", {})), None)
+
+
+def _candidates(composition: Composition, slot: str, request: WeightsRequest, hub: bool) -> Iterator[Weights]:
+    key = composition.weights_key(slot)
+    given = request.given.get(slot) or request.given.get("")
+    if given == RANDOM:
+        yield Weights(slot, RANDOM, None)
+    elif given and (runs := _runs(Path(given))):
+        found = list(_among(composition, slot, {path: f"{given}: {path.parent.name}" for path in runs}))
+        if not found and slot in request.given:
+            raise WeightsError(f"{given}: none of its {len(runs)} runs holds weights of {key}")
+        yield from found
+    elif given:
+        path = Path(given)
+        if path.is_dir():
+            path = _in_folder(path)
+        card = read_card(path)
+        held = _slot(card, slot, key)
+        if held is None and slot in request.given and _of_pixels(card, slot, key):
+            held = slot
+        if not card or held:
+            yield Weights(held or slot, str(given), path, card)
+        elif slot in request.given or not any(_slot(card, s, composition.weights_key(s)) for s in SLOTS):
+            raise WeightsError(f"{given} holds no weights of {key}, but of {', '.join(card['keys'].values())}")
+    slots = {"encoder": composition.encoder, "recoverer": composition.recoverer, "backbone": composition.backbone}
+    bound = {**composition.models, **slots}[slot]
+    resources = dict.fromkeys((*composition.encoder.component.weights, *bound.component.weights))
+    with ExitStack() as stack:
+        shipped = [stack.enter_context(as_file(_resource(name))) for name in resources]
+        yield from _among(composition, slot, {path: f"{SHIPPED}{path.name}" for path in shipped if path.exists()})
+    cached = sorted(cache_folder().glob("*.safetensors"))
+    yield from _among(composition, slot, {path: f"cache: {path.name}" for path in cached})
+    if hub and not request.offline and (repository := published(bound)):
+        yield Weights(slot, f"hub: {repository}", download(repository))
+
+
+def _among(composition: Composition, slot: str, origins: Mapping[Path, str]) -> Iterator[Weights]:
+    """Of several files, first those that were trained as this very composition, the most of it foremost."""
+    key, encoder = composition.weights_key(slot), composition.weights_key("encoder")
+    cards = [(path, read_card(path)) for path in origins]
+    for path, card in sorted(cards, key=lambda row: -_alike(composition, row[1])):
+        held = _slot(card, slot, key)
+        # A backbone that learned together with an encoder is of use to that encoder alone.
+        other = held == "backbone" and card["keys"].get("encoder", encoder) != encoder
+        if held and not other:
+            yield Weights(held, origins[path], path, card)
+
+
+def _alike(composition: Composition, card: Mapping[str, Any]) -> int:
+    """How many slots a file holds, if it is of this composition in every one of them."""
+    keys = {slot: key for slot, key in card.get("keys", {}).items() if slot in SLOTS}
+    return len(keys) if all(composition.weights_key(slot) == key for slot, key in keys.items()) else 0
+
+
+def _resource(name: str) -> Traversable:
+    package, _, inside = name.partition(":")
+    return files(package) / inside
+
+
+def published(bound: Bound) -> str | None:
+    """The hub's repository of a component's weights, if there is one."""
+    hub: str | None = bound.component.traits.get("hub")
+    return import_target(hub, bound.name)(**bound.build) if hub and ":" in hub else hub
+
+
+def _slot(card: Mapping[str, Any], slot: str, key: str) -> str | None:
+    """Under which slot a file holds what has this ``key``; a Backbone may be trained alone and used in any part."""
+    keys = card.get("keys", {})
+    homes = (slot,) if slot in ("encoder", "recoverer") else (slot, "backbone")
+    return next((home for home in homes if keys.get(home) == key), None)
+
+
+def _of_pixels(card: Mapping[str, Any], slot: str, key: str) -> bool:
+    """Whether a file holds the same component, of pixels as well, that was trained before another Backbone."""
+    component, _, backbone = key.partition("+")
+    other, _, where = card.get("keys", {}).get(slot, "").partition("+")
+    return component == other and all(parse_item(item).target == INPUT for item in (backbone, where) if item)
+
+
+def _in_folder(folder: Path) -> Path:
+    """The weights of the one run or checkpoint that a folder holds. Raises WeightsError."""
+    for name in FILES:
+        if (folder / name).exists():
+            return folder / name
+    raise WeightsError(f"{folder} holds neither {' nor '.join(FILES)}, nor folders that training wrote")
+
+
+def _runs(folder: Path) -> list[Path]:
+    """Weights of the runs in a folder of several; none where it is the folder of one."""
+    return [] if any((folder / name).exists() for name in FILES) else sorted(folder.glob(f"*/{FILES[0]}"))
+
+
+def foreign_classes(path: Path) -> list[str] | None:
+    """Class names of a Hugging Face checkpoint, from the config.json beside it."""
+    config = path.with_name("config.json")
+    if not config.exists():
+        return None
+    try:
+        names = json.loads(config.read_text())["id2label"]
+        return [names[str(i)] for i in range(len(names))]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{config} names no classes (id2label): {error!r}") from error
+
+
+def _unpickled(path: Path) -> dict[str, Tensor]:
+    """Tensors of a checkpoint of torch, alone or under its "state_dict"; whatever else it holds is not loaded."""
+    import torch
+
+    try:
+        found = torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # zip, pickle and torch each raise their own
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise WeightsError(f"{path} is no readable checkpoint of tensors: {first[:120]}") from error
+    found = found.get("state_dict", found) if isinstance(found, dict) else {}
+    if not found or not all(torch.is_tensor(t) for t in found.values()):
+        raise WeightsError(f"{path} holds no state_dict of tensors")
+    return dict(found)
+
+
+def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
+    """Tensors of a safetensors file whose names begin with ``prefix``, without it, as float32."""
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if path.suffix == PICKLED:
+            tensors = _unpickled(path)
+        else:
+            with safe_open(path, "pt") as file:
+                names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+                tensors = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is no readable safetensors file: {error}") from error
+    return {name: t.to(torch.float32) if t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def load(module: nn.Module, weights: Weights) -> None:
+    """Fill ``module`` from ``weights``; random ones leave it as it was made. Raises WeightsError."""
+    if weights.path is None:
+        return
+    tensors = read_tensors(weights.path, f"{weights.slot}." if weights.ours else "")
+    if not weights.ours:
+        adapt = getattr(module, "adapt", None)
+        if adapt is None:
+            raise WeightsError(
+                f"{weights.origin} was not written by semcodec train, and {weights.slot} reads no other form"
+            )
+        tensors = adapt(tensors)
+    fill(module, tensors, weights.origin)
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
+    """``load_state_dict`` whose errors are one line."""
+    own = module.state_dict()
+    wrong = [
+        *(f"{name} is missing" for name in own if name not in tensors),
+        *(f"{name} is not part of the model" for name in tensors if name not in own),
+        *(
+            f"{name} is {tuple(tensors[name].shape)}, not {tuple(own[name].shape)}"
+            for name in own
+            if name in tensors and own[name].shape != tensors[name].shape
+        ),
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise WeightsError(f"{origin} does not fit the model: {wrong[0]}{more}")
+    module.load_state_dict(dict(tensors))
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """16 hex digits that name a set of tensors: names, shapes and float32 values."""
+    state = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        state.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        state.update(value.numpy().tobytes())
+    return state.hexdigest()[:16]

@@ -1,0 +1,247 @@
+"""How good boxes are: COCO's average precision, its interval, and two detectors compared over the same images.
+
+pycocotools matches what was found with what is there, once, and gives the average precision. What resampling needs of
+that is kept as ``Matches``, from which numpy computes the same figure for any choice of images.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semcodec.errors import DataError, SemcodecError
+from semcodec.tasks.statistics import Z95
+
+if TYPE_CHECKING:
+    from semcodec.boxes import Boxes
+
+    Int64 = npt.NDArray[np.int64]
+    Floats = npt.NDArray[np.float64]
+
+IOUS = 10
+"""Overlaps from which on a box counts as found: 0.5, 0.55, ... 0.95."""
+MOST = 100
+"""Boxes of one class in one image that count, the best: COCO's number."""
+RECALLS = np.linspace(0, 1, 101)
+RESAMPLES, SEED = 1000, 0
+"""Of the bootstrap over images."""
+NORMAL = NormalDist()
+_VALUES = 1 << 22  # held at a time
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Which of the boxes that were found match an object, image by image.
+
+    images: how many there are. objects: int64 (k, 2), image and class of everything that is there. found: int64
+    (n, 3), class, image and a bit for each overlap at which it matches, the lowest bit being 0.5; by class, best
+    first. What comes after the last match of its class is left out, since it changes no average precision.
+    """
+
+    images: int
+    objects: Int64
+    found: Int64
+
+    def average_precision(self, weights: Floats | None = None, overlap: int = 0) -> Floats:
+        """Mean over the classes that are there, (B,) for images that are counted ``weights`` (B, images) times.
+
+        overlap: which of the ``IOUS``. Without weights: of every image once, (1,). NaN where there is no object.
+        """
+        weights = np.ones((1, self.images)) if weights is None else weights
+        total, classes = np.zeros(len(weights)), np.zeros(len(weights))
+        for label in np.unique(self.objects[:, 1]):
+            there = weights[:, self.objects[self.objects[:, 1] == label, 0]].sum(1)
+            rows = self.found[self.found[:, 0] == label]
+            total += np.where(there > 0, self._of_class(weights, there, rows[:, 1], rows[:, 2] >> overlap & 1 == 1), 0)
+            classes += there > 0
+        with np.errstate(invalid="ignore"):
+            return np.asarray(total / classes)
+
+    @staticmethod
+    def _of_class(weights: Floats, there: Floats, images: Int64, right: npt.NDArray[np.bool_]) -> Floats:
+        """Precision at 101 recalls, each the best that is reached there or beyond, and the mean of these."""
+        if not right.any():
+            return np.zeros(len(weights))
+        step = max(1, _VALUES // len(images))
+        parts = []
+        for start in range(0, len(weights), step):
+            counts = weights[start : start + step, images]
+            found = np.cumsum(counts, 1)[:, right]
+            matched = np.cumsum(counts[:, right], 1)
+            precision = np.divide(matched, found, out=np.zeros_like(matched), where=found > 0)
+            best = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
+            recall = matched / np.maximum(there[start : start + step, None], 1)
+            reached = np.searchsorted(RECALLS, recall, side="right")
+            parts.append((best * np.diff(reached, axis=1, prepend=0)).sum(1) / len(RECALLS))
+        return np.concatenate(parts)
+
+    def text(self) -> str:
+        """What a record holds: printable, a few bytes for each box."""
+        data = json.dumps([self.images, self.objects.T.tolist(), self.found.T.tolist()], separators=(",", ":"))
+        return base64.b85encode(zlib.compress(data.encode(), 9)).decode()
+
+    @classmethod
+    def read(cls, text: str) -> Matches:
+        """The inverse of ``text``. Raises DataError."""
+        try:
+            images, objects, found = json.loads(zlib.decompress(base64.b85decode(text)))
+            shaped = [np.array(rows, np.int64).reshape(width, -1).T for rows, width in ((objects, 2), (found, 3))]
+            return cls(int(images), *shaped)
+        except (ValueError, TypeError, zlib.error) as error:
+            raise DataError(f"these matches of boxes cannot be read ({error}); measure the record anew") from None
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Mean average precision at an overlap of 0.5, and over all ``IOUS``; fractions."""
+
+    map50: float
+    map50_95: float
+    matches: Matches
+
+
+def check() -> None:
+    """Raises SemcodecError without pycocotools."""
+    try:
+        import pycocotools.cocoeval  # noqa: F401
+    except ImportError:
+        raise SemcodecError("average precision needs pycocotools: pip install pycocotools") from None
+
+
+def score(found: Sequence[Boxes], there: Sequence[Boxes], classes: Sequence[str]) -> Precision:
+    """COCO's average precision of the boxes found in each image, given the objects that are there.
+
+    classes: names, which the boxes' classes index. A class of which there is no object counts for nothing.
+    Raises DataError where there is no object at all, SemcodecError without pycocotools.
+    """
+    check()
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    objects = np.array([(image, c) for image, boxes in enumerate(there) for c in boxes.classes.tolist()], np.int64)
+    if not objects.size:
+        raise DataError(f"there is no object in these {len(there):,} images, so there is no average precision")
+    with redirect_stdout(io.StringIO()):  # it prints what it does
+        truth, answer = COCO(), COCO()
+        for dataset, boxes in ((truth, there), (answer, found)):
+            dataset.dataset = {
+                "images": [{"id": image} for image in range(len(there))],
+                "categories": [{"id": label, "name": name} for label, name in enumerate(classes)],
+                "annotations": list(_annotations(boxes)),
+            }
+            dataset.createIndex()
+        judge = COCOeval(truth, answer, "bbox")
+        judge.params.areaRng, judge.params.areaRngLbl, judge.params.maxDets = [[0, 1e10]], ["all"], [MOST]
+        judge.evaluate()
+        judge.accumulate()
+    precision = judge.eval["precision"][..., 0, 0]  # overlaps, recalls, classes; -1 for a class that is not there
+    known = precision[:, :, np.unique(objects[:, 1])]
+    return Precision(float(known[0].mean()), float(known.mean()), Matches(len(there), objects, _found(judge.evalImgs)))
+
+
+def _annotations(boxes: Sequence[Boxes]) -> Iterator[dict[str, Any]]:
+    number = 1  # pycocotools takes 0 for "matches nothing"
+    for image, inside in enumerate(boxes):
+        scores = [0.0] * len(inside) if inside.scores is None else inside.scores.tolist()
+        for (left, top, right, bottom), label, probability in zip(
+            inside.xyxy.tolist(), inside.classes.tolist(), scores, strict=True
+        ):
+            width, height = max(0.0, right - left), max(0.0, bottom - top)
+            yield {
+                "id": number,
+                "image_id": image,
+                "category_id": label,
+                "bbox": [left, top, width, height],
+                "area": width * height,
+                "iscrowd": 0,
+                "score": probability,
+            }
+            number += 1
+
+
+def _found(judged: Sequence[dict[str, Any] | None]) -> Int64:
+    """``Matches.found`` of pycocotools' verdicts, one for each class and image, in order."""
+    by_class: dict[int, list[dict[str, Any]]] = {}
+    for one in judged:
+        if one is not None and one["dtScores"]:
+            by_class.setdefault(one["category_id"], []).append(one)
+    rows = [np.zeros((0, 3), np.int64)]
+    for label, verdicts in sorted(by_class.items()):
+        scores = np.concatenate([one["dtScores"] for one in verdicts])
+        images = np.concatenate([np.full(len(one["dtScores"]), one["image_id"]) for one in verdicts])
+        matched = np.concatenate([one["dtMatches"] for one in verdicts], axis=1) > 0
+        bits = (matched.astype(np.int64) << np.arange(IOUS)[:, None]).sum(0)
+        order = np.argsort(-scores, kind="mergesort")  # pycocotools' own, so that ties fall alike
+        last = np.flatnonzero(bits[order])[-1:] + 1
+        order = order[: int(last[0]) if last.size else 0]
+        rows.append(np.stack([np.full(len(order), label), images[order], bits[order]], 1).astype(np.int64))
+    return np.concatenate(rows)
+
+
+def resampled(images: int) -> Floats:
+    """How often each image is drawn, (``RESAMPLES``, images), the same whenever it is asked."""
+    drawn = np.random.default_rng(SEED).multinomial(images, np.full(images, 1 / images), size=RESAMPLES)
+    return drawn.astype(np.float64)
+
+
+def interval(matches: Matches) -> tuple[float, float]:
+    """95 % interval of the mean average precision at 0.5, from a bootstrap over images."""
+    return _Bootstrap(matches.average_precision()[0], matches.average_precision(resampled(matches.images))).interval()
+
+
+def paired(first: Matches, second: Matches) -> dict[str, float]:
+    """Compare two detectors over the same images, each resample of which counts for both.
+
+    Returns ``difference`` (of mean average precisions at 0.5, first minus second), its 95 % interval ``low``,
+    ``high``, and the two-sided ``p`` of no difference. Raises ValueError for other images.
+    """
+    if first.images != second.images or not np.array_equal(first.objects, second.objects):
+        raise ValueError("paired results need the same images and objects")
+    weights = resampled(first.images)
+    difference = float(first.average_precision()[0] - second.average_precision()[0])
+    drawn = _Bootstrap(difference, first.average_precision(weights) - second.average_precision(weights))
+    low, high = drawn.interval()
+    return {"difference": difference, "low": low, "high": high, "p": drawn.chance(0.0)}
+
+
+class _Bootstrap:
+    """Values of resamples around the one of the samples themselves, bias-corrected (Efron, 1987).
+
+    Resamples lack rare classes, which shifts what they give as a whole: without the correction an interval can lie
+    beside the very value that it belongs to.
+    """
+
+    def __init__(self, value: float, resampled: Floats) -> None:
+        self.values = np.sort(resampled[~np.isnan(resampled)])
+        self.bias = self._place(value)
+
+    def interval(self) -> tuple[float, float]:
+        shares = [NORMAL.cdf(2 * self.bias + z) for z in (-Z95, Z95)]
+        low, high = np.quantile(self.values, shares)
+        return float(low), float(high)
+
+    def chance(self, value: float) -> float:
+        """Two-sided p of a true ``value``: 0.05 where it is at an end of the interval.
+
+        Beyond every resample its place is not known, so nothing is corrected: it is at most what they can tell.
+        """
+        if not self.values[0] <= value <= self.values[-1]:
+            return 1 / len(self.values)
+        return 2 * NORMAL.cdf(-abs(self._place(value) - 2 * self.bias))
+
+    def _place(self, value: float) -> float:
+        """Where a value is among the resampled ones, as a normal deviate."""
+        below, above = np.searchsorted(self.values, [value - 1e-12, value + 1e-12])
+        share = (below + above) / 2 / len(self.values)
+        edge = 0.5 / len(self.values)
+        return NORMAL.inv_cdf(float(min(max(share, edge), 1 - edge)))

@@ -1,0 +1,49 @@
+"""Small operations on batches of named tensors. torch is imported when one of them runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semcodec.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def alike(samples: Sequence[Mapping[str, Tensor]]) -> list[list[int]]:
+    """Rows of samples that have the same tensors of the same shapes, groups in the order they first appear."""
+    groups: dict[Any, list[int]] = {}
+    for i, sample in enumerate(samples):
+        groups.setdefault(tuple((name, tuple(t.shape)) for name, t in sample.items()), []).append(i)
+    return list(groups.values())
+
+
+def stack(samples: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Samples that are alike, each with a batch axis of one, as one batch."""
+    import torch
+
+    return {name: torch.cat([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def rows_of(features: Mapping[str, Tensor], rows: Sequence[int]) -> dict[str, Tensor]:
+    """Some samples of a batch."""
+    return {name: t[list(rows)] for name, t in features.items()}
+
+
+def eight_bits(pixels: Tensor) -> npt.NDArray[np.uint8]:
+    """float in [0, 1] (..., 3, H, W) to uint8 (..., H, W, 3), rounded. Raises UsageError for NaN and infinity."""
+    if not pixels.isfinite().all():
+        raise UsageError("the pixels hold NaN or infinity")
+    out: npt.NDArray[np.uint8] = (pixels.clamp(0, 1) * 255).round().byte().movedim(-3, -1).cpu().numpy()
+    return out
+
+
+def from_eight_bits(pixels: npt.NDArray[np.uint8]) -> Tensor:
+    """uint8 (..., H, W, 3) to float32 in [0, 1] (..., 3, H, W), as features at the cut "input" are."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, -3))).float() / 255

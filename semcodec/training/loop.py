@@ -1,0 +1,300 @@
+"""One training loop for every method.
+
+A recipe is a function ``recipe(job) -> list[Step]`` named by a component's record. A Step says which modules
+learn, from which loss, on how many samples; the loop below runs the steps in order, shows progress, writes
+checkpoints and resumes. Each step starts from what the one before it left.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from semcodec._progress import Interrupt, Progress
+from semcodec.data.base import Dataset
+from semcodec.errors import SemcodecError
+from semcodec.pipeline.selection import Keep
+from semcodec.specs import FeatureSpec
+from semcodec.tensors import from_eight_bits
+from semcodec.training.checkpoint import Checkpoint, load_state
+from semcodec.types import Features, Partial, TrainableParts
+
+Loss = Callable[["Batch"], tuple[Tensor, dict[str, float]]]
+
+
+@dataclass
+class Batch:
+    """One step's samples.
+
+    pixels: float32 in [0, 1], (B, T, 3, H, W) or (B, 3, H, W). labels: int64 (B,), or for detectors
+    one ``Boxes`` for each sample, in pixels of the input.
+    rng: draws that a resumed run repeats. sequence: a number for each sample, never used twice in a step.
+    """
+
+    pixels: Tensor
+    labels: Any
+    rng: np.random.Generator
+    sequence: Sequence[int]
+
+
+@dataclass
+class Step:
+    """One stage of a recipe: ``learn`` are the modules whose parameters the optimiser sees; all others are frozen.
+
+    finish: called after the last sample. A step where nothing learns is there for its ``finish``: its ``loss`` looks
+    at the samples, without gradient, and what it has seen is not kept: stopped, it begins anew.
+    statistics: whether batch norms go on collecting theirs. Not where batches differ in kind, say in frames: the
+    mean of several kinds fits none of them when the model is used.
+    """
+
+    name: str
+    learn: Sequence[nn.Module]
+    loss: Loss
+    samples: int
+    lr: float
+    batch: int = 32
+    weight_decay: float = 0.05
+    statistics: bool = True
+    finish: Callable[[], None] | None = None
+
+    @property
+    def iterations(self) -> int:
+        return math.ceil(self.samples / self.batch)
+
+
+@dataclass
+class Job:
+    """What a recipe is given.
+
+    modules: by slot ("encoder", "recoverer", "backbone"), those that have weights. recover: the composition's
+    Recoverer, with weights or without.
+    dataset: what is trained on. cut: where the backbone is cut. cuts: all of its cuts in order, and the features there.
+    call: call parameters of the Encoder that the spec itself sets.
+    keep: by target, the composition's Selector and budget; ``free``: targets whose budget the spec leaves open,
+    so that one set of weights is trained for all of ``budgets[target]``.
+    auxiliary: modules that a recipe needs beside these, a teacher say; checkpointed, and no part of the weights.
+    ready: slots whose weights were given and need no first training; ``shipped``: those of them that come with the
+    package, so that they are written again only if a step learns them. pretrained: the backbone starts from
+    weights of another task.
+    """
+
+    modules: Mapping[str, nn.Module]
+    dataset: Dataset
+    cut: str = "input"
+    cuts: Mapping[str, FeatureSpec] = field(default_factory=dict)
+    call: Mapping[str, Any] = field(default_factory=dict)
+    keep: Keep = field(default_factory=dict)
+    budgets: Mapping[str, Sequence[float | int]] = field(default_factory=dict)
+    free: frozenset[str] = frozenset()
+    ready: frozenset[str] = frozenset()
+    shipped: frozenset[str] = frozenset()
+    pretrained: bool = False
+    auxiliary: dict[str, nn.Module] = field(default_factory=dict)
+    recover: Callable[[Partial], Features] | None = None
+    backbone_recipe: Callable[[Job], list[Step]] | None = None
+
+    @cached_property
+    def trainable_parts(self) -> TrainableParts:
+        """What of the Encoder learns, begun once; densities that are not its own are among the auxiliary modules."""
+        encoder: Any = self.modules["encoder"]
+        found: TrainableParts = encoder.trainable_parts()
+        own = set(encoder.modules())
+        self.auxiliary.update({name: density for name, density in found.densities.items() if density not in own})
+        return found
+
+    def draw(self, rng: np.random.Generator) -> Keep:
+        """``keep`` with a random budget for every free target."""
+        return {
+            target: (selector, rng.choice(self.budgets[target]).item() if target in self.free else budget)
+            for target, (selector, budget) in self.keep.items()
+        }
+
+
+def batches(dataset: Dataset, step: Step, seed: int, number: int, start: int) -> Iterator[Batch]:
+    """Batches ``start`` and on of step ``number``, prepared one ahead in a thread.
+
+    Order and draws depend on (seed, step, position) alone, so a resumed run sees what an unbroken one would.
+    """
+    queue: Queue[Batch | BaseException | None] = Queue(maxsize=2)
+    stop = threading.Event()
+
+    def produce() -> None:
+        try:
+            per_epoch = max(1, len(dataset) // step.batch)
+            for i in range(start, step.iterations):
+                epoch, place = divmod(i, per_epoch)
+                order = np.random.default_rng((seed, number, epoch)).permutation(len(dataset))
+                rows = order[place * step.batch : (place + 1) * step.batch]
+                rng = np.random.default_rng((seed, number, epoch, place))
+                pixels, labels = dataset.batch(rows.tolist())
+                x = from_eight_bits(pixels)
+                if dataset.varies:
+                    x = varied(x, rng)
+                sequence = range(i * step.batch, i * step.batch + len(rows))
+                queue.put(Batch(x, labels if isinstance(labels, list) else torch.from_numpy(labels), rng, sequence))
+                if stop.is_set():
+                    return
+            queue.put(None)
+        except BaseException as error:
+            queue.put(error)
+
+    thread = threading.Thread(target=produce, daemon=True)
+    thread.start()
+    try:
+        while (item := queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        while not queue.empty():
+            queue.get_nowait()
+
+
+SMALLEST_CROP = 0.7
+"""Of a side, in training."""
+
+
+def varied(pixels: Tensor, rng: np.random.Generator) -> Tensor:
+    """Samples (B, ..., 3, H, W) mirrored at random, and cropped at random and resized back, each all frames alike."""
+    count = len(pixels)
+    scale = rng.uniform(SMALLEST_CROP, 1, count)
+    theta = np.zeros((count, 2, 3), np.float32)
+    theta[:, 0, 0] = scale * rng.choice((-1, 1), count)
+    theta[:, 1, 1] = scale
+    theta[:, :, 2] = rng.uniform(-1, 1, (count, 2)) * (1 - scale)[:, None]
+    flat = pixels.reshape(count, -1, *pixels.shape[-2:])
+    grid = F.affine_grid(torch.from_numpy(theta), list(flat.shape), align_corners=False)
+    return F.grid_sample(flat, grid, padding_mode="reflection", align_corners=False).view(pixels.shape)
+
+
+def top1(logits: Tensor, labels: Tensor) -> float:
+    """Share of samples whose label, int64 (B,), has the largest of their logits (B, classes)."""
+    return (logits.argmax(1) == labels).float().mean().item()
+
+
+def rate(step: Step, i: int, total: int) -> float:
+    """Learning rate of iteration ``i``: linear warm-up over a twentieth, then a cosine to zero."""
+    warm = max(1, total // 20)
+    return step.lr * min((i + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * max(0, i - warm) / max(1, total - warm)))
+
+
+def fit(
+    steps: Sequence[Step],
+    job: Job,
+    out: Path,
+    *,
+    seed: int = 0,
+    fingerprint: str = "",
+    every_s: float = 60,
+    half: bool = True,
+) -> list[dict[str, Any]]:
+    """Run ``steps``, resuming from ``out/checkpoint.safetensors`` if a run with the same fingerprint was stopped.
+
+    Appends one JSON line per hundred iterations to ``out/log.jsonl`` and returns the last line of each step.
+    ``half`` computes in bfloat16 where autograd can; weights stay float32. Ctrl-C saves before it stops.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint = Checkpoint(out, fingerprint)
+    modules = {**job.modules, **job.auxiliary}
+    stopped = checkpoint.load()
+    state: dict[str, Any] = {"step": 0, "iteration": 0, "summary": []}
+    slots: dict[int, dict[str, Tensor]] = {}
+    if stopped:
+        tensors, slots, state = stopped
+        load_state(modules, tensors)
+    progress = Progress()
+    with Interrupt() as interrupt:
+        for number in range(state["step"], len(steps)):
+            step = steps[number]
+            optimiser = _optimiser(step, modules, slots)
+            slots = {}
+            if optimiser is None:
+                state["iteration"] = 0
+            saved = time.monotonic()
+            means: dict[str, float] = {}  # stays empty where the run was stopped after a step's last iteration
+            for done, means in _iterate(step, number, job.dataset, optimiser, seed, state["iteration"], half):
+                state["iteration"] = done
+                progress.show(f"{step.name} {number + 1}/{len(steps)}  {means}", done / step.iterations)
+                if done % 100 == 0 or done == step.iterations:
+                    with (out / "log.jsonl").open("a") as log:
+                        print(json.dumps({"step": step.name, "iteration": done, **means}), file=log)
+                if interrupt.asked or time.monotonic() - saved > every_s:
+                    checkpoint.save(modules, optimiser, state)
+                    saved = time.monotonic()
+                if interrupt.asked:
+                    progress.close()
+                    raise KeyboardInterrupt
+            if step.finish:
+                step.finish()
+            state["summary"].append({"step": step.name, "samples": step.samples, **means})
+            state["step"], state["iteration"] = number + 1, 0
+            checkpoint.save(modules, None, state)
+    progress.close()
+    for module in modules.values():
+        module.requires_grad_(False).eval()
+    return list(state["summary"])
+
+
+def _optimiser(step: Step, modules: Mapping[str, nn.Module], slots: Mapping[int, dict[str, Tensor]]) -> AdamW | None:
+    """Freeze all but what the step learns, and optimise that; ``slots``: what the optimiser knew when stopped."""
+    for module in modules.values():
+        module.requires_grad_(False).eval()
+    if not step.learn:
+        return None
+    learn = nn.ModuleList(step.learn)
+    learn.requires_grad_(True).train()
+    for module in learn.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train(step.statistics)
+    optimiser = AdamW(learn.parameters(), lr=step.lr, weight_decay=step.weight_decay, betas=(0.9, 0.98))
+    if slots:
+        optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
+    return optimiser
+
+
+def _iterate(
+    step: Step, number: int, dataset: Dataset, optimiser: AdamW | None, seed: int, start: int, half: bool
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """Iterations done, and means of loss and metrics over the last hundred, after each."""
+    recent: dict[str, deque[float]] = {}
+    for i, batch in enumerate(batches(dataset, step, seed, number, start), start):
+        if optimiser is None:
+            with torch.no_grad():
+                loss, metrics = step.loss(batch)
+        else:
+            loss, metrics = _learn(step, batch, optimiser, i, half)
+        for name, value in {"loss": loss.item(), **metrics}.items():
+            recent.setdefault(name, deque(maxlen=100)).append(value)
+        yield i + 1, {name: round(sum(values) / len(values), 4) for name, values in recent.items()}
+
+
+def _learn(step: Step, batch: Batch, optimiser: AdamW, i: int, half: bool) -> tuple[Tensor, dict[str, float]]:
+    """One iteration. Raises SemcodecError for a loss that is not finite."""
+    parameters = optimiser.param_groups[0]["params"]
+    for group in optimiser.param_groups:
+        group["lr"] = rate(step, i, step.iterations)
+    with torch.autocast(parameters[0].device.type, torch.bfloat16, enabled=half):
+        loss, metrics = step.loss(batch)
+    if not torch.isfinite(loss):
+        raise SemcodecError(f"{step.name}: the loss is {loss.item()} at iteration {i}; lower the learning rate")
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimiser.step()
+    return loss, metrics

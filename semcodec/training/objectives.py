@@ -1,0 +1,144 @@
+"""Objectives that any method can be trained by beside its own recipe; none of them knows a method.
+
+``task``: encoder, recoverer and backbone together on L = task loss + lambda * rate, the rate in bits a pixel of the
+input as ``Encoder.forward_train`` estimates it (Y. Wang, Learnt Compression for Visual Analytics on the Edge, CfM at
+ICME 2023).
+``refine``: the backbone alone, on what a codec really decodes, which stays as it is: all that can be done for a codec
+that does not learn (ibid.).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from semcodec.composition.composition import Composition
+from semcodec.composition.resolution import INPUT
+from semcodec.errors import UsageError
+from semcodec.interfaces import Encoder
+from semcodec.pipeline.pipeline import Pipeline
+from semcodec.pipeline.stages import Stages
+from semcodec.pipeline.timing import Clock
+from semcodec.tensors import eight_bits, from_eight_bits
+from semcodec.training.feature_steps import end_to_end, layers, model_input, observe, passes, rate_alone
+from semcodec.training.loop import Batch, Job, Step
+
+RECIPE, TASK, REFINE = OBJECTIVES = ("recipe", "task", "refine")
+RATE_WEIGHT = 1.0
+"""lambda where none is named."""
+PASSES = 4
+"""Over the data, of either objective."""
+DENSITIES = 2
+"""Of densities alone: at the end, and first where the weights to start from have tables in their place."""
+BATCH = 8
+TOGETHER, ALONE = 2e-4, 5e-4
+"""Learning rates of all and of the backbone alone: a trained codec loses more than it gains at higher ones."""
+
+
+def task(job: Job, stages: Stages, rate_weight: float | None) -> tuple[list[Step], float | None]:
+    """The steps, and lambda, which is None where training does not set the rate.
+
+    Raises UsageError for an Encoder that does not learn this way, or a weight of a rate that nothing tells.
+    """
+    name, encoder = stages.composition.encoder.name, stages.encoder
+    if type(encoder).trainable_parts is Encoder.trainable_parts:
+        raise UsageError(
+            f"{name} cannot learn for a task together with the backbone; "
+            "to train the backbone on what it decodes: --objective refine"
+        )
+    learning = job.trainable_parts
+    told = _tells_its_rate(job)
+    if rate_weight is not None and not told:
+        raise UsageError(f"{name} has a rate that its parameters set, not training: leave out --rate-weight")
+    weight = None if not told else RATE_WEIGHT if rate_weight is None else rate_weight
+    densities = learning.densities if told else {}
+    begun = [density for name, density in densities.items() if name in job.auxiliary]
+    steps = [_fitted(job, begun, "densities")] if begun and "encoder" in job.ready else []
+    others = [module for slot, module in job.modules.items() if slot in ("recoverer", "backbone")]
+    learn = [*learning.modules, *densities.values(), *others]
+    steps.append(end_to_end(
+        job, learn, passes(job, PASSES), distil=0.0, rate=weight or 0.0, name="task-aware", lr=TOGETHER, batch=BATCH,
+        weight_decay=0.0, statistics=False,
+    ))  # fmt: skip
+    if densities:
+        steps.append(_fitted(job, list(densities.values()), "tables"))
+    if learning.see is not None:
+        return [*steps, observe(job, learning.see, learning.settle, name="settle")], weight
+    return [replace(step, finish=learning.settle) for step in steps], weight
+
+
+def _fitted(job: Job, densities: Sequence[nn.Module], name: str) -> Step:
+    """Densities learn fast what the transforms as they are send, which a joint training lets them follow slowly."""
+    return rate_alone(job, densities, passes(job, DENSITIES), name=name, lr=1e-2, batch=BATCH, weight_decay=0.0)
+
+
+def _tells_its_rate(job: Job) -> bool:
+    encoder: Any = job.modules["encoder"]
+    backbone: Any = job.modules["backbone"]
+    with torch.no_grad():
+        features = backbone.head(model_input(_one(job)), job.cut)
+        return any(bits is not None for _, bits in encoder.forward_train(features, np.random.default_rng(0)))
+
+
+def _one(job: Job) -> Batch:
+    return Batch(from_eight_bits(job.dataset.batch([0])[0]), None, np.random.default_rng(0), [0])
+
+
+def refine(job: Job, stages: Stages) -> list[Step]:
+    """What of the backbone follows the cut learns from what is restored and recovered of real packets' contents.
+
+    Call parameters that the spec leaves open are drawn for every batch. All samples are sent, whatever a gate says.
+    """
+    pipeline, backbone = Pipeline(stages.composition, stages, {}), stages.backbone
+    settings = open_settings(stages.composition)
+
+    def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:
+        there, clock = copy(pipeline), Clock()
+        there.composition = drawn(stages.composition, settings, b.rng)
+        with torch.no_grad(), torch.autocast(b.pixels.device.type, enabled=False):  # as in use: in float32
+            features, analysis = there.analyse(eight_bits(b.pixels), clock)
+            latents, _ = there.latents(features, analysis, b.sequence, clock)
+            decoded = there.recover([stages.encoder.restore(latent) for latent in latents], clock)
+        losses, figures = [], dict[str, float]()
+        for rows, features in backbone.collate(decoded):
+            labels = b.labels[rows] if torch.is_tensor(b.labels) else [b.labels[row] for row in rows]
+            part, found = backbone.task_loss(features, job.cut, labels)
+            share = len(rows) / len(decoded)
+            losses.append(share * part)
+            figures = {name: figures.get(name, 0.0) + share * value for name, value in found.items()}
+        return torch.stack(losses).sum(), figures
+
+    assert isinstance(backbone, nn.Module)
+    learn = [backbone] if job.cut == INPUT else layers(job, job.cut)
+    samples = passes(job, PASSES)
+    return [Step(REFINE, learn, loss, samples, ALONE, BATCH, weight_decay=0.0, statistics=False)]
+
+
+def open_settings(composition: Composition) -> dict[str, list[Any]]:
+    """By call parameter that the spec leaves open, the values to draw from: default and usual sweep, where they fit."""
+    found = {}
+    for param in composition.encoder.component.params:
+        if param.name in composition.call and param.name not in composition.given:
+            others = [v for v in param.values if v != param.default and _fits(composition, param.name, v)]
+            found[param.name] = [param.default, *others]
+    return {name: values for name, values in found.items() if len(values) > 1}
+
+
+def _fits(composition: Composition, name: str, value: Any) -> bool:
+    try:
+        composition.with_call(**{name: value})
+    except UsageError:
+        return False
+    return True
+
+
+def drawn(composition: Composition, settings: dict[str, list[Any]], rng: np.random.Generator) -> Composition:
+    chosen = {name: values[rng.integers(len(values))] for name, values in settings.items()}
+    named = {name: value for name, value in chosen.items() if value != settings[name][0]}
+    return composition.with_call(**named) if named else composition

@@ -1,0 +1,254 @@
+"""What ``semcodec train`` does: from a spec and data to a weights file and its card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from semcodec._version import __version__
+from semcodec.component import Component
+from semcodec.composition.binding import Bound
+from semcodec.composition.composition import compose_spec, resolve_backbone
+from semcodec.composition.grammar import parse
+from semcodec.composition.registry import get_registry, import_target
+from semcodec.data import Digest, open_dataset
+from semcodec.data.base import Dataset
+from semcodec.data.chosen import ChosenClasses
+from semcodec.errors import UsageError, WeightsError
+from semcodec.pipeline import weights
+from semcodec.pipeline.stages import Stages, build
+from semcodec.specs import InputRequest
+from semcodec.training import objectives
+from semcodec.training.checkpoint import state_dict, write_tensors
+from semcodec.training.feature_steps import backbone_first
+from semcodec.training.loop import Job, Step, fit
+from semcodec.training.objectives import OBJECTIVES, RECIPE, TASK
+
+WEIGHTS, CARD = "weights.safetensors", "card.json"
+DIGESTED = 64  # samples that name the training data, beside its size and classes
+
+
+def train(
+    spec: str,
+    data: str,
+    out: str | Path,
+    *,
+    request: weights.WeightsRequest | None = None,
+    classes: Sequence[str] | None = None,
+    init: str | None = None,
+    objective: str = RECIPE,
+    rate_weight: float | None = None,
+    until: str | None = None,
+    scale: float = 1.0,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Train what ``spec`` names, a pipeline or a Backbone alone, by its recipe or another objective; returns the card.
+
+    objective: "recipe", or one of ``semcodec.training.objectives`` for a pipeline. rate_weight: lambda of "task".
+    classes: those whose boxes are learned, where these are not all. init: weights of another task that the Backbone
+    starts from. until: the recipe's last step to run.
+    scale: multiplies every step's samples.
+    Writes ``weights.safetensors`` (float16) and ``card.json`` into ``out``; a stopped run goes on where it was
+    when called again with the same arguments. Raises UsageError for a spec with nothing to train.
+    """
+    out = Path(out)
+    request = request or weights.WeightsRequest()
+    alone = len(parse(spec).items) == 1 and _is_backbone(spec)
+    _check(objective, rate_weight, spec if alone else None)
+    stages: Stages | None = None
+    if alone:
+        job, keys, component, canonical = _backbone_job(spec, data)
+    else:
+        job, keys, component, canonical, stages = _pipeline_job(spec, data, request, objective)
+    if classes is not None:
+        job = replace(job, dataset=ChosenClasses(job.dataset, classes))
+    if init is not None:
+        backbone = job.modules["backbone"]
+        adapt = getattr(backbone, "adapt_init", None)
+        if adapt is None:
+            raise UsageError(f"{spec}: its backbone starts from no other model's weights; leave out --init")
+        weights.fill(backbone, adapt(weights.read_tensors(Path(init))), init)
+        job = replace(job, pretrained=True, ready=job.ready - {"backbone"})
+    told: dict[str, Any] = {}
+    if stages is not None and objective != RECIPE:
+        steps, told = _objective(objective, job, stages, rate_weight)
+    elif component.recipe is None:
+        raise UsageError(f"{component.name} has nothing to train; to train a backbone, name it alone")
+    else:
+        steps = import_target(component.recipe, component.name)(job)
+    names = [step.name for step in steps]
+    if until is not None and until not in names:
+        raise UsageError(f"this recipe has no step {until!r}; its steps are {', '.join(names)}")
+    steps = steps if until is None else steps[: names.index(until) + 1]
+    for step in steps:
+        step.samples = max(step.batch, round(scale * step.samples))
+    learned = {id(parameter) for step in steps for module in step.learn for parameter in module.parameters()}
+    # What an objective makes is one whole: its backbone is of use to this encoder alone.
+    whole = weights.SLOTS if objective != RECIPE else ()
+    written = {
+        slot: module
+        for slot, module in job.modules.items()
+        if slot not in job.shipped or slot in whole or any(id(p) in learned for p in module.parameters())
+    }
+    card: dict[str, Any] = {
+        "spec": canonical,
+        "keys": {slot: key for slot, key in keys.items() if slot in written or slot in whole},
+        **told,
+        "classes": list(job.dataset.classes),
+        "data": data,
+        **({} if classes is None else {"counted": list(classes)}),
+        "data_digest": _digest(job.dataset),
+        "seed": seed,
+        "init": init,
+        "recipe": [
+            {"step": s.name, "samples": s.samples, "batch": s.batch, "lr": s.lr, "weight_decay": s.weight_decay}
+            for s in steps
+        ],
+        "license": _license(component, stages) if objective != RECIPE else component.license,
+        "versions": {"semcodec": __version__, "torch": torch.__version__},
+    }
+    start = weights.digest(state_dict(job.modules))
+    fingerprint = hashlib.sha256(json.dumps([card, start], sort_keys=True).encode()).hexdigest()[:16]
+    card["metrics"] = fit(steps, job, out, seed=seed, fingerprint=fingerprint)
+    save(written, card, out)
+    return card
+
+
+def save(modules: dict[str, nn.Module] | Any, card: dict[str, Any], out: Path) -> None:
+    """``weights.safetensors`` at half precision and ``card.json``, each complete or not there."""
+    tensors = {k: _halved(v) for k, v in state_dict(modules).items()}
+    write_tensors(out / WEIGHTS, tensors, {weights.METADATA: json.dumps(card)})
+    temporary = out / f"{CARD}.tmp"
+    temporary.write_text(json.dumps(card, indent=2) + "\n")
+    os.replace(temporary, out / CARD)
+
+
+def _halved(tensor: torch.Tensor) -> torch.Tensor:
+    """At half precision, unless it is no float or too large for one."""
+    half = tensor.half()
+    return half if tensor.is_floating_point() and half.isfinite().all() else tensor
+
+
+def _is_backbone(spec: str) -> bool:
+    return "backbone" in get_registry().kinds(parse(spec).items[0].name)
+
+
+def _backbone_job(spec: str, data: str) -> tuple[Job, dict[str, str], Any, str]:
+    resolved = resolve_backbone(spec)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        classes = open_dataset(data, "train").classes
+        module = get_registry().load(resolved.bound.component)(classes, **resolved.bound.build)
+    source = resolved.spec or module.spec
+    dataset = open_dataset(data, "train", InputRequest.of(source))
+    job = Job({"backbone": module}, dataset)
+    return job, {"backbone": resolved.bound.weights_item}, resolved.bound.component, str(resolved.bound.item)
+
+
+def _pipeline_job(
+    spec: str, data: str, request: weights.WeightsRequest, objective: str
+) -> tuple[Job, dict[str, str], Any, str, Stages]:
+    composition = compose_spec(spec)
+    request.check(composition)
+    name = composition.encoder.name
+    if composition.encoder.component.recipe is None and objective == RECIPE:
+        raise UsageError(
+            f"{name} has nothing to train; for the backbone alone: semcodec train {composition.backbone.item}; "
+            f"on what {name} decodes: --objective refine"
+        )
+    stages = build(composition, open_dataset(data, "train").classes, request.given)
+    composition, modules = stages.composition, stages.modules()
+    dataset = open_dataset(data, "train", composition.request)
+    ready, shipped = set(), set()
+    for slot, module in modules.items():
+        # A backbone that knows these classes is the start; a recipe's other slots start anew unless theirs are named.
+        asked = slot == "backbone" or slot in request.given or objective != RECIPE
+        found = weights.find(composition, slot, request, alone=objective == RECIPE) if asked else None
+        if found and (slot != "backbone" or found.classes == dataset.classes or slot in request.given):
+            weights.load(module, found)
+            ready.add(slot)
+            shipped |= {slot} if found.shipped else set()
+    recipe = composition.backbone.component.recipe
+    job = Job(
+        modules=modules,
+        dataset=dataset,
+        recover=stages.recoverer.recover,
+        cut=composition.cut,
+        cuts=composition.source.cuts if composition.source else {},
+        call={name: value for name, value in composition.call.items() if name in composition.given},
+        keep=stages.budgeted(composition),
+        budgets={p.name: p.values for p in composition.encoder.component.params},
+        free=frozenset(t for t, (b, _) in composition.keep.items() if _obeys(b) and t not in composition.given),
+        ready=frozenset(ready),
+        shipped=frozenset(shipped),
+        backbone_recipe=import_target(recipe, composition.backbone.name) if recipe else None,
+    )
+    keys = {slot: composition.weights_key(slot) for slot in ("encoder", *modules)}
+    return job, keys, composition.encoder.component, composition.spec, stages
+
+
+def _objective(
+    objective: str, job: Job, stages: Stages, rate_weight: float | None
+) -> tuple[list[Step], dict[str, Any]]:
+    """Steps of an objective, after those that make what has no weights to start from, and what a card says of it."""
+    if not len(job.dataset):
+        raise UsageError(f"{job.dataset.name} has no samples to train on: give a data set that has some")
+    _, labels = job.dataset.batch(range(min(DIGESTED, len(job.dataset))))
+    if isinstance(labels, list) and not any(map(len, labels)):
+        raise UsageError(f"{job.dataset.name} has no boxes in its first {len(labels)} samples to learn from")
+    composition, component = stages.composition, stages.composition.encoder.component
+    missing = [slot for slot in job.modules if slot != "backbone" and slot not in job.ready]
+    told: dict[str, Any] = {"objective": objective}
+    if objective == TASK:
+        steps, weight = objectives.task(job, stages, rate_weight)
+        told |= {} if weight is None else {"rate_weight": weight}
+    elif missing:
+        raise WeightsError(
+            f"no weights for {composition.weights_key(missing[0])}, which refine leaves as it is: give --weights "
+            f"{missing[0]}=PATH, or train them with semcodec train {composition.spec}"
+        )
+    else:
+        steps = objectives.refine(job, stages)
+    if missing and component.recipe is not None:
+        return [*import_target(component.recipe, component.name)(job), *steps], told
+    return [*backbone_first(job), *steps], told
+
+
+def _check(objective: str, rate_weight: float | None, backbone: str | None) -> None:
+    if objective not in OBJECTIVES:
+        raise UsageError(f"an objective is one of {', '.join(OBJECTIVES)}, not {objective!r}")
+    if backbone is not None and objective != RECIPE:
+        raise UsageError(
+            f"--objective {objective} is for a codec and a backbone: name an encoder too, as in jpeg+{backbone}"
+        )
+    if rate_weight is not None and objective != TASK:
+        raise UsageError("--rate-weight is lambda of --objective task, and of nothing else: leave it out")
+    if rate_weight is not None and not (math.isfinite(rate_weight) and rate_weight >= 0):
+        raise UsageError(f"the weight of the rate is a number of at least 0, not {rate_weight}")
+
+
+def _license(encoder: Component, stages: Stages | None) -> str:
+    """Of all that the weights hold."""
+    others = [stages.composition.backbone.component, stages.composition.recoverer.component] if stages else []
+    return " AND ".join(sorted({component.license for component in (encoder, *others)}))
+
+
+def _obeys(bound: Bound) -> bool:
+    return bool(bound.component.traits.get("budget"))
+
+
+def _digest(dataset: Dataset) -> str:
+    digest = Digest()
+    rows: Sequence[int] = range(min(DIGESTED, len(dataset)))
+    digest.update(*dataset.batch(rows))
+    text = f"{digest.hexdigest()} {len(dataset)} {' '.join(dataset.classes)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
