@@ -52,6 +52,7 @@ class Component:
     traits: declared abilities, see ``semcodec.interfaces`` for each kind's.
     weights: checkpoints that ship in the wheel, as "package:path/inside.safetensors".
     recipe: "package.module:function" that trains it, see ``semcodec.training.loop``.
+    coding: of an Encoder, "package.module:Class" of its ``Coding``, torch-free; None where it is not apart.
     """
 
     kind: Kind
@@ -70,6 +71,7 @@ class Component:
     weights: tuple[str, ...] = ()
     recipe: str | None = None
     api: int = API
+    coding: str | None = None
 
     def param(self, name: str) -> Param | None:
         return next((p for p in self.params if p.name == name), None)

@@ -57,7 +57,11 @@ from semcodec.types import (
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
     from torch import Tensor
+
+    Floats = npt.NDArray[np.floating[Any]]
+    Bool = npt.NDArray[np.bool_]
 
     from semcodec.panels import Panel
     from semcodec.priors import Prior
@@ -66,6 +70,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Analysis",
     "Backbone",
+    "Coding",
     "Encoder",
     "EntropyStage",
     "Features",
@@ -158,6 +163,17 @@ class Backbone(ABC):
 
         return head
 
+    def head_state(self, cut: str) -> Sequence[str] | None:
+        """Of the state dict, beginnings of the names of what ``head`` uses at a cut; None where that is all of it.
+
+        A device loads no other weights. At "input" nothing is used.
+        """
+        return None
+
+    def tail_state(self, cut: str) -> Sequence[str] | None:
+        """The same for ``tail``: a server loads no other weights."""
+        return None
+
     def task_loss(self, features: Features, cut: str, labels: Labels) -> tuple[Tensor, dict[str, float]]:
         """The loss that the model is trained by, and figures to show, from the features at a cut.
 
@@ -180,14 +196,37 @@ class Backbone(ABC):
         return [(rows, stack([samples[i] for i in rows])) for rows in alike(samples)]
 
 
+class Coding(ABC):
+    """An Encoder's integers to chunks and back: numpy alone, so that it runs where there is no torch.
+
+    Constructor: ``Coding(features, state, **params)``, with the ``FeatureSpec`` at the cut, the arrays that it needs of
+    the Encoder's state dict by name (those whose names begin with one of ``state_names``: integer tables, say), and the
+    spec's build parameters as keywords.
+    """
+
+    state_names: tuple[str, ...] = ()
+
+    @abstractmethod
+    def write(self, latent: Latent, sink: Sink) -> None:
+        """Write one sample's symbols and blobs, in the order ``read`` expects them."""
+
+    @abstractmethod
+    def read(self, source: Source) -> Latent:
+        """The inverse of ``write``; every count is bounded before memory is taken. Raises CorruptStream."""
+
+
 class Encoder(ABC):
     """Features to integers to bytes, and back. Both ends of quantisation are here.
+
+    coding: what ``write`` and ``read`` pass to, of an Encoder whose component names its ``Coding``; others write and
+    read themselves.
 
     units: by target, how many units there are to choose among; set by the constructor.
     channels: by feature, the channels (int64, ascending) that ``analyse`` and ``encode`` are given, where these are
     not all: the device computes no others.
     """
 
+    coding: Coding
     units: Mapping[str, int] = MappingProxyType({})
     channels: Mapping[str, Tensor] = MappingProxyType({})
 
@@ -228,12 +267,21 @@ class Encoder(ABC):
         """Papers' own figures of what is sent, by name, one for each sample; not part of any time or size."""
         return {}
 
-    @abstractmethod
-    def write(self, latent: Latent, sink: Sink) -> None: ...
+    def write(self, latent: Latent, sink: Sink) -> None:
+        """Write one sample's symbols and blobs, in the order ``read`` expects them."""
+        self.coding.write(latent, sink)
 
-    @abstractmethod
     def read(self, source: Source) -> Latent:
-        """The inverse of ``write``; every count is bounded before memory is taken."""
+        """The inverse of ``write``; every count is bounded before memory is taken. Raises CorruptStream."""
+        return self.coding.read(source)
+
+    def device_state(self) -> Sequence[str] | None:
+        """Of the state dict, beginnings of the names of what the device uses; None where that is all of it."""
+        return None
+
+    def server_state(self) -> Sequence[str] | None:
+        """The same for what ``read`` and ``restore`` use."""
+        return None
 
     def decoder_state(self) -> Mapping[str, Tensor]:
         """The weights that ``read`` and ``restore`` use; a stream is tied to them. Usually all there are."""
@@ -290,11 +338,24 @@ class Selector(ABC):  # noqa: B024
 
         ``budget``: an int counts units, a float is a fraction of N, None leaves it to the Selector's own
         arguments. ``sequence``: the samples' numbers in the stream, for Selectors that draw at random.
+        Here by ``keep_array``.
         """
+        import torch
+
+        return torch.from_numpy(self.keep_array(scores.detach().cpu().numpy(), budget, sequence)).to(scores.device)
+
+    def keep_array(self, scores: Floats, budget: float | int | None, sequence: Sequence[int]) -> Bool:
+        """``keep`` in numpy, for devices without torch."""
         raise NotImplementedError
 
     def gate(self, prediction: Tensor) -> Tensor:
-        """(B, classes) logits of the device to (B,) bool: send this sample?"""
+        """(B, classes) logits of the device to (B,) bool: send this sample? Here by ``gate_array``."""
+        import torch
+
+        return torch.from_numpy(self.gate_array(prediction.detach().cpu().numpy())).to(prediction.device)
+
+    def gate_array(self, prediction: Floats) -> Bool:
+        """``gate`` in numpy, for devices without torch."""
         raise NotImplementedError
 
     def point(self, composition: Composed, sequence: Sequence[int]) -> list[Mapping[str, Any]]:
