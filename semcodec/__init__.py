@@ -22,7 +22,9 @@ from semcodec.errors import SemcodecError
 if TYPE_CHECKING:
     from semcodec.component import Component, Kind
     from semcodec.data import Dataset
+    from semcodec.pipeline.device import Device
     from semcodec.pipeline.pipeline import Pipeline
+    from semcodec.pipeline.server import Server
     from semcodec.pipeline.weights import WeightsRequest
     from semcodec.specs import InputRequest
     from semcodec.tasks.prediction import Prediction
@@ -31,7 +33,18 @@ if TYPE_CHECKING:
 
 sys.meta_path.append(OldPaths())
 
-__all__ = ["SemcodecError", "__version__", "components", "compose", "decode", "open_dataset", "sweep", "train"]
+__all__ = [
+    "Device",
+    "SemcodecError",
+    "Server",
+    "__version__",
+    "components",
+    "compose",
+    "decode",
+    "open_dataset",
+    "sweep",
+    "train",
+]
 
 
 def compose(
@@ -45,27 +58,29 @@ def compose(
     """
     from semcodec.composition.composition import compose_spec
     from semcodec.pipeline.pipeline import Pipeline
+    from semcodec.pipeline.weights import WeightsRequest
 
-    return Pipeline.load(compose_spec(spec), _request(weights, offline), classes=classes)
+    return Pipeline.load(compose_spec(spec), WeightsRequest.of(weights, offline), classes=classes)
 
 
 def decode(
-    source: str | os.PathLike[str] | bytes, weights: Weights = None, *, offline: bool = False
+    source: str | os.PathLike[str] | bytes, weights: Weights = None, *, fetch: bool = False, offline: bool = True
 ) -> Iterator[Prediction]:
     """What a stream holds, a .sem file or its bytes, sample by sample, from its bytes alone plus weights.
 
+    fetch: look for weights on the network too. It must be asked for, since a stream may name any model; offline says
+    the same as leaving it out.
     Raises StreamError where it is damaged, after what comes before the damage; WeightsError, OSError.
     """
     from io import BytesIO
 
-    from semcodec.container.packets import read_header, read_packets
-    from semcodec.pipeline.pipeline import open_stream
+    from semcodec.container.packets import read_header
+    from semcodec.pipeline.server import Server
 
     with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
         header = read_header(stream)
-        pipeline = open_stream(header, _request(weights, offline))
-        for record in read_packets(stream, header):
-            yield from pipeline.decode_batch([record])
+        server = Server.load(header, weights, offline=not fetch)
+        yield from server.decode_stream(stream)
 
 
 def components(kind: Kind | None = None) -> list[Component]:
@@ -101,8 +116,9 @@ def sweep(
     """
     from semcodec.composition.composition import compose_spec
     from semcodec.evaluation.evaluate import run_sweep
+    from semcodec.pipeline.weights import WeightsRequest
 
-    return run_sweep(compose_spec(spec), grid, _request(weights, offline), data, split=split, limit=limit)
+    return run_sweep(compose_spec(spec), grid, WeightsRequest.of(weights, offline), data, split=split, limit=limit)
 
 
 def train(
@@ -127,7 +143,7 @@ def train(
         spec,
         data,
         os.fspath(out),
-        request=_request(weights, False),
+        request=WeightsRequest.of(weights),
         objective=objective,
         rate_weight=rate_weight,
         scale=scale,
@@ -135,7 +151,16 @@ def train(
     )
 
 
-def _request(weights: Weights, offline: bool) -> WeightsRequest:
-    from semcodec.pipeline.weights import WeightsRequest
+if not TYPE_CHECKING:
 
-    return WeightsRequest({"": weights} if isinstance(weights, str) else dict(weights or {}), offline)
+    def __getattr__(name: str) -> Any:
+        """The two ends, each imported when it is asked for."""
+        if name == "Device":
+            from semcodec.pipeline.device import Device
+
+            return Device
+        if name == "Server":
+            from semcodec.pipeline.server import Server
+
+            return Server
+        raise AttributeError(f"module 'semcodec' has no attribute {name!r}")

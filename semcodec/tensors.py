@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,22 @@ from semcodec.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def inference(function: Callable[P, T]) -> Callable[P, T]:
+    """The function without gradients: ``torch.inference_mode``, imported when it is called."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        import torch
+
+        with torch.inference_mode():
+            return function(*args, **kwargs)
+
+    return run
 
 
 def alike(samples: Sequence[Mapping[str, Tensor]]) -> list[list[int]]:

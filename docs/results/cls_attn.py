@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from semcodec.bench.memory import Memory, SharedDataset
-from semcodec.bench.reuse import SharedPipeline
+from semcodec.bench.reuse import share
 from semcodec.composition.composition import compose_spec
 from semcodec.composition.registry import get_registry
 from semcodec.data import open_dataset
@@ -142,13 +142,13 @@ def measure(points: list[tuple[str, str]], records: Path, data: str, request: We
     for name, spec in points:
         composition = compose_spec(spec)
         if pipeline is not None and pipeline.shares_models(composition):
-            pipeline = pipeline.at(composition)
+            pipeline = pipeline.replace(composition=composition)
         else:
             pipeline = Pipeline.load(composition, request, classes=open_dataset(data).classes)
         dataset = dataset or SharedDataset(open_dataset(data, "test", pipeline.request), memory)
         if key(pipeline, dataset, len(dataset)) in _done(records):
             continue
-        record = evaluate(SharedPipeline(pipeline, memory), dataset, batch=batch)
+        record = evaluate(share(pipeline, memory), dataset, batch=batch)
         record["data"] = Path(data).name
         for weights in record["weights"].values():
             weights["source"] = Path(weights["source"]).name

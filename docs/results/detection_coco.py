@@ -191,7 +191,7 @@ def times(runs: Path, coco: Path, detector: str) -> None:
         found[f"{run}, head"] = timed(lambda b=backbone, x=x, c=cut: b.head(x, c))
         found[f"{run}, head, encoder and entropy coding"] = timed(lambda p=pipeline, x=pixels: p.encode_batch(x, [0]))
         if run.startswith("layered"):
-            base = pipeline.at(pipeline.composition.with_call(layers=1))
+            base = pipeline.replace(composition=pipeline.composition.with_call(layers=1))
             found[f"{run}, the same, one layer"] = timed(lambda p=base, x=pixels: p.encode_batch(x, [0]))
     TIMES.write_text(json.dumps({"threads": 1, "ms": found}, indent=1) + "\n")
 

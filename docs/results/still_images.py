@@ -261,7 +261,7 @@ def measure(
                 if (data, composition.spec) in finished:
                     continue
                 if pipeline is not None and pipeline.shares_models(composition):
-                    pipeline = pipeline.at(composition)
+                    pipeline = pipeline.replace(composition=composition)
                 else:
                     request = WeightsRequest(point.weights, offline=True)
                     pipeline = Pipeline.load(composition, request, classes=open_dataset(data).classes)

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from semcodec.bench.cells import point_of
 from semcodec.bench.memory import Batch, Memory, Scores
@@ -24,8 +23,8 @@ from semcodec.container.sinks import PacketSink, PacketSource
 from semcodec.pipeline.device import Encoded
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.timing import Clock
-from semcodec.tensors import rows_of
-from semcodec.types import Analysis, Features, analysis_rows
+from semcodec.tensors import inference
+from semcodec.types import Analysis, Features
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -101,18 +100,13 @@ class TapedSource(PacketSource):
         return more
 
 
+@dataclass(frozen=True, eq=False)
 class SharedPipeline(Pipeline):
-    """``pipeline`` with a memory. What it is given by ``evaluate`` must be of one data set."""
+    """A pipeline with a memory. What it is given by ``evaluate`` must be of one data set. Made by ``share``."""
 
-    def __init__(self, pipeline: Pipeline, memory: Memory) -> None:
-        vars(self).update(vars(pipeline))
-        self.memory = memory
-        models = tuple(d for slot, d in sorted(self.digests.items()) if slot != "recoverer")
-        c = self.composition
-        memory.enter((c.encoder.weights_item, *c.models.items(), c.weights_key("backbone"), c.cut, models), point_of(c))
-        self._recoverer = f"{c.recoverer.weights_item} {self.digests.get('recoverer')}"
+    memory: Memory
 
-    @torch.inference_mode()
+    @inference
     def encode_batch(
         self,
         pixels: UInt8,
@@ -124,10 +118,10 @@ class SharedPipeline(Pipeline):
         written: _Written | None = self.memory.points.get(batch)
         if written is None:
             return self._encode_anew(pixels, batch, clock, sizes)
-        _, out = self.gate(Analysis({}, {}, written.prediction), sequence)
+        _, out = self.device.gate(Analysis({}, {}, written.prediction), sequence)
         _add(clock, written.seconds)
         for i, (tape, kept) in zip(written.sent, written.tapes, strict=True):
-            sink = PacketSink(self.stages.entropy)
+            sink = PacketSink(self.device.entropy)
             for call, name, value, prior, side in tape:
                 if call == "symbols":
                     sink.symbols(name, value, prior, side=side)
@@ -135,36 +129,37 @@ class SharedPipeline(Pipeline):
                     sink.blob(name, value, side=side)
                 else:
                     sink.layer()
-            out[i] = self.sealed(sink, batch[i], kept)
+            out[i] = self.device.seal(sink, batch[i], kept)
             clock.add("entropy_encode", sink.seconds)
         return [out[i] for i in range(len(batch))]
 
     def _encode_anew(self, pixels: UInt8, batch: Batch, clock: Clock, sizes: Sequence[Size] | None) -> list[Encoded]:
-        own = Clock()
-        features, analysis = self._analysed(pixels, batch, own)
-        sent, out = self.gate(analysis, batch)
-        prediction = analysis.prediction
+        """As the device does, with what is known of the batch, and a tape of what each sample writes."""
+        own, device = Clock(), self.device
+        predictions: list[Tensor | None] = []
+
+        def analyse(pixels: UInt8, clock: Clock) -> tuple[Features, Analysis]:
+            features, analysis = self._analyse(pixels, batch, clock)
+            predictions.append(analysis.prediction)
+            return features, analysis
+
+        prepared, sent, out = device.prepare(pixels, batch, own, analyse=analyse, scorer=_Scorer(self, batch, own))
         tapes: list[_Tape] = []
-        if sent:
-            if len(sent) < len(batch):
-                features, analysis = rows_of(features, sent), analysis_rows(analysis, sent)
-            numbers = tuple(batch[i] for i in sent)
-            scorer = _Scorer(self, numbers, own)
-            latents, kept = self.latents(features, analysis, numbers, own, scorer)
-            for i, latent, units in zip(sent, latents, kept, strict=True):
-                sink = TapedSink(self.stages.entropy)
-                out[i] = self.pack(latent, batch[i], units, own, sink, sizes[i] if sizes else None)
-                tapes.append((sink.tape, units))
+        for row, i in enumerate(sent):
+            sink, kept = TapedSink(device.entropy), prepared.kept[row]
+            size = sizes[i] if sizes else None
+            out[i] = device.pack(prepared.latents[row], batch[i], kept, own, sink=sink, size=size)
+            tapes.append((sink.tape, kept))
         _add(clock, own.seconds)
         seconds = {stage: took for stage, took in own.seconds.items() if stage != "entropy_encode"}
-        self.memory.points.put(batch, _Written(sent, prediction, tapes, seconds))
+        self.memory.points.put(batch, _Written(sent, predictions[0], tapes, seconds))
         return [out[i] for i in range(len(batch))]
 
-    def _analysed(self, pixels: UInt8, batch: Batch, clock: Clock) -> tuple[Features, Analysis]:
+    def _analyse(self, pixels: UInt8, batch: Batch, clock: Clock) -> tuple[Features, Analysis]:
         known = self.memory.analyses.get(batch)
         if known is None:
             own = Clock()
-            features, analysis = self.analyse(pixels, own)
+            features, analysis = self.device.analyse(pixels, own)
             # At the input the features are the pixels, made again in no time and four times as large.
             same = self.composition.cut == "input"
             kept = Analysis({} if same and analysis.features is features else analysis.features, analysis.scores,
@@ -178,31 +173,40 @@ class SharedPipeline(Pipeline):
         _add(clock, seconds)
         return features, Analysis(analysis.features or features, analysis.scores, analysis.prediction)
 
-    @torch.inference_mode()
+    @inference
     def decode_batch(self, records: Sequence[Packet | LocalRecord], clock: Clock | None = None) -> list[Prediction]:
-        clock = clock or Clock()
+        clock, server = clock or Clock(), self.server
         written: _Written | None = self.memory.points.get(tuple(record.sequence for record in records))
         packets = [record for record in records if isinstance(record, Packet)]
-        known = written.answers.get(self._recoverer) if written else None
+        recoverer = f"{self.composition.recoverer.weights_item} {self.digests.get('recoverer')}"
+        known = written.answers.get(recoverer) if written else None
         if known and len(known.reads) == len(packets):
             own = Clock()
-            sources = [self.source(packet) for packet in packets]
+            sources = [server.source(packet) for packet in packets]
             if all(_reads_alike(source, calls) for source, calls in zip(sources, known.reads, strict=True)):
                 own.add("entropy_decode", sum(source.seconds for source in sources))
                 _add(own, known.seconds)
                 _add(clock, own.seconds)
-                return self.predictions(records, known.found, [tuple(source.rows) for source in sources])
+                return server.predict(records, known.found, [tuple(source.rows) for source in sources])
         own = Clock()
-        taped = [self.source(packet, TapedSource) for packet in packets]
-        found = self.answer([self.restore(source, own) for source in taped], own)
+        taped = [server.source(packet, TapedSource) for packet in packets]
+        found = server.answer([server.restore(source, own) for source in taped], own)
         _add(clock, own.seconds)
         if written is not None:
             seconds = {stage: took for stage, took in own.seconds.items() if stage != "entropy_decode"}
             reads = [source.tape for source in taped if isinstance(source, TapedSource)]
             answers = _Answers(reads, found, seconds)
             if self.memory.points.takes(answers):
-                written.answers[self._recoverer] = answers
-        return self.predictions(records, found, [tuple(source.rows) for source in taped])
+                written.answers[recoverer] = answers
+        return server.predict(records, found, [tuple(source.rows) for source in taped])
+
+
+def share(pipeline: Pipeline, memory: Memory) -> SharedPipeline:
+    """``pipeline`` with a memory, which forgets what the pipeline has no use for."""
+    models = tuple(d for slot, d in sorted(pipeline.digests.items()) if slot != "recoverer")
+    c = pipeline.composition
+    memory.enter((c.encoder.weights_item, *c.models.items(), c.weights_key("backbone"), c.cut, models), point_of(c))
+    return SharedPipeline(**{f.name: getattr(pipeline, f.name) for f in fields(pipeline)}, memory=memory)
 
 
 class _Scorer:

@@ -76,7 +76,7 @@ class Worker:
         import torch
 
         from semcodec.bench.memory import SharedDataset
-        from semcodec.bench.reuse import SharedPipeline
+        from semcodec.bench.reuse import share
         from semcodec.composition.composition import compose_spec
         from semcodec.data import open_dataset
         from semcodec.evaluation.evaluate import evaluate
@@ -89,7 +89,9 @@ class Worker:
         for seed in (random.seed, np.random.seed, torch.manual_seed):
             seed(s.seed)
         composition = compose_spec(cell.spec)
-        pipeline = next((p.at(composition) for p in self._pipelines if p.shares_models(composition)), None)
+        pipeline = next(
+            (p.replace(composition=composition) for p in self._pipelines if p.shares_models(composition)), None
+        )
         if pipeline is None:
             names = open_dataset(s.data, s.split, classes=s.classes).classes
             pipeline = Pipeline.load(composition, self.request, classes=names)
@@ -99,7 +101,7 @@ class Worker:
             self.memory.pixels.clear()
         dataset = SharedDataset(self._datasets[pipeline.request], self.memory)
         # A point sets other parameters for every sample: there is nothing to share.
-        shared = pipeline if pipeline.composition.point else SharedPipeline(pipeline, self.memory)
+        shared = pipeline if pipeline.composition.point else share(pipeline, self.memory)
         return evaluate(shared, dataset, limit=s.limit, batch=s.batch)
 
 

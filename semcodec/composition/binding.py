@@ -34,6 +34,11 @@ class Bound:
         return self.component.name
 
     @property
+    def key(self) -> str:
+        """Kind and name, as a stream's header has them."""
+        return f"{self.component.kind}/{self.name}"
+
+    @property
     def params(self) -> dict[str, Any]:
         """Build and call parameters together, in declared order."""
         both = {**self.build, **self.call}

@@ -81,6 +81,20 @@ class Composition:
         entropy = [self.entropy] if self.entropy else []
         return [self.encoder, *self.selectors, self.recoverer, *entropy, self.backbone]
 
+    @property
+    def coding(self) -> list[Bound]:
+        """The components whose versions a stream's header names: those that make its bytes."""
+        return [self.encoder, self.recoverer, *([self.entropy] if self.entropy else [])]
+
+    @property
+    def reads(self) -> dict[str, tuple[int, ...]]:
+        """The stream versions that each of ``coding`` reads, by kind and name."""
+        return {bound.key: bound.component.reads for bound in self.coding}
+
+    def decoding_signature(self) -> str:
+        """What two streams have in common that one server decodes: they may differ in what their packets tell."""
+        return "+".join([*(bound.weights_item for bound in self.coding), f"{self.backbone.weights_item}@{self.cut}"])
+
     def weights_key(self, slot: str) -> str:
         """What weights of a slot are looked up by: call parameters and the entropy stage do not count.
 

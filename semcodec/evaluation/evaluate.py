@@ -22,6 +22,7 @@ from semcodec.data.base import Dataset
 from semcodec.errors import DataError
 from semcodec.evaluation.records import RECORD
 from semcodec.pipeline import weights
+from semcodec.pipeline.end import End
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.timing import Clock
 from semcodec.tasks.scoring import score_of
@@ -61,7 +62,7 @@ def evaluate(
         sources = dataset.sizes(rows) if pipeline.request.boxes else None
         encoded = pipeline.encode_batch(pixels, rows, clock, sources)
         score.add(pipeline.decode_batch(pipeline.records(encoded), clock), labels, sources)
-        for name, values in pipeline.figures(pixels).items():
+        for name, values in pipeline.device.figures(pixels).items():
             figures[name] = figures.get(name, 0.0) + sum(values) / total
         for record in encoded:
             for name in SIZES:
@@ -95,7 +96,7 @@ def evaluate(
         **_counted(pipeline, kept, sent, total),
         "paper": {**composition.stages.figures, **figures},
         "stages_ms": {stage: 1000 * seconds / total for stage, seconds in clock.seconds.items()},
-        "weights": described(pipeline),
+        "weights": describe_weights(pipeline),
         "batch": batch,
         "versions": {"semcodec": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
@@ -113,11 +114,11 @@ def _counted(pipeline: Pipeline, kept: Mapping[str, int], sent: int, total: int)
     return found
 
 
-def described(pipeline: Pipeline) -> dict[str, dict[str, str]]:
+def describe_weights(end: End) -> dict[str, dict[str, str]]:
     """By slot, where weights came from and the digest that names them."""
     return {
-        slot: {"source": source.origin if source else "none", "digest": pipeline.digests[slot]}
-        for slot, source in pipeline.sources.items()
+        slot: {"source": source.origin if source else "none", "digest": end.digests[slot]}
+        for slot, source in end.sources.items()
     }
 
 
@@ -158,7 +159,7 @@ def run_sweep(
     dataset: Dataset | None = None
     for point in points:
         if pipeline is not None and pipeline.shares_models(point):
-            pipeline = pipeline.at(point)
+            pipeline = pipeline.replace(composition=point)
         else:
             names = open_dataset(data, split, classes=classes).classes
             pipeline = Pipeline.load(point, request, classes=names)

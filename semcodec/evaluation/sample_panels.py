@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
-from typing import TYPE_CHECKING
 
+from semcodec.boxes import Letterbox
+from semcodec.container.packets import Packet, read_stream
+from semcodec.container.truncation import cut_stream
 from semcodec.panels import Frame, Panel, UInt8, source_of
-
-if TYPE_CHECKING:
-    from semcodec.pipeline.pipeline import Pipeline
-    from semcodec.tasks.prediction import Prediction
-    from semcodec.types import Latent
+from semcodec.pipeline.device import Prepared
+from semcodec.pipeline.pipeline import Pipeline
+from semcodec.tasks.detection import SHOWN
+from semcodec.tasks.prediction import Prediction
+from semcodec.tensors import inference
+from semcodec.types import Latent
 
 
 def make_panels(pipeline: Pipeline, pixels: UInt8, size: tuple[int, int] | None = None) -> list[Panel]:
@@ -20,31 +24,22 @@ def make_panels(pipeline: Pipeline, pixels: UInt8, size: tuple[int, int] | None 
     A gate is left out, so that what it would keep on the device is shown too. size: width and height of a detector's
     source; what it finds is then shown for each number of layers.
     """
-    import torch
-
-    from semcodec.container.packets import Packet
-    from semcodec.container.sinks import PacketSink, PacketSource
-    from semcodec.pipeline.device import Encoded
-    from semcodec.pipeline.selection import select
-
-    composition, stages = pipeline.composition, pipeline.stages
-    encoder, params = stages.encoder, dict(composition.call)
-    with torch.inference_mode():
-        features = pipeline.head(pipeline.features(pixels))
-        analysis = encoder.analyse(features)
-        masks, _ = select(encoder, analysis, pipeline.keep(), [0])
-        [latent] = encoder.encode(features, analysis, masks, params)
-        sink = PacketSink(stages.entropy)
-        encoder.write(latent, sink)
-        [packet] = pipeline.records([Encoded(sink.pack(pipeline.header, 0, params).data)])
-        assert isinstance(packet, Packet)
-        source = PacketSource(packet, stages.entropy, packet.params)
-        received = encoder.read(source)
-        source.finish()
-        panels = encoder.panels(features, analysis, masks, encoder.restore(received))
-        found = detections(pipeline, latent, pixels[0], size) if size else []
-    at_input = "image" in features or "frames" in features
+    device = pipeline.replace(selectors=replace(pipeline.stages.selectors, gate=None)).device
+    prepared, _, _ = device.prepare(pixels, [0])
+    [latent] = prepared.latents
+    [packet] = pipeline.records([device.pack(latent, 0, {})])
+    assert isinstance(packet, Packet)
+    panels = _panels_of(pipeline, prepared, packet)
+    found = detections(pipeline, latent, pixels[0], size) if size else []
+    at_input = "image" in prepared.features or "frames" in prepared.features
     return [*found, *([] if at_input or found else [source_of(pipeline.features(pixels))]), *panels]
+
+
+@inference
+def _panels_of(pipeline: Pipeline, prepared: Prepared, packet: Packet) -> list[Panel]:
+    """What the Encoder shows of a sample and of what is restored of its packet."""
+    restored = pipeline.server.restore(pipeline.server.source(packet))
+    return pipeline.stages.encoder.panels(prepared.features, prepared.analysis, prepared.masks, restored)
 
 
 def detections(pipeline: Pipeline, latent: Latent, pixels: UInt8, size: tuple[int, int]) -> list[Panel]:
@@ -52,12 +47,7 @@ def detections(pipeline: Pipeline, latent: Latent, pixels: UInt8, size: tuple[in
 
     pixels: (H, W, 3) as they are fitted to the input. size: width and height of the source.
     """
-    from semcodec.boxes import Letterbox
-    from semcodec.container.packets import Packet, read_stream
-    from semcodec.container.truncation import cut_stream
-    from semcodec.pipeline.timing import Clock
-
-    whole = pipeline.stream([pipeline.pack(latent, 0, {}, Clock(), size=size)])
+    whole = pipeline.stream([pipeline.device.pack(latent, 0, {}, size=size)])
     [packet] = read_stream(whole)[1]
     assert isinstance(packet, Packet)
     total = packet.layers_total
@@ -80,8 +70,6 @@ def detections(pipeline: Pipeline, latent: Latent, pixels: UInt8, size: tuple[in
 
 def _frames(prediction: Prediction, size: tuple[int, int]) -> Iterator[Frame]:
     """The boxes that score enough to be shown."""
-    from semcodec.tasks.detection import SHOWN
-
     assert prediction.boxes is not None
     shown = prediction.boxes.above(SHOWN)
     assert shown.scores is not None

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -80,9 +79,9 @@ def explain(pipeline: Pipeline) -> list[StageRow]:
 
     from semcodec.evaluation.cost import Meter
 
-    meter, spies = Meter(), {target: _spy(selector) for target, selector in pipeline.stages.keep.items()}
-    probe = copy(pipeline)
-    probe.stages = replace(pipeline.stages, keep=spies, gate=None)  # the sample must get to the server
+    selectors = pipeline.stages.selectors
+    meter, spies = Meter(), {target: _spy(selector) for target, selector in selectors.keep.items()}
+    probe = pipeline.replace(selectors=replace(selectors, keep=spies, gate=None))  # the sample must get to the server
     wanted = pipeline.request
     frames = () if wanted.frames is None else (wanted.frames,)
     pixels = np.zeros((1, *frames, wanted.height, wanted.width, 3), np.uint8)

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from semcodec.container.packets import LocalRecord, write_local
+from semcodec.composition.composition import Composition, compose_spec
+from semcodec.container.packets import LocalRecord, StreamHeader, write_header, write_local
 from semcodec.container.sinks import ChunkRow, PacketSink
+from semcodec.data.inputs import Sample, read
 from semcodec.errors import DataError
-from semcodec.interfaces import Encoder, Selector
-from semcodec.pipeline.end import End
-from semcodec.pipeline.selection import Keep, Scorer, select
+from semcodec.interfaces import Encoder, EntropyStage
+from semcodec.pipeline.end import End, make_header
+from semcodec.pipeline.heads import Head
+from semcodec.pipeline.loading import load_device_half
+from semcodec.pipeline.selection import Scorer, Selectors, select
+from semcodec.pipeline.stages import build_entropy, build_selectors
 from semcodec.pipeline.timing import Clock
+from semcodec.pipeline.weights import Weights, WeightsRequest
 from semcodec.tasks.prediction import SOURCE, Size, size_bytes
-from semcodec.tensors import from_eight_bits, rows_of
+from semcodec.tensors import from_eight_bits, inference, rows_of
 from semcodec.types import Analysis, Features, Latent, Sink, analysis_rows
 
 if TYPE_CHECKING:
-    from semcodec.data.base import UInt8
+    from torch import Tensor
 
-Head = Callable[[Features], Features]
+    from semcodec.data.base import UInt8
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Encoded:
     """One sample's record, and what its bytes are.
 
     data: a packet, or the LOCAL record of a sample that the gate kept on the device, which sends nothing:
-    then ``bytes_total`` is 0 and ``bytes_local`` its size. kept: units sent, by target.
+    then ``bytes_total`` is 0 and ``bytes_local`` its size. kept: units sent, by target. local: the device's answer.
     """
 
     data: bytes
@@ -43,33 +47,87 @@ class Encoded:
     bytes_local: int = 0
     kept: Mapping[str, int] = field(default_factory=dict)
     rows: tuple[ChunkRow, ...] = ()
+    local: LocalRecord | None = None
 
     @property
     def bytes_total(self) -> int:
+        """Bytes that are sent: payload, side information and header."""
         return self.bytes_payload + self.bytes_side + self.bytes_header
 
 
+@dataclass
+class Prepared:
+    """Samples on the device, from features at the cut to what each will send; batch first.
+
+    masks, scores: by target, what is kept and what that was chosen by; none for a target that keeps everything.
+    latents, kept: of each sample, what it sends, and by target how many units that is.
+    """
+
+    features: Features
+    analysis: Analysis
+    masks: dict[str, Tensor]
+    scores: dict[str, Tensor]
+    latents: list[Latent]
+    kept: list[dict[str, int]]
+
+
+Analyse = Callable[["UInt8", Clock], tuple[Features, Analysis]]
+
+
+@dataclass(frozen=True, eq=False)
 class Device(End):
-    """Runs the head, chooses, encodes and packs."""
+    """Runs the head, chooses, encodes and packs. Any number of threads may use one at the same time.
 
-    _narrow: Head | None = None
-    """The head that computes only what the Encoder reads, once it was asked for."""
+    Made by ``load``, or as the device of a ``Pipeline``. Nothing in it changes: ``dataclasses.replace`` makes another.
+    """
 
-    def keep(self) -> Keep:
-        return self.stages.budgeted(self.composition)
+    composition: Composition
+    header: StreamHeader
+    classes: Sequence[str]
+    head: Head
+    encoder: Encoder
+    selectors: Selectors
+    entropy: EntropyStage | None
+    sources: Mapping[str, Weights | None] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
-    def features(self, pixels: UInt8) -> Features:
-        """uint8 pixels (B, T, H, W, 3) or (B, H, W, 3) to the model's input, float32 in [0, 1], channels first."""
-        name = "frames" if "frames" in self.input else "image"
-        shape = self.input[name].shape
-        given = (*pixels.shape[1:-3], pixels.shape[-1], *pixels.shape[-3:-1])
-        if pixels.dtype != np.uint8 or given != shape:
-            raise DataError(
-                f"expects uint8 pixels of {self.request}x3 with a batch axis, gets {pixels.dtype}{list(pixels.shape)}"
-            )
-        return {name: from_eight_bits(pixels)}
+    @classmethod
+    def load(
+        cls,
+        spec: str | Composition,
+        weights: str | Mapping[str, str] | WeightsRequest | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        offline: bool = False,
+    ) -> Device:
+        """Build the device's half of ``spec`` alone: no tail, no recoverer, and of the weights only what it uses.
 
-    @torch.inference_mode()
+        weights: a path for all slots, paths by slot, or a request; ``semcodec split`` writes files that hold just this
+        half. classes: names for an untrained backbone. Raises SpecError, PluginError, WeightsError.
+        """
+        composition = spec if isinstance(spec, Composition) else compose_spec(spec)
+        half = load_device_half(composition, WeightsRequest.of(weights, offline), classes=classes)
+        composition = half.composition
+        return cls(
+            composition,
+            make_header(composition, half.decoding),
+            half.classes,
+            Head(half.backbone, composition.cut, half.encoder),
+            half.encoder,
+            build_selectors(composition),
+            build_entropy(composition),
+            half.sources,
+            half.digests,
+        )
+
+    # -- whole samples -----------------------------------------------------------------------------------------------
+
+    def encode(self, source: Sample, sequence: int = 0, clock: Clock | None = None) -> Encoded:
+        """One sample to one record: a clip (T, H, W, 3) or image (H, W, 3), uint8, of the size that the model takes; or
+        what is brought to that size: a Pillow image, a file's path, "DATASET:INDEX". See ``data.inputs``."""
+        pixels, size = read(source, self.request)
+        return self.encode_batch(pixels, [sequence], clock, None if size is None else [size])[0]
+
     def encode_batch(
         self,
         pixels: UInt8,
@@ -79,32 +137,28 @@ class Device(End):
     ) -> list[Encoded]:
         """Pixels of several samples to one record each.
 
-        sequence: their numbers in the stream. sizes: width and height of each source, in which a detector's boxes are
-        told; those of the pixels where left out.
+        pixels: uint8 (B, T, H, W, 3) or (B, H, W, 3). sequence: their numbers in the stream. sizes: width and height of
+        each source, in which a detector's boxes are told; those of the pixels where left out.
         """
         clock = clock or Clock()
-        if self.stages.point is not None:
-            return self._pointed(self.stages.point, pixels, sequence, clock, sizes)
-        features, analysis = self.analyse(pixels, clock)
-        sent, out = self.gate(analysis, sequence)
-        if sent:
-            if len(sent) < len(sequence):
-                features, analysis = rows_of(features, sent), analysis_rows(analysis, sent)
-            numbers = [sequence[i] for i in sent]
-            latents, kept = self.latents(features, analysis, numbers, clock)
-            for i, number, latent, units in zip(sent, numbers, latents, kept, strict=True):
-                out[i] = self.pack(latent, number, units, clock, size=sizes[i] if sizes else None)
+        if self.selectors.point is not None:
+            return self._encode_at_points(pixels, sequence, clock, sizes)
+        prepared, sent, out = self.prepare(pixels, sequence, clock)
+        for row, i in enumerate(sent):
+            size = sizes[i] if sizes else None
+            out[i] = self.pack(prepared.latents[row], sequence[i], prepared.kept[row], clock, size=size)
         return [out[i] for i in range(len(sequence))]
 
-    def _pointed(
-        self,
-        point: Selector,
-        pixels: UInt8,
-        sequence: Sequence[int],
-        clock: Clock,
-        sizes: Sequence[Size] | None,
+    def stream(self, encoded: Sequence[Encoded]) -> bytes:
+        """A whole .sem file: the stream header and the records."""
+        return write_header(self.header) + b"".join(e.data for e in encoded)
+
+    def _encode_at_points(
+        self, pixels: UInt8, sequence: Sequence[int], clock: Clock, sizes: Sequence[Size] | None
     ) -> list[Encoded]:
-        """Each sample at the call parameters that ``point`` sets for it, those of equal ones together."""
+        """Each sample at the call parameters that the Selector sets for it, those of equal ones together."""
+        point = self.selectors.point
+        assert point is not None
         with clock("point"):
             knobs = point.point(self.composition, sequence)
         settings: dict[tuple[tuple[str, Any], ...], list[int]] = {}
@@ -112,66 +166,114 @@ class Device(End):
             settings.setdefault(tuple(sorted(chosen.items())), []).append(row)
         out: dict[int, Encoded] = {}
         for setting, rows in settings.items():
-            there = copy(self)  # with the stream header of the whole
-            there.composition = self.composition.with_call(**dict(setting))
-            there.stages = replace(self.stages, point=None)
+            at = self.composition.with_call(**dict(setting))
+            # The stream's header stays, and so does the head, which no call parameter touches.
+            there = replace(self, composition=at, selectors=replace(self.selectors, point=None))
             numbers, of = [sequence[i] for i in rows], [sizes[i] for i in rows] if sizes else None
             out.update(zip(rows, there.encode_batch(pixels[rows], numbers, clock, of), strict=True))
         return [out[i] for i in range(len(sequence))]
 
+    # -- the path from pixels to a packet, step by step ----------------------------------------------------------------
+
+    @inference
+    def prepare(
+        self,
+        pixels: UInt8,
+        sequence: Sequence[int],
+        clock: Clock | None = None,
+        *,
+        analyse: Analyse | None = None,
+        scorer: Scorer | None = None,
+    ) -> tuple[Prepared, list[int], dict[int, Encoded]]:
+        """Everything up to what is sent: of the samples to send, their rows, and by row the records of the others.
+
+        analyse, scorer: asked in the place of ``analyse`` and of the Encoder's scores, where these are known already.
+        """
+        clock = clock or Clock()
+        features, analysis = (analyse or self.analyse)(pixels, clock)
+        sent, kept_here = self.gate(analysis, sequence)
+        if len(sent) < len(sequence):
+            features, analysis = rows_of(features, sent), analysis_rows(analysis, sent)
+        if not sent:
+            return Prepared(features, analysis, {}, {}, [], []), sent, kept_here
+        return self.choose(features, analysis, [sequence[i] for i in sent], clock, scorer), sent, kept_here
+
+    def features(self, pixels: UInt8) -> Features:
+        """uint8 pixels (B, T, H, W, 3) or (B, H, W, 3) to the model's input, float32 in [0, 1], channels first.
+
+        Raises DataError for another shape or dtype.
+        """
+        name = "frames" if "frames" in self.input else "image"
+        shape = self.input[name].shape
+        given = (*pixels.shape[1:-3], pixels.shape[-1], *pixels.shape[-3:-1])
+        if pixels.dtype != np.uint8 or given != shape:
+            raise DataError(
+                f"expects uint8 pixels of {self.request}x3 with a batch axis, gets {pixels.dtype}{list(pixels.shape)}"
+            )
+        return {name: from_eight_bits(pixels)}
+
     def analyse(self, pixels: UInt8, clock: Clock) -> tuple[Features, Analysis]:
         """The features at the cut and what the Encoder knows of them. Depends on no call parameter or Selector."""
-        x, head = self.features(pixels), self.head
+        x = self.features(pixels)
         with clock("head"):
-            features = head(x)
+            features = self.head(x)
         with clock("analyse"):
-            return features, self.stages.encoder.analyse(features)
+            return features, self.encoder.analyse(features)
 
-    @property
-    def head(self) -> Head:
-        """The device's part of the backbone: what its Encoder reads, and no more."""
-        backbone, cut, channels = self.stages.backbone, self.composition.cut, self.stages.encoder.channels
-        if not channels:
-            return lambda x: backbone.head(x, cut)
-        if self._narrow is None:
-            self._narrow = backbone.narrowed(cut, channels)
-        return self._narrow
+    def gate(self, analysis: Analysis, sequence: Sequence[int]) -> tuple[list[int], dict[int, Encoded]]:
+        """Rows to send, and the LOCAL records of the others."""
+        gate, prediction = self.selectors.gate, analysis.prediction
+        if gate is None or prediction is None:
+            return list(range(len(sequence))), {}
+        send = gate.gate(prediction).tolist()
+        probability, index = prediction.softmax(1).max(1)
+        kept_here: dict[int, Encoded] = {}
+        for i, number in enumerate(sequence):
+            if not send[i]:
+                record = LocalRecord(number, int(index[i]), min(1.0, float(probability[i])))
+                data = write_local(self.header, record)
+                kept_here[i] = Encoded(data, bytes_local=len(data), local=record)
+        return [i for i, wanted in enumerate(send) if wanted], kept_here
 
-    @torch.inference_mode()
-    def figures(self, pixels: UInt8) -> Mapping[str, Sequence[float]]:
-        """The papers' own figures of what is sent for each sample; none where the Encoder's paper has none."""
-        encoder = self.stages.encoder
-        if type(encoder).figures is Encoder.figures:
-            return {}
-        return encoder.figures(self.head(self.features(pixels)))
+    def choose(
+        self,
+        features: Features,
+        analysis: Analysis,
+        sequence: Sequence[int],
+        clock: Clock | None = None,
+        scorer: Scorer | None = None,
+    ) -> Prepared:
+        """What each sample sends: selection and encoding. Depends on no entropy stage.
 
-    def latents(
-        self, features: Features, analysis: Analysis, numbers: Sequence[int], clock: Clock, scorer: Scorer | None = None
-    ) -> tuple[list[Latent], list[dict[str, int]]]:
-        """What each sample sends, and how many units of each target that is. Depends on no entropy stage.
-
-        scorer: asked for scores in the Encoder's place.
+        sequence: the samples' numbers. scorer: asked for scores in the Encoder's place.
         """
-        masks, _ = select(scorer or self.stages.encoder, analysis, self.keep(), numbers, clock)
-        kept = [self._kept(masks, row) for row in range(len(numbers))]
+        clock = clock or Clock()
+        keep = self.selectors.budgeted(self.composition)
+        masks, scores = select(scorer or self.encoder, analysis, keep, sequence, clock)
         with clock("encode"):
-            latents = self.stages.encoder.encode(features, analysis, masks, dict(self.composition.call))
-        return latents, [{**units, **latent.kept} for units, latent in zip(kept, latents, strict=True)]
+            latents = self.encoder.encode(features, analysis, masks, dict(self.composition.call))
+        units = self.encoder.units
+        kept = [
+            {t: int(masks[t][row].sum()) if t in masks else units[t] for t in self.composition.keep} | latent.kept
+            for row, latent in enumerate(latents)
+        ]
+        return Prepared(features, analysis, masks, scores, latents, kept)
 
     def pack(
         self,
         latent: Latent,
         number: int,
         kept: Mapping[str, int],
-        clock: Clock,
+        clock: Clock | None = None,
+        *,
         sink: PacketSink | None = None,
         size: Size | None = None,
     ) -> Encoded:
         """One Latent to its packet. ``sink``: to write to, empty, where another than the usual one is wanted."""
-        sink = sink or PacketSink(self.stages.entropy)
+        clock, sink = clock or Clock(), sink or PacketSink(self.entropy)
         start = time.perf_counter()
         self.write(latent, sink, size)
-        encoded = self.sealed(sink, number, kept)
+        encoded = self.seal(sink, number, kept)
         clock.add("write", time.perf_counter() - start - sink.seconds)
         clock.add("entropy_encode", sink.seconds)
         return encoded
@@ -181,28 +283,18 @@ class Device(End):
         if self.request.boxes:
             size = size or (self.request.width, self.request.height)
             sink.blob(SOURCE, size_bytes(size), side=True)
-        self.stages.encoder.write(latent, sink)
+        self.encoder.write(latent, sink)
 
-    def sealed(self, sink: PacketSink, number: int, kept: Mapping[str, int]) -> Encoded:
+    def seal(self, sink: PacketSink, number: int, kept: Mapping[str, int]) -> Encoded:
         """The packet of what was written to ``sink``."""
         packed = sink.pack(self.header, number, self.composition.call)
         return Encoded(
             packed.data, packed.bytes_payload, packed.bytes_side, packed.bytes_header, kept=kept, rows=packed.rows
         )
 
-    def _kept(self, masks: Mapping[str, torch.Tensor], row: int) -> dict[str, int]:
-        units = self.stages.encoder.units
-        return {t: int(masks[t][row].sum()) if t in masks else units[t] for t in self.composition.keep}
-
-    def gate(self, analysis: Analysis, sequence: Sequence[int]) -> tuple[list[int], dict[int, Encoded]]:
-        """Rows to send, and the LOCAL records of the others."""
-        if self.stages.gate is None or analysis.prediction is None:
-            return list(range(len(sequence))), {}
-        send = self.stages.gate.gate(analysis.prediction).tolist()
-        probability, index = analysis.prediction.softmax(1).max(1)
-        local: dict[int, Encoded] = {}
-        for i, number in enumerate(sequence):
-            if not send[i]:
-                data = write_local(self.header, LocalRecord(number, int(index[i]), min(1.0, float(probability[i]))))
-                local[i] = Encoded(data, bytes_local=len(data))
-        return [i for i, wanted in enumerate(send) if wanted], local
+    @inference
+    def figures(self, pixels: UInt8) -> Mapping[str, Sequence[float]]:
+        """The papers' own figures of what is sent for each sample; none where the Encoder's paper has none."""
+        if type(self.encoder).figures is Encoder.figures:
+            return {}
+        return self.encoder.figures(self.head(self.features(pixels)))

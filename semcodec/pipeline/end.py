@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
+from semcodec._version import __version__
 from semcodec.composition.composition import Composition
 from semcodec.container.packets import StreamHeader
-from semcodec.pipeline.stages import Stages
 from semcodec.specs import FeatureSpec, InputRequest
+
+if TYPE_CHECKING:
+    from semcodec.pipeline.weights import Weights
 
 
 class End:
-    """composition: what is composed. stages: its models. header: of the stream between both ends."""
+    """composition: what is composed. header: of the stream between both ends. classes: names of what is recognised.
+
+    sources: by slot, where the weights of this end came from (None: nowhere). digests: by slot, the name of a model's
+    weights, of which an end may hold a part.
+    """
 
     composition: Composition
-    stages: Stages
     header: StreamHeader
+    classes: Sequence[str]
+    sources: Mapping[str, Weights | None]
+    digests: Mapping[str, str]
 
     @property
-    def classes(self) -> Sequence[str]:
-        return self.stages.backbone.classes
+    def spec(self) -> str:
+        """The canonical spec string."""
+        return self.composition.spec
 
     @property
     def input(self) -> FeatureSpec:
+        """What the backbone takes, one sample."""
         spec = self.composition.stages.input
         assert spec is not None
         return spec
@@ -33,3 +45,29 @@ class End:
         request = self.composition.request
         assert request is not None
         return request
+
+    @property
+    def raw_float32_bytes(self) -> int:
+        """The float32 tensors at the cut: what split inference would send without compression."""
+        features = self.composition.stages.features
+        assert features is not None
+        return sum(4 * spec.size for spec in features.values() if spec.dtype == "float32")
+
+    @property
+    def raw_uint8_bytes(self) -> int:
+        """The source as 8-bit pixels."""
+        return sum(spec.size for spec in self.input.values())
+
+
+def make_header(composition: Composition, decoding: Mapping[str, str]) -> StreamHeader:
+    """The header of the composition's streams. decoding: by slot, digests of the weights that decoding uses."""
+    spec = composition.stages.input
+    assert spec is not None
+    return StreamHeader(
+        spec=composition.spec,
+        components={bound.key: bound.component.stream_version for bound in composition.coding},
+        weights=dict(decoding),
+        input={name: (tensor.shape, tensor.dtype) for name, tensor in spec.items()},
+        params=dict(composition.call),
+        package=__version__,
+    )

@@ -1,48 +1,50 @@
-"""A composition with its models built: pixels to packets on the device, packets to logits on the server."""
+"""Both ends of a composition in one process: pixels to packets on the device, packets to predictions on the server."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from semcodec._version import __version__
-from semcodec.composition.composition import Composition, compose_spec
-from semcodec.container.packets import (
-    LocalRecord,
-    Packet,
-    StreamHeader,
-    check_versions,
-    check_weights,
-    read_packets,
-    write_header,
-)
-from semcodec.data import inputs
-from semcodec.errors import WeightsError
+from semcodec.composition.composition import Composition
+from semcodec.container.packets import LocalRecord, Packet, StreamHeader, read_packets
+from semcodec.data.inputs import Sample
+from semcodec.interfaces import Encoder
 from semcodec.pipeline import weights
 from semcodec.pipeline.device import Device, Encoded
+from semcodec.pipeline.end import End, make_header
+from semcodec.pipeline.heads import Head
+from semcodec.pipeline.loading import decoding_digests, load_whole
+from semcodec.pipeline.selection import Selectors
 from semcodec.pipeline.server import Server
-from semcodec.pipeline.stages import Stages, build, weightless
-from semcodec.tasks.prediction import Prediction
+from semcodec.pipeline.stages import Stages, build_entropy, build_selectors
+from semcodec.pipeline.timing import Clock
+from semcodec.tasks.prediction import Prediction, Size
+from semcodec.types import Features
 
 if TYPE_CHECKING:
-    from semcodec.data.inputs import Sample
-
-UNNAMED = 10
-"""Classes of an untrained backbone whose data set is not known."""
+    from semcodec.data.base import UInt8
 
 
-class Pipeline(Device, Server):
-    """Encodes, decodes and evaluates one composition.
+@dataclass(frozen=True, eq=False)
+class Pipeline(End):
+    """Encodes, decodes and evaluates one composition: it has a device, a server, and the stream's header between them.
 
-    composition: what is composed. stages: its models. sources: by slot, where weights came from (None: nowhere).
+    stages: the models that both ends use. Nothing in it changes: ``replace`` makes another.
     """
 
-    def __init__(self, composition: Composition, stages: Stages, sources: Mapping[str, weights.Weights | None]) -> None:
-        self.composition, self.stages, self.sources = composition, stages, sources
-        self.digests = {slot: weights.digest(m.state_dict()) for slot, m in stages.modules().items()}
-        self.header = self._header()
+    device: Device
+    server: Server
+    stages: Stages
+    sources: Mapping[str, weights.Weights | None]
+    digests: Mapping[str, str]
+
+    @classmethod
+    def of(cls, stages: Stages, sources: Mapping[str, weights.Weights | None] | None = None) -> Pipeline:
+        """A pipeline of models that were built. sources: by slot, where their weights came from."""
+        digests = {slot: weights.digest(module.state_dict()) for slot, module in stages.modules().items()}
+        return cls._of(stages, sources or {}, digests)
 
     @classmethod
     def load(
@@ -52,96 +54,99 @@ class Pipeline(Device, Server):
         *,
         classes: Sequence[str] | None = None,
         partial: bool = False,
-        decoding: bool = False,
     ) -> Pipeline:
         """Build ``composition`` and fill it with weights.
 
         classes: names for an untrained backbone. partial: leave untrained what has no weights and download
-        nothing, as for a table of parameters. decoding: the device's own weights may be missing: a server decodes
-        without them. Raises WeightsError where weights are missing otherwise.
+        nothing, as for a table of parameters. Raises WeightsError where weights are missing otherwise.
         """
-        request = request or weights.WeightsRequest()
-        found = weights.find(composition, "backbone", request, hub=not partial)
-        request.check(composition)
-        stages = build(composition, _class_names(composition, found, classes), request.given)
-        composition = stages.composition
-        device = {"encoder", *stages.models} if not stages.encoder.decoder_state() else set()
-        sources: dict[str, weights.Weights | None] = {}
-        for slot, module in stages.modules().items():
-            idle = partial or (decoding and slot in device)
-            source = found if slot == "backbone" else weights.find(composition, slot, request, hub=not idle)
-            if source is None and not idle:
-                raise WeightsError(_no_weights(composition, slot))
-            if source is not None:
-                weights.load(module, source)
-            sources[slot] = source
-        return cls(composition, stages, sources)
+        whole = load_whole(composition, request, classes=classes, partial=partial)
+        return cls._of(whole.stages, whole.sources, whole.digests)
+
+    @classmethod
+    def _of(cls, stages: Stages, sources: Mapping[str, weights.Weights | None], digests: Mapping[str, str]) -> Pipeline:
+        c, classes = stages.composition, stages.backbone.classes
+        header = make_header(c, decoding_digests(stages, digests))
+        head = Head(stages.backbone, c.cut, stages.encoder)
+        device = Device(c, header, classes, head, stages.encoder, stages.selectors, stages.entropy, sources, digests)
+        tails = {c.backbone.weights_item: stages.backbone}
+        server = Server(c, header, classes, stages.encoder, stages.recoverer, stages.entropy, tails, sources, digests)
+        return cls(device, server, stages, sources, digests)
+
+    # -- what it is, and others like it --------------------------------------------------------------------------------
+
+    @property
+    def composition(self) -> Composition:  # type: ignore[override]
+        """What is composed."""
+        return self.device.composition
+
+    @property
+    def header(self) -> StreamHeader:  # type: ignore[override]
+        """Of the stream between both ends."""
+        return self.device.header
+
+    @property
+    def classes(self) -> Sequence[str]:  # type: ignore[override]
+        """Names of what is recognised."""
+        return self.device.classes
 
     def shares_models(self, composition: Composition) -> bool:
         """Whether ``composition`` differs in call parameters, Selectors or entropy stage alone."""
         slots = (*weights.SLOTS, *self.composition.models)
         return all(self.composition.weights_key(slot) == composition.weights_key(slot) for slot in slots)
 
-    def at(self, composition: Composition) -> Pipeline:
-        """The same models in a composition that shares them."""
-        composition = composition.with_built_specs(self.composition.known)
-        other = object.__new__(Pipeline)
-        other.composition, other.sources, other.digests = composition, self.sources, self.digests
-        other._narrow = self._narrow
-        other.stages = replace(self.stages, composition=composition, **weightless(composition))
-        other.header = other._header()
-        return other
+    def replace(
+        self,
+        *,
+        composition: Composition | None = None,
+        selectors: Selectors | None = None,
+        encoder: Encoder | None = None,
+    ) -> Pipeline:
+        """Another pipeline, with these in place of its own. The models stay, and so does a head that was narrowed.
 
-    # -- what it is --------------------------------------------------------------------------------------------------
-
-    @property
-    def spec(self) -> str:
-        return self.composition.spec
-
-    @property
-    def raw_float32_bytes(self) -> int:
-        """The float32 tensors at the cut: what split inference would send without compression."""
-        features = self.composition.stages.features
-        assert features is not None
-        return sum(4 * spec.size for spec in features.values() if spec.dtype == "float32")
-
-    @property
-    def raw_uint8_bytes(self) -> int:
-        """The source as 8-bit pixels."""
-        return sum(spec.size for spec in self.input.values())
-
-    def _header(self) -> StreamHeader:
-        c = self.composition
-        coding = [c.encoder, c.recoverer, *([c.entropy] if c.entropy else [])]
-        modules = self.stages.modules()
-        decoding: dict[str, str] = {}
-        if "encoder" in modules:
-            state = self.stages.encoder.decoder_state()
-            if state:
-                decoding["encoder"] = weights.digest(state)
-        if "recoverer" in modules:
-            decoding["recoverer"] = self.digests["recoverer"]
-        return StreamHeader(
-            spec=c.spec,
-            components={f"{b.component.kind}/{b.name}": b.component.stream_version for b in coding},
-            weights=decoding,
-            input={name: (spec.shape, spec.dtype) for name, spec in self.input.items()},
-            params=dict(c.call),
-            package=__version__,
-        )
+        composition: one that shares the models (``shares_models``): its Selectors, entropy stage and header are made
+        anew. selectors, encoder: in place of those of the composition.
+        """
+        stages, device, server = self.stages, self.device, self.server
+        if composition is not None:
+            c = composition.with_built_specs(self.composition.known)
+            entropy = build_entropy(c)
+            header = make_header(c, self.header.weights)
+            stages = replace(stages, composition=c, entropy=entropy, selectors=build_selectors(c))
+            device = replace(device, composition=c, header=header, entropy=entropy, selectors=stages.selectors)
+            server = replace(server, composition=c, header=header, entropy=entropy)
+        if selectors is not None:
+            stages, device = replace(stages, selectors=selectors), replace(device, selectors=selectors)
+        if encoder is not None:
+            head = Head(stages.backbone, self.composition.cut, encoder)
+            stages = replace(stages, encoder=encoder)
+            device, server = replace(device, encoder=encoder, head=head), replace(server, encoder=encoder)
+        return replace(self, device=device, server=server, stages=stages)
 
     # -- one sample, whole streams -----------------------------------------------------------------------------------
 
     def encode(self, source: Sample, sequence: int = 0) -> Encoded:
-        """One sample to one record: a clip (T, H, W, 3) or image (H, W, 3), uint8, of the size that the model takes; or
-        what is brought to that size: a Pillow image, a file's path, "DATASET:INDEX". See ``data.inputs``."""
-        pixels, size = inputs.read(source, self.request)
-        return self.encode_batch(pixels, [sequence], sizes=None if size is None else [size])[0]
+        """One sample to one record: see ``Device.encode``."""
+        return self.device.encode(source, sequence)
+
+    def encode_batch(
+        self,
+        pixels: UInt8,
+        sequence: Sequence[int],
+        clock: Clock | None = None,
+        sizes: Sequence[Size] | None = None,
+    ) -> list[Encoded]:
+        """Pixels of several samples to one record each: see ``Device.encode_batch``."""
+        return self.device.encode_batch(pixels, sequence, clock, sizes)
 
     def decode(self, record: Encoded | bytes) -> Prediction:
         """One record of ``encode``. Raises StreamError for bytes that are none."""
         data = record.data if isinstance(record, Encoded) else record
         return self.decode_batch(list(read_packets(BytesIO(data), self.header)))[0]
+
+    def decode_batch(self, records: Sequence[Packet | LocalRecord], clock: Clock | None = None) -> list[Prediction]:
+        """Records of this pipeline's stream to predictions."""
+        return self.server.decode_batch(records, clock)
 
     def records(self, encoded: Sequence[Encoded]) -> list[Packet | LocalRecord]:
         """What a receiver reads from the bytes alone."""
@@ -149,53 +154,20 @@ class Pipeline(Device, Server):
 
     def stream(self, encoded: Sequence[Encoded]) -> bytes:
         """A whole .sem file: the stream header and the records."""
-        return write_header(self.header) + b"".join(e.data for e in encoded)
+        return self.device.stream(encoded)
 
-    def check(self, header: StreamHeader) -> None:
-        """Refuse a stream of other component versions or weights. Raises VersionMismatch, WeightsMismatch."""
-        bounds = {f"{b.component.kind}/{b.name}": b.component.reads for b in self.composition.bounds}
-        check_versions(header, {key: bounds[key] for key in self.header.components})
-        check_weights(header, self.header.weights)
+    def features(self, pixels: UInt8) -> Features:
+        """The model's input: see ``Device.features``."""
+        return self.device.features(pixels)
+
+    def head(self, x: Features) -> Features:
+        """Model input to the features at the cut that the Encoder reads."""
+        return self.device.head(x)
 
     def evaluate(self, data: str, **options: Any) -> dict[str, Any]:
-        """Accuracy, bytes and times over a data set: see ``semcodec.evaluation.evaluate.evaluate``."""
+        """Accuracy, bytes and times over a data set: see ``semcodec.evaluation.evaluate``."""
         from semcodec.data import open_dataset
         from semcodec.evaluation.evaluate import evaluate
 
         dataset = open_dataset(data, options.pop("split", "test"), self.request)
         return evaluate(self, dataset, **options)
-
-
-def open_stream(header: StreamHeader, request: weights.WeightsRequest | None = None) -> Pipeline:
-    """The pipeline that decodes a stream, from its header alone plus weights. Checks versions and weights."""
-    composition = compose_spec(header.spec)
-    pipeline = Pipeline.load(composition, request, decoding=True)
-    pipeline.check(header)
-    pipeline.header = header
-    return pipeline
-
-
-def _no_weights(composition: Composition, slot: str) -> str:
-    message = (
-        f"no weights for {composition.weights_key(slot)}: give --weights {slot}=PATH, "
-        "train them with semcodec train, or say --weights random to run it untrained"
-    )
-    fallback = composition.recoverer.component.traits.get("fallback") if slot == "recoverer" else None
-    return f"{message}; {fallback}, in its place in the spec, needs none" if fallback else message
-
-
-def _class_names(
-    composition: Composition, found: weights.Weights | None, classes: Sequence[str] | None
-) -> Sequence[str]:
-    """As the weights name them; else as those that are published do, then as the data does."""
-    if found and found.classes:
-        return found.classes
-    bound = composition.backbone
-    published = composition.registry.load(bound.component).published_classes(**bound.build)
-    if found and found.path:
-        return weights.foreign_classes(found.path) or published or classes or _numbered(composition)
-    return classes or published or _numbered(composition)
-
-
-def _numbered(composition: Composition) -> list[str]:
-    return [f"class {i}" for i in range(composition.backbone.component.traits.get("classes", UNNAMED))]

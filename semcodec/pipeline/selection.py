@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from semcodec.composition.composition import Composition
 from semcodec.interfaces import Selector
 from semcodec.types import Analysis
 
@@ -18,13 +20,28 @@ Keep = Mapping[str, tuple[Selector, "float | int | None"]]
 """By target, in the Encoder's order: the Selector and its budget."""
 
 
+@dataclass(frozen=True)
+class Selectors:
+    """The built Selectors of a composition: by target those that keep units, the gate, what sets call parameters."""
+
+    keep: Mapping[str, Selector] = field(default_factory=dict)
+    gate: Selector | None = None
+    point: Selector | None = None
+
+    def budgeted(self, composition: Composition) -> Keep:
+        """Those that keep units, with the budgets that ``composition`` gives them."""
+        return {target: (self.keep[target], budget) for target, (_, budget) in composition.keep.items()}
+
+
 class Scorer(Protocol):
     """What scores are asked of: an Encoder, or what remembers the answers of one."""
 
     @property
-    def units(self) -> Mapping[str, int]: ...
+    def units(self) -> Mapping[str, int]:
+        """By target, how many units there are to choose among."""
 
-    def scores(self, analysis: Analysis, target: str, masks: Mapping[str, Tensor]) -> Tensor: ...
+    def scores(self, analysis: Analysis, target: str, masks: Mapping[str, Tensor]) -> Tensor:
+        """As ``Encoder.scores``."""
 
 
 def covers(budget: float | None, units: int) -> bool:

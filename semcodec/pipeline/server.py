@@ -3,29 +3,116 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO
 
-import torch
-
-from semcodec.container.packets import LocalRecord, Packet
+from semcodec.composition.composition import Composition, compose_spec
+from semcodec.container.packets import (
+    LocalRecord,
+    Packet,
+    StreamHeader,
+    check_versions,
+    check_weights,
+    read_packets,
+)
 from semcodec.container.sinks import ChunkRow, PacketSource
-from semcodec.errors import CorruptStream, UsageError
-from semcodec.pipeline.end import End
+from semcodec.errors import CorruptStream, UsageError, VersionMismatch
+from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer
+from semcodec.pipeline.end import End, make_header
+from semcodec.pipeline.loading import load_server_half
+from semcodec.pipeline.stages import build_entropy
 from semcodec.pipeline.timing import Clock
+from semcodec.pipeline.weights import Weights, WeightsRequest
 from semcodec.tasks import prediction
 from semcodec.tasks.detection import nms
 from semcodec.tasks.prediction import MAX_SIZE, SOURCE, Answer, Prediction
-from semcodec.tensors import alike, stack
+from semcodec.tensors import alike, inference, stack
 from semcodec.types import Features, Latent, Partial, Source
 
 
+@dataclass(frozen=True, eq=False)
 class Server(End):
-    """Reads, restores, recovers and answers."""
+    """Reads, restores, recovers and answers. Any number of threads may use one at the same time.
 
-    @torch.inference_mode()
+    tails: by name, the models that answer; one today. Made by ``load``, or as the server of a ``Pipeline``. Nothing in
+    it changes: ``dataclasses.replace`` makes another.
+    """
+
+    composition: Composition
+    header: StreamHeader
+    classes: Sequence[str]
+    encoder: Encoder
+    recoverer: Recoverer
+    entropy: EntropyStage | None
+    tails: Mapping[str, Backbone]
+    sources: Mapping[str, Weights | None] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(
+        cls,
+        stream: str | Composition | StreamHeader,
+        weights: str | Mapping[str, str] | WeightsRequest | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        offline: bool = True,
+    ) -> Server:
+        """Build the server's half alone: no head, no model of the device, and of the weights only what it uses.
+
+        stream: a spec, or the header of a stream, whose component versions and weights are compared before any network
+        is built. weights: a path for all slots, paths by slot, or a request. classes: names for an untrained backbone.
+        offline: fetch no weights, as a header is a stranger's. Raises SpecError, PluginError, WeightsError,
+        VersionMismatch, WeightsMismatch.
+        """
+        header = stream if isinstance(stream, StreamHeader) else None
+        spec = stream.spec if isinstance(stream, StreamHeader) else stream
+        composition = compose_spec(spec) if isinstance(spec, str) else spec
+        half = load_server_half(composition, WeightsRequest.of(weights, offline), classes=classes, header=header)
+        composition = half.composition
+        assert half.backbone is not None and half.recoverer is not None
+        return cls(
+            composition,
+            header or make_header(composition, half.decoding),
+            half.classes,
+            half.encoder,
+            half.recoverer,
+            build_entropy(composition),
+            {composition.backbone.weights_item: half.backbone},
+            half.sources,
+            half.digests,
+        )
+
+    # -- whole streams -----------------------------------------------------------------------------------------------
+
+    def accept(self, header: StreamHeader) -> Server:
+        """This server for another stream, which may differ in Selectors, gate and call parameters alone.
+
+        Raises VersionMismatch, WeightsMismatch, UsageError where the stream wants other models than are here.
+        """
+        composition = compose_spec(header.spec, self.composition.registry)
+        composition = composition.with_built_specs(self.composition.known)
+        if composition.decoding_signature() != self.composition.decoding_signature():
+            raise VersionMismatch(
+                f"the stream was made by {header.spec}, and here is {self.spec}: encoder, recoverer, entropy stage, "
+                "backbone and cut have to be the same"
+            )
+        self.check(header)
+        return replace(self, composition=composition, header=header)
+
+    def check(self, header: StreamHeader) -> None:
+        """Refuse a stream of other component versions or weights. Raises VersionMismatch, WeightsMismatch."""
+        check_versions(header, self.composition.reads)
+        check_weights(header, self.header.weights)
+
+    def decode_stream(self, stream: BinaryIO) -> Iterator[Prediction]:
+        """The predictions of what follows a stream's header, one by one. Raises StreamError after those before it."""
+        for record in read_packets(stream, self.header):
+            yield from self.decode_batch([record])
+
+    @inference
     def decode_batch(self, records: Sequence[Packet | LocalRecord], clock: Clock | None = None) -> list[Prediction]:
-        """Records of this pipeline's stream to predictions."""
+        """Records of this stream to predictions."""
         clock = clock or Clock()
         packets = [record for record in records if isinstance(record, Packet)]
         partials: list[Partial] = []
@@ -34,35 +121,55 @@ class Server(End):
             source = self.source(packet)
             partials.append(self.restore(source, clock))
             read.append(tuple(source.rows))
-        return self.predictions(records, self.answer(partials, clock), read)
+        return self.predict(records, self.answer(partials, clock), read)
+
+    # -- the path from a packet to a prediction, step by step ------------------------------------------------------------
 
     def source(self, packet: Packet, kind: type[PacketSource] = PacketSource) -> PacketSource:
         """What the Encoder reads a packet from. Raises CorruptStream for call parameters that cannot be."""
-        return kind(packet, self.stages.entropy, self._checked(packet.params))
+        return kind(packet, self.entropy, self._checked(packet.params))
 
-    def restore(self, source: PacketSource, clock: Clock) -> Partial:
+    def restore(self, source: PacketSource, clock: Clock | None = None) -> Partial:
         """One packet to what it holds of the features."""
+        clock = clock or Clock()
         start = time.perf_counter()
         latent = self.read(source)
         source.finish()
         clock.add("entropy_decode", source.seconds)
         clock.add("read", time.perf_counter() - start - source.seconds)
         with clock("restore"):
-            return self.stages.encoder.restore(latent)
+            return self.encoder.restore(latent)
 
     def read(self, source: Source) -> Latent:
-        """The inverse of ``write``, less the source's size."""
+        """The inverse of ``Device.write``, less the source's size."""
         if self.request.boxes:
             source.blob(SOURCE, MAX_SIZE)
-        return self.stages.encoder.read(source)
+        return self.encoder.read(source)
 
-    def answer(self, partials: Sequence[Partial], clock: Clock) -> list[Answer]:
+    def recover(self, partials: Sequence[Partial], clock: Clock | None = None) -> list[Features]:
+        """Complete features of each sample, recovered in batches of equal shapes."""
+        clock = clock or Clock()
+        both = [p.features | {f"present {name}": mask for name, mask in p.present.items()} for p in partials]
+        out: dict[int, Features] = {}
+        with clock("recover"):
+            for members in alike(both):
+                batch = Partial(
+                    stack([partials[i].features for i in members]), stack([partials[i].present for i in members])
+                )
+                features = self.recoverer.recover(batch)
+                for row, i in enumerate(members):
+                    out[i] = {name: t[row : row + 1] for name, t in features.items()}
+        return [out[i] for i in range(len(partials))]
+
+    def answer(self, partials: Sequence[Partial], clock: Clock | None = None) -> list[Answer]:
         """What the model says of each sample."""
+        clock = clock or Clock()
+        [tail] = self.tails.values()
         recovered = self.recover(partials, clock)
         found: dict[int, Answer] = {}
-        for members, batch in self.stages.backbone.collate(recovered):
+        for members, batch in tail.collate(recovered):
             with clock("tail"):
-                values = self.stages.backbone.tail(batch, self.composition.cut).cpu()
+                values = tail.tail(batch, self.composition.cut).cpu()
             if self.request.boxes:
                 with clock("nms"):
                     found.update(zip(members, map(nms, values), strict=True))
@@ -70,7 +177,7 @@ class Server(End):
                 found.update(zip(members, values.numpy(), strict=True))
         return [found[i] for i in range(len(partials))]
 
-    def predictions(
+    def predict(
         self,
         records: Sequence[Packet | LocalRecord],
         found: Sequence[Answer],
@@ -96,17 +203,3 @@ class Server(End):
         except UsageError as error:
             first = str(error).splitlines()[0]
             raise CorruptStream(f"the packet's call parameters are not possible: {first}") from error
-
-    def recover(self, partials: Sequence[Partial], clock: Clock) -> list[Features]:
-        """Recover in batches of equal shapes."""
-        both = [p.features | {f"present {name}": mask for name, mask in p.present.items()} for p in partials]
-        out: dict[int, Features] = {}
-        with clock("recover"):
-            for members in alike(both):
-                batch = Partial(
-                    stack([partials[i].features for i in members]), stack([partials[i].present for i in members])
-                )
-                features = self.stages.recoverer.recover(batch)
-                for row, i in enumerate(members):
-                    out[i] = {name: t[row : row + 1] for name, t in features.items()}
-        return [out[i] for i in range(len(partials))]

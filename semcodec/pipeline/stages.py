@@ -12,13 +12,13 @@ from torch import nn
 from semcodec.composition.binding import Bound
 from semcodec.composition.composition import Composition
 from semcodec.errors import UsageError
-from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer, Selector
-from semcodec.pipeline.selection import Keep
+from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer
+from semcodec.pipeline.selection import Keep, Selectors
 
 
 @dataclass(frozen=True)
 class Stages:
-    """The built models of a composition; ``keep``, ``gate`` and ``point`` are the Selectors.
+    """The built stages of a composition, of both ends.
 
     composition: what they are of, with the shapes that only built Backbones tell.
     models: the Backbones of the Encoder by the parameter that names them, less those that are the ``backbone`` itself.
@@ -29,9 +29,7 @@ class Stages:
     encoder: Encoder
     recoverer: Recoverer
     entropy: EntropyStage | None
-    keep: Mapping[str, Selector]
-    gate: Selector | None
-    point: Selector | None
+    selectors: Selectors
     models: Mapping[str, Backbone]
 
     def modules(self) -> dict[str, nn.Module]:
@@ -41,63 +39,102 @@ class Stages:
         """
         encoder = {} if self.composition.models else {"encoder": self.encoder}
         slots = {**encoder, **self.models, "recoverer": self.recoverer, "backbone": self.backbone}
-        fitted = "encoder" if self.composition.encoder.component.recipe else None
         return {
             slot: module
             for slot, module in slots.items()
-            if isinstance(module, nn.Module) and (module.state_dict() if slot == fitted else list(module.parameters()))
+            if isinstance(module, nn.Module) and has_weights(self.composition, slot, module)
         }
 
     def budgeted(self, composition: Composition) -> Keep:
-        """The Selectors with the budgets that ``composition`` gives them."""
-        return {target: (self.keep[target], budget) for target, (_, budget) in composition.keep.items()}
+        """The Selectors that keep units, with the budgets that ``composition`` gives them."""
+        return self.selectors.budgeted(composition)
 
 
-def build(composition: Composition, classes: Sequence[str], apart: Collection[str] = ()) -> Stages:
-    """Make every stage, untrained. Initial weights are the same in every process.
+def has_weights(composition: Composition, slot: str, module: nn.Module) -> bool:
+    """Whether a slot has weights that are found, loaded and named."""
+    fitted = "encoder" if composition.encoder.component.recipe else None
+    return bool(module.state_dict() if slot == fitted else list(module.parameters()))
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Makes stages one by one, untrained. Initial weights are the same in every process.
 
     apart: models of the Encoder that are not the Backbone itself, though of the same item: they have other weights.
     """
 
-    def made(bound: Bound, *arguments: Any, **others: Any) -> Any:
+    composition: Composition
+    classes: Sequence[str]
+    apart: Collection[str] = ()
+
+    def make(self, bound: Bound, *arguments: Any, **others: Any) -> Any:
+        """One component, with its build parameters."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # for each anew: what one draws shall not change what another begins with
-            return composition.registry.load(bound.component)(*arguments, **{**bound.build, **others})
+            made = self.composition.registry.load(bound.component)(*arguments, **{**bound.build, **others})
+        if isinstance(made, nn.Module):
+            made.requires_grad_(False).eval()
+        return made
 
-    backbone = made(composition.backbone, list(classes))
-    models = {
-        name: made(bound, list(classes))
-        for name, bound in composition.models.items()
-        if name in apart or bound.weights_item != composition.backbone.weights_item
-    }
-    everything = {"backbone": backbone, **models}
-    told = {composition.weights_key(slot): model.spec for slot, model in everything.items() if model.spec}
-    if told:
-        composition = composition.with_built_specs(told)
-    features, restored = composition.stages.features, composition.stages.restored
-    if features is None or restored is None:
-        raise UsageError(f"{composition.spec}: a stage does not declare what it takes and gives")
-    given = {name: everything.get(name, backbone) for name in composition.models}
-    stages = Stages(
-        composition=composition,
-        encoder=made(composition.encoder, features, **given),
-        recoverer=made(composition.recoverer, restored),
-        backbone=backbone,
-        models=models,
-        **weightless(composition),
-    )
-    for module in stages.modules().values():
-        module.requires_grad_(False).eval()
-    return stages
+    def backbone(self) -> Backbone:
+        """The Backbone."""
+        backbone: Backbone = self.make(self.composition.backbone, list(self.classes))
+        return backbone
+
+    def own_models(self) -> list[str]:
+        """The Encoder's models, by parameter, that are not the Backbone itself."""
+        item = self.composition.backbone.weights_item
+        return [n for n, b in self.composition.models.items() if n in self.apart or b.weights_item != item]
+
+    def model(self, name: str) -> Backbone:
+        """One of ``own_models``."""
+        backbone: Backbone = self.make(self.composition.models[name], list(self.classes))
+        return backbone
+
+    def informed(self, backbones: Mapping[str, Backbone]) -> Builder:
+        """The same with the specs that only built Backbones, by slot, tell. Raises UsageError where one tells none."""
+        specs = {self.composition.weights_key(slot): model.spec for slot, model in backbones.items() if model.spec}
+        composition = self.composition.with_built_specs(specs) if specs else self.composition
+        if composition.stages.features is None or composition.stages.restored is None:
+            raise UsageError(f"{composition.spec}: a stage does not declare what it takes and gives")
+        return Builder(composition, self.classes, self.apart)
+
+    def encoder(self, backbones: Mapping[str, Backbone]) -> Encoder:
+        """backbones: by slot, those that were built."""
+        given = {name: backbones.get(name, backbones.get("backbone")) for name in self.composition.models}
+        encoder: Encoder = self.make(self.composition.encoder, self.composition.stages.features, **given)
+        return encoder
+
+    def recoverer(self) -> Recoverer:
+        """The Recoverer."""
+        recoverer: Recoverer = self.make(self.composition.recoverer, self.composition.stages.restored)
+        return recoverer
 
 
-def weightless(composition: Composition) -> dict[str, Any]:
-    """The stages that cost nothing to make."""
-    load = composition.registry.load
-    entropy, gate, point = composition.entropy, composition.gate, composition.point
-    return {
-        "entropy": load(entropy.component)(**entropy.build) if entropy else None,
-        "keep": {target: load(b.component)(**b.build) for target, (b, _) in composition.keep.items()},
-        "gate": load(gate.component)(**gate.build) if gate else None,
-        "point": load(point.component)(**point.build) if point else None,
-    }
+def build(composition: Composition, classes: Sequence[str], apart: Collection[str] = ()) -> Stages:
+    """Make every stage, untrained: see ``Builder``."""
+    builder = Builder(composition, classes, apart)
+    backbone = builder.backbone()
+    models = {name: builder.model(name) for name in builder.own_models()}
+    both = {"backbone": backbone, **models}
+    builder = builder.informed(both)
+    composition = builder.composition
+    encoder, recoverer = builder.encoder(both), builder.recoverer()
+    entropy, selectors = build_entropy(composition), build_selectors(composition)
+    return Stages(composition, backbone, encoder, recoverer, entropy, selectors, models)
+
+
+def build_entropy(composition: Composition) -> EntropyStage | None:
+    """The entropy stage; None where the Encoder codes its bytes itself."""
+    bound = composition.entropy
+    return composition.registry.load(bound.component)(**bound.build) if bound else None
+
+
+def build_selectors(composition: Composition) -> Selectors:
+    """The Selectors, which cost nothing to make."""
+
+    def made(bound: Bound | None) -> Any:
+        return composition.registry.load(bound.component)(**bound.build) if bound else None
+
+    keep = {target: made(bound) for target, (bound, _) in composition.keep.items()}
+    return Selectors(keep, made(composition.gate), made(composition.point))

@@ -3,8 +3,9 @@
 A slot is "encoder", "recoverer", "backbone" or the parameter that names a Backbone of the Encoder, as "edge".
 
 A weights file is safetensors with tensors under ``encoder.``, ``recoverer.`` and ``backbone.``. Its metadata
-entry ``semcodec`` is a JSON object: ``keys`` (by slot, what ``Composition.weights_key`` gives), ``classes`` and
-whatever the training card holds.
+entry ``semcodec`` is a JSON object: ``keys`` (by slot, what ``Composition.weights_key`` gives), ``classes``,
+``digests`` and ``decoding`` (by slot, the names of the weights and of what decoding uses of them: ``name_weights``),
+``end`` where it holds what a device or a server uses alone, and whatever the training card holds.
 
 Looked up per slot, in this order: ``--weights`` (a file, the folder of a run or one of several runs), the checkpoints
 of the Encoder's and the component's own package, the user's cache, the model hub, and ``random`` only when asked for.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.resources import as_file, files
@@ -62,6 +63,20 @@ class Weights:
         return self.card.get("classes")
 
     @property
+    def digest(self) -> str | None:
+        """The name of the slot's weights by the card, None where it has none: see ``name_weights``."""
+        return self._named("digests")
+
+    @property
+    def decoding_digest(self) -> str | None:
+        """The same of what decoding uses of an Encoder: "" where that is nothing."""
+        return self._named("decoding") if self.slot == "encoder" else self.digest
+
+    def _named(self, what: str) -> str | None:
+        name = self.card.get(what, {}).get(self.slot)
+        return name if isinstance(name, str) else None
+
+    @property
     def shipped(self) -> bool:
         """Whether they come with the package."""
         return self.origin.startswith(SHIPPED)
@@ -78,6 +93,13 @@ class WeightsRequest:
 
     given: Mapping[str, str] = field(default_factory=dict)
     offline: bool = False
+
+    @classmethod
+    def of(cls, weights: str | Mapping[str, str] | WeightsRequest | None, offline: bool = False) -> WeightsRequest:
+        """From a path for all slots, or paths by slot; a request stays as it is."""
+        if isinstance(weights, WeightsRequest):
+            return weights
+        return cls({"": weights} if isinstance(weights, str) else dict(weights or {}), offline)
 
     @classmethod
     def parse(cls, options: Sequence[str], offline: bool = False) -> WeightsRequest:
@@ -256,8 +278,11 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
     return dict(found)
 
 
-def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
-    """Tensors of a safetensors file whose names begin with ``prefix``, without it, as float32."""
+def read_tensors(path: Path, prefix: str = "", wanted: Collection[str] | None = None) -> dict[str, Tensor]:
+    """Tensors of a safetensors file whose names begin with ``prefix``, without it, as float32.
+
+    wanted: names, without the prefix, of those that are read; no other takes memory.
+    """
     import torch
     from safetensors import SafetensorError, safe_open
 
@@ -267,15 +292,27 @@ def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
         else:
             with safe_open(path, "pt") as file:
                 names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
-                tensors = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+                short = {name.removeprefix(prefix): name for name in names}
+                chosen = short if wanted is None else {name: short[name] for name in wanted if name in short}
+                tensors = {name: file.get_tensor(long) for name, long in chosen.items()}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is no readable safetensors file: {error}") from error
     return {name: t.to(torch.float32) if t.is_floating_point() else t for name, t in tensors.items()}
 
 
-def load(module: nn.Module, weights: Weights) -> None:
-    """Fill ``module`` from ``weights``; random ones leave it as it was made. Raises WeightsError."""
+def load(module: nn.Module, weights: Weights, wanted: Sequence[str] | None = None) -> None:
+    """Fill ``module`` from ``weights``; random ones leave it as it was made. Raises WeightsError.
+
+    wanted: the entries of its state that are filled, of a module that was built without memory; all where left out.
+    """
     if weights.path is None:
+        return
+    if wanted is not None:
+        from semcodec.pipeline.halves import fill_part
+
+        tensors = read_tensors(weights.path, f"{weights.slot}.", wanted)
+        check_fit({name: t for name, t in module.state_dict().items() if name in wanted}, tensors, weights)
+        fill_part(module, tensors)
         return
     tensors = read_tensors(weights.path, f"{weights.slot}." if weights.ours else "")
     if not weights.ours:
@@ -285,13 +322,28 @@ def load(module: nn.Module, weights: Weights) -> None:
                 f"{weights.origin} was not written by semcodec train, and {weights.slot} reads no other form"
             )
         tensors = adapt(tensors)
+    if "end" in weights.card:
+        check_fit(module.state_dict(), tensors, weights)
     fill(module, tensors, weights.origin)
+
+
+def check_fit(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], weights: Weights) -> None:
+    """Raise WeightsError where a file lacks something of a state, or has it in another shape."""
+    half = weights.card.get("end")
+    lacks = [name for name in state if name not in tensors]
+    if lacks and half:
+        raise WeightsError(f"{weights.origin} has the {half}'s half alone, which lacks {weights.slot}.{lacks[0]}")
+    _refuse(_misfits(state, {name: tensors[name] for name in state if name in tensors}), weights.origin)
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
     """``load_state_dict`` whose errors are one line."""
-    own = module.state_dict()
-    wrong = [
+    _refuse(_misfits(module.state_dict(), tensors), origin)
+    module.load_state_dict(dict(tensors))
+
+
+def _misfits(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
+    return [
         *(f"{name} is missing" for name in own if name not in tensors),
         *(f"{name} is not part of the model" for name in tensors if name not in own),
         *(
@@ -300,10 +352,25 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
             if name in tensors and own[name].shape != tensors[name].shape
         ),
     ]
-    if wrong:
-        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        raise WeightsError(f"{origin} does not fit the model: {wrong[0]}{more}")
-    module.load_state_dict(dict(tensors))
+
+
+def _refuse(misfits: Sequence[str], origin: str) -> None:
+    if misfits:
+        more = f" and {len(misfits) - 1} more" if len(misfits) > 1 else ""
+        raise WeightsError(f"{origin} does not fit the model: {misfits[0]}{more}")
+
+
+def name_weights(modules: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """What a card says of models by slot: ``digests``, and ``decoding``, the digests of what decoding uses of them.
+
+    An Encoder of which decoding uses nothing has "" there.
+    """
+    digests = {slot: digest(module.state_dict()) for slot, module in modules.items()}
+    decoding = {slot: name for slot, name in digests.items() if slot == "recoverer"}
+    if "encoder" in modules:
+        state = modules["encoder"].decoder_state()
+        decoding["encoder"] = digest(state) if state else ""
+    return {"digests": digests, "decoding": decoding}
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

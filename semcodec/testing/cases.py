@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from io import BytesIO
@@ -19,11 +18,11 @@ from semcodec.composition.composition import Composition, compose_spec
 from semcodec.composition.grammar import format_value
 from semcodec.composition.registry import Registry
 from semcodec.container.packets import Packet, read_packets
-from semcodec.container.sinks import Packed, PacketSink, PacketSource
+from semcodec.container.sinks import PacketSource
 from semcodec.errors import SpecError
 from semcodec.interfaces import Encoder, EntropyStage
+from semcodec.pipeline.device import Encoded, Prepared
 from semcodec.pipeline.pipeline import Pipeline
-from semcodec.pipeline.selection import select
 from semcodec.pipeline.stages import build
 from semcodec.priors import Int32, Prior
 from semcodec.specs import FeatureSpec, TensorSpec
@@ -31,24 +30,13 @@ from semcodec.testing.side_effects import witness
 from semcodec.testing.stand_ins import at_cut, surroundings, with_stand_ins
 from semcodec.testing.subject import CheckFailed, CheckSkipped, Subject, require, settings
 from semcodec.testing.tensors import copied, pixels
-from semcodec.types import Analysis, Features, Latent, Partial
+from semcodec.types import Features, Latent, Partial
 
 CLASSES = ("one", "two", "three")
 MANY = 24
 """Settings at places, from which on not every one is tried with every other."""
 Placed = tuple[Mapping[str, Any], Composition]
 """Parameters that are not at their defaults, and a composition with them."""
-
-
-@dataclass
-class Prepared:
-    """A batch on the device up to its latents; ``scores`` are those that masks were chosen by."""
-
-    features: Features
-    analysis: Analysis
-    masks: dict[str, Tensor]
-    scores: dict[str, Tensor]
-    latents: list[Latent]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,9 +91,7 @@ class Case:
 
     def asking(self, encoder: Encoder) -> Case:
         """The same around another instance of the Encoder."""
-        pipeline = copy(self.pipeline)
-        pipeline.stages = replace(pipeline.stages, encoder=encoder)
-        return replace(self, pipeline=pipeline)
+        return replace(self, pipeline=self.pipeline.replace(encoder=encoder))
 
     def features(self, count: int, *, first: int = 0, whole: bool = False) -> Features:
         """``count`` samples at the cut, with the channels that the Encoder reads or ``whole``."""
@@ -122,11 +108,7 @@ class Case:
     def select(self, features: Features, sequence: Sequence[int], *, inference: bool = True) -> Prepared:
         """Features to latents."""
         with torch.inference_mode(inference):
-            analysis = self.encoder.analyse(features)
-            masks, scores = select(self.encoder, analysis, self.pipeline.keep(), sequence)
-            prepared = Prepared(features, analysis, masks, scores, [])
-            prepared.latents = self.encode(prepared)
-        return prepared
+            return self.pipeline.device.choose(features, self.encoder.analyse(features), sequence)
 
     def encode(self, prepared: Prepared) -> list[Latent]:
         call = dict(self.composition.call)
@@ -145,30 +127,26 @@ class Case:
             for target in batch.scores:
                 scores[target] = self.encoder.scores(analysis, target, chosen)
                 chosen[target] = masks[target]
-        return Prepared(features, analysis, masks, scores, [])
+        return Prepared(features, analysis, masks, scores, [], [])
 
-    def pack(self, latent: Latent, sequence: int = 0) -> Packed:
-        sink = PacketSink(self.pipeline.stages.entropy)
-        self.pipeline.write(latent, sink)
-        return sink.pack(self.pipeline.header, sequence, dict(self.composition.call))
+    def pack(self, latent: Latent, sequence: int = 0) -> Encoded:
+        """One Latent to its packet."""
+        return self.pipeline.device.pack(latent, sequence, {})
 
     def symbols(self, data: bytes) -> dict[int, tuple[int, Prior]]:
         """Count and prior of every chunk of symbols in a packet, by its place."""
         [packet] = read_packets(BytesIO(data), self.pipeline.header)
         assert isinstance(packet, Packet)
         source = _Witness(packet, self.pipeline.stages.entropy)
-        self.pipeline.read(source)
+        self.pipeline.server.read(source)
         return source.seen
 
     def receive(self, data: bytes) -> list[tuple[Packet, Partial]]:
         """What a server makes of bytes, up to the Recoverer. Raises SemcodecError for bytes that are no packets."""
-        received = []
+        received, server = [], self.pipeline.server
         for packet in read_packets(BytesIO(data), self.pipeline.header):
             assert isinstance(packet, Packet)  # the gate is out
-            source = PacketSource(packet, self.pipeline.stages.entropy)
-            latent = self.pipeline.read(source)
-            source.finish()
-            received.append((packet, self.encoder.restore(latent)))
+            received.append((packet, server.restore(PacketSource(packet, server.entropy))))
         return received
 
 
@@ -241,9 +219,9 @@ def _built(compositions: Sequence[Placed]) -> list[Case]:
     for setting, composition in compositions:
         base = next((p for p in made if p.shares_models(composition)), None)
         if base is None:
-            base = Pipeline(composition, build(composition, CLASSES), {})
+            base = Pipeline.of(build(composition, CLASSES))
             made.append(base)
-        pipeline = base.at(composition)
-        pipeline.stages = replace(pipeline.stages, gate=None)
-        built.append(Case(pipeline, setting))
+        pipeline = base.replace(composition=composition)
+        sending = replace(pipeline.stages.selectors, gate=None)
+        built.append(Case(pipeline.replace(selectors=sending), setting))
     return built

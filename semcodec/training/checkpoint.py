@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from semcodec.errors import UsageError, WeightsError
+from semcodec.pipeline.tensor_files import write_tensors
 
 
 class Checkpoint:
@@ -61,14 +61,3 @@ def load_state(modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) 
             module.load_state_dict(own)
         except RuntimeError as error:
             raise WeightsError(f"the checkpoint does not fit the {slot}: {error}") from error
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """A safetensors file that is complete or not there."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, dict(metadata))
-        temporary.chmod(0o644)  # safetensors makes files that others cannot read
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

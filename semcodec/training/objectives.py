@@ -10,7 +10,6 @@ that does not learn (ibid.).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +23,6 @@ from semcodec.errors import UsageError
 from semcodec.interfaces import Encoder
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.stages import Stages
-from semcodec.pipeline.timing import Clock
 from semcodec.tensors import eight_bits, from_eight_bits
 from semcodec.training.feature_steps import end_to_end, layers, model_input, observe, passes, rate_alone
 from semcodec.training.loop import Batch, Job, Step
@@ -95,16 +93,16 @@ def refine(job: Job, stages: Stages) -> list[Step]:
 
     Call parameters that the spec leaves open are drawn for every batch. All samples are sent, whatever a gate says.
     """
-    pipeline, backbone = Pipeline(stages.composition, stages, {}), stages.backbone
+    pipeline, backbone = Pipeline.of(stages), stages.backbone
     settings = open_settings(stages.composition)
 
     def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:
-        there, clock = copy(pipeline), Clock()
-        there.composition = drawn(stages.composition, settings, b.rng)
+        composition = draw(stages.composition, settings, b.rng)
+        selectors = replace(stages.selectors, gate=None)
+        there = pipeline.replace(composition=composition, selectors=selectors)
         with torch.no_grad(), torch.autocast(b.pixels.device.type, enabled=False):  # as in use: in float32
-            features, analysis = there.analyse(eight_bits(b.pixels), clock)
-            latents, _ = there.latents(features, analysis, b.sequence, clock)
-            decoded = there.recover([stages.encoder.restore(latent) for latent in latents], clock)
+            prepared, _, _ = there.device.prepare(eight_bits(b.pixels), b.sequence)
+            decoded = there.server.recover([stages.encoder.restore(latent) for latent in prepared.latents])
         losses, figures = [], dict[str, float]()
         for rows, features in backbone.collate(decoded):
             labels = b.labels[rows] if torch.is_tensor(b.labels) else [b.labels[row] for row in rows]
@@ -138,7 +136,7 @@ def _fits(composition: Composition, name: str, value: Any) -> bool:
     return True
 
 
-def drawn(composition: Composition, settings: dict[str, list[Any]], rng: np.random.Generator) -> Composition:
+def draw(composition: Composition, settings: dict[str, list[Any]], rng: np.random.Generator) -> Composition:
     chosen = {name: values[rng.integers(len(values))] for name, values in settings.items()}
     named = {name: value for name, value in chosen.items() if value != settings[name][0]}
     return composition.with_call(**named) if named else composition

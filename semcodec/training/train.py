@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ from semcodec.data.chosen import ChosenClasses
 from semcodec.errors import UsageError, WeightsError
 from semcodec.pipeline import weights
 from semcodec.pipeline.stages import Stages, build
+from semcodec.pipeline.tensor_files import write_tensors
 from semcodec.specs import InputRequest
 from semcodec.training import objectives
-from semcodec.training.checkpoint import state_dict, write_tensors
+from semcodec.training.checkpoint import load_state, state_dict
 from semcodec.training.feature_steps import backbone_first
 from semcodec.training.loop import Job, Step, fit
 from semcodec.training.objectives import OBJECTIVES, RECIPE, TASK
@@ -126,6 +128,9 @@ def train(
 def save(modules: dict[str, nn.Module] | Any, card: dict[str, Any], out: Path) -> None:
     """``weights.safetensors`` at half precision and ``card.json``, each complete or not there."""
     tensors = {k: _halved(v) for k, v in state_dict(modules).items()}
+    rounded = deepcopy(dict(modules))  # the card names what a reader of the file will have
+    load_state(rounded, tensors)
+    card |= weights.name_weights(rounded)
     write_tensors(out / WEIGHTS, tensors, {weights.METADATA: json.dumps(card)})
     temporary = out / f"{CARD}.tmp"
     temporary.write_text(json.dumps(card, indent=2) + "\n")

@@ -21,7 +21,7 @@ from semcodec.bench.cells import Cell, Queue, cell_of, ordered, shard
 from semcodec.bench.matrix import Choice
 from semcodec.bench.memory import Memory, SharedDataset
 from semcodec.bench.progress import Remaining
-from semcodec.bench.reuse import SharedPipeline
+from semcodec.bench.reuse import share
 from semcodec.bench.runner import Done, Local, run
 from semcodec.bench.training import to_train
 from semcodec.bench.worker import Settings, Worker
@@ -136,13 +136,13 @@ def test_an_answer_is_only_taken_over_for_equal_symbols(monkeypatch):
     dataset = open_dataset("digits-scenes", "test", loaded.request)
     pixels, _ = dataset.batch(range(2))
     memory = Memory(1 << 30)
-    first = SharedPipeline(loaded, memory)
+    first = share(loaded, memory)
     right = first.decode_batch(first.records(first.encode_batch(pixels, [0, 1])))
-    lossy = type(loaded.at(pair[1]).stages.entropy)
+    lossy = type(loaded.replace(composition=pair[1]).stages.entropy)
     decode = lossy.decode
     monkeypatch.setattr(lossy, "decode", lambda self, data, prior, count: decode(self, data, prior, count)[::-1].copy())
-    second = SharedPipeline(loaded.at(pair[1]), memory)
-    plain = loaded.at(pair[1])
+    second = share(loaded.replace(composition=pair[1]), memory)
+    plain = loaded.replace(composition=pair[1])
     wrong = second.decode_batch(second.records(second.encode_batch(pixels, [0, 1])))
     truth = plain.decode_batch(plain.records(plain.encode_batch(pixels, [0, 1])))
     for w, t, r in zip(wrong, truth, right, strict=True):
@@ -154,7 +154,7 @@ def test_memory_stays_within_its_bound():
     memory = Memory(1 << 20)
     pipeline = Pipeline.load(compose_spec("png+vit-nano-server"), OFFLINE)
     dataset = SharedDataset(open_dataset("digits-scenes", "test", pipeline.request), memory)
-    evaluate(SharedPipeline(pipeline, memory), dataset, limit=40, batch=4)
+    evaluate(share(pipeline, memory), dataset, limit=40, batch=4)
     assert 0 < memory.pixels.used <= 1 << 18
     assert memory.points.used <= 1 << 19
 

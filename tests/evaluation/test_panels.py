@@ -143,10 +143,10 @@ def test_stae_shows_its_scores_and_what_it_kept(pipeline, clip):
 
 
 def test_stae_shows_no_scores_that_nothing_was_chosen_by(pipeline, clip):
-    everything = pipeline.at(compose_spec("stae:frames=16,pixels=1.0+rans+vit-nano:32"))
+    everything = pipeline.replace(composition=compose_spec("stae:frames=16,pixels=1.0+rans+vit-nano:32"))
     source, received = make_panels(everything, clip)
     assert (source.image == received.image).all()
-    some = pipeline.at(compose_spec("stae:frames=16,pixels=0.5+rans+vit-nano:32"))
+    some = pipeline.replace(composition=compose_spec("stae:frames=16,pixels=0.5+rans+vit-nano:32"))
     assert [panel.title.partition(",")[0] for panel in make_panels(some, clip)] == [
         "source: 16 frames",
         "spatial attention on kept frames",
@@ -156,7 +156,7 @@ def test_stae_shows_no_scores_that_nothing_was_chosen_by(pipeline, clip):
 
 def test_behind_a_cut_the_source_comes_first():
     composition = compose_spec("tensor8+stand-in-images@pyramid", with_stand_ins(get_registry()))
-    made = Pipeline(composition, build(composition, ["a", "b"]), {})
+    made = Pipeline.of(build(composition, ["a", "b"]))
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), np.uint8)
     source, *others = make_panels(made, image)
     assert (source.image == image[0]).all()

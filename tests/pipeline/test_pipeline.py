@@ -35,7 +35,8 @@ from semcodec.errors import (
 )
 from semcodec.evaluation.evaluate import evaluate, run_sweep
 from semcodec.interfaces import Analysis, Encoder, Latent, Partial, Selector
-from semcodec.pipeline.pipeline import Pipeline, open_stream
+from semcodec.pipeline.pipeline import Pipeline
+from semcodec.pipeline.server import Server
 from semcodec.pipeline.weights import WeightsRequest
 from semcodec.priors import Counted
 from semcodec.specs import EncoderSpec, TensorSpec
@@ -96,11 +97,11 @@ DECODE = """
 import sys
 import numpy as np
 from semcodec.container.packets import read_stream
-from semcodec.pipeline.pipeline import open_stream
+from semcodec.pipeline.server import Server
 from semcodec.pipeline.weights import WeightsRequest
 with open(sys.argv[1], "rb") as file:
     header, records = read_stream(file)
-    predictions = open_stream(header, WeightsRequest.parse([sys.argv[2]])).decode_batch(list(records))
+    predictions = Server.load(header, WeightsRequest.parse([sys.argv[2]])).decode_batch(list(records))
 np.save(sys.argv[3], np.stack([p.logits for p in predictions]))
 print([p.name for p in predictions])
 """
@@ -109,7 +110,7 @@ print([p.name for p in predictions])
 def test_another_process_decodes_the_file_to_the_same_bits(folder, pipeline, clips, tmp_path):
     points = [f"stae:frames=4,pixels=0.4+{NET}", f"stae:coding=jpeg,frames=3,pixels=0.7+random@frames+huffman+{NET}"]
     for number, spec in enumerate(points):
-        point = pipeline.at(compose_spec(spec))
+        point = pipeline.replace(composition=compose_spec(spec))
         encoded = point.encode_batch(clips[0], range(5))
         sem, npy = tmp_path / f"{number}.sem", tmp_path / f"{number}.npy"
         sem.write_bytes(point.stream(encoded))
@@ -152,7 +153,7 @@ def test_a_stream_is_its_header_and_records(pipeline, clips):
 def test_a_batch_is_byte_for_byte_its_samples(folder, pipeline, clips, spec):
     composition = compose_spec(spec)
     point = (
-        pipeline.at(composition)
+        pipeline.replace(composition=composition)
         if spec.startswith("stae")
         else Pipeline.load(composition, WeightsRequest({"": folder}))
     )
@@ -190,10 +191,10 @@ def test_weights_that_decoding_uses_must_be_the_same(folder, pipeline, clips, tm
         return change
 
     with pytest.raises(WeightsMismatch, match=r"recoverer: the stream was made with .* \(--weights recoverer=PATH\)"):
-        open_stream(header, edited(folder, tmp_path, touch("recoverer")))
+        Server.load(header, edited(folder, tmp_path, touch("recoverer")))
     # Attention chooses on the device, and the stream says what was chosen; the backbone is the server's own.
     for slot in ("encoder", "backbone"):
-        other = open_stream(header, edited(folder, tmp_path, touch(slot)))
+        other = Server.load(header, edited(folder, tmp_path, touch(slot)))
         assert other.digests[slot] != pipeline.digests[slot]
         (record,) = read_stream(data)[1]
         same = np.array_equal(other.decode_batch([record])[0].logits, pipeline.decode_batch([record])[0].logits)
@@ -206,14 +207,14 @@ def test_other_stream_versions_are_refused_by_name(pipeline):
     for key in header.components:
         later = msgspec.structs.replace(header, components={**header.components, key: 7})
         with pytest.raises(VersionMismatch, match=f"{key} wrote stream version 7, .* reads 1"):
-            open_stream(later, RANDOM)
+            Server.load(later, RANDOM)
     fewer = msgspec.structs.replace(header, components={"encoder/stae": 1, "entropy/rans": 1})
     with pytest.raises(VersionMismatch, match="was not written with recoverer/cnn-3d2d"):
-        open_stream(fewer, RANDOM)
+        Server.load(fewer, RANDOM)
 
 
 def test_records_of_another_stream_are_refused(pipeline, clips):
-    other = pipeline.at(compose_spec(f"stae:frames=2+{NET}"))
+    other = pipeline.replace(composition=compose_spec(f"stae:frames=2+{NET}"))
     with pytest.raises(CorruptStream, match="belongs to another stream"):
         pipeline.decode(other.encode(clips[0][0]))
 
@@ -221,7 +222,7 @@ def test_records_of_another_stream_are_refused(pipeline, clips):
 def test_a_header_whose_spec_composes_no_more_is_refused(pipeline):
     for spec in ("stae+rans+vit-huge", "stae+", f"stae:frames=99+rans+{NET}"):
         with pytest.raises(SpecError):
-            open_stream(msgspec.structs.replace(pipeline.header, spec=spec), RANDOM)
+            Server.load(msgspec.structs.replace(pipeline.header, spec=spec), RANDOM)
 
 
 # -- forged packets ---------------------------------------------------------------------------------------------------
@@ -302,7 +303,7 @@ def test_contents_that_contradict_themselves_are_refused(folder, pipeline, clips
         refused(pipeline, forged(pipeline, clip, change))
     assert "1 chunks" in refused(pipeline, forged(pipeline, clip, more=True))
 
-    jpeg = pipeline.at(compose_spec(f"stae:coding=jpeg+{NET}"))
+    jpeg = pipeline.replace(composition=compose_spec(f"stae:coding=jpeg+{NET}"))
     jpeg.decode(forged(jpeg, clip))
     grey = np.full((4 * SIDE, SIDE, 3), 99, np.uint8)
     for picture in (

@@ -16,7 +16,8 @@ from semcodec.cli import main
 from semcodec.composition.composition import compose_spec
 from semcodec.data import open_dataset
 from semcodec.errors import DataError, SemcodecError, UsageError
-from semcodec.pipeline.pipeline import Pipeline, open_stream
+from semcodec.pipeline.pipeline import Pipeline
+from semcodec.pipeline.server import Server
 from semcodec.pipeline.weights import WeightsRequest
 from semcodec.planning.latency import Coding, OperatingPoint, Profile, crossing_bytes, crossing_mbps, paying, vit_macs
 from semcodec.planning.link import Link
@@ -331,7 +332,7 @@ def pixels(pipeline):
 
 
 def at(pipeline, spec):
-    return pipeline.at(compose_spec(spec))
+    return pipeline.replace(composition=compose_spec(spec))
 
 
 @pytest.mark.parametrize(("rate", "pixels_kept"), [(100, 0.4), (200, 1.0)])
@@ -359,7 +360,7 @@ def test_deadline_over_a_trace_differs_from_sample_to_sample_and_decodes_without
     assert alone == [record.data for record in encoded]
     trace.unlink()
     profile.unlink()
-    server = open_stream(there.header, WeightsRequest(offline=True))
+    server = Server.load(there.header, WeightsRequest(offline=True))
     assert [server.decode(record).index for record in encoded] == expected
 
 

@@ -60,7 +60,7 @@ def pipeline():
 
 
 def at(pipeline: Pipeline, encoder: str) -> Pipeline:
-    return pipeline.at(compose_spec(f"{encoder}+{SERVER}"))
+    return pipeline.replace(composition=compose_spec(f"{encoder}+{SERVER}"))
 
 
 def attention(pipeline: Pipeline, pixels: np.ndarray) -> torch.Tensor:

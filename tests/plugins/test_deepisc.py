@@ -39,7 +39,7 @@ def clips(pipeline) -> np.ndarray:
 
 
 def at(pipeline: Pipeline, knobs: str, entropy: str = "rans") -> Pipeline:
-    return pipeline.at(compose_spec(f"deepisc:{knobs}+{entropy}+vit-nano"))
+    return pipeline.replace(composition=compose_spec(f"deepisc:{knobs}+{entropy}+vit-nano"))
 
 
 def sent(pipeline: Pipeline, pixels: np.ndarray) -> list[tuple[Latent, Partial]]:

@@ -394,7 +394,7 @@ def test_the_recipe_trains_all_of_it_and_what_it_writes_codes(compressai, tmp_pa
         assert not torch.equal(after, before), name
     source = np.random.default_rng(0).integers(0, 256, (1, 96, 96, 3), dtype=np.uint8)
     for layers in (1, 2):
-        point = pipeline.at(pipeline.composition.with_call(layers=layers))
+        point = pipeline.replace(composition=pipeline.composition.with_call(layers=layers))
         (found,) = point.decode_batch(point.records(point.encode_batch(source, [0])))
         assert found.layers == (layers, layers)
         panels = encoder.panels(*_of(point, source))
@@ -413,7 +413,9 @@ def _of(pipeline, source):
 def test_what_ships_detects(text, points):
     pipeline = semcodec.compose(f"{text}+det-nano@d3")
     for layers, least in points.items():
-        point = pipeline if layers is None else pipeline.at(pipeline.composition.with_call(layers=layers))
+        point = (
+            pipeline if layers is None else pipeline.replace(composition=pipeline.composition.with_call(layers=layers))
+        )
         record = point.evaluate("digits-scenes", limit=20)
         assert record["weights"]["encoder"]["source"].startswith("shipped")
         assert record["map50"] > least

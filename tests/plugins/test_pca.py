@@ -238,7 +238,7 @@ def test_every_layer_is_an_end_at_which_a_packet_decodes(pipeline):
     for layer, (end, count) in enumerate(zip(ends, (4, 8, 10), strict=True), 1):
         found, maps_ = received(pipeline, whole.data[: start + end])
         assert found.layers_present == layer
-        alone = pipeline.at(pipeline.composition.with_call(components=count))
+        alone = pipeline.replace(composition=pipeline.composition.with_call(components=count))
         _, same = received(alone, alone.encode_batch(images(1), [0])[0].data)
         assert torch.equal(maps_, same)
         errors.append(float((maps_ - wanted).square().mean()))
@@ -250,7 +250,11 @@ def test_every_layer_is_an_end_at_which_a_packet_decodes(pipeline):
 
 def test_fewer_components_and_bits_cost_fewer_bytes(pipeline):
     def size(**params: int) -> int:
-        return pipeline.at(pipeline.composition.with_call(**params)).encode_batch(images(1), [0])[0].bytes_total
+        return (
+            pipeline.replace(composition=pipeline.composition.with_call(**params))
+            .encode_batch(images(1), [0])[0]
+            .bytes_total
+        )
 
     sizes = [size(components=count) for count in (1, 4, 16, 64)]
     assert sizes == sorted(set(sizes))
@@ -379,9 +383,9 @@ def test_a_packet_decodes_in_another_process(shipped, tmp_path):
     (tmp_path / "two.sem").write_bytes(shipped.stream(encoded))
     code = (
         "import sys; from semcodec.container.packets import read_stream; "
-        "from semcodec.pipeline.pipeline import open_stream; "
+        "from semcodec.pipeline.server import Server; "
         "header, records = read_stream(open(sys.argv[1], 'rb').read()); "
-        "print([p.index for p in open_stream(header).decode_batch(list(records))])"
+        "print([p.index for p in Server.load(header).decode_batch(list(records))])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path / "two.sem"], capture_output=True, text=True, check=False

@@ -159,7 +159,7 @@ def clips(stae):
 
 def sent(stae, selectors, clips):
     """By clip, which frames travelled and which pixels of those: (T,) and (k, H, W), as read from the bytes."""
-    pipeline = stae.at(compose_spec(f"stae+{selectors}+rans+vit-nano"))
+    pipeline = stae.replace(composition=compose_spec(f"stae+{selectors}+rans+vit-nano"))
     encoded = pipeline.encode_batch(clips, range(len(clips)))
     assert all(np.isfinite(p.logits).all() for p in pipeline.decode_batch(pipeline.records(encoded)))
     found = []

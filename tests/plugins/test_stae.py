@@ -59,7 +59,7 @@ def pipeline() -> Pipeline:
 
 def at(pipeline: Pipeline, spec: str) -> Pipeline:
     """The same models at another operating point."""
-    return pipeline.at(compose_spec(f"{spec}+vit-nano:{SIDE}"))
+    return pipeline.replace(composition=compose_spec(f"{spec}+vit-nano:{SIDE}"))
 
 
 def restored(pipeline: Pipeline, pixels: np.ndarray) -> list[Partial]:

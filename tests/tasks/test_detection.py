@@ -24,7 +24,8 @@ from semcodec.container.sinks import PacketSink
 from semcodec.data import open_dataset
 from semcodec.errors import CorruptStream, DataError, SemcodecError
 from semcodec.evaluation.evaluate import evaluate, run_sweep
-from semcodec.pipeline.pipeline import Pipeline, open_stream
+from semcodec.pipeline.pipeline import Pipeline
+from semcodec.pipeline.server import Server
 from semcodec.pipeline.weights import WeightsRequest as Weights
 from semcodec.specs import InputRequest
 from semcodec.tasks import average_precision
@@ -132,7 +133,7 @@ def test_boxes_are_told_in_pixels_of_the_source_from_the_bytes_alone():
     pixels = np.full((1, 64, 64, 3), 90, np.uint8)
     pixels[0, 24:32, 8:16] = 255, 0, 0
     [encoded] = made.encode_batch(pixels, [7], sizes=[(640, 320)])
-    server = open_stream(made.header, Weights(offline=True))
+    server = Server.load(made.header, Weights(offline=True))
     prediction = server.decode(encoded.data)
     assert prediction.boxes.xyxy.tolist() == [[80, 80, 160, 160]]
     assert prediction.names == ("red",) and prediction.boxes.scores.tolist() == [1.0]

@@ -1,0 +1,303 @@
+"""From a composition, or a stream's header, to models with their weights: both ends, or one without the other.
+
+An end that stands alone builds and reads its half. What the header says of the other half's weights, and the names of
+weights of which it holds a part, stand in the cards of the weights files. Where a file has no such card (another
+library's, or of before cards said so), or weights are random, whole models are built and named as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from torch import nn
+
+from semcodec.composition.binding import Bound
+from semcodec.composition.composition import Composition
+from semcodec.composition.resolution import INPUT
+from semcodec.container.packets import StreamHeader, check_versions, check_weights
+from semcodec.errors import WeightsError
+from semcodec.interfaces import Backbone, Encoder, Recoverer
+from semcodec.pipeline import halves, weights
+from semcodec.pipeline.stages import Builder, Stages, build_entropy, build_selectors, has_weights
+from semcodec.pipeline.weights import Weights, WeightsRequest
+
+UNNAMED = 10
+"""Classes of an untrained backbone whose data set is not known."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Half:
+    """What one end is made of. The device's recoverer, and its backbone where the cut is the input, are not there.
+
+    decoding: by slot, the digests of the weights that decoding uses, as the stream's header has them.
+    """
+
+    composition: Composition
+    classes: Sequence[str]
+    backbone: Backbone | None
+    encoder: Encoder
+    recoverer: Recoverer | None
+    decoding: Mapping[str, str]
+    sources: Mapping[str, Weights | None]
+    digests: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Both ends' models, and where their weights came from."""
+
+    stages: Stages
+    sources: Mapping[str, Weights | None]
+    digests: Mapping[str, str]
+
+
+def load_whole(
+    composition: Composition,
+    request: WeightsRequest | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    partial: bool = False,
+) -> Whole:
+    """Everything. partial: leave untrained what has no weights and download nothing. Raises WeightsError."""
+    loader = _Loader(composition, request, classes, partial=partial)
+    backbone = loader.fill("backbone", loader.builder.backbone)
+    models = {name: loader.fill_model(name) for name in loader.builder.own_models()}
+    both = {"backbone": backbone, **models}
+    loader.builder = builder = loader.builder.informed(both)
+    encoder, recoverer = loader.fill_encoder(both), loader.fill("recoverer", builder.recoverer)
+    composition = builder.composition
+    entropy, selectors = build_entropy(composition), build_selectors(composition)
+    stages = Stages(composition, backbone, encoder, recoverer, entropy, selectors, models)
+    return Whole(stages, loader.ordered(loader.sources), loader.ordered(loader.digests))
+
+
+def load_device_half(
+    composition: Composition, request: WeightsRequest | None = None, *, classes: Sequence[str] | None = None
+) -> Half:
+    """Head, Encoder and its models. The Recoverer is built only where no card names its weights."""
+    loader = _Loader(composition, request, classes, hub=False)
+    c, builder = composition, loader.builder
+    own = builder.own_models()
+    asked = len(own) < len(c.models)  # by the Encoder, which is given the very backbone: sdt
+    loader.hub = True
+    backbone: Backbone | None = None
+    if asked or c.cut != INPUT or c.source is None:
+        backbone = loader.fill("backbone", builder.backbone, None if asked else lambda m: m.head_state(c.cut))
+    else:
+        loader.name_only("backbone")
+    models = {name: loader.fill_model(name) for name in own}
+    both = models if backbone is None else {"backbone": backbone, **models}
+    loader.builder = builder = builder.informed(both)
+    encoder = loader.fill_encoder(both, lambda m: m.device_state())
+    if not loader.name_only("recoverer"):
+        loader.fill("recoverer", builder.recoverer)
+    return loader.half(backbone, encoder, None)
+
+
+def load_server_half(
+    composition: Composition,
+    request: WeightsRequest | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    header: StreamHeader | None = None,
+) -> Half:
+    """Tail, Encoder and Recoverer. The Encoder's own models have no memory here: it is on the device that they run.
+
+    header: of a stream that is to be decoded. Where what it asks for is not what is here, nothing is built.
+    """
+    loader = _Loader(composition, request, classes)
+    if header is not None:
+        check_versions(header, composition.reads)
+        loader.compare(header)
+    builder = loader.builder
+    backbone = loader.fill("backbone", builder.backbone, lambda m: m.tail_state(composition.cut))
+    both = {"backbone": backbone}
+    for name in builder.own_models():
+        loader.refuse_unknown(name)
+        with halves.without_memory():
+            both[name] = builder.model(name)
+    loader.builder = builder = builder.informed(both)
+    encoder = loader.fill_encoder(both, lambda m: m.server_state())
+    half = loader.half(backbone, encoder, loader.fill("recoverer", builder.recoverer))
+    if header is not None:
+        check_weights(header, half.decoding)
+    return half
+
+
+class _Loader:
+    """Finds, builds and fills the models of one composition, slot by slot."""
+
+    def __init__(
+        self,
+        composition: Composition,
+        request: WeightsRequest | None,
+        classes: Sequence[str] | None,
+        *,
+        partial: bool = False,
+        hub: bool = True,
+    ) -> None:
+        self.request, self.partial, self.hub = request or WeightsRequest(), partial, hub and not partial
+        self.request.check(composition)
+        self.sources: dict[str, Weights | None] = {}
+        self.digests: dict[str, str] = {}
+        self.decoding: dict[str, str] = {}
+        self._found: dict[str, Weights | None] = {}
+        self.builder = Builder(composition, (), self.request.given)
+        names = _class_names(composition, self.find("backbone"), classes)
+        self.builder = Builder(composition, names, self.request.given)
+        if not hub:
+            self._found.clear()
+
+    @property
+    def composition(self) -> Composition:
+        return self.builder.composition
+
+    def find(self, slot: str) -> Weights | None:
+        """The weights of a slot, as far as they are here or may be downloaded."""
+        if slot not in self._found:
+            self._found[slot] = weights.find(self.composition, slot, self.request, hub=self.hub)
+        return self._found[slot]
+
+    def fill(self, slot: str, make: Callable[[], T], part: Callable[[T], Sequence[str] | None] | None = None) -> T:
+        """A slot's model, built by ``make``, with its weights, or with those of them that ``part`` names.
+
+        Raises WeightsError where it has some and none are found.
+        """
+        source = self.find(slot)
+        named = source and source.digest
+        if part is not None and source is not None and named:
+            with halves.without_memory():
+                model = make()
+            if isinstance(model, nn.Module):
+                weights.load(model, source, halves.part(list(model.state_dict()), part(model)))
+                self.sources[slot], self.digests[slot] = source, named
+                return model
+        if source is None and not self.partial:
+            self._refuse_without_weights(slot, make)
+        model = make()
+        if isinstance(model, nn.Module) and has_weights(self.composition, slot, model):
+            if source is not None:
+                weights.load(model, source)
+            self.sources[slot], self.digests[slot] = source, weights.digest(model.state_dict())
+            if named and named != self.digests[slot]:
+                raise WeightsError(
+                    f"{source and source.origin}: its card names other weights than it holds: it is damaged"
+                )
+        return model
+
+    def fill_model(self, name: str) -> Backbone:
+        """One of the Encoder's models, whole."""
+        return self.fill(name, lambda: self.builder.model(name))
+
+    def fill_encoder(
+        self, backbones: Mapping[str, Backbone], part: Callable[[Encoder], Sequence[str] | None] | None = None
+    ) -> Encoder:
+        """The Encoder, whose weights are those of its models where it has some; and what decoding uses of them."""
+        if self.composition.models:
+            return self.builder.encoder(backbones)
+        encoder = self.fill("encoder", lambda: self.builder.encoder(backbones), part)
+        if "encoder" in self.sources:
+            source, state = self.sources["encoder"], encoder.decoder_state()
+            named = source.decoding_digest if source else None
+            held = not any(tensor.is_meta for tensor in state.values())
+            found = (weights.digest(state) if state else "") if held else named
+            if named is not None and found != named:
+                raise WeightsError(
+                    f"{source and source.origin}: its card names other weights than it holds: it is damaged"
+                )
+            if found:
+                self.decoding["encoder"] = found
+        return encoder
+
+    def name_only(self, slot: str) -> bool:
+        """Take a slot's name from its card, without building it; False where there is none."""
+        source = weights.find(self.composition, slot, self.request, hub=False)
+        if source is None or not source.digest:
+            return False
+        self.sources[slot], self.digests[slot] = source, source.digest
+        return True
+
+    def compare(self, header: StreamHeader) -> None:
+        """Raise WeightsMismatch where the cards of the weights that are found name others than a header does."""
+        here = dict(header.weights)
+        for slot in header.weights:
+            if slot not in ("encoder", "recoverer"):
+                continue  # which check_weights tells of
+            source = self.find(slot)
+            named = source and (source.decoding_digest if slot == "encoder" else source.digest)
+            if named:
+                here[slot] = named
+        check_weights(header, here)
+
+    def refuse_unknown(self, name: str) -> None:
+        """Raise WeightsError for a model of a whole family of which nothing is here: a header may name any."""
+        if "/" in self.composition.models[name].name and self.find(name) is None:
+            raise WeightsError(_no_weights(self.composition, name))
+
+    def half(self, backbone: Backbone | None, encoder: Encoder, recoverer: Recoverer | None) -> Half:
+        if "recoverer" in self.digests:
+            self.decoding["recoverer"] = self.digests["recoverer"]
+        sources, digests = self.ordered(self.sources), self.ordered(self.digests)
+        return Half(
+            self.composition, self.builder.classes, backbone, encoder, recoverer, self.decoding, sources, digests
+        )
+
+    def ordered(self, by_slot: Mapping[str, T]) -> dict[str, T]:
+        """In the order in which records name slots."""
+        slots = ("encoder", *self.composition.models, "recoverer", "backbone")
+        return {slot: by_slot[slot] for slot in slots if slot in by_slot}
+
+    def _refuse_without_weights(self, slot: str, make: Callable[[], Any]) -> None:
+        """Before memory is taken: one that says it has weights is not built at all, another one without memory."""
+        component = _bound(self.composition, slot).component
+        if not (component.weights or component.recipe or component.traits.get("hub")) or slot != "backbone":
+            with halves.without_memory():
+                model = make()
+            if not (isinstance(model, nn.Module) and has_weights(self.composition, slot, model)):
+                return
+        raise WeightsError(_no_weights(self.composition, slot))
+
+
+def decoding_digests(stages: Stages, digests: Mapping[str, str]) -> dict[str, str]:
+    """By slot, the digests of the weights that decoding uses, of models that are whole."""
+    found: dict[str, str] = {}
+    if "encoder" in digests and (state := stages.encoder.decoder_state()):
+        found["encoder"] = weights.digest(state)
+    if "recoverer" in digests:
+        found["recoverer"] = digests["recoverer"]
+    return found
+
+
+def _bound(composition: Composition, slot: str) -> Bound:
+    slots = {"encoder": composition.encoder, "recoverer": composition.recoverer, "backbone": composition.backbone}
+    return {**composition.models, **slots}[slot]
+
+
+def _no_weights(composition: Composition, slot: str) -> str:
+    message = (
+        f"no weights for {composition.weights_key(slot)}: give --weights {slot}=PATH, "
+        "train them with semcodec train, or say --weights random to run it untrained"
+    )
+    fallback = composition.recoverer.component.traits.get("fallback") if slot == "recoverer" else None
+    return f"{message}; {fallback}, in its place in the spec, needs none" if fallback else message
+
+
+def _class_names(
+    composition: Composition, found: weights.Weights | None, classes: Sequence[str] | None
+) -> Sequence[str]:
+    """As the weights name them; else as those that are published do, then as the data does."""
+    if found and found.classes:
+        return found.classes
+    bound = composition.backbone
+    published = composition.registry.load(bound.component).published_classes(**bound.build)
+    if found and found.path:
+        return weights.foreign_classes(found.path) or published or classes or _numbered(composition)
+    return classes or published or _numbered(composition)
+
+
+def _numbered(composition: Composition) -> list[str]:
+    return [f"class {i}" for i in range(composition.backbone.component.traits.get("classes", UNNAMED))]
