@@ -13,9 +13,8 @@ from semcodec.container.sinks import ChunkRow, PacketSource
 from semcodec.errors import CorruptStream, UsageError
 from semcodec.pipeline.end import End
 from semcodec.pipeline.timing import Clock
-from semcodec.tasks import prediction
-from semcodec.tasks.detection import nms
-from semcodec.tasks.prediction import MAX_SIZE, SOURCE, Answer, Prediction
+from semcodec.tasks.prediction import Answer, Prediction
+from semcodec.tasks.table import get_task
 from semcodec.tensors import alike, stack
 from semcodec.types import Features, Latent, Partial, Source
 
@@ -51,9 +50,8 @@ class Server(End):
             return self.stages.encoder.restore(latent)
 
     def read(self, source: Source) -> Latent:
-        """The inverse of ``write``, less the source's size."""
-        if self.request.boxes:
-            source.blob(SOURCE, MAX_SIZE)
+        """The inverse of ``write``, less the task's side information."""
+        get_task(self.composition.task).read_side(source)
         return self.stages.encoder.read(source)
 
     def answer(self, partials: Sequence[Partial], clock: Clock) -> list[Answer]:
@@ -63,11 +61,7 @@ class Server(End):
         for members, batch in self.stages.backbone.collate(recovered):
             with clock("tail"):
                 values = self.stages.backbone.tail(batch, self.composition.cut).cpu()
-            if self.request.boxes:
-                with clock("nms"):
-                    found.update(zip(members, map(nms, values), strict=True))
-            else:
-                found.update(zip(members, values.numpy(), strict=True))
+            found.update(zip(members, get_task(self.composition.task).answers(values, clock), strict=True))
         return [found[i] for i in range(len(partials))]
 
     def predictions(
@@ -77,14 +71,14 @@ class Server(End):
         read: Sequence[tuple[ChunkRow, ...]],
     ) -> list[Prediction]:
         """One for each record. ``found``, ``read``: of the packets among them, in order."""
-        answers = iter(zip(found, read, strict=True))
+        task, answers = get_task(self.composition.task), iter(zip(found, read, strict=True))
         out = []
         for record in records:
             if isinstance(record, LocalRecord):
-                out.append(prediction.of_local(record, self.classes))
+                out.append(task.predict_local(record, self.classes))
             else:
                 answer, rows = next(answers)
-                out.append(prediction.of_packet(record, answer, self.classes, self.request, rows))
+                out.append(task.predict(record, answer, self.classes, self.request, rows))
         return out
 
     def _checked(self, params: Mapping[str, Any]) -> Mapping[str, Any]:

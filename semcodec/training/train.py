@@ -27,6 +27,7 @@ from semcodec.errors import UsageError, WeightsError
 from semcodec.pipeline import weights
 from semcodec.pipeline.stages import Stages, build
 from semcodec.specs import InputRequest
+from semcodec.tasks.table import get_task
 from semcodec.training import objectives
 from semcodec.training.checkpoint import state_dict, write_tensors
 from semcodec.training.feature_steps import backbone_first
@@ -203,8 +204,7 @@ def _objective(
     if not len(job.dataset):
         raise UsageError(f"{job.dataset.name} has no samples to train on: give a data set that has some")
     _, labels = job.dataset.batch(range(min(DIGESTED, len(job.dataset))))
-    if isinstance(labels, list) and not any(map(len, labels)):
-        raise UsageError(f"{job.dataset.name} has no boxes in its first {len(labels)} samples to learn from")
+    get_task(stages.composition.task).check_labels(job.dataset.name, labels)
     composition, component = stages.composition, stages.composition.encoder.component
     missing = [slot for slot in job.modules if slot != "backbone" and slot not in job.ready]
     told: dict[str, Any] = {"objective": objective}
