@@ -15,6 +15,10 @@ from semcodec.errors import UsageError
 
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 FITS = ("crop", "letterbox")
+CLASS, BOXES = "class", "boxes"
+"""Labels that data may have: a class for each sample, or ``Boxes``."""
+LABELS = {"classification": CLASS, "video": CLASS, "detection": BOXES}
+"""By task, the labels that its data must have; those of any other bear the task's own name."""
 ITEM_BYTES = {"float32": 4, "float16": 2, "int64": 8, "int32": 4, "int16": 2, "uint8": 1, "bool": 1}
 
 
@@ -75,7 +79,7 @@ def _mismatch(expected: FeatureSpec, given: FeatureSpec) -> str | None:
 class BackboneSpec:
     """What a Backbone takes and gives, known without building it.
 
-    task: "classification", "detection" or "video".
+    task: "classification", "detection", "video" or another of ``semcodec.tasks.table.TASKS``.
     input: what ``head`` takes, one sample.
     cuts: by cut name, in order from "input" on, what ``head(x, cut)`` gives.
     tail: by cut name, what ``tail`` accepts where that is not just what ``cuts`` says: any of several forms.
@@ -106,7 +110,7 @@ class InputRequest:
     crop, interpolation, fit: how they are made of a picture or film. The shorter side is resized to floor(side / crop)
     by "bilinear", "bicubic", "lanczos" or "nearest" interpolation, then the centre is cropped; or, with the fit
     "letterbox", the whole is made as large as it fits and laid into the middle of grey. What is made on the fly comes
-    in the right size, whatever these say. boxes: whether the labels that are wanted are boxes.
+    in the right size, whatever these say. labels: those that are wanted: "class", "boxes", or another task's.
     Raises UsageError for a crop out of (0, 1], another interpolation or fit, and for boxes where pictures are cropped.
     """
 
@@ -116,7 +120,7 @@ class InputRequest:
     crop: float = 1.0
     interpolation: str = "bilinear"
     fit: str = "crop"
-    boxes: bool = False
+    labels: str = CLASS
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= 1:
@@ -125,7 +129,7 @@ class InputRequest:
             raise UsageError(f"interpolation is one of {', '.join(INTERPOLATIONS)}, not {self.interpolation!r}")
         if self.fit not in FITS:
             raise UsageError(f"fit is one of {', '.join(FITS)}, not {self.fit!r}")
-        if self.boxes and self.fit != "letterbox":
+        if self.labels == BOXES and self.fit != "letterbox":
             raise UsageError(f"a model that finds boxes takes the whole picture: fit='letterbox', not {self.fit!r}")
 
     @classmethod
@@ -134,8 +138,13 @@ class InputRequest:
         clip = "frames" in model.input
         *frames, _, height, width = model.input["frames" if clip else "image"].shape
         assert height is not None and width is not None
-        boxes = model.task == "detection"
-        return cls(frames[0] if clip else None, height, width, model.crop, model.interpolation, model.fit, boxes)
+        labels = LABELS.get(model.task, model.task)
+        return cls(frames[0] if clip else None, height, width, model.crop, model.interpolation, model.fit, labels)
+
+    @property
+    def placed(self) -> bool:
+        """Whether labels may lie somewhere in the picture, so that the source's size is needed beside them."""
+        return self.labels != CLASS
 
     @property
     def kind(self) -> Literal["video", "image"]:

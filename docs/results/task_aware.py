@@ -24,7 +24,7 @@ from semcodec.composition.composition import compose_spec
 from semcodec.errors import UsageError
 from semcodec.evaluation.evaluate import run_sweep
 from semcodec.pipeline.weights import WeightsRequest
-from semcodec.tasks.statistics import compared
+from semcodec.tasks.table import compare
 from semcodec.training.train import WEIGHTS, train
 
 HERE = Path(__file__).parent
@@ -208,7 +208,7 @@ def pairs(rows: list[dict[str, Any]]) -> Iterator[str]:
             dear = [row for row in rows if row["name"] == other and row["bytes_total"] >= ours["bytes_total"]]
             if dear:
                 theirs = min(dear, key=lambda row: float(row["bytes_total"]))
-                test = compared(ours, theirs)
+                test = compare(ours, theirs)
                 yield (
                     f"| task-aware, {_knob(ours)} | {other}, {_knob(theirs)} | {ours['bytes_total']:.0f}, "
                     f"{theirs['bytes_total']:.0f} | {100 * test['difference']:+.1f} ({100 * test['low']:+.1f} to "

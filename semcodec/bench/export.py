@@ -13,7 +13,7 @@ from semcodec._version import __version__
 from semcodec.bench.deltas import Delta
 from semcodec.bench.page import commands, origin
 from semcodec.bench.results import Group, Point, Results
-from semcodec.tasks.statistics import METRICS
+from semcodec.tasks.table import metrics
 
 PIXEL_BYTES = 3
 """Of one 8-bit RGB pixel of the source."""
@@ -68,7 +68,7 @@ def as_markdown(results: Results, anchor: str | None, deltas: Deltas) -> str:
             [
                 "spec",
                 "curve",
-                f"{METRICS[group.metric]}, %",
+                f"{metrics()[group.metric].label}, %",
                 "95 % interval",
                 "bytes",
                 "x 8-bit",

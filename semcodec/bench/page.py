@@ -13,7 +13,7 @@ from typing import Any
 from semcodec._version import __version__
 from semcodec.bench.deltas import Delta
 from semcodec.bench.results import Group, Point, Results
-from semcodec.tasks.statistics import METRICS
+from semcodec.tasks.table import metrics
 
 
 def render(
@@ -46,7 +46,7 @@ def payload(
                 "data": group.data,
                 "split": group.split,
                 "samples": group.samples,
-                "metric_name": METRICS[group.metric],
+                "metric_name": metrics()[group.metric].label,
                 "curves": names,
                 "points": [_point(point, names.index(point.curve)) for point in group.points],
                 "baselines": [asdict(baseline) for baseline in group.baselines],

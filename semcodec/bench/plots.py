@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from semcodec.bench.results import Group, Point, Results
 from semcodec.errors import SemcodecError
-from semcodec.tasks.statistics import METRICS
+from semcodec.tasks.table import metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,7 +66,7 @@ def accuracy(axes: Axes, group: Group) -> None:
         axes.step(*steps, where="post", color="black", linewidth=1.2, label="Pareto front")
     if last > 0:
         axes.set_xscale("log")
-    axes.set(xlabel="bytes a sample", ylabel=f"{METRICS[group.metric]} in %")
+    axes.set(xlabel="bytes a sample", ylabel=f"{metrics()[group.metric].label} in %")
     _finish(axes)
 
 

@@ -16,7 +16,7 @@ from semcodec.errors import DataError, SemcodecError, UsageError
 from semcodec.evaluation import records
 from semcodec.evaluation.records import RECORD
 from semcodec.planning.operating_points import MODEL, SERVER
-from semcodec.tasks.statistics import METRICS, metric_of
+from semcodec.tasks.table import metric_of, metrics
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _checked(found: Sequence[dict[str, Any]], path: Path) -> list[dict[str, Any]
 def _metric(record: Mapping[str, Any], where: str) -> str:
     metric = metric_of(record)
     if metric is None:
-        raise DataError(f"{where}: has none of {', '.join(METRICS)}")
+        raise DataError(f"{where}: has none of {', '.join(metrics())}")
     return metric
 
 

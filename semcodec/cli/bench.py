@@ -264,15 +264,15 @@ def _run(
 def _show(records: Sequence[dict[str, Any]], out: Path) -> None:
     measured = [record for record in records if "failed" not in record]
     rows: list[list[Any]] = []
-    from semcodec.tasks.statistics import HEADS, metric_of
+    from semcodec.tasks.table import task_of
 
-    metric = (metric_of(measured[0]) if measured else None) or "top1"
+    metric = task_of(measured[0] if measured else {}).metric
     for r in measured:
-        low, high = (100 * bound for bound in r[f"{metric}_interval"])
+        low, high = (100 * bound for bound in r[f"{metric.key}_interval"])
         size, took = float(r["bytes_total"]), float(sum(r["stages_ms"].values()))
-        rows.append([r["spec"], 100 * r[metric], f"{low:.1f} - {high:.1f}", size, r["ratio_uint8"], took])
+        rows.append([r["spec"], 100 * r[metric.key], f"{low:.1f} - {high:.1f}", size, r["ratio_uint8"], took])
     if rows:
-        echo_table(["spec", HEADS[metric], "95 % interval", "bytes", "x 8-bit", "ms"], rows)
+        echo_table(["spec", metric.head, "95 % interval", "bytes", "x 8-bit", "ms"], rows)
         click.echo()
         first = measured[0]
         split = first["split"] or "all"

@@ -11,7 +11,7 @@ import click
 from semcodec._files import whole_file
 from semcodec.cli import options
 from semcodec.cli.output import ABSENT, echo_fields, echo_json, echo_table
-from semcodec.cli.sample_output import KEYS, Sample, counted, document, run, show
+from semcodec.cli.sample_output import KEYS, Sample, document, run, show
 from semcodec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def command(
     composition = pipeline.composition
     rows, found = explain(pipeline), None
     if named:
-        sample = Sample(named, pipeline.request)
+        sample = Sample(named, pipeline)
         run(pipeline, sample)  # so that the times are not those of a first run
         found = document(pipeline, [run(pipeline, sample)[1]])
         if plot:
@@ -89,15 +89,11 @@ def _plottable(plot: Path, named: str | None) -> None:
 def _plot(pipeline: Pipeline, sample: Sample, found: Mapping[str, Any], plot: Path) -> None:
     from semcodec.evaluation import drawing
     from semcodec.evaluation.sample_panels import make_panels
+    from semcodec.tasks.table import get_task
 
-    prediction = found["prediction"]
-    if "boxes" in prediction:
-        told = [f"{sample.name}: {counted(found)}"]
-    else:
-        told = [f"{sample.name}: {prediction['name']} {100 * prediction['probability']:.1f} %"]
-        if found["top1"] is not None:
-            told.append("correct" if found["top1"] else f"wrong, it is {found['label']}")
-    local = prediction["where"] == "device"
+    first, *others = get_task(found["task"]).headline(found)
+    told = [f"{sample.name}: {first}", *others]
+    local = found["prediction"]["where"] == "device"
     told.append("by the device itself; shown is what would be sent" if local else f"{found['bytes_total']:,} bytes")
     with whole_file(plot) as file:
         title = f"{found['spec']}\n{', '.join(told)}"

@@ -31,11 +31,11 @@ def command(spec: str, inputs: tuple[str, ...], output: Path, given: tuple[str, 
     records = []
     with whole_file(output) as file:
         pipeline = Pipeline.load(composition, request, classes=classes_of(inputs[0]))
-        sample = Sample(inputs[0], pipeline.request)
+        sample = Sample(inputs[0], pipeline)
         run(pipeline, sample)  # so that the times are not those of a first run
         file.write(write_header(pipeline.header))
         for number, named in enumerate(inputs):
-            sample = Sample(named, pipeline.request) if number else sample
+            sample = Sample(named, pipeline) if number else sample
             encoded, record = run(pipeline, sample, number)
             file.write(encoded.data)
             records.append(record)

@@ -136,26 +136,23 @@ def _show(records: Sequence[dict[str, Any]]) -> None:
     first = records[0]
     if len(records) == 1:
         click.echo(f"{first['spec']}\n")
-    from semcodec.tasks.statistics import HEADS, metric_of
+    from semcodec.tasks.table import task_of
 
-    metric = metric_of(first) or "top1"
-    boxed = metric == "map50"
-    headers = [HEADS[metric], "95 % interval", *(["mAP50-95 %", "bpp"] if boxed else [])]
+    task = task_of(first)
+    metric = task.metric
+    headers = [metric.head, "95 % interval", *(head for head, _ in task.columns(first))]
     headers += ["bytes", "payload", "side", "header", "x float32", "x 8-bit", "ms"]
     rows = []
     for r in records:
-        low, high = (100 * bound for bound in r[f"{metric}_interval"])
-        row: list[Any] = [*([r["spec"]] if len(records) > 1 else []), 100 * r[metric], f"{low:.1f} - {high:.1f}"]
-        row += [100 * r["map50_95"], f"{r['bpp']:.4f}"] if boxed else []
+        low, high = (100 * bound for bound in r[f"{metric.key}_interval"])
+        row: list[Any] = [*([r["spec"]] if len(records) > 1 else []), 100 * r[metric.key], f"{low:.1f} - {high:.1f}"]
+        row += [value for _, value in task.columns(r)]
         row += [float(r[f"bytes_{part}"]) for part in ("total", "payload", "side", "header")]
         rows.append([*row, r["ratio_float32"], r["ratio_uint8"], float(sum(r["stages_ms"].values()))])
     echo_table([*(["spec"] if len(records) > 1 else []), *headers], rows)
     click.echo()
     fields = [("data", f"{first['data']}, {first['split'] or 'all'}, {first['samples']:,} samples")]
-    if boxed:
-        among = f" of {', '.join(first['classes'])}" if "classes" in first else ""
-        fields.append(("objects", f"{first['objects']:,}{among}"))
-    fields += [("digest", first["data_digest"])]
+    fields += [*task.notes(first), ("digest", first["data_digest"])]
     if first["sent_ratio"] < 1:
         fields.append(("sent", f"{100 * first['sent_ratio']:.1f} % of samples; the device answered the others"))
     if len(records) == 1:

@@ -14,14 +14,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from semcodec.boxes import Letterbox
     from semcodec.pipeline.device import Encoded
     from semcodec.pipeline.pipeline import Pipeline
     from semcodec.pipeline.timing import Clock
-    from semcodec.specs import InputRequest
     from semcodec.tasks.prediction import Prediction
-
-TOP = 5
 
 KEYS = """With --format json, one object: spec, task, input, sequence, prediction {index, name, probability, top5,
 where}, logits, label, top1 (1.0, 0.0 or null), bytes_total = bytes_payload + bytes_side + bytes_header, bytes_local,
@@ -34,23 +30,20 @@ pixels of the source, whose width and height are in source; label has {name, xyx
 class Sample:
     """One input as it was named: uint8 pixels with a batch axis of one, and its label where that is known.
 
-    label: a class's name, or ``Boxes`` in pixels of the source. size: width and height of the source, for a detector.
+    label: as the task tells it: a class's name, or ``Boxes`` in pixels of the source. size: width and height of the
+    source, where the task's labels lie in it.
     """
 
-    def __init__(self, named: str, request: InputRequest) -> None:
+    def __init__(self, named: str, pipeline: Pipeline) -> None:
         from semcodec.data import open_input
+        from semcodec.tasks.table import get_task
 
         self.pixels: npt.NDArray[np.uint8]
+        request = pipeline.request
         self.pixels, label, self.classes, self.name, self.size = open_input(named, request)
         self.label: Any = None
         if label is not None and self.classes is not None:
-            self.label = self.classes[label] if self.size is None else self._place(request).to_source(label)
-
-    def _place(self, request: InputRequest) -> Letterbox:
-        from semcodec.boxes import Letterbox
-
-        assert self.size is not None
-        return Letterbox.of(*self.size, request.width, request.height)
+            self.label = get_task(pipeline.composition.task).label(label, self.classes, self.size, request)
 
 
 def run(pipeline: Pipeline, sample: Sample, sequence: int = 0) -> tuple[Encoded, dict[str, Any]]:
@@ -74,9 +67,11 @@ def told(
     sample: Sample | None = None,
 ) -> dict[str, Any]:
     """What belongs to one sample."""
+    from semcodec.tasks.table import get_task
+
     total = sizes["bytes_total"]
-    told = _detected if prediction.boxes is not None else _recognised
-    found = told(pipeline, prediction, sample)
+    label, names = (sample.label, sample.classes) if sample else (None, None)
+    found = get_task(pipeline.composition.task).describe(prediction, pipeline.classes, label, names)
     return {
         "input": sample.name if sample else None,
         "sequence": sequence,
@@ -87,48 +82,6 @@ def told(
         "stages_ms": {stage: 1000 * seconds for stage, seconds in clock.seconds.items()},
         "layers": list(prediction.layers),
     }
-
-
-def _recognised(pipeline: Pipeline, prediction: Prediction, sample: Sample | None) -> dict[str, Any]:
-    label = sample.label if sample else None
-    known = label is not None and label in pipeline.classes
-    return {
-        "prediction": {
-            "index": prediction.index,
-            "name": prediction.name,
-            "probability": prediction.probability,
-            "top5": _top(pipeline.classes, prediction),
-            "where": prediction.where,
-        },
-        "logits": None if prediction.logits is None else prediction.logits.tolist(),
-        "label": label,
-        "top1": float(prediction.name == label) if known else None,
-    }
-
-
-def _detected(pipeline: Pipeline, prediction: Prediction, sample: Sample | None) -> dict[str, Any]:
-    from semcodec.tasks.detection import SHOWN
-
-    assert prediction.boxes is not None
-    shown = prediction.boxes.above(SHOWN)
-    assert shown.scores is not None
-    boxes = [
-        {"name": name, "score": round(score, 4), "xyxy": _corners(box)}
-        for name, score, box in zip(prediction.names, shown.scores.tolist(), shown.xyxy.tolist(), strict=False)
-    ]
-    label = None
-    if sample and sample.label is not None and sample.classes:
-        there = zip(sample.label.classes.tolist(), sample.label.xyxy.tolist(), strict=True)
-        label = [{"name": sample.classes[index], "xyxy": _corners(box)} for index, box in there]
-    return {
-        "prediction": {"boxes": boxes, "where": prediction.where},
-        "label": label,
-        "source": list(prediction.source or ()),
-    }
-
-
-def _corners(box: Sequence[float]) -> list[float]:
-    return [round(value, 2) for value in box]
 
 
 def _source_bytes(pipeline: Pipeline, found: Mapping[str, Any]) -> int:
@@ -164,27 +117,16 @@ def show(found: Mapping[str, Any], form: str) -> None:
         _show_one(found)
 
 
-def _top(classes: Sequence[str], prediction: Prediction) -> list[tuple[str, float]]:
-    if prediction.logits is None:
-        return [(prediction.name, prediction.probability)]
-    import numpy as np
-
-    scaled = np.exp((prediction.logits - prediction.logits.max()).astype(np.float64))
-    best = np.argsort(-prediction.logits, kind="stable")[:TOP]
-    return [(classes[i], float(scaled[i] / scaled.sum())) for i in best]
-
-
 def _show_one(found: Mapping[str, Any]) -> None:
+    from semcodec.tasks.table import get_task
+
     fields: list[tuple[str, Any]] = [("input", found["input"])] if found["input"] else []
-    if "boxes" in found["prediction"]:
-        if boxes := found["prediction"]["boxes"]:
-            headers = ("found", "score %", "left", "top", "right", "bottom")
-            echo_table(headers, [(box["name"], 100 * box["score"], *box["xyxy"]) for box in boxes])
-            click.echo()
-        fields += [("found", counted(found))]
-    else:
-        fields += _recognised_fields(found)
+    task = get_task(found["task"])
+    if table := task.table(found):
+        echo_table(*table)
+        click.echo()
     fields += [
+        *task.fields(found),
         ("bytes", _bytes(found)),
         ("file", f"{found['file_bytes']:,} with the stream header of {found['bytes_stream_header']:,}"),
         ("ratio", _ratios(found)),
@@ -195,37 +137,17 @@ def _show_one(found: Mapping[str, Any]) -> None:
     echo_fields(fields)
 
 
-def _recognised_fields(found: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    prediction = found["prediction"]
-    verdict = f"  ({_verdict(found)})" if _verdict(found) else ""
-    others = ", ".join(f"{name} {100 * p:.1f} %" for name, p in prediction["top5"][1:])
-    recognised = f"{prediction['name']}  {100 * prediction['probability']:.1f} %{verdict}"
-    return [("recognised", recognised), *([("then", others)] if others else [])]
-
-
-def counted(record: Mapping[str, Any]) -> str:
-    """What was found in an image and, where that is known, how much there is."""
-    names = [box["name"] for box in record["prediction"]["boxes"]]
-    told = ", ".join(f"{name} {names.count(name)}" for name in dict.fromkeys(names)) or "nothing"
-    width, height = record["source"]
-    there = "" if record["label"] is None else f"; {len(record['label'])} objects are there"
-    return f"{told}, in {width} x {height} pixels{there}"
-
-
 def _show_many(found: Mapping[str, Any]) -> None:
-    records = found["records"]
+    from semcodec.tasks.table import get_task
+
+    records, task = found["records"], get_task(found["task"])
     layered = any(r["layers"] != [1, 1] for r in records)
     rows = []
     for r in records:
-        row: list[Any] = [r["input"] or f"record {r['sequence']}"]
-        if "boxes" in r["prediction"]:
-            row += [counted(r)]
-        else:
-            row += [r["prediction"]["name"], f"{100 * r['prediction']['probability']:.1f} %", _verdict(r) or None]
+        row: list[Any] = [r["input"] or f"record {r['sequence']}", *(value for _, value in task.cells(r))]
         row += [r[name] for name in ("bytes_total", "bytes_payload", "bytes_side", "bytes_header")]
         rows.append([*row, *(["/".join(map(str, r["layers"]))] if layered else [])])
-    told = ["found"] if "boxes" in records[0]["prediction"] else ["recognised", "probability", ""]
-    headers = ["input", *told, "bytes", "payload", "side", "header"]
+    headers = ["input", *(head for head, _ in task.cells(records[0])), "bytes", "payload", "side", "header"]
     echo_table([*headers, *(["layers"] if layered else [])], rows)
     click.echo()
     total = sum(r["bytes_total"] for r in records) / len(records)
@@ -242,17 +164,6 @@ def _show_many(found: Mapping[str, Any]) -> None:
             ("weights", _weights(found)),
         ]
     )
-
-
-def _verdict(record: Mapping[str, Any]) -> str:
-    said = []
-    if record["prediction"]["where"] == "device":
-        said.append("by the device itself")
-    if record["top1"] is not None:
-        said.append("correct" if record["top1"] else f"wrong: it is {record['label']}")
-    elif record["label"] is not None:
-        said.append(f"it is {record['label']}, which the model does not know")
-    return "; ".join(said)
 
 
 def _bytes(record: Mapping[str, Any]) -> str:

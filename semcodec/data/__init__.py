@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from semcodec.data.base import SPLITS, Dataset, Digest
 from semcodec.errors import DataError, UsageError
-from semcodec.specs import InputRequest
+from semcodec.specs import BOXES, CLASS, LABELS, InputRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +53,10 @@ _NAMED = {
 }
 
 
+_MISSING = {BOXES: "has no boxes, which the model finds; give data in YOLO's layout"}
+"""By labels that are asked for, what is said of data without them."""
+
+
 def open_dataset(
     name_or_path: str, split: str = "test", request: InputRequest | None = None, classes: Sequence[str] | None = None
 ) -> Dataset:
@@ -64,13 +68,13 @@ def open_dataset(
     Raises DataError where nothing of that name or path is there, or it holds the wrong kind, and UsageError.
     """
     dataset = _open(name_or_path, split, request)
-    if request is not None and request.boxes and "detection" not in dataset.tasks:
-        raise DataError(f"{name_or_path}: has no boxes, which the model finds; give data in YOLO's layout")
+    if request is not None and request.labels not in {LABELS.get(task, task) for task in dataset.tasks}:
+        raise DataError(f"{name_or_path}: {_MISSING.get(request.labels) or _missing(request.labels)}")
     if classes is None:
         return dataset
     from semcodec.data.chosen import ChosenClasses
 
-    if request is not None and not request.boxes:
+    if request is not None and request.labels != BOXES:
         raise UsageError("classes are chosen among boxes, and the model finds none; leave out --classes")
     return ChosenClasses(dataset, classes)
 
@@ -90,7 +94,7 @@ def _open(name_or_path: str, split: str, request: InputRequest | None) -> Datase
 
     if boxes.holds(name_or_path):
         return boxes.BoxFolders(
-            name_or_path, split, request or InputRequest(None, 224, 224, fit="letterbox", boxes=True)
+            name_or_path, split, request or InputRequest(None, 224, 224, fit="letterbox", labels=BOXES)
         )
     if labelled.holds(name_or_path):
         return labelled.LabelledImages(name_or_path, split, request or _default("image"))
@@ -100,8 +104,9 @@ def _open(name_or_path: str, split: str, request: InputRequest | None) -> Datase
 class Input(NamedTuple):
     """One sample. pixels: uint8 with a batch axis of one, (1, T, H, W, 3) or (1, H, W, 3).
 
-    label: the class's number, or boxes in these pixels; None for a file, as are ``classes``, the names. name: of the
-    sample. size: width and height of the source where boxes are requested, else None.
+    label: the class's number, boxes in these pixels, or what another task's data has; None for a file, as are
+    ``classes``, the names. name: of the sample. size: width and height of the source where more than a class is
+    requested of images, else None.
     """
 
     pixels: UInt8
@@ -120,7 +125,7 @@ def open_input(text: str, request: InputRequest) -> Input:
         pixels = _read_file(text, request)[None]
         from semcodec.data.images import size_of
 
-        return Input(pixels, None, None, text, size_of(text) if request.boxes else None)
+        return Input(pixels, None, None, text, size_of(text) if request.placed and request.frames is None else None)
     name, colon, index = text.rpartition(":")
     if not colon or not index.isdecimal():
         raise DataError(_no_input(text))
@@ -128,8 +133,8 @@ def open_input(text: str, request: InputRequest) -> Input:
     _check_index(name, dataset, int(index))
     rows = [int(index)]
     pixels, labels = dataset.batch(rows)
-    label = labels[0] if request.boxes else int(labels[0])  # type: ignore[arg-type]
-    size = dataset.sizes(rows)[0] if request.boxes else None
+    label = int(labels[0]) if request.labels == CLASS else labels[0]  # type: ignore[arg-type]
+    size = dataset.sizes(rows)[0] if request.placed else None
     return Input(pixels, label, dataset.classes, dataset.ids(rows)[0], size)
 
 
@@ -179,12 +184,16 @@ def describe(name_or_path: str) -> dict[str, Any]:
     split = "test" if found["sizes"]["test"] else "all"
     request = InputRequest(16 if found["kind"] == "video" else None, 64, 64)
     if boxes.holds(name_or_path):
-        boxed = boxes.BoxFolders(name_or_path, split, replace(request, fit="letterbox", boxes=True))
+        boxed = boxes.BoxFolders(name_or_path, split, replace(request, fit="letterbox", labels=BOXES))
         dataset, pixels = boxed, boxed.pictures(range(min(MEASURED, len(boxed))), request)
     else:
         dataset = open_dataset(name_or_path, split, request)
         pixels, _ = dataset.batch(range(min(MEASURED, len(dataset))))
     return found | {"classes": list(dataset.classes), "entropy_bits": order0(pixels)}
+
+
+def _missing(labels: str) -> str:
+    return f"has no labels of the kind {labels!r}, which the model's task needs; choose other data"
 
 
 def _default(kind: str) -> InputRequest:

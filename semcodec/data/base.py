@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from semcodec.boxes import Boxes
 
-    Labels = npt.NDArray[np.int64] | list[Boxes]
+    Labels = npt.NDArray[np.int64] | npt.NDArray[np.float32] | list[Boxes]
     UInt8 = npt.NDArray[np.uint8]
     Int64 = npt.NDArray[np.int64]
 
@@ -56,12 +56,13 @@ class Dataset(ABC):
     def batch(self, indices: Sequence[int]) -> tuple[UInt8, Labels]:
         """uint8 pixels (B, T, H, W, 3) of clips or (B, H, W, 3) of images, RGB, and int64 labels (B,).
 
-        Where boxes were requested, labels are one ``Boxes`` for each sample instead, in the pixels that are given.
+        Where boxes were requested, labels are one ``Boxes`` for each sample instead, in the pixels that are given;
+        another task's are an array or a list of what that task takes, one for each sample.
         Raises DataError for a sample that cannot be read and IndexError for one that is not there.
         """
 
     def sizes(self, indices: Sequence[int]) -> list[tuple[int, int]]:
-        """Width and height of each source, before it was fitted to the request; of data with boxes."""
+        """Width and height of each source, before it was fitted to the request; of data with more than classes."""
         raise NotImplementedError
 
     @abstractmethod
@@ -72,13 +73,13 @@ class Dataset(ABC):
 class Digest:
     """Names what was evaluated: a hash over pixels and labels, taken batch by batch, whatever the batch size.
 
-    Samples must come in the same order; pixels are (B, ...) of any dtype, labels (B,) integers or ``Boxes``.
+    Samples must come in the same order; pixels are (B, ...) of any dtype, labels (B,) integers, ``Boxes`` or arrays.
     """
 
     def __init__(self) -> None:
         self._state = hashlib.sha256()
 
-    def update(self, pixels: npt.NDArray[np.generic], labels: npt.NDArray[np.integer[Any]] | list[Boxes]) -> None:
+    def update(self, pixels: npt.NDArray[np.generic], labels: Labels) -> None:
         for sample, label in zip(pixels, labels, strict=True):
             self._state.update(f"{sample.dtype.str}{sample.shape}{_said(label)}".encode())
             self._state.update(sample.tobytes())
@@ -89,5 +90,8 @@ class Digest:
 
 
 def _said(label: Any) -> str:
-    """A class's index, or classes and corners of boxes, the same on every machine."""
-    return f"{label.classes.tolist()}{label.xyxy.tolist()}" if hasattr(label, "xyxy") else str(int(label))
+    """A class's index, classes and corners of boxes, or an array's values, the same on every machine."""
+    if hasattr(label, "xyxy"):
+        return f"{label.classes.tolist()}{label.xyxy.tolist()}"
+    values = label.tolist() if hasattr(label, "tolist") else label
+    return str(int(values)) if isinstance(values, bool) else str(values)

@@ -15,7 +15,7 @@ from semcodec.data.base import SPLITS, Dataset, EmptySplitError
 from semcodec.data.folders import IMAGE_SUFFIXES
 from semcodec.data.images import read_image, size_of
 from semcodec.errors import DataError, UsageError
-from semcodec.specs import InputRequest
+from semcodec.specs import BOXES, InputRequest
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +57,7 @@ class BoxFolders(Dataset):
     def __init__(self, root: str | os.PathLike[str], split: str, request: InputRequest) -> None:
         if split not in (*SPLITS, "all"):
             raise UsageError(f"split is train, test or all, not {split!r}")
-        if not request.boxes:
+        if request.labels != BOXES:
             takes = "clips" if request.kind == "video" else "images of one class each"
             raise DataError(f"{root}: holds boxes for detectors, and the model takes {takes}; choose other data")
         self.root, self.request, self.name, self.split = Path(root), request, str(root), split
@@ -137,7 +137,7 @@ def holds(root: str | os.PathLike[str]) -> bool:
 
 def summary(root: str | os.PathLike[str]) -> dict[str, Any]:
     """What a folder holds, without reading an image: name, kind, classes, sizes by split, description."""
-    request = InputRequest(None, 1, 1, fit="letterbox", boxes=True)
+    request = InputRequest(None, 1, 1, fit="letterbox", labels=BOXES)
     whole = BoxFolders(root, "all", request)
     sizes = {}
     for split in SPLITS:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def read(source: Sample, request: InputRequest) -> tuple[UInt8, tuple[int, int] | None]:
-    """uint8 pixels with a batch axis of one, as ``request`` wants them, and where boxes are wanted the source's size.
+    """uint8 pixels with a batch axis of one, as ``request`` wants them, and the source's size where that counts.
 
     An array is taken as it is: (T, H, W, 3) or (H, W, 3) of the size that the model takes. A Pillow image and a file
     are turned upright, resized and cropped, or letterboxed; "DATASET:INDEX" is a sample of a test split.
@@ -37,7 +37,7 @@ def read(source: Sample, request: InputRequest) -> tuple[UInt8, tuple[int, int] 
         from semcodec.data.images import from_picture
 
         pixels, size = from_picture(source, request)
-        return pixels[None], size if request.boxes else None
+        return pixels[None], size if request.placed else None
     if not hasattr(source, "__array__"):
         what = f"{type(source).__module__}.{type(source).__qualname__}"
         raise UsageError(f"encode takes uint8 pixels, a Pillow image, a path or 'DATASET:INDEX', not {what}")

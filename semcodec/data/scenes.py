@@ -12,7 +12,7 @@ import numpy.typing as npt
 from semcodec.data.base import SPLITS, Dataset
 from semcodec.data.textures import Float32, base_colour, digit_images, seeds_for, texture, uniform, upsample
 from semcodec.errors import DataError, UsageError
-from semcodec.specs import InputRequest
+from semcodec.specs import BOXES, InputRequest
 
 if TYPE_CHECKING:
     from semcodec.boxes import Boxes
@@ -51,7 +51,7 @@ class DigitsScenes(Dataset):
             raise DataError(f"digits-scenes needs sides of at least 24 pixels, not {request}")
         self.name, self.kind, self.classes = "digits-scenes", "image", list(CLASSES)
         self.split, self.height, self.width = split, request.height, request.width
-        self._boxes = request.boxes
+        self._boxes = request.labels == BOXES
 
     @property
     def tasks(self) -> tuple[str, ...]:

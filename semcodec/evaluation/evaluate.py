@@ -25,7 +25,7 @@ from semcodec.pipeline import weights
 from semcodec.pipeline.end import End
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.timing import Clock
-from semcodec.tasks.scoring import score_of
+from semcodec.tasks.table import get_task
 
 Progress = Callable[[str, int, int], None]
 """Called with what is evaluated, samples done and samples in all."""
@@ -44,9 +44,10 @@ def evaluate(
     """Encode every sample to bytes, read those bytes, decode and recognise.
 
     limit: the first so many samples; batch: how many run together. Sizes and times are means per sample,
-    ``top1`` and ``map50`` are fractions. Raises DataError where labels do not fit the model's classes.
+    accuracies are fractions. Raises DataError where labels do not fit the model's classes.
     """
-    score = score_of(pipeline, dataset)
+    task = get_task(pipeline.composition.task)
+    score = task.score(dataset, pipeline.classes, pipeline.request, pipeline.raw_uint8_bytes)
     total = len(dataset) if limit is None else min(limit, len(dataset))
     if not total:
         raise DataError(f"{dataset.name} has no samples to evaluate")
@@ -59,7 +60,7 @@ def evaluate(
         rows = range(start, min(start + batch, total))
         pixels, labels = dataset.batch(rows)
         digest.update(pixels, labels)
-        sources = dataset.sizes(rows) if pipeline.request.boxes else None
+        sources = dataset.sizes(rows) if pipeline.request.placed else None
         encoded = pipeline.encode_batch(pixels, rows, clock, sources)
         score.add(pipeline.decode_batch(pipeline.records(encoded), clock), labels, sources)
         for name, values in pipeline.device.figures(pixels).items():

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
 
-from semcodec.boxes import Letterbox
 from semcodec.container.packets import Packet, read_stream
 from semcodec.container.truncation import cut_stream
-from semcodec.panels import Frame, Panel, UInt8, source_of
+from semcodec.panels import Panel, UInt8, source_of
 from semcodec.pipeline.device import Prepared
 from semcodec.pipeline.pipeline import Pipeline
-from semcodec.tasks.detection import SHOWN
-from semcodec.tasks.prediction import Prediction
+from semcodec.tasks.table import get_task
 from semcodec.tensors import inference
 from semcodec.types import Latent
 
@@ -21,8 +18,8 @@ from semcodec.types import Latent
 def make_panels(pipeline: Pipeline, pixels: UInt8, size: tuple[int, int] | None = None) -> list[Panel]:
     """The panels of one sample, uint8 (1, T, H, W, 3) or (1, H, W, 3), which goes through real bytes.
 
-    A gate is left out, so that what it would keep on the device is shown too. size: width and height of a detector's
-    source; what it finds is then shown for each number of layers.
+    A gate is left out, so that what it would keep on the device is shown too. size: width and height of the source;
+    what the model answers is then shown for each number of layers, of a task that draws it.
     """
     device = pipeline.replace(selectors=replace(pipeline.stages.selectors, gate=None)).device
     prepared, _, _ = device.prepare(pixels, [0])
@@ -30,7 +27,8 @@ def make_panels(pipeline: Pipeline, pixels: UInt8, size: tuple[int, int] | None 
     [packet] = pipeline.records([device.pack(latent, 0, {})])
     assert isinstance(packet, Packet)
     panels = _panels_of(pipeline, prepared, packet)
-    found = detections(pipeline, latent, pixels[0], size) if size else []
+    draws = get_task(pipeline.composition.task).draws
+    found = answer_panels(pipeline, latent, pixels[0], size) if draws and size else []
     at_input = "image" in prepared.features or "frames" in prepared.features
     return [*found, *([] if at_input or found else [source_of(pipeline.features(pixels))]), *panels]
 
@@ -42,18 +40,16 @@ def _panels_of(pipeline: Pipeline, prepared: Prepared, packet: Packet) -> list[P
     return pipeline.stages.encoder.panels(prepared.features, prepared.analysis, prepared.masks, restored)
 
 
-def detections(pipeline: Pipeline, latent: Latent, pixels: UInt8, size: tuple[int, int]) -> list[Panel]:
-    """What is found when only the first layers of a sample's packet arrive, for each number of them.
+def answer_panels(pipeline: Pipeline, latent: Latent, pixels: UInt8, size: tuple[int, int]) -> list[Panel]:
+    """What is answered when only the first layers of a sample's packet arrive, for each number of them.
 
     pixels: (H, W, 3) as they are fitted to the input. size: width and height of the source.
     """
+    task = get_task(pipeline.composition.task)
     whole = pipeline.stream([pipeline.device.pack(latent, 0, {}, size=size)])
     [packet] = read_stream(whole)[1]
     assert isinstance(packet, Packet)
     total = packet.layers_total
-    place = Letterbox.of(*size, pixels.shape[1], pixels.shape[0])
-    across, down = place.inside
-    image = pixels[place.top : place.top + down, place.left : place.left + across]
     panels = []
     for layers in range(1, total + 1):
         stream = BytesIO()
@@ -62,18 +58,6 @@ def detections(pipeline: Pipeline, latent: Latent, pixels: UInt8, size: tuple[in
         [record] = read_stream(stream.getvalue() or whole)[1]
         assert isinstance(record, Packet)
         [prediction] = pipeline.decode_batch([record])
-        frames = tuple(_frames(prediction, size))
         sent = f"{layers} of {total} layers, {record.size:,} bytes: " if total > 1 else ""
-        panels.append(Panel(f"{sent}{len(frames)} found", image, frames=frames))
+        panels.append(task.panel(prediction, pixels, sent))
     return panels
-
-
-def _frames(prediction: Prediction, size: tuple[int, int]) -> Iterator[Frame]:
-    """The boxes that score enough to be shown."""
-    assert prediction.boxes is not None
-    shown = prediction.boxes.above(SHOWN)
-    assert shown.scores is not None
-    width, height = size
-    columns = shown.xyxy.tolist(), prediction.names, shown.scores.tolist(), shown.classes.tolist()
-    for (left, top, right, bottom), name, score, label in zip(*columns, strict=False):  # names are of all that is found
-        yield Frame((left / width, top / height, right / width, bottom / height), f"{name} {score:.2f}", label)

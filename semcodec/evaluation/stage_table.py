@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from semcodec.composition.binding import Bound
 from semcodec.composition.composition import Composition
 from semcodec.specs import FeatureSpec, TensorSpec
+from semcodec.tasks.table import get_task
 
 if TYPE_CHECKING:
     from semcodec.pipeline.pipeline import Pipeline
@@ -68,8 +69,7 @@ def outline(composition: Composition) -> list[StageRow]:
         rows.append(_row("entropy_decode", "server", entropy, BYTES, latent))
     rows.append(_row("restore", "server", encoder, latent if entropy else BYTES, restored, s.restored))
     rows.append(_row("recover", "server", c.recoverer, restored, _port(s.recovered), s.recovered))
-    answer = {"boxes": "[corners, class, score]"} if c.task == "detection" else {"logits": "float32[?]"}
-    rows.append(_row("tail", "server", c.backbone, _port(s.recovered), answer))
+    rows.append(_row("tail", "server", c.backbone, _port(s.recovered), get_task(c.task).port(None)))
     return rows
 
 
@@ -90,8 +90,8 @@ def explain(pipeline: Pipeline) -> list[StageRow]:
     rows = []
     for row in outline(pipeline.composition):
         target = row.stage.removeprefix("select_")
-        if row.stage == "tail" and not wanted.boxes:
-            row = replace(row, gives=_port({"logits": TensorSpec((len(pipeline.classes),))}))
+        if row.stage == "tail":
+            row = replace(row, gives=get_task(pipeline.composition.task).port(len(pipeline.classes)))
         elif target in spies:
             row = replace(row, **spies[target].ports())
         if row.where != "link":

@@ -22,7 +22,8 @@ from semcodec.pipeline.selection import Scorer, Selectors, select
 from semcodec.pipeline.stages import build_entropy, build_selectors
 from semcodec.pipeline.timing import Clock
 from semcodec.pipeline.weights import Weights, WeightsRequest
-from semcodec.tasks.prediction import SOURCE, Size, size_bytes
+from semcodec.tasks.prediction import Size
+from semcodec.tasks.table import get_task
 from semcodec.tensors import from_eight_bits, inference, rows_of
 from semcodec.types import Analysis, Features, Latent, Sink, analysis_rows
 
@@ -279,10 +280,8 @@ class Device(End):
         return encoded
 
     def write(self, latent: Latent, sink: Sink, size: Size | None = None) -> None:
-        """All that a packet holds: for a detector the source's width and height, then what the Encoder writes."""
-        if self.request.boxes:
-            size = size or (self.request.width, self.request.height)
-            sink.blob(SOURCE, size_bytes(size), side=True)
+        """All that a packet holds: the task's side information, if any, then what the Encoder writes."""
+        get_task(self.composition.task).write_side(sink, size, self.request)
         self.encoder.write(latent, sink)
 
     def seal(self, sink: PacketSink, number: int, kept: Mapping[str, int]) -> Encoded:

@@ -24,9 +24,8 @@ from semcodec.pipeline.loading import load_server_half
 from semcodec.pipeline.stages import build_entropy
 from semcodec.pipeline.timing import Clock
 from semcodec.pipeline.weights import Weights, WeightsRequest
-from semcodec.tasks import prediction
-from semcodec.tasks.detection import nms
-from semcodec.tasks.prediction import MAX_SIZE, SOURCE, Answer, Prediction
+from semcodec.tasks.prediction import Answer, Prediction
+from semcodec.tasks.table import get_task
 from semcodec.tensors import alike, inference, stack
 from semcodec.types import Features, Latent, Partial, Source
 
@@ -123,7 +122,7 @@ class Server(End):
             read.append(tuple(source.rows))
         return self.predict(records, self.answer(partials, clock), read)
 
-    # -- the path from a packet to a prediction, step by step ------------------------------------------------------------
+    # -- the path from a packet to a prediction, step by step --------------------------------------------------------
 
     def source(self, packet: Packet, kind: type[PacketSource] = PacketSource) -> PacketSource:
         """What the Encoder reads a packet from. Raises CorruptStream for call parameters that cannot be."""
@@ -141,9 +140,8 @@ class Server(End):
             return self.encoder.restore(latent)
 
     def read(self, source: Source) -> Latent:
-        """The inverse of ``Device.write``, less the source's size."""
-        if self.request.boxes:
-            source.blob(SOURCE, MAX_SIZE)
+        """The inverse of ``Device.write``, less the task's side information."""
+        get_task(self.composition.task).read_side(source)
         return self.encoder.read(source)
 
     def recover(self, partials: Sequence[Partial], clock: Clock | None = None) -> list[Features]:
@@ -163,18 +161,14 @@ class Server(End):
 
     def answer(self, partials: Sequence[Partial], clock: Clock | None = None) -> list[Answer]:
         """What the model says of each sample."""
-        clock = clock or Clock()
+        clock, task = clock or Clock(), get_task(self.composition.task)
         [tail] = self.tails.values()
         recovered = self.recover(partials, clock)
         found: dict[int, Answer] = {}
         for members, batch in tail.collate(recovered):
             with clock("tail"):
                 values = tail.tail(batch, self.composition.cut).cpu()
-            if self.request.boxes:
-                with clock("nms"):
-                    found.update(zip(members, map(nms, values), strict=True))
-            else:
-                found.update(zip(members, values.numpy(), strict=True))
+            found.update(zip(members, task.answers(values, clock), strict=True))
         return [found[i] for i in range(len(partials))]
 
     def predict(
@@ -184,14 +178,14 @@ class Server(End):
         read: Sequence[tuple[ChunkRow, ...]],
     ) -> list[Prediction]:
         """One for each record. ``found``, ``read``: of the packets among them, in order."""
-        answers = iter(zip(found, read, strict=True))
+        task, answers = get_task(self.composition.task), iter(zip(found, read, strict=True))
         out = []
         for record in records:
             if isinstance(record, LocalRecord):
-                out.append(prediction.of_local(record, self.classes))
+                out.append(task.predict_local(record, self.classes))
             else:
                 answer, rows = next(answers)
-                out.append(prediction.of_packet(record, answer, self.classes, self.request, rows))
+                out.append(task.predict(record, answer, self.classes, self.request, rows))
         return out
 
     def _checked(self, params: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from semcodec.errors import DataError, SemcodecError, UsageError
 from semcodec.planning.latency import FULL, LOCAL, Coding, Energy, OperatingPoint, Profile, size_bytes, vit_macs
-from semcodec.tasks.statistics import METRICS, metric_of
+from semcodec.tasks.table import metric_of, metrics
 
 SERVER = ("entropy_decode", "read", "restore", "recover", "tail", "nms")
 MODEL = ("head", "tail", "nms")
@@ -238,7 +238,7 @@ def measured(record: Mapping[str, Any]) -> OperatingPoint:
     stages: Mapping[str, float] = record["stages_ms"]
     metric = metric_of(record)
     if metric is None:
-        raise DataError(f"the record of {record['spec']} has none of {', '.join(METRICS)}")
+        raise DataError(f"the record of {record['spec']} has none of {', '.join(metrics())}")
     return OperatingPoint(
         label=record["spec"],
         accuracy=record[metric],

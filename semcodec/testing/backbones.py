@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,8 @@ from torch import Tensor, nn
 from semcodec.component import Component
 from semcodec.composition.composition import resolve_backbone
 from semcodec.interfaces import Backbone
-from semcodec.specs import BackboneSpec, TensorSpec
+from semcodec.specs import BackboneSpec
+from semcodec.tasks.table import get_task
 from semcodec.tensors import from_eight_bits
 from semcodec.testing.side_effects import witness
 from semcodec.testing.stand_ins import smallest
@@ -165,11 +165,7 @@ def check_gradient(subject: Subject) -> None:
     backbone, spec = built(subject)
     skip_unless(has_parameters(backbone), "has no parameters")
     assert isinstance(backbone, nn.Module)
-    labels: Any = torch.tensor([0, 1])
-    if spec.task == "detection":
-        from semcodec.boxes import Boxes
-
-        labels = [Boxes(torch.tensor([[2.0, 4.0, 20.0, 24.0]]), torch.tensor([row])) for row in range(EACH)]
+    labels = get_task(spec.task).example_labels(EACH)
 
     def loss(learner: nn.Module) -> Tensor:
         assert isinstance(learner, Backbone)
@@ -229,9 +225,8 @@ def _tail(backbone: Backbone, features: Features, cut: str) -> Tensor:
 
 
 def _require_answer(answer: Tensor, spec: BackboneSpec, count: int, what: str) -> None:
-    """Logits (B, classes); of a detector (B, N, 4 + classes): boxes in pixels, then scores from 0 to 1."""
-    detects = spec.task == "detection"
-    shape = TensorSpec((None, 4 + len(CLASSES)) if detects else (len(CLASSES),))
-    require_features({"answer": answer}, {"answer": shape}, what, batch=count)
-    scores = answer[..., 4:] if detects else answer.new_zeros(1)
-    require(bool(((scores >= 0) & (scores <= 1)).all()), f"{what} gives scores of boxes outside 0 to 1")
+    """What the task says, as logits (B, classes); of a detector (B, N, 4 + classes) with scores from 0 to 1."""
+    task = get_task(spec.task)
+    require_features({"answer": answer}, {"answer": task.output(len(CLASSES))}, what, batch=count)
+    fault = task.output_fault(answer)
+    require(fault is None, f"{what} gives {fault}")

@@ -23,6 +23,7 @@ from semcodec.composition.resolution import DEFAULT_RECOVERER
 from semcodec.container.header import StreamHeader, read_header, write_header
 from semcodec.errors import UsageError
 from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer, Selector
+from semcodec.tasks.table import TASKS
 from semcodec.testing.side_effects import witness
 from semcodec.testing.subject import Subject, extremes, require
 
@@ -34,7 +35,6 @@ INTERFACES: dict[str, type] = {
     "recoverer": Recoverer,
     "selector": Selector,
 }
-TASKS = ("classification", "detection", "video")
 _MODULE = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 _TARGET = re.compile(rf"{_MODULE}:[A-Za-z_]\w*")
 _FILE = re.compile(rf"{_MODULE}:[^/\s]\S*")

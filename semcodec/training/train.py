@@ -29,6 +29,7 @@ from semcodec.pipeline import weights
 from semcodec.pipeline.stages import Stages, build
 from semcodec.pipeline.tensor_files import write_tensors
 from semcodec.specs import InputRequest
+from semcodec.tasks.table import get_task
 from semcodec.training import objectives
 from semcodec.training.checkpoint import load_state, state_dict
 from semcodec.training.feature_steps import backbone_first
@@ -208,8 +209,7 @@ def _objective(
     if not len(job.dataset):
         raise UsageError(f"{job.dataset.name} has no samples to train on: give a data set that has some")
     _, labels = job.dataset.batch(range(min(DIGESTED, len(job.dataset))))
-    if isinstance(labels, list) and not any(map(len, labels)):
-        raise UsageError(f"{job.dataset.name} has no boxes in its first {len(labels)} samples to learn from")
+    get_task(stages.composition.task).check_labels(job.dataset.name, labels)
     composition, component = stages.composition, stages.composition.encoder.component
     missing = [slot for slot in job.modules if slot != "backbone" and slot not in job.ready]
     told: dict[str, Any] = {"objective": objective}

@@ -20,7 +20,7 @@ from semcodec.data.images import read_image
 from semcodec.errors import DataError, UsageError
 from semcodec.specs import BackboneSpec, InputRequest, TensorSpec
 
-WANTED = InputRequest(None, 64, 64, fit="letterbox", boxes=True)
+WANTED = InputRequest(None, 64, 64, fit="letterbox", labels="boxes")
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -90,7 +90,7 @@ def test_a_turned_photograph_has_its_boxes_turned_with_it(tmp_path):
 
 
 def test_digits_scenes_has_the_ink_of_every_digit():
-    data = open_dataset("digits-scenes", "test", InputRequest(None, 96, 96, fit="letterbox", boxes=True))
+    data = open_dataset("digits-scenes", "test", InputRequest(None, 96, 96, fit="letterbox", labels="boxes"))
     whole = open_dataset("digits-scenes", "test", InputRequest(None, 96, 96))
     (pixels, boxes), (same, labels) = data.batch(range(20)), whole.batch(range(20))
     assert (pixels == same).all()
@@ -216,7 +216,7 @@ def test_boxes_and_classes_are_not_taken_for_each_other(tmp_path):
     with pytest.raises(DataError, match="has no boxes"):
         open_dataset(str(tmp_path / "other"), "all", WANTED)
     with pytest.raises(UsageError, match="fit='letterbox'"):
-        InputRequest(None, 64, 64, boxes=True)
+        InputRequest(None, 64, 64, labels="boxes")
     with pytest.raises(UsageError, match="fit is one of crop, letterbox"):
         InputRequest(None, 64, 64, fit="stretch")
 
@@ -224,7 +224,7 @@ def test_boxes_and_classes_are_not_taken_for_each_other(tmp_path):
 def test_a_detectors_spec_asks_for_boxes():
     form = {"image": TensorSpec((3, 32, 48))}
     spec = BackboneSpec("detection", form, {"input": form}, fit="letterbox")
-    assert InputRequest.of(spec) == InputRequest(None, 32, 48, fit="letterbox", boxes=True)
+    assert InputRequest.of(spec) == InputRequest(None, 32, 48, fit="letterbox", labels="boxes")
     assert InputRequest.of(BackboneSpec("classification", form, {"input": form})) == InputRequest(None, 32, 48)
 
 

@@ -31,10 +31,10 @@ from semcodec.specs import InputRequest
 from semcodec.tasks import average_precision
 from semcodec.tasks.average_precision import RESAMPLES, Matches, _Bootstrap, interval, paired, resampled, score
 from semcodec.tasks.detection import nms
-from semcodec.tasks.statistics import compared
+from semcodec.tasks.table import compare
 
 SPEC = "two-nibbles+rans+cells"
-INPUT = InputRequest(None, 64, 64, fit="letterbox", boxes=True)
+INPUT = InputRequest(None, 64, 64, fit="letterbox", labels="boxes")
 
 
 @pytest.fixture(autouse=True)
@@ -330,11 +330,11 @@ def test_records_compare_by_what_they_hold(tmp_path):
     worse = dict(record)
     matches = Matches.read(record["matches"])
     worse["matches"] = Matches(matches.images, matches.objects, matches.found[:0]).text()
-    assert compared(record, worse)["difference"] == pytest.approx(record["map50"])
+    assert compare(record, worse)["difference"] == pytest.approx(record["map50"])
     with pytest.raises(ValueError, match="same samples"):
-        compared(record, {**record, "data_digest": "other"})
+        compare(record, {**record, "data_digest": "other"})
     classes = {"top1": 0.5, "data_digest": "x", "correct": "0110"}
-    assert compared(classes, {**classes, "correct": "0100"})["difference"] == 0.25
+    assert compare(classes, {**classes, "correct": "0100"})["difference"] == 0.25
 
 
 def test_a_bench_shares_and_gives_the_same_records(tmp_path):

@@ -1,0 +1,62 @@
+"""Which tasks there are, by name; a task's module is imported when it is asked for."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from semcodec.errors import UsageError
+from semcodec.tasks.base import Metric, Record, Task
+
+TASKS = {
+    "classification": "semcodec.tasks.classification:Classification",
+    "video": "semcodec.tasks.classification:Classification",
+    "detection": "semcodec.tasks.detection:Detection",
+}
+"""By name, as ``BackboneSpec.task`` has it, "module:Class"."""
+
+
+def get_task(name: str | None) -> Task:
+    """The task of that name; None, of a model that says it when it is built, is classification. Raises UsageError."""
+    name = name or "classification"
+    if name not in TASKS:
+        raise UsageError(f"there is no task {name!r}; tasks are {', '.join(TASKS)}")
+    return _load(name, TASKS[name])
+
+
+@cache
+def _load(name: str, target: str) -> Task:
+    module, _, kind = target.partition(":")
+    task: Task = getattr(import_module(module), kind)(name)
+    return task
+
+
+def metrics() -> dict[str, Metric]:
+    """The accuracies that a record may have, by key."""
+    found = (get_task(name).metric for name in TASKS)
+    return {metric.key: metric for metric in found}
+
+
+def metric_of(record: Record) -> str | None:
+    """The key of a record's accuracy; its 95 % interval is under that with ``_interval``. None where it has none."""
+    return next((key for key in metrics() if record.get(key) is not None), None)
+
+
+def task_of(record: Record) -> Task:
+    """The task whose accuracy a record has; of several the one that it names. Classification where it has none."""
+    key = metric_of(record)
+    having = [name for name in TASKS if get_task(name).metric.key == key]
+    named: Any = record.get("task")
+    return get_task(named if named in having else next(iter(having), None))
+
+
+def compare(first: Record, second: Record) -> dict[str, float]:
+    """Two records of ``eval`` over the same samples, compared paired as their task does it.
+
+    Returns ``difference`` (of accuracies, first minus second), its 95 % interval ``low``, ``high``, and the two-sided
+    ``p`` of no difference. Raises ValueError for records of other data, or of another metric.
+    """
+    if first.get("data_digest") != second.get("data_digest") or metric_of(first) != metric_of(second):
+        raise ValueError("paired results need records of the same samples, measured alike")
+    return task_of(first).compare(first, second)
