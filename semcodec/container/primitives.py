@@ -10,6 +10,8 @@ import msgspec
 
 from semcodec.errors import CorruptStream, TruncatedStream
 
+MAGIC = b"SEMC"
+"""How a stream begins, whatever its format; one byte, the format's version, follows."""
 BLOCK = 1 << 16
 
 T = TypeVar("T")
