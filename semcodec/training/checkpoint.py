@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from semcodec._files import whole_path
 from semcodec.errors import UsageError, WeightsError
 
 
 class Checkpoint:
-    """Everything a stopped run needs, as safetensors and JSON; written under a temporary name, then renamed."""
+    """Everything a stopped run needs, as safetensors and JSON in one file."""
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self.path, self.fingerprint = folder / "checkpoint.safetensors", fingerprint
@@ -65,10 +65,6 @@ def load_state(modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """A safetensors file that is complete or not there."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, dict(metadata))
-        temporary.chmod(0o644)  # safetensors makes files that others cannot read
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_path(path) as written:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, written, dict(metadata))
+        written.chmod(0o644)  # safetensors makes files that others cannot read

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from semcodec._files import whole_file
 from semcodec._version import __version__
 from semcodec.component import Component
 from semcodec.composition.binding import Bound
@@ -127,9 +127,8 @@ def save(modules: dict[str, nn.Module] | Any, card: dict[str, Any], out: Path) -
     """``weights.safetensors`` at half precision and ``card.json``, each complete or not there."""
     tensors = {k: _halved(v) for k, v in state_dict(modules).items()}
     write_tensors(out / WEIGHTS, tensors, {weights.METADATA: json.dumps(card)})
-    temporary = out / f"{CARD}.tmp"
-    temporary.write_text(json.dumps(card, indent=2) + "\n")
-    os.replace(temporary, out / CARD)
+    with whole_file(out / CARD) as file:
+        file.write((json.dumps(card, indent=2) + "\n").encode())
 
 
 def _halved(tensor: torch.Tensor) -> torch.Tensor:
