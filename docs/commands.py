@@ -14,8 +14,8 @@ WIDTH = 100
 HEAD = """# Every command
 
 What `--help` says, written by `docs/commands.py`. Every command takes `--debug` before its name, for the traceback of
-an error. Exit codes: 0, 1 for the input's or the environment's fault, 2 for a wrong request, 130 after Ctrl-C. Data go
-to stdout, everything else to stderr.
+an error. Exit codes: 0, 1 for the input's or the environment's fault, 2 for a wrong request, 130 after Ctrl-C, 143
+after SIGTERM. Data go to stdout, everything else to stderr.
 """
 
 

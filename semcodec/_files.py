@@ -1,8 +1,11 @@
-"""Files that are complete or not there."""
+"""Files and folders that are complete or not there."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,18 +18,28 @@ from semcodec.errors import UsageError
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of ``path`` when it is complete, and leaves no trace otherwise.
 
-    What is there and is no regular file, such as a pipe, is written to as it is.
+    It is on the disk before it takes that place. What is there and is no regular file, such as a pipe, is written to as
+    it is. Raises UsageError where ``path`` is a folder, OSError that names ``path``.
     """
+    with whole_path(path) as written, open(written, "wb") as file:
+        yield file
+
+
+@contextmanager
+def whole_path(path: Path) -> Iterator[Path]:
+    """``whole_file`` for writers that take a name: the name to write to."""
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise UsageError(f"{path} is a folder; name a file in it")
     regular = target.is_file() or not target.exists()
-    written = target.with_name(f".{target.name}.{os.getpid()}.tmp") if regular else target
+    own = f"{os.getpid()}-{threading.get_native_id()}"  # two processes or threads may write the same file
+    written = target.with_name(f".{target.name}.{own}.tmp") if regular else target
     try:
-        with open(written, "wb") as file:
-            yield file
+        yield written
         if regular:
+            _sync(written)
             os.replace(written, target)
+            _sync_folder(target.parent)
     except OSError as error:
         if error.filename in (None, str(written)):
             error.filename = str(path)
@@ -35,3 +48,37 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         if regular:
             with suppress(OSError):
                 written.unlink()
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill that becomes ``path``, which is not there yet, when it is complete; no trace otherwise."""
+    made = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield made
+        made.chmod(0o755)
+        for file in made.rglob("*"):
+            _sync_folder(file) if file.is_dir() else _sync(file)
+        made.rename(path)
+        _sync_folder(path.parent)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _sync(file: Path) -> None:
+    """Return once what was written to a file is on the disk."""
+    opened = os.open(file, os.O_RDWR)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _sync_folder(folder: Path) -> None:
+    """The names in a folder, where the system lets one: without it a renamed file may be lost, but is never half."""
+    with suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)

@@ -6,6 +6,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -17,14 +19,50 @@ class Progress:
         self.shown = sys.stderr.isatty()
         self.began = time.monotonic()
 
-    def show(self, text: str, done: float) -> None:
+    def show(self, text: str) -> None:
+        """The line, in the place of what it was."""
         if self.shown:
-            left = (time.monotonic() - self.began) * (1 / max(done, 1e-9) - 1)
-            print(f"\r\033[K{text}  {100 * done:.0f} %, {left / 60:.1f} min left", end="", file=sys.stderr, flush=True)
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+    def share(self, text: str, done: float) -> None:
+        """The line, with how much of the work is done, 0 to 1, and how long the rest will take at that pace."""
+        left = (time.monotonic() - self.began) * (1 / max(done, 1e-9) - 1)
+        self.show(f"{text}  {100 * done:.0f} %, {left / 60:.1f} min left")
+
+    def count(self, text: str, done: int, total: int) -> None:
+        """The line, with how many are done; it is gone once all are."""
+        self.show(f"{text}  {done}/{total}")
+        if done >= total:
+            self.close()
 
     def close(self) -> None:
-        if self.shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        self.show("")
+
+
+class Terminated(KeyboardInterrupt):
+    """What SIGTERM raises within ``terminable``: what is left on the way out is cleaned up, as after Ctrl-C."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM raise ``Terminated`` in the main thread; a second one does not disturb what the first one ends.
+
+    Where SIGTERM is ignored, or someone else handles it, that stays so.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    ours = main and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
 
 
 class Interrupt:

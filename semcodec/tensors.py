@@ -31,6 +31,11 @@ def inference(function: Callable[P, T]) -> Callable[P, T]:
     return run
 
 
+def as_array(tensor: Tensor | None) -> Any:
+    """A tensor's values in numpy, on the CPU; None stays None."""
+    return None if tensor is None else tensor.detach().cpu().numpy()
+
+
 def alike(samples: Sequence[Mapping[str, Tensor]]) -> list[list[int]]:
     """Rows of samples that have the same tensors of the same shapes, groups in the order they first appear."""
     groups: dict[Any, list[int]] = {}

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from semcodec.coding import pixels
+from semcodec.coding.bits import pack_bits, packed_size, unpack_bits
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Sink, Source
-from semcodec_plugins.deepisc.packing import pack, packed_size, unpack
 from semcodec_plugins.deepisc.spec import largest, residual_bits
 
 UInt8 = npt.NDArray[np.uint8]
@@ -64,7 +64,7 @@ def corrected(synthesised: UInt8, mask: Bool, symbols: Int16, step: int) -> UInt
 def write_packed(symbols: Int16, step: int, sink: Sink) -> None:
     """Past the entropy stage, each symbol in ``residual_bits(step)``."""
     if symbols.size:
-        sink.blob("residual", pack(symbols.ravel() + largest(step), residual_bits(step)))
+        sink.blob("residual", pack_bits(symbols.ravel() + largest(step), residual_bits(step)))
 
 
 def read_packed(mask: Bool, step: int, source: Source) -> Int16:
@@ -72,7 +72,8 @@ def read_packed(mask: Bool, step: int, source: Source) -> Int16:
     if not count:
         return np.zeros((0, 3), np.int16)
     bits = residual_bits(step)
-    symbols = unpack(source.blob("residual", packed_size(count, bits)), count, bits, "residual") - largest(step)
+    symbols = unpack_bits(source.blob("residual", packed_size(bits, count)), bits, count, "residual").astype(np.int32)
+    symbols -= largest(step)
     if symbols.max() > largest(step):
         raise CorruptStream("residual: a difference of more than 255 levels; the stream is damaged, get it again")
     return symbols.astype(np.int16).reshape(-1, 3)

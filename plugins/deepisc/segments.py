@@ -15,12 +15,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from semcodec.coding.bits import pack_bits, packed_size, unpack_bits
 from semcodec.coding.masks import Pass, nested
 from semcodec.coding.tables import channel_tables
 from semcodec.errors import CorruptStream, UsageError
 from semcodec.interfaces import Sink, Source
 from semcodec.priors import Indexed
-from semcodec_plugins.deepisc.packing import pack, packed_size, unpack
 from semcodec_plugins.deepisc.spec import CLASSES, SEGMENT_BITS
 
 UInt8 = npt.NDArray[np.uint8]
@@ -39,13 +39,13 @@ COUNTED = 1 << 14
 
 def write_packed(segments: UInt8, sink: Sink) -> None:
     """Classes (k, h, w) past the entropy stage, each in ``SEGMENT_BITS``."""
-    sink.blob("segments", pack(segments.ravel(), SEGMENT_BITS))
+    sink.blob("segments", pack_bits(segments.ravel(), SEGMENT_BITS))
 
 
 def read_packed(shape: tuple[int, int, int], source: Source) -> UInt8:
     count = int(np.prod(shape))
-    data = source.blob("segments", packed_size(count, SEGMENT_BITS))
-    return unpack(data, count, SEGMENT_BITS, "segments").astype(np.uint8).reshape(shape)
+    data = source.blob("segments", packed_size(SEGMENT_BITS, count))
+    return unpack_bits(data, SEGMENT_BITS, count, "segments").astype(np.uint8).reshape(shape)
 
 
 class SegmentTables(nn.Module):

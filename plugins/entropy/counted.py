@@ -13,10 +13,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from semcodec.coding.bits import pack_bits, packed_size, unpack_bits
 from semcodec.coding.tables import fit_table, unpack_table
 from semcodec.errors import CorruptStream
 from semcodec.priors import Int32, Table
-from semcodec_plugins.entropy.bits import pack_bits, packed_size, unpack_bits
 from semcodec_plugins.entropy.pack import pack_span, unpack_span
 
 PACKED = 255

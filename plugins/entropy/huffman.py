@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from semcodec.coding.bits import pack_bits, packed_size, unpack_bits
 from semcodec.coding.tables import pack_table, unpack_table
 from semcodec.errors import CorruptStream
 from semcodec.priors import Int32, Prior, Table
-from semcodec_plugins.entropy.bits import pack_bits, packed_size, unpack_bits
 from semcodec_plugins.entropy.counted import MAX_BITS
 from semcodec_plugins.entropy.general_purpose import Deflate
 from semcodec_plugins.entropy.stage import Stage

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from semcodec.coding.bits import pack_bits, unpack_bits
 from semcodec.coding.tables import read_varint, unzigzag, varint, zigzag
 from semcodec.errors import CorruptStream
 from semcodec.priors import Int32, Prior
-from semcodec_plugins.entropy.bits import pack_bits, unpack_bits
 from semcodec_plugins.entropy.stage import Stage
 
 

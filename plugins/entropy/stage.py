@@ -6,10 +6,10 @@ from abc import abstractmethod
 
 import numpy as np
 
+from semcodec.coding.bits import pack_bits, unpack_bits
 from semcodec.errors import CorruptStream, UsageError
 from semcodec.interfaces import EntropyStage
 from semcodec.priors import Bits, Int32, Prior
-from semcodec_plugins.entropy.bits import pack_bits, unpack_bits
 
 
 class Stage(EntropyStage):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Sequence
 
+from semcodec._progress import Progress
 from semcodec.bench.cells import Cell
 from semcodec.bench.runner import Done
 
@@ -41,12 +40,11 @@ class Remaining:
 
 
 class Line:
-    """One line on stderr, rewritten; nothing where stderr is no terminal."""
+    """The line of a run: cells that are done, those that failed, and the time that is left."""
 
     def __init__(self, cells: Sequence[Cell], workers: int) -> None:
-        self.shown = sys.stderr.isatty()
         self.total, self.finished, self.failed = len(cells), 0, 0
-        self.began = time.monotonic()
+        self._progress = Progress()
         self._remaining = Remaining(cells, workers)
         self._write("")
 
@@ -57,19 +55,16 @@ class Line:
         self._write(done.cell.spec)
 
     def close(self) -> None:
-        if self.shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        self._progress.close()
 
     def _write(self, spec: str) -> None:
-        if self.shown:
-            failed = f", {self.failed} failed" if self.failed else ""
-            left = self._remaining.seconds()
-            time_left = "" if left is None else f", about {told(left)} left"
-            print(f"\r\033[K{self.finished}/{self.total}{failed}{time_left}  {spec[:60]}", end="", file=sys.stderr,
-                  flush=True)  # fmt: skip
+        failed = f", {self.failed} failed" if self.failed else ""
+        left = self._remaining.seconds()
+        time_left = "" if left is None else f", about {format_seconds(left)} left"
+        self._progress.show(f"{self.finished}/{self.total}{failed}{time_left}  {spec[:60]}")
 
 
-def told(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     return (
         f"{seconds:.0f} s"
         if seconds < 90

@@ -1,7 +1,7 @@
 """The command line. A command's module is imported when that command runs or shows its own help.
 
 Data goes to stdout, everything else to stderr. Exit codes: 0, 1 for the input's or the environment's fault,
-2 for a wrong request, 130 after Ctrl-C.
+2 for a wrong request, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
+from semcodec._progress import Terminated, terminable
 from semcodec._version import __version__
 from semcodec.errors import SemcodecError
 
@@ -23,6 +24,7 @@ COMMANDS = {
     "encode": "Compress clips or images into a .sem file.",
     "decode": "Recognise what a .sem file holds.",
     "inspect": "Show what a .sem file is made of, without decoding it.",
+    "split": "Write a pipeline's weights in two files, one for each end.",
     "cut": "Drop layers from a .sem file, without decoding it.",
     "eval": "Measure accuracy, bytes and times over a data set.",
     "bench": "Measure many pipelines alike, into a folder of results.",
@@ -62,9 +64,10 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with terminable():
+                return super().invoke(ctx)
         except (SemcodecError, OSError, KeyboardInterrupt) as error:
-            if ctx.params["debug"]:
+            if ctx.params["debug"] and not isinstance(error, Terminated):
                 raise
             _leave(ctx, error)
 
@@ -75,7 +78,7 @@ def _leave(ctx: click.Context, error: BaseException) -> NoReturn:
         ctx.exit(141)
     if isinstance(error, KeyboardInterrupt):
         click.echo("stopped", err=True)
-        ctx.exit(130)
+        ctx.exit(143 if isinstance(error, Terminated) else 130)
     text = str(error)
     if isinstance(error, OSError):
         _silence()  # what could not be written to a full disk shall not be tried again at exit

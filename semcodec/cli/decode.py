@@ -2,60 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from semcodec.cli import options
-from semcodec.cli.sample_output import KEYS, document, show, told
-from semcodec.errors import StreamError
+from semcodec.cli.sample_output import KEYS, describe_sample, document, show
+from semcodec.errors import StreamError, UsageError
 
 if TYPE_CHECKING:
     from semcodec.container.packets import LocalRecord, Packet
-    from semcodec.pipeline.pipeline import Pipeline
+    from semcodec.pipeline.server import Server
     from semcodec.tasks.prediction import Prediction
 
 
 @click.command(epilog=KEYS)
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--fetch", is_flag=True, help="Look for weights on the network too: a stream may name any model.")
+@click.option(
+    "--allow",
+    "allowed",
+    multiple=True,
+    metavar="SPEC",
+    help="Decode only what has the encoder, recoverer, entropy stage, backbone and cut of SPEC. Repeatable.",
+)
 @options.weights
 @options.as_json
-def command(file: Path, given: tuple[str, ...], offline: bool, form: str) -> None:
+def command(
+    file: Path, fetch: bool, allowed: tuple[str, ...], given: tuple[str, ...], offline: bool, form: str
+) -> None:
     """Recognise what FILE holds, from the file alone plus weights.
 
-    Refuses a file made with other weights or by component versions that are not read here. Where the file is
-    damaged, what comes before the damage is printed before the error.
+    Refuses a file made with other weights or by component versions that are not read here, before any model is built,
+    and looks for no weights on the network unless --fetch says so. Where the file is damaged, what comes before the
+    damage is printed before the error.
     """
-    request = options.request(given, offline)
+    if fetch and offline:
+        raise UsageError("--fetch looks on the network, --offline does not; leave out one")
+    request = options.request(given, offline=not fetch)
     with file.open("rb") as stream:
         from semcodec.container.packets import read_header, read_packets
 
         header = read_header(stream)
+        _check_allowed(header.spec, allowed)
 
-        from semcodec.pipeline.pipeline import open_stream
+        from semcodec.pipeline.server import Server
         from semcodec.pipeline.timing import Clock
 
-        pipeline = open_stream(header, request)
+        server = Server.load(header, request)
         records = []
         try:
             for record in read_packets(stream, header):
                 clock = Clock()
-                prediction = pipeline.decode_batch([record], clock)[0]
-                records.append(told(pipeline, prediction, _sizes(pipeline, record, prediction), clock, record.sequence))
+                prediction = server.decode_batch([record], clock)[0]
+                sizes = _sizes(server, record, prediction)
+                records.append(describe_sample(server, prediction, sizes, clock, record.sequence))
         except StreamError:
             if records:
-                show(document(pipeline, records), form)
+                show(document(server, records), form)
             raise
-        show(document(pipeline, records, stream.tell()), form)
+        show(document(server, records, stream.tell()), form)
 
 
-def _sizes(pipeline: Pipeline, record: Packet | LocalRecord, prediction: Prediction) -> dict[str, int]:
+def _check_allowed(spec: str, allowed: Sequence[str]) -> None:
+    """Raise UsageError for a stream that needs other models than each of the specs that are allowed, if any are."""
+    from semcodec.composition.composition import compose_spec
+
+    if not allowed:
+        return
+    wanted = compose_spec(spec).decoding_signature()
+    if all(compose_spec(text).decoding_signature() != wanted for text in allowed):
+        raise UsageError(f"the stream was made by {spec}, and --allow lets only {', '.join(allowed)} be decoded")
+
+
+def _sizes(server: Server, record: Packet | LocalRecord, prediction: Prediction) -> dict[str, int]:
     """What the record's bytes were, as they were read."""
     from semcodec.container.packets import LocalRecord, write_local
 
     if isinstance(record, LocalRecord):
-        local = len(write_local(pipeline.header, record))
+        local = len(write_local(server.header, record))
         return dict.fromkeys(("bytes_total", "bytes_payload", "bytes_side", "bytes_header"), 0) | {"bytes_local": local}
     side = sum(row.side_bytes for row in prediction.rows)
     data = sum(row.bytes for row in prediction.rows)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from semcodec._progress import Progress
 from semcodec.cli import options
-from semcodec.cli.output import Progress, echo_fields, echo_table
+from semcodec.cli.output import echo_fields, echo_table
 from semcodec.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def command(
     records = []
     points = run_sweep(
         composition, grid, request, data, split=split, classes=classes, limit=limit, batch=batch, done=done,
-        progress=Progress(),
+        progress=Progress().count,
     )  # fmt: skip
     for record in points:
         line = json.dumps(record)

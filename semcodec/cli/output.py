@@ -65,12 +65,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return f"{value:,.2f}" if isinstance(value, float) else str(value)
-
-
-class Progress:
-    """One line on stderr, rewritten; nothing where stderr is no terminal."""
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            end = "\r\033[K" if done >= total else ""
-            click.echo(f"\r\033[K{what}  {done}/{total}{end}", err=True, nl=False)

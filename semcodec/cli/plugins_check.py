@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from semcodec._progress import Progress
 from semcodec.cli import options
-from semcodec.cli.output import Progress, echo_json, echo_table
+from semcodec.cli.output import echo_json, echo_table
 from semcodec.component import KINDS, Kind
 
 
@@ -34,10 +35,10 @@ def command(ctx: click.Context, name: str, kind: Kind | None, form: str) -> None
         raise PluginError(reason)
     checks = checks_for(component, registry=registry)
     progress, rows = Progress(), []
-    progress(checks[0].name, 0, len(checks))
+    progress.count(checks[0].name, 0, len(checks))
     for done, outcome in enumerate(outcomes(component, registry=registry), 1):
         rows.append(outcome)
-        progress(checks[min(done, len(checks) - 1)].name, done, len(checks))
+        progress.count(checks[min(done, len(checks) - 1)].name, done, len(checks))
     results = ("passed", "failed", "expected", "skipped")
     count = {result: sum(row.result == result for row in rows) for result in results}
     if form == "json":

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from importlib.util import find_spec
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from semcodec._files import whole_folder
 from semcodec._version import __version__
 from semcodec.component import KINDS
 from semcodec.errors import UsageError
@@ -70,16 +69,11 @@ def write(folder: Path, texts: Mapping[str, str]) -> list[str]:
         raise UsageError(f"{folder} is there already: remove it, or name another folder with -o")
     if not folder.parent.is_dir():
         raise UsageError(f"{folder.parent} is no folder to make {folder.name} in")
-    made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        written = list(_files(texts))
+    written = list(_files(texts))
+    with whole_folder(folder) as made:
         for path, content in written:
             (made / path).parent.mkdir(parents=True, exist_ok=True)
             (made / path).write_bytes(content)
-        made.chmod(0o755)
-        made.rename(folder)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     return [path for path, _ in written]
 
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from semcodec.pipeline.device import Encoded
+    from semcodec.pipeline.device import Device, Encoded
+    from semcodec.pipeline.end import End
     from semcodec.pipeline.pipeline import Pipeline
     from semcodec.pipeline.timing import Clock
     from semcodec.tasks.prediction import Prediction
@@ -24,7 +25,8 @@ where}, logits, label, top1 (1.0, 0.0 or null), bytes_total = bytes_payload + by
 bytes_stream_header, file_bytes, raw_float32_bytes, raw_uint8_bytes, ratio_float32, ratio_uint8, stages_ms, layers
 [there, in all] and weights {slot: {source, digest}}. For several samples, what belongs to one of them is in the list
 "records". Of a detector prediction is {boxes [{name, score, xyxy}], where}, with the boxes that score at least 0.25 in
-pixels of the source, whose width and height are in source; label has {name, xyxy} of what is there."""
+pixels of the source, whose width and height are in source; label has {name, xyxy} of what is there. Where nobody has
+answered, as on a device that only sends, prediction, logits and top1 are null; kept says what was sent by target."""
 
 
 class Sample:
@@ -34,16 +36,34 @@ class Sample:
     source, where the task's labels lie in it.
     """
 
-    def __init__(self, named: str, pipeline: Pipeline) -> None:
+    def __init__(self, named: str, end: End) -> None:
         from semcodec.data import open_input
         from semcodec.tasks.table import get_task
 
         self.pixels: npt.NDArray[np.uint8]
-        request = pipeline.request
+        request = end.request
         self.pixels, label, self.classes, self.name, self.size = open_input(named, request)
         self.label: Any = None
         if label is not None and self.classes is not None:
-            self.label = get_task(pipeline.composition.task).label(label, self.classes, self.size, request)
+            self.label = get_task(end.composition.task).label(label, self.classes, self.size, request)
+
+
+SIZES = ("bytes_total", "bytes_payload", "bytes_side", "bytes_header", "bytes_local")
+
+
+def encode(device: Device, sample: Sample, sequence: int = 0) -> tuple[Encoded, dict[str, Any]]:
+    """Encode to bytes: these, and what is told of them and of the device's own answer, where it has one."""
+    from semcodec.pipeline.timing import Clock
+    from semcodec.tasks.prediction import Prediction
+
+    clock = Clock()
+    [encoded] = device.encode_batch(sample.pixels, [sequence], clock, sample.size and [sample.size])
+    layers = max((row.layer for row in encoded.rows), default=0) + 1
+    answer = None
+    if encoded.logits is not None:
+        answer = Prediction.of_logits(encoded.logits, device.classes, (layers, layers), where="device")
+    found = describe_sample(device, answer, _sizes(encoded), clock, sequence, sample)
+    return encoded, {**found, "layers": [layers, layers], "kept": dict(encoded.kept)}
 
 
 def run(pipeline: Pipeline, sample: Sample, sequence: int = 0) -> tuple[Encoded, dict[str, Any]]:
@@ -53,14 +73,16 @@ def run(pipeline: Pipeline, sample: Sample, sequence: int = 0) -> tuple[Encoded,
     clock = Clock()
     encoded = pipeline.encode_batch(sample.pixels, [sequence], clock, sample.size and [sample.size])
     prediction = pipeline.decode_batch(pipeline.records(encoded), clock)[0]
-    sizes = {name: getattr(encoded[0], name) for name in ("bytes_total", "bytes_payload", "bytes_side", "bytes_header")}
-    sizes["bytes_local"] = encoded[0].bytes_local
-    return encoded[0], told(pipeline, prediction, sizes, clock, sequence, sample)
+    return encoded[0], describe_sample(pipeline, prediction, _sizes(encoded[0]), clock, sequence, sample)
 
 
-def told(
-    pipeline: Pipeline,
-    prediction: Prediction,
+def _sizes(encoded: Encoded) -> dict[str, int]:
+    return {name: getattr(encoded, name) for name in SIZES}
+
+
+def describe_sample(
+    end: End,
+    prediction: Prediction | None,
     sizes: Mapping[str, int],
     clock: Clock,
     sequence: int,
@@ -69,40 +91,44 @@ def told(
     """What belongs to one sample."""
     from semcodec.tasks.table import get_task
 
-    total = sizes["bytes_total"]
+    total, task = sizes["bytes_total"], get_task(end.composition.task)
     label, names = (sample.label, sample.classes) if sample else (None, None)
-    found = get_task(pipeline.composition.task).describe(prediction, pipeline.classes, label, names)
+    if prediction is None:
+        size = (sample and sample.size) or (end.request.width, end.request.height)
+        found = task.describe_unanswered(label, names, size)
+    else:
+        found = task.describe(prediction, end.classes, label, names)
     return {
         "input": sample.name if sample else None,
         "sequence": sequence,
         **found,
         **sizes,
-        "ratio_float32": pipeline.raw_float32_bytes / total if total else None,
-        "ratio_uint8": _source_bytes(pipeline, found) / total if total else None,
+        "ratio_float32": end.raw_float32_bytes / total if total else None,
+        "ratio_uint8": _source_bytes(end, found) / total if total else None,
         "stages_ms": {stage: 1000 * seconds for stage, seconds in clock.seconds.items()},
-        "layers": list(prediction.layers),
+        "layers": list(prediction.layers) if prediction else [1, 1],
     }
 
 
-def _source_bytes(pipeline: Pipeline, found: Mapping[str, Any]) -> int:
+def _source_bytes(end: End, found: Mapping[str, Any]) -> int:
     """The source as 8-bit pixels."""
-    return 3 * math.prod(found["source"]) if "source" in found else pipeline.raw_uint8_bytes
+    return 3 * math.prod(found["source"]) if "source" in found else end.raw_uint8_bytes
 
 
-def document(pipeline: Pipeline, records: Sequence[Mapping[str, Any]], file_bytes: int | None = None) -> dict[str, Any]:
+def document(end: End, records: Sequence[Mapping[str, Any]], file_bytes: int | None = None) -> dict[str, Any]:
     """What belongs to the whole stream, with its one record or the list of them. ``file_bytes``: if not all is here."""
     from semcodec.container.packets import write_header
-    from semcodec.evaluation.evaluate import described
+    from semcodec.evaluation.evaluate import describe_weights
 
-    header = len(write_header(pipeline.header))
+    header = len(write_header(end.header))
     whole = {
-        "spec": pipeline.spec,
-        "task": pipeline.composition.task,
+        "spec": end.spec,
+        "task": end.composition.task,
         "bytes_stream_header": header,
         "file_bytes": file_bytes or header + sum(r["bytes_total"] + r["bytes_local"] for r in records),
-        "raw_float32_bytes": pipeline.raw_float32_bytes,
-        "raw_uint8_bytes": round(sum(_source_bytes(pipeline, r) for r in records) / len(records)),
-        "weights": described(pipeline),
+        "raw_float32_bytes": end.raw_float32_bytes,
+        "raw_uint8_bytes": round(sum(_source_bytes(end, r) for r in records) / len(records)),
+        "weights": describe_weights(end),
     }
     return {**whole, **records[0]} if len(records) == 1 else {**whole, "records": list(records)}
 
@@ -122,11 +148,14 @@ def _show_one(found: Mapping[str, Any]) -> None:
 
     fields: list[tuple[str, Any]] = [("input", found["input"])] if found["input"] else []
     task = get_task(found["task"])
-    if table := task.table(found):
-        echo_table(*table)
-        click.echo()
+    if found["prediction"] is not None:
+        if table := task.table(found):
+            echo_table(*table)
+            click.echo()
+        fields += task.fields(found)
+    if kept := found.get("kept"):
+        fields += [("kept", ", ".join(f"{target} {units:,}" for target, units in kept.items()))]
     fields += [
-        *task.fields(found),
         ("bytes", _bytes(found)),
         ("file", f"{found['file_bytes']:,} with the stream header of {found['bytes_stream_header']:,}"),
         ("ratio", _ratios(found)),
@@ -143,11 +172,13 @@ def _show_many(found: Mapping[str, Any]) -> None:
     records, task = found["records"], get_task(found["task"])
     layered = any(r["layers"] != [1, 1] for r in records)
     rows = []
+    heads = next(([head for head, _ in task.cells(r)] for r in records if r["prediction"] is not None), [])
     for r in records:
-        row: list[Any] = [r["input"] or f"record {r['sequence']}", *(value for _, value in task.cells(r))]
+        answer = [None] * len(heads) if r["prediction"] is None else [value for _, value in task.cells(r)]
+        row: list[Any] = [r["input"] or f"record {r['sequence']}", *answer]
         row += [r[name] for name in ("bytes_total", "bytes_payload", "bytes_side", "bytes_header")]
         rows.append([*row, *(["/".join(map(str, r["layers"]))] if layered else [])])
-    headers = ["input", *(head for head, _ in task.cells(records[0])), "bytes", "payload", "side", "header"]
+    headers = ["input", *heads, "bytes", "payload", "side", "header"]
     echo_table([*headers, *(["layers"] if layered else [])], rows)
     click.echo()
     total = sum(r["bytes_total"] for r in records) / len(records)

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from semcodec._varint import read_number
+from semcodec._varint import varint as varint
 from semcodec.errors import CorruptStream, UsageError
 from semcodec.priors import Indexed, Table
 
@@ -227,20 +229,11 @@ def unzigzag(value: int) -> int:
     return value >> 1 ^ -(value & 1)
 
 
-def varint(value: int) -> bytes:
-    """A non-negative integer below ``2 ** 63``, seven bits a byte, low ones first."""
-    out = bytearray()
-    while value >= 128:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
-
-
 def read_varint(data: bytes, at: int = 0) -> tuple[int, int]:
     """The integer that ``varint`` wrote at ``at`` and where it ends. Raises CorruptStream."""
-    value = 0
-    for i, byte in enumerate(data[at : at + 9]):
-        value |= (byte & 127) << 7 * i
-        if byte < 128:
-            return value, at + i + 1
-    raise CorruptStream("a number is cut short or too long")
+    rest = iter(data[at : at + 9])
+    try:
+        value = read_number(lambda: next(rest), "a chunk")
+    except StopIteration:
+        raise CorruptStream("a number is cut short") from None
+    return value, at + len(varint(value))

@@ -1,80 +1,59 @@
-"""The stream header: what holds for every packet of a stream, and the checks that this side can read it."""
+"""The stream header, in any format: which format a stream is in, and the checks that this side can read it."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Mapping
-from functools import cached_property
-from typing import Annotated, BinaryIO
+from collections.abc import Iterator, Mapping, Sequence
+from typing import BinaryIO, Protocol
 
-import msgspec
+from semcodec.container import v1
+from semcodec.container.primitives import MAGIC, Scalar, exactly, read, truncated
+from semcodec.container.records import LocalRecord, Packet, Part
+from semcodec.container.v1 import StreamHeader
+from semcodec.errors import CorruptStream, VersionMismatch, WeightsMismatch
 
-from semcodec.container.primitives import Scalar, checksum, exactly, packer, read, truncated, unpack
-from semcodec.errors import CorruptStream, UsageError, VersionMismatch, WeightsMismatch
-from semcodec.specs import ITEM_BYTES, TensorSpec
+__all__ = ["FORMAT", "FORMATS", "StreamHeader", "check_versions", "check_weights", "read_header", "write_header"]
 
-MAGIC = b"SEMC"
-FORMAT = 1
-MAX_HEADER = 1 << 16
-
-# Text that may reach a terminal has no control characters; \Z, since $ would let a line end pass.
-Line = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,256}\Z")]
-Version = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
-Dim = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None
-Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{4,64}\Z")]
+FORMAT = StreamHeader.format
+"""The version that is written unless another is asked for: that of ``StreamHeader``."""
 
 
-class StreamHeader(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
-    """What holds for every packet of a stream.
+class Format(Protocol):
+    """What a module that holds one version of the format has. ``semcodec.container.v1`` says what each does."""
 
-    spec: the canonical spec string.
-    components: "kind/name" to the ``stream_version`` that wrote.
-    weights: slot ("encoder", "recoverer", ...) to the short hex digest of what read, restore and recover use.
-    input: input tensor name to (shape of one sample, dtype name).
-    params: the call parameters in order, with the values of a packet that says nothing else.
-    package: version of the package that wrote; information only.
-    """
+    def write_header(self, header: StreamHeader, /) -> bytes: ...
 
-    spec: Line
-    components: dict[Name, Version]
-    weights: dict[Name, Digest]
-    input: dict[Name, tuple[tuple[Dim, ...], Name]]
-    params: dict[Name, Scalar]
-    package: Line = ""
+    def read_header(self, stream: BinaryIO, /) -> StreamHeader: ...
 
-    @cached_property
-    def id(self) -> int:
-        """The CRC-32 that ends the header and that every packet repeats."""
-        return int.from_bytes(write_header(self)[-4:], "little")
+    def write_packet(
+        self, header: StreamHeader, sequence: int, params: Mapping[str, Scalar], parts: Sequence[Part], /
+    ) -> bytes: ...
 
-    @property
-    def input_spec(self) -> dict[str, TensorSpec]:
-        return {name: TensorSpec(shape, dtype) for name, (shape, dtype) in self.input.items()}
+    def write_local(self, header: StreamHeader, record: LocalRecord, /) -> bytes: ...
+
+    def read_packets(self, stream: BinaryIO, header: StreamHeader, /) -> Iterator[Packet | LocalRecord]: ...
+
+    def cut_mark(self, layers: int, /) -> bytes: ...
+
+    def bytes_behind(self, packet: Packet, layers: int, /) -> int: ...
 
 
-_decoder = msgspec.msgpack.Decoder(StreamHeader)
+FORMATS: dict[int, Format] = {1: v1}
+"""Every format that is read here, by the version byte behind ``MAGIC``. A version is added, and none is taken out."""
 
 
-def _header_body(body: bytes) -> StreamHeader:
-    header = unpack(_decoder, body)
-    for name, (_, dtype) in header.input.items():
-        if dtype not in ITEM_BYTES:
-            raise ValueError(f"input {name!r} has the unknown dtype {dtype!r}")
-    return header
+def format_of(version: int) -> Format:
+    """Raises VersionMismatch for a format that is not read here."""
+    if version not in FORMATS:
+        raise VersionMismatch(
+            f"the stream has format version {version}, this semcodec reads {', '.join(map(str, FORMATS))}: "
+            "use the semcodec that wrote it"
+        )
+    return FORMATS[version]
 
 
 def write_header(header: StreamHeader) -> bytes:
-    """The stream header. Raises UsageError where it could not be read back."""
-    try:
-        body = packer.encode(header)
-        _header_body(body)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UsageError(f"this stream header cannot be written: {error}") from error
-    if len(body) > MAX_HEADER:
-        raise UsageError(f"the stream header takes {len(body)} bytes, more than {MAX_HEADER}: shorten the spec")
-    framed = MAGIC + struct.pack("<BI", FORMAT, len(body)) + body
-    return framed + checksum(framed)
+    """The stream header, in its format. Raises UsageError where it could not be read back."""
+    return format_of(header.format).write_header(header)
 
 
 def read_header(stream: BinaryIO) -> StreamHeader:
@@ -82,28 +61,12 @@ def read_header(stream: BinaryIO) -> StreamHeader:
 
     Raises CorruptStream, TruncatedStream, or VersionMismatch for a format that is not read here.
     """
-    what = "the stream header"
     magic = read(stream, len(MAGIC))
     if magic != MAGIC:
         if MAGIC.startswith(magic):
-            truncated(what)
+            truncated("the stream header")
         raise CorruptStream(f"not a semcodec file: it begins with {magic!r}, not {MAGIC!r}")
-    version = exactly(stream, 1, what)
-    if version[0] != FORMAT:
-        raise VersionMismatch(
-            f"the stream has format version {version[0]}, this semcodec reads {FORMAT}: use the semcodec that wrote it"
-        )
-    length = exactly(stream, 4, what)
-    count = int.from_bytes(length, "little")
-    if count > MAX_HEADER:
-        raise CorruptStream(f"{what} says it has {count} bytes, more than {MAX_HEADER}: the stream is damaged")
-    body = exactly(stream, count, what)
-    if exactly(stream, 4, what) != checksum(MAGIC + version + length + body):
-        raise CorruptStream(f"{what} fails its checksum: the stream is damaged; fetch or encode it again")
-    try:
-        return _header_body(body)
-    except ValueError as error:
-        raise CorruptStream(f"{what} does not hold what it should: {error}") from error
+    return format_of(exactly(stream, 1, "the stream header")[0]).read_header(stream)
 
 
 def check_versions(header: StreamHeader, reads: Mapping[str, tuple[int, ...]]) -> None:

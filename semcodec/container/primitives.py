@@ -8,8 +8,12 @@ from typing import BinaryIO, NoReturn, TypeVar
 
 import msgspec
 
-from semcodec.errors import CorruptStream, TruncatedStream
+from semcodec._varint import read_number
+from semcodec._varint import varint as varint
+from semcodec.errors import TruncatedStream
 
+MAGIC = b"SEMC"
+"""How a stream begins, whatever its format; one byte, the format's version, follows."""
 BLOCK = 1 << 16
 
 T = TypeVar("T")
@@ -33,15 +37,6 @@ def unpack(decoder: msgspec.msgpack.Decoder[T], data: bytes) -> T:
 
 def checksum(data: bytes) -> bytes:
     return zlib.crc32(data).to_bytes(4, "little")
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def read(stream: BinaryIO, count: int) -> bytes:
@@ -68,12 +63,5 @@ def exactly(stream: BinaryIO, count: int, what: str) -> bytes:
 
 
 def read_varint(stream: BinaryIO, what: str) -> int:
-    value = 0
-    for shift in range(0, 63, 7):
-        byte = exactly(stream, 1, what)[0]
-        value |= (byte & 127) << shift
-        if byte < 128:
-            if shift and not byte:
-                raise CorruptStream(f"{what} has a number that is not in its shortest form: the stream is damaged")
-            return value
-    raise CorruptStream(f"{what} has a number above 2**63: the stream is damaged")
+    """Raises CorruptStream, and TruncatedStream where the stream ends inside it."""
+    return read_number(lambda: exactly(stream, 1, what)[0], what)

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from semcodec.container.packets import FORMAT, LocalRecord, Packet, read_stream, write_header, write_local
+from semcodec.container.packets import LocalRecord, Packet, read_stream, write_header, write_local
 
 
 def _layer_bytes(packet: Packet) -> list[int]:
@@ -51,7 +51,7 @@ def summarise(file: str | os.PathLike[str] | bytes | BinaryIO) -> dict[str, Any]
         )
     own = len(write_header(header))
     return {
-        "format": FORMAT,
+        "format": header.format,
         "id": f"{header.id:08x}",
         **msgspec.to_builtins(header),
         "bytes_stream_header": own,

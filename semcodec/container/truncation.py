@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import IO, BinaryIO
 
-from semcodec.container.packets import CUT, Packet, cut_mark, read_header, read_packets
+from semcodec.container.header import format_of
+from semcodec.container.packets import Packet, read_header, read_packets
 from semcodec.errors import StreamError, UsageError
 
 _BLOCK = 1 << 20
@@ -31,6 +32,7 @@ def cut_stream(source: BinaryIO, target: IO[bytes], layers: int) -> Cut:
     if layers < 1:
         raise UsageError(f"a packet needs its first layer at least: --layers is 1 or more, not {layers}")
     header = read_header(source)
+    written = format_of(header.format)
     start = source.tell()
     after = _copy(source, target, 0, start)
     records = cut = most = 0
@@ -39,9 +41,8 @@ def cut_stream(source: BinaryIO, target: IO[bytes], layers: int) -> Cut:
         if isinstance(record, Packet):
             most = max(most, record.layers_total)
             if layers < record.layers_present:
-                start += _mark(source, start, record)
-                after += target.write(cut_mark(layers))
-                after += _copy(source, target, start, end - _behind(record, layers))
+                after += target.write(written.cut_mark(layers))
+                after += _copy(source, target, start + record.mark, end - written.bytes_behind(record, layers))
                 cut, start = cut + 1, end
         after += _copy(source, target, start, end)
         records, start = records + 1, end
@@ -50,18 +51,6 @@ def cut_stream(source: BinaryIO, target: IO[bytes], layers: int) -> Cut:
     if layers > most:
         raise UsageError(f"the packets of this stream have {most} layers: --layers is 1 to {most}, not {layers}")
     return Cut(records, cut, start, after)
-
-
-def _mark(source: BinaryIO, start: int, packet: Packet) -> int:
-    """Bytes of the mark that a packet has in front if it was cut before."""
-    source.seek(start)
-    return len(cut_mark(packet.layers_present)) if source.read(1) == CUT else 0
-
-
-def _behind(packet: Packet, layers: int) -> int:
-    """Bytes of the chunks behind the first layers, with their checksums."""
-    ends = [number for number, chunk in enumerate(packet.chunks, 1) if chunk.ends_layer]
-    return sum(chunk.size + 4 for chunk in packet.chunks[ends[layers - 1] :])
 
 
 def _copy(source: BinaryIO, target: IO[bytes], start: int, end: int) -> int:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from av.error import FFmpegError
 from PIL import Image
 
+from semcodec._files import whole_file
 from semcodec.data.images import fit
 from semcodec.errors import DataError
 from semcodec.specs import InputRequest
@@ -154,15 +155,10 @@ def cached_clip(path: str | os.PathLike[str], request: InputRequest) -> UInt8:
         if clip.shape == request.shape and clip.dtype == np.uint8:
             return clip
     clip = read_clip(path, request)
-    temporary = kept.with_suffix(f".{os.getpid()}.tmp")
     with suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                np.save(file, clip)
-            os.replace(temporary, kept)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(kept) as file:
+            np.save(file, clip)
     return clip
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from semcodec._files import whole_file
 from semcodec.errors import DataError, UsageError
 
 RECORD = 1
@@ -148,15 +149,11 @@ class Folder:
 
     def write(self, name: str, text: str) -> None:
         """A file of the folder, whole or not there. Raises DataError."""
-        draft = self.path / f".{name}.{os.getpid()}.tmp"
         try:
-            draft.write_text(text, encoding="utf-8")
-            os.replace(draft, self.path / name)
+            with whole_file(self.path / name) as file:
+                file.write(text.encode())
         except OSError as error:
             raise DataError(f"{self.path / name}: {error.strerror}; nothing was measured") from error
-        finally:
-            with suppress(OSError):
-                draft.unlink()
 
     def write_skips(self, skips: Iterable[Mapping[str, str]]) -> None:
         self.write(SKIPS, "".join(json.dumps(skip) + "\n" for skip in skips))

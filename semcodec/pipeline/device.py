@@ -12,7 +12,7 @@ import numpy as np
 from semcodec.composition.composition import Composition, compose_spec
 from semcodec.container.packets import LocalRecord, StreamHeader, write_header, write_local
 from semcodec.container.sinks import ChunkRow, PacketSink
-from semcodec.data.inputs import Sample, read
+from semcodec.data.inputs import read
 from semcodec.errors import DataError
 from semcodec.interfaces import Encoder, EntropyStage
 from semcodec.pipeline.end import End, make_header
@@ -24,13 +24,17 @@ from semcodec.pipeline.timing import Clock
 from semcodec.pipeline.weights import Weights, WeightsRequest
 from semcodec.tasks.prediction import Size
 from semcodec.tasks.table import get_task
-from semcodec.tensors import from_eight_bits, inference, rows_of
+from semcodec.tensors import as_array, from_eight_bits, inference, rows_of
 from semcodec.types import Analysis, Features, Latent, Sink, analysis_rows
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from torch import Tensor
 
     from semcodec.data.base import UInt8
+    from semcodec.data.inputs import Sample
+
+    Float32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class Encoded:
     """One sample's record, and what its bytes are.
 
     data: a packet, or the LOCAL record of a sample that the gate kept on the device, which sends nothing:
-    then ``bytes_total`` is 0 and ``bytes_local`` its size. kept: units sent, by target. local: the device's answer.
+    then ``bytes_total`` is 0 and ``bytes_local`` its size. kept: units sent, by target. logits: float32 (classes,), the
+    device's own answer, of an Encoder that predicts.
     """
 
     data: bytes
@@ -48,7 +53,7 @@ class Encoded:
     bytes_local: int = 0
     kept: Mapping[str, int] = field(default_factory=dict)
     rows: tuple[ChunkRow, ...] = ()
-    local: LocalRecord | None = None
+    logits: Float32 | None = field(default=None, repr=False)
 
     @property
     def bytes_total(self) -> int:
@@ -145,9 +150,11 @@ class Device(End):
         if self.selectors.point is not None:
             return self._encode_at_points(pixels, sequence, clock, sizes)
         prepared, sent, out = self.prepare(pixels, sequence, clock)
+        logits = as_array(prepared.analysis.prediction)
         for row, i in enumerate(sent):
             size = sizes[i] if sizes else None
-            out[i] = self.pack(prepared.latents[row], sequence[i], prepared.kept[row], clock, size=size)
+            encoded = self.pack(prepared.latents[row], sequence[i], prepared.kept[row], clock, size=size)
+            out[i] = encoded if logits is None else replace(encoded, logits=logits[row])
         return [out[i] for i in range(len(sequence))]
 
     def stream(self, encoded: Sequence[Encoded]) -> bytes:
@@ -233,7 +240,7 @@ class Device(End):
             if not send[i]:
                 record = LocalRecord(number, int(index[i]), min(1.0, float(probability[i])))
                 data = write_local(self.header, record)
-                kept_here[i] = Encoded(data, bytes_local=len(data), local=record)
+                kept_here[i] = Encoded(data, bytes_local=len(data), logits=as_array(prediction[i]))
         return [i for i, wanted in enumerate(send) if wanted], kept_here
 
     def choose(

@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from semcodec._files import whole_file
 from semcodec.errors import WeightsError
 
 
@@ -56,7 +57,6 @@ def _fetch(url: str) -> Path:
     if not hashlib.sha256(data).hexdigest().startswith(due):
         raise WeightsError(f"{url} arrives damaged; fetch it again, or elsewhere, and give --weights PATH")
     kept.parent.mkdir(parents=True, exist_ok=True)
-    temporary = kept.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, kept)
+    with whole_file(kept) as file:
+        file.write(data)
     return kept

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from semcodec.composition.composition import Composition
 from semcodec.container.packets import LocalRecord, Packet, StreamHeader, read_packets
-from semcodec.data.inputs import Sample
 from semcodec.interfaces import Encoder
 from semcodec.pipeline import weights
 from semcodec.pipeline.device import Device, Encoded
@@ -25,6 +24,7 @@ from semcodec.types import Features
 
 if TYPE_CHECKING:
     from semcodec.data.base import UInt8
+    from semcodec.data.inputs import Sample
 
 
 @dataclass(frozen=True, eq=False)

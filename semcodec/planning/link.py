@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from semcodec._files import whole_file
 from semcodec.composition.grammar import parse_item
 from semcodec.errors import DataError, SemcodecError, UsageError
 
@@ -161,7 +162,8 @@ def _read(path: Path) -> Link:
 def write_trace(link: Link, path: Path) -> None:
     """The file that ``Link.trace`` reads back to the same times and rates."""
     lines = [f"{time!r}, {mbps!r}\n" for time, mbps in zip(link.times_s.tolist(), link.mbps.tolist(), strict=True)]
-    path.write_text("# time_s, mbps\n" + "".join(lines), encoding="utf-8")
+    with whole_file(path) as file:
+        file.write(("# time_s, mbps\n" + "".join(lines)).encode())
 
 
 def _generated(text: str) -> Link | None:

@@ -183,6 +183,10 @@ class Task(ABC):
         among the keys, width and height, ratios are to its pixels.
         """
 
+    def describe_unanswered(self, label: Any, names: Sequence[str] | None, size: Size) -> dict[str, Any]:
+        """The same keys where nobody has answered yet: ``prediction`` is None. size: width and height of the source."""
+        return {"prediction": None, "label": label}
+
     def table(self, told: Told) -> tuple[list[str], list[tuple[Any, ...]]] | None:
         """Head and rows of a table above the ``fields`` of one sample, or None."""
         return None

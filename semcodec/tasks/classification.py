@@ -54,10 +54,7 @@ class Classification(Task):
         request: InputRequest,
         rows: tuple[ChunkRow, ...],
     ) -> Prediction:
-        index = int(answer.argmax())
-        scaled = np.exp((answer - answer.max()).astype(np.float64))
-        layers = packet.layers_present, packet.layers_total
-        return Prediction(index, classes[index], float(scaled[index] / scaled.sum()), answer, layers, rows=rows)
+        return Prediction.of_logits(answer, classes, (packet.layers_present, packet.layers_total), rows=rows)
 
     def score(self, dataset: Dataset, classes: Sequence[str], request: InputRequest, input_bytes: int) -> Score:
         return ClassificationScore(match_classes(dataset, classes, range(len(dataset.classes))), input_bytes)
@@ -81,6 +78,9 @@ class Classification(Task):
             "label": label,
             "top1": float(prediction.name == label) if known else None,
         }
+
+    def describe_unanswered(self, label: Any, names: Sequence[str] | None, size: Size) -> dict[str, Any]:
+        return {"prediction": None, "logits": None, "label": label, "top1": None}
 
     def fields(self, told: Told) -> list[tuple[str, Any]]:
         prediction = told["prediction"]

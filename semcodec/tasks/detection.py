@@ -126,15 +126,14 @@ class Detection(Classification):
             {"name": name, "score": round(score, 4), "xyxy": _rounded(box)}
             for name, score, box in zip(prediction.names, shown.scores.tolist(), shown.xyxy.tolist(), strict=False)
         ]
-        there = None
-        if label is not None and names:
-            listed = zip(label.classes.tolist(), label.xyxy.tolist(), strict=True)
-            there = [{"name": names[index], "xyxy": _rounded(box)} for index, box in listed]
         return {
             "prediction": {"boxes": boxes, "where": prediction.where},
-            "label": there,
+            "label": _listed(label, names),
             "source": list(prediction.source or ()),
         }
+
+    def describe_unanswered(self, label: Any, names: Sequence[str] | None, size: Size) -> dict[str, Any]:
+        return {"prediction": None, "label": _listed(label, names), "source": list(size)}
 
     def table(self, told: Told) -> tuple[list[str], list[tuple[Any, ...]]] | None:
         boxes = told["prediction"].get("boxes")
@@ -282,6 +281,14 @@ def _counted(told: Told) -> str:
     width, height = told["source"]
     there = "" if told["label"] is None else f"; {len(told['label'])} objects are there"
     return f"{found}, in {width} x {height} pixels{there}"
+
+
+def _listed(label: Boxes | None, names: Sequence[str] | None) -> list[dict[str, Any]] | None:
+    """The boxes that are there, with the names of their classes; None where that is not known."""
+    if label is None or not names:
+        return None
+    there = zip(label.classes.tolist(), label.xyxy.tolist(), strict=True)
+    return [{"name": names[index], "xyxy": _rounded(box)} for index, box in there]
 
 
 def _rounded(box: Sequence[float]) -> list[float]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from semcodec.boxes import Boxes
@@ -40,3 +40,10 @@ class Prediction:
     boxes: Boxes | None = field(default=None, repr=False)
     names: tuple[str, ...] = field(default=(), repr=False)
     source: Size | None = None
+
+    @classmethod
+    def of_logits(cls, logits: Float32, classes: Sequence[str], layers: tuple[int, int], **more: Any) -> Prediction:
+        """The most probable class, by softmax, of logits (classes,)."""
+        index = int(logits.argmax())
+        scaled = np.exp((logits - logits.max()).astype(np.float64))
+        return cls(index, classes[index], float(scaled[index] / scaled.sum()), logits, layers, **more)

@@ -230,7 +230,7 @@ def fit(
             means: dict[str, float] = {}  # stays empty where the run was stopped after a step's last iteration
             for done, means in _iterate(step, number, job.dataset, optimiser, seed, state["iteration"], half):
                 state["iteration"] = done
-                progress.show(f"{step.name} {number + 1}/{len(steps)}  {means}", done / step.iterations)
+                progress.share(f"{step.name} {number + 1}/{len(steps)}  {means}", done / step.iterations)
                 if done % 100 == 0 or done == step.iterations:
                     with (out / "log.jsonl").open("a") as log:
                         print(json.dumps({"step": step.name, "iteration": done, **means}), file=log)

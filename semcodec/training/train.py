@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from semcodec._files import whole_file
 from semcodec._version import __version__
 from semcodec.component import Component
 from semcodec.composition.binding import Bound
@@ -133,9 +133,8 @@ def save(modules: dict[str, nn.Module] | Any, card: dict[str, Any], out: Path) -
     load_state(rounded, tensors)
     card |= weights.name_weights(rounded)
     write_tensors(out / WEIGHTS, tensors, {weights.METADATA: json.dumps(card)})
-    temporary = out / f"{CARD}.tmp"
-    temporary.write_text(json.dumps(card, indent=2) + "\n")
-    os.replace(temporary, out / CARD)
+    with whole_file(out / CARD) as file:
+        file.write((json.dumps(card, indent=2) + "\n").encode())
 
 
 def _halved(tensor: torch.Tensor) -> torch.Tensor:

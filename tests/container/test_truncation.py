@@ -12,7 +12,6 @@ from click.testing import CliRunner
 
 from semcodec.cli import main
 from semcodec.container.packets import (
-    CUT,
     LocalRecord,
     Packet,
     StreamHeader,
@@ -25,6 +24,7 @@ from semcodec.container.packets import (
 from semcodec.container.packets import Part as Chunk
 from semcodec.container.summary import summarise
 from semcodec.container.truncation import cut_stream
+from semcodec.container.v1 import CUT
 from semcodec.errors import CorruptStream, StreamError, TruncatedStream, UsageError
 
 HEADER = two_layers.HEADER

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import semcodec
+from semcodec.coding.bits import pack_bits, packed_size, unpack_bits
 from semcodec.composition.composition import compose_spec
 from semcodec.container.sinks import PacketSink, PacketSource
 from semcodec.data import open_dataset
@@ -21,7 +22,7 @@ from semcodec.pipeline.pipeline import Pipeline
 from semcodec.priors import Counted
 from semcodec.specs import SpecMismatch, TensorSpec
 from semcodec.training.train import train
-from semcodec_plugins.deepisc import packing, residual, segments, spec
+from semcodec_plugins.deepisc import residual, segments, spec
 from semcodec_plugins.deepisc.encoder import DeepISC
 
 SIDE = 64
@@ -172,12 +173,12 @@ def test_every_difference_of_levels_has_a_symbol_within_its_bits(step):
 
 def test_fixed_bits_come_back():
     values = np.random.default_rng(0).integers(0, 32, 77)
-    data = packing.pack(values, 5)
-    assert len(data) == packing.packed_size(77, 5) == 49
-    assert (packing.unpack(data, 77, 5, "x") == values).all()
+    data = pack_bits(values, 5)
+    assert len(data) == packed_size(5, 77) == 49
+    assert (unpack_bits(data, 5, 77, "x") == values).all()
     for wrong in (data[:-1], data + b"\0", data[:-1] + b"\xff"):
         with pytest.raises(CorruptStream, match="x: "):
-            packing.unpack(wrong, 77, 5, "x")
+            unpack_bits(wrong, 5, 77, "x")
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (2, 4, 8), (5, 32, 20), (16, 32, 32)])

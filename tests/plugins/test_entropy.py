@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from semcodec.coding.bits import pack_bits, packed_size, unpack_bits
 from semcodec.coding.tables import (
     fit_table,
     ideal_bits,
@@ -23,7 +24,6 @@ from semcodec.priors import Bits, Counted, Indexed, Int32, Prior, Table
 from semcodec.testing import strategies
 from semcodec_plugins.entropy import semcodec_components
 from semcodec_plugins.entropy.arithmetic import Model, Rans, model_of
-from semcodec_plugins.entropy.bits import pack_bits, packed_size, unpack_bits
 from semcodec_plugins.entropy.huffman import LONGEST, code_lengths
 
 INT32 = np.iinfo(np.int32)

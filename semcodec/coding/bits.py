@@ -1,6 +1,8 @@
-"""Integers of a fixed width as a string of bits, most significant first, and the split of wide values."""
+"""Integers of a fixed width as a string of bits, most significant first."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +14,12 @@ _BLOCK = 1 << 16  # values packed at a time: bounds the memory of the bit arrays
 
 
 def packed_size(width: int, count: int) -> int:
+    """Bytes of ``count`` values of ``width`` bits each; the last one is filled up with zeros."""
     return (width * count + 7) // 8
 
 
-def pack_bits(values: UInt32, width: int) -> bytes:
-    """The low ``width`` bits (0 to 32) of each value, in ``packed_size`` bytes."""
+def pack_bits(values: npt.NDArray[np.integer[Any]], width: int) -> bytes:
+    """The low ``width`` bits (0 to 32) of each of ``values`` (n,), in ``packed_size`` bytes."""
     if not width:
         return b""
     if width in (8, 16, 32):
@@ -26,12 +29,16 @@ def pack_bits(values: UInt32, width: int) -> bytes:
     return b"".join(_pack_block(values[i : i + _BLOCK], width) for i in range(0, len(values), _BLOCK))
 
 
-def unpack_bits(data: bytes, width: int, count: int) -> UInt32:
-    """The inverse of ``pack_bits``. Raises CorruptStream unless ``data`` has exactly the right size."""
+def unpack_bits(data: bytes, width: int, count: int, what: str = "") -> UInt32:
+    """The inverse of ``pack_bits``: uint32 (count,).
+
+    Raises CorruptStream, which begins with ``what`` it is, unless ``data`` has exactly the right size.
+    """
     size = packed_size(width, count)
     padding = 8 * size - width * count
     if len(data) != size or (padding and data[-1] & (1 << padding) - 1):
-        raise CorruptStream(f"{len(data)} bytes are not {count} packed values of {width} bits")
+        where = f"{what}: " if what else ""
+        raise CorruptStream(f"{where}{len(data)} bytes are not {count} numbers of {width} bits")
     if width in (8, 16, 32):
         return np.frombuffer(data, f">u{width // 8}").astype(np.uint32)
     octets, values = np.frombuffer(data, np.uint8), np.zeros(count, np.uint32)
@@ -42,7 +49,7 @@ def unpack_bits(data: bytes, width: int, count: int) -> UInt32:
     return values
 
 
-def _pack_block(values: UInt32, width: int) -> bytes:
+def _pack_block(values: npt.NDArray[np.integer[Any]], width: int) -> bytes:
     octets = values.astype(">u4").view(np.uint8).reshape(-1, 4)
     return np.packbits(np.unpackbits(octets, axis=1)[:, 32 - width :]).tobytes()
 
