@@ -3,6 +3,7 @@
 #
 #   make demo        compose, run, encode and decode with the built-in methods and data, then a small bench of all
 #   make test        style, types and tests: what has to pass before a commit
+#   make check       its quick part: style, types and which room imports which
 #   make slow        the tests that take minutes
 #   make docs        the documentation as a site in build/site; a broken link is an error
 #   make benchmarks  speed of the entropy stages, side by side with what they are built on
@@ -15,7 +16,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test slow docs benchmarks clean
+.PHONY: demo test check slow docs benchmarks clean
 
 demo: $(INSTALLED)
 	@mkdir -p build
@@ -29,11 +30,13 @@ demo: $(INSTALLED)
 	$(BIN)/semcodec report build/video
 	$(BIN)/semcodec report build/images
 
-test: $(INSTALLED)
+check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+test: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist worksteal
 
 slow: $(INSTALLED)

@@ -65,3 +65,8 @@ class VersionMismatch(StreamError):
 
 class WeightsMismatch(StreamError):
     """The stream was made with other weights than the ones loaded here."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, for one line of ours; the name of its class where it has no message."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -12,7 +12,7 @@ from semcodec.component import Component, Kind
 from semcodec.composition.composition import Composition, compose_spec, resolve_backbone
 from semcodec.composition.registry import Registry, get_registry, lacking
 from semcodec.data.base import Dataset
-from semcodec.errors import SemcodecError, UsageError
+from semcodec.errors import SemcodecError, UsageError, first_line
 from semcodec.pipeline.weights import WeightsRequest, find, published
 
 
@@ -67,7 +67,7 @@ class Matrix:
                 self.cells.setdefault(point.spec, point)
 
     def skip(self, spec: str, why: SemcodecError | str) -> None:
-        self.skips.append(Skip(spec, why if isinstance(why, str) else str(why).splitlines()[0]))
+        self.skips.append(Skip(spec, why if isinstance(why, str) else first_line(why)))
 
     def seeded(self, seed: int) -> list[Composition]:
         """The compositions with ``seed`` wherever a component draws and the spec does not say by which."""
@@ -137,7 +137,7 @@ class _Enumeration:
             base = compose_spec(spec, self.matrix.registry)
             reason = self._unready(base, named=backbone.name in self.choice.backbone)
         except SemcodecError as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
         if reason:
             if tell:
                 self.matrix.skip(spec, reason)

@@ -10,7 +10,7 @@ from typing import Any
 from semcodec.bench.cells import Cell
 from semcodec.bench.runner import Done
 from semcodec.bench.worker import POLL, Settings, Worker, failure, guard
-from semcodec.errors import PluginError, SemcodecError
+from semcodec.errors import PluginError, SemcodecError, first_line
 
 TRIES = 3
 """How often a cell is begun whose worker dies: a machine that is taken away is not the cell's fault."""
@@ -63,8 +63,7 @@ class OnRay:
                     include_dashboard=False if not address else None,
                 )
         except Exception as error:
-            first = next(iter(str(error).splitlines()), type(error).__name__)
-            raise SemcodecError(f"no Ray cluster at {address or 'this machine'}: {first}") from error
+            raise SemcodecError(f"no Ray cluster at {address or 'this machine'}: {first_line(error)}") from error
         self._actors: dict[int, Any] = {}
         self._running: dict[int, _Running] = {}
         self._tries: dict[str, int] = {}
@@ -103,8 +102,7 @@ class OnRay:
         except self.ray.exceptions.RayActorError:
             return self._lost(slot)
         except self.ray.exceptions.RayError as error:
-            first = next(iter(str(error).splitlines()), type(error).__name__)
-            return self._back(slot, failure(running.cell, self.settings, first))
+            return self._back(slot, failure(running.cell, self.settings, first_line(error)))
         if not running.ready:
             running.ready, running.began = True, time.monotonic()
             running.answer = running.actor.measure.remote(running.cell)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from semcodec.bench.cells import Cell
-from semcodec.errors import SemcodecError
+from semcodec.errors import SemcodecError, first_line
 
 GIB = 1 << 30
 POLL = 0.2
@@ -63,7 +63,7 @@ class Worker:
         try:
             return {**self._evaluate(cell), **named}
         except SemcodecError as error:
-            return failure(cell, self.settings, str(error).splitlines()[0])
+            return failure(cell, self.settings, first_line(error))
         except MemoryError:
             self._pipelines.clear()
             return failure(cell, self.settings, "out of memory")

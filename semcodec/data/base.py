@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from semcodec.errors import DataError
@@ -68,6 +68,23 @@ class Dataset(ABC):
     @abstractmethod
     def ids(self, indices: Sequence[int]) -> list[str]:
         """Names of the samples, the same in every run: what tables and messages show."""
+
+
+def summary_of(whole: Dataset, open_split: Callable[[str], Dataset], description: str) -> dict[str, Any]:
+    """What a folder holds: name, kind and classes of all of it, sizes by split, 0 where one is empty, description."""
+    sizes = {}
+    for split in SPLITS:
+        try:
+            sizes[split] = len(open_split(split))
+        except EmptySplitError:
+            sizes[split] = 0
+    return {
+        "name": whole.name,
+        "kind": whole.kind,
+        "classes": whole.classes,
+        "sizes": sizes,
+        "description": description,
+    }
 
 
 class Digest:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semcodec.data.base import SPLITS, Dataset, EmptySplitError
+from semcodec.data.base import SPLITS, Dataset, EmptySplitError, summary_of
 from semcodec.data.folders import IMAGE_SUFFIXES
 from semcodec.data.images import read_image, size_of
 from semcodec.errors import DataError, UsageError
@@ -139,15 +139,9 @@ def summary(root: str | os.PathLike[str]) -> dict[str, Any]:
     """What a folder holds, without reading an image: name, kind, classes, sizes by split, description."""
     request = InputRequest(None, 1, 1, fit="letterbox", labels=BOXES)
     whole = BoxFolders(root, "all", request)
-    sizes = {}
-    for split in SPLITS:
-        try:
-            sizes[split] = len(BoxFolders(root, split, request))
-        except EmptySplitError:
-            sizes[split] = 0
     named = NAMES if Path(root, NAMES).is_file() else "COCO's names"
     description = f"{IMAGES}/ and {LABELS}/ with {whole.objects():,} boxes, YOLO's layout; {named}"
-    return {"name": str(root), "kind": "image", "classes": whole.classes, "sizes": sizes, "description": description}
+    return summary_of(whole, lambda split: BoxFolders(root, split, request), description)
 
 
 def _folders(images: Path, split: str) -> list[str]:

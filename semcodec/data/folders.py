@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from semcodec.data.base import Dataset, EmptySplitError
+from semcodec.data.base import SPLITS, Dataset, EmptySplitError, summary_of
 from semcodec.data.images import read_image
 from semcodec.data.video import cached_clip
 from semcodec.errors import DataError, UsageError
@@ -104,17 +104,11 @@ def summary(root: str | os.PathLike[str]) -> dict[str, Any]:
     kind = kind_of(root)
     request = InputRequest(1 if kind == "video" else None, 1, 1)
     whole = ClassFolders(root, "all", request)
-    sizes = {}
-    for split in ("train", "test"):
-        try:
-            sizes[split] = len(ClassFolders(root, split, request))
-        except EmptySplitError:
-            sizes[split] = 0
-    how = [f"{name}.txt" for name in sizes if (Path(root) / f"{name}.txt").is_file()]
+    how = [f"{name}.txt" for name in SPLITS if (Path(root) / f"{name}.txt").is_file()]
     description = f"class folders, split by {' and '.join(how) or 'sorted name 80/20'}"
     if whole.skipped:
         description += f"; {whole.skipped} other files skipped"
-    return {"name": str(root), "kind": kind, "classes": whole.classes, "sizes": sizes, "description": description}
+    return summary_of(whole, lambda split: ClassFolders(root, split, request), description)
 
 
 def _nothing_in(root: Path, kind: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from semcodec.boxes import GREY, Letterbox
-from semcodec.errors import DataError
+from semcodec.errors import DataError, first_line
 
 if TYPE_CHECKING:
     from semcodec.data.base import UInt8
@@ -81,8 +81,7 @@ def read_image(path: str | os.PathLike[str], request: InputRequest) -> UInt8:
     except UnidentifiedImageError as e:
         raise DataError(f"{path}: is no image, or of a format that cannot be read here") from e
     except Exception as e:  # Pillow's decoders raise nearly anything on broken files
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise DataError(f"{path}: cannot be read as an image ({reason})") from e
+        raise DataError(f"{path}: cannot be read as an image ({first_line(e)})") from e
     return fit(upright, request, size)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from semcodec.data.base import SPLITS, Dataset, EmptySplitError
+from semcodec.data.base import SPLITS, Dataset, EmptySplitError, summary_of
 from semcodec.data.images import read_image
 from semcodec.errors import DataError, UsageError
 from semcodec.specs import InputRequest
@@ -98,15 +98,9 @@ def summary(root: str | os.PathLike[str]) -> dict[str, Any]:
     """What a folder holds, without reading an image: name, kind, classes, sizes by split, description."""
     request = InputRequest(None, 1, 1)
     whole = LabelledImages(root, "all", request)
-    sizes = {}
-    for split in SPLITS:
-        try:
-            sizes[split] = len(LabelledImages(root, split, request))
-        except EmptySplitError:
-            sizes[split] = 0
     how = "split by its column" if whole.has_splits else "all for the test"
     description = f"{FOLDER}/ and {TABLE}, {how}; {whole.occurring:,} of {len(whole.classes):,} classes occur"
-    return {"name": str(root), "kind": "image", "classes": whole.classes, "sizes": sizes, "description": description}
+    return summary_of(whole, lambda split: LabelledImages(root, split, request), description)
 
 
 def _read_table(path: Path) -> tuple[list[Row], bool]:

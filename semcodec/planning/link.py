@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from semcodec._files import whole_file
 from semcodec.composition.grammar import parse_item
-from semcodec.errors import DataError, SemcodecError, UsageError
+from semcodec.errors import DataError, SemcodecError, UsageError, first_line
 
 Float64 = npt.NDArray[np.float64]
 
@@ -173,7 +173,7 @@ def _generated(text: str) -> Link | None:
     try:
         item = parse_item(text)
     except SemcodecError as error:
-        raise UsageError(f"trace {text}: {str(error).splitlines()[0]}") from None
+        raise UsageError(f"trace {text}: {first_line(error)}") from None
     given = {arg.key: arg.value for arg in item.args}
     kinds = {
         "rayleigh": ("bandwidth_mhz", "snr_db", "doppler_hz", "step_s", "seconds", "seed"),

@@ -7,26 +7,20 @@ an ``[assume.WORD]`` explains and to which the caller, or the profile itself wit
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.resources import files
-from math import isfinite
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from semcodec.errors import DataError, SemcodecError, UsageError
-from semcodec.planning.latency import FULL, LOCAL, Coding, Energy, OperatingPoint, Profile, size_bytes, vit_macs
+from semcodec.planning.latency import FULL, LOCAL, OperatingPoint, Profile
+from semcodec.planning.profile_file import read_profile
 from semcodec.tasks.table import metric_of, metrics
 
 SERVER = ("entropy_decode", "read", "restore", "recover", "tail", "nms")
 MODEL = ("head", "tail", "nms")
 """Stages of a record that the server runs; all others are the device's."""
-PROFILE_KEYS = {"name", "title", "encoder", "element_bits", "assume", "local", "full-offload", "point", "vit", "energy"}
-POINT_KEYS = {
-    "label", "spec", "knobs", "accuracy", "spread", "bytes", "sent", "patches", "device_ms", "server_ms", "coding",
-    "macs",
-}  # fmt: skip
 
 
 def shipped() -> list[str]:
@@ -40,7 +34,7 @@ def open_points(text: str, assume: Mapping[str, float] | None = None) -> Profile
     path = Path(text)
     if text in shipped():
         content = (files("semcodec.planning") / "profiles" / f"{text}.toml").read_text(encoding="utf-8")
-        return _Reader(text, assume or {}).profile(content)
+        return read_profile(content, text, assume or {})
     if path.is_dir():
         if assume:
             raise UsageError(f"{path} holds measurements, which take no assumptions: {', '.join(assume)}")
@@ -50,144 +44,10 @@ def open_points(text: str, assume: Mapping[str, float] | None = None) -> Profile
             content = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             raise DataError(f"{path} is no text, and so no profile") from None
-        return _Reader(str(path), assume or {}).profile(content)
+        return read_profile(content, str(path), assume or {})
     raise UsageError(
         f"there is no profile {text!r}, and no such file or results folder; profiles are {', '.join(shipped())}"
     )
-
-
-@dataclass
-class _Reader:
-    """One profile being read. ``assumed``: what was taken for the words met so far."""
-
-    where: str
-    given: Mapping[str, float]
-    words: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    assumed: dict[str, str] = field(default_factory=dict)
-    needs: list[str] = field(default_factory=list)
-    element_bits: float = 32
-    vit: Mapping[str, Any] | None = None
-
-    def fail(self, message: str) -> NoReturn:
-        raise DataError(f"profile {self.where}: {message}")
-
-    def profile(self, content: str) -> Profile:
-        try:
-            data = tomllib.loads(content)
-        except tomllib.TOMLDecodeError as error:
-            self.fail(f"is no TOML: {error}")
-        self.known(data, PROFILE_KEYS, "a profile")
-        self.words = self.table(data, "assume")
-        for name in self.given:
-            if name not in self.words:
-                takes = f"it takes {', '.join(self.words)}" if self.words else "it takes none"
-                raise UsageError(f"profile {self.where} has no assumption {name!r}; {takes}")
-        self.element_bits = self.number(data.get("element_bits", 32), "element_bits")
-        self.vit = data.get("vit")
-        rows = data.get("point")
-        if not isinstance(rows, list) or not rows:
-            self.fail("has no [[point]]")
-        points = tuple(self.point(row, f"point {i}") for i, row in enumerate(rows, 1))
-        base = {name: self.point(data[name], name) for name in (LOCAL, FULL) if name in data}
-        return Profile(
-            name=str(data.get("name", self.where)),
-            title=str(data.get("title", self.where)),
-            points=points,
-            local=base.get(LOCAL),
-            full=base.get(FULL),
-            encoder=str(data.get("encoder", "")),
-            energy=self.energy(self.table(data, "energy")),
-            assumed=self.assumed,
-        )
-
-    def point(self, row: Any, where: str) -> OperatingPoint:
-        if not isinstance(row, dict):
-            self.fail(f"{where} is a table of what it costs and gets right")
-        self.known(row, POINT_KEYS, where)
-        label = str(row.get("label", where))
-        self.needs = []
-        share, work = self.shares(row, label)
-        size = self.size(row.get("bytes", 0), f"bytes of {label}") * share
-        device = dict(self.stages(row, "device_ms", label))
-        server = {stage: ms * (work if stage == "tail" else 1) for stage, ms in self.stages(row, "server_ms", label)}
-        accuracy = self.number(row["accuracy"], f"accuracy of {label}") if "accuracy" in row else None
-        spread = self.number(row.get("spread", 0), f"spread of {label}")
-        sent = self.number(row.get("sent", 1 if "bytes" in row else 0), f"sent of {label}")
-        if (accuracy is not None and not 0 <= accuracy <= 1) or not 0 <= sent <= 1:
-            self.fail(f"{label}: accuracy and sent are fractions from 0 to 1")
-        return OperatingPoint(
-            label=label,
-            accuracy=accuracy,
-            bytes=size,
-            device_ms=device,
-            server_ms=server,
-            sent=sent,
-            coding=self.coding(self.table(row, "coding"), size, label),
-            spec=str(row.get("spec", "")),
-            knobs=dict(self.table(row, "knobs")),
-            macs=self.number(row["macs"], f"macs of {label}") if "macs" in row else None,
-            interval=[accuracy - spread, accuracy + spread] if accuracy is not None and spread else None,
-            source=self.where,
-            needs=tuple(dict.fromkeys(self.needs)),
-        )
-
-    def shares(self, row: Mapping[str, Any], label: str) -> tuple[float, float]:
-        """Of all patches' bytes, and of all patches' multiply-accumulates, the part that ``patches`` are."""
-        if "patches" not in row:
-            return 1.0, 1.0
-        if not isinstance(self.vit, dict):
-            self.fail(f"{label} counts patches, of how many [vit] says with patches and width")
-        total, width = (self.number(self.vit.get(key), f"{key} of [vit]") for key in ("patches", "width"))
-        kept = self.number(row["patches"], f"patches of {label}")
-        return kept / total, vit_macs(kept, int(width)) / vit_macs(total, int(width))
-
-    def size(self, value: Any, what: str) -> float:
-        return size_bytes(self.number(v, what) for v in value) if isinstance(value, list) else self.number(value, what)
-
-    def stages(self, row: Mapping[str, Any], key: str, label: str) -> list[tuple[str, float]]:
-        return [(stage, self.number(ms, f"{stage} of {label}")) for stage, ms in self.table(row, key).items()]
-
-    def coding(self, row: Mapping[str, Any], size: float, label: str) -> Coding | None:
-        if not row:
-            return None
-        self.known(row, {"entropy", "encode_ms", "decode_ms"}, f"coding of {label}")
-        keys = ("entropy", "encode_ms", "decode_ms")
-        entropy, encode, decode = (self.number(row.get(key), f"{key} of {label}") for key in keys)
-        return Coding(size * entropy / self.element_bits, encode, decode)
-
-    def energy(self, row: Mapping[str, Any]) -> Energy | None:
-        """None too where it names what was not given."""
-        if not row:
-            return None
-        self.needs = []
-        found = Energy(*(self.number(row.get(f"joule_per_{what}"), f"joule_per_{what}") for what in ("mac", "bit")))
-        return None if self.needs else found
-
-    def number(self, value: Any, what: str) -> float:
-        """A number of at least 0, or what its word stands for: 0, and noted, where nothing says."""
-        if isinstance(value, str):
-            if value not in self.words:
-                self.fail(f"{what} is {value!r}, which no [assume.{value}] explains")
-            word, name = self.words[value], value
-            value = self.given.get(name, word.get("value"))
-            if value is None:
-                self.needs.append(name)
-                return 0.0
-            self.assumed[name] = f"{value:g}, " + ("as given" if name in self.given else str(word.get("why", "")))
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value < 0:
-            self.fail(f"{what} is a number of at least 0, not {value!r}")
-        return float(value)
-
-    def table(self, row: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-        value = row.get(key, {})
-        if not isinstance(value, dict):
-            self.fail(f"{key} is a table, not {value!r}")
-        return value
-
-    def known(self, row: Mapping[str, Any], keys: set[str], what: str) -> None:
-        unknown = [key for key in row if key not in keys]
-        if unknown:
-            self.fail(f"{what} has no key {unknown[0]!r}; there are {', '.join(sorted(keys))}")
 
 
 def read_results(folder: Path) -> Profile:

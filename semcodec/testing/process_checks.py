@@ -7,14 +7,12 @@ threads at once and in another process.
 from __future__ import annotations
 
 import copy
-import hashlib
 import io
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib import import_module
 from threading import Barrier
 from typing import Any
 
@@ -22,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from semcodec.component import Component
+from semcodec.testing.acts import acts_of, digests
 from semcodec.testing.side_effects import witness
-from semcodec.testing.subject import MODULES, SAMPLES, Act, CheckFailed, Subject, require
+from semcodec.testing.subject import SAMPLES, Act, CheckFailed, Subject, require
 from semcodec.testing.subprocess import elsewhere
 
 ROUNDS = 2
@@ -38,12 +37,6 @@ def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
     if component.kind in BYTES:
         yield check_threads
         yield check_processes
-
-
-def acts_of(subject: Subject) -> Sequence[Act]:
-    """What a component of its kind does."""
-    acts: Sequence[Act] = import_module(f"semcodec.testing.{MODULES[subject.component.kind]}").acts(subject)
-    return acts
 
 
 def check_quiet(subject: Subject) -> None:
@@ -141,8 +134,3 @@ def check_processes(subject: Subject) -> None:
     require(here.keys() == there.keys(), f"another process knows it as {sorted(there)}, not as {sorted(here)}")
     wrong = [what for what in here if here[what] != there[what]]
     require(not wrong, f"{', '.join(wrong)}: another process comes to other bytes")
-
-
-def digests(subject: Subject) -> dict[str, str]:
-    """By act, what the first sample comes to."""
-    return {act.what: hashlib.sha256(act.do(act.who, 0)).hexdigest() for act in acts_of(subject)}

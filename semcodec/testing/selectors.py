@@ -11,7 +11,7 @@ from torch import Tensor
 
 from semcodec.component import Component
 from semcodec.composition.composition import Composition, compose_spec
-from semcodec.errors import SemcodecError, UsageError
+from semcodec.errors import SemcodecError, UsageError, first_line
 from semcodec.interfaces import Selector
 from semcodec.testing.side_effects import witness
 from semcodec.testing.subject import Act, Subject, extremes, no_draws, require, settings
@@ -174,7 +174,7 @@ def check_point(subject: Subject) -> None:
             try:
                 composition.with_call(**knobs)
             except UsageError as error:
-                require(False, f"sets what {composition.encoder.name} does not take: {str(error).splitlines()[0]}")
+                require(False, f"sets what {composition.encoder.name} does not take: {first_line(error)}")
 
 
 def check_point_of_each(subject: Subject) -> None:

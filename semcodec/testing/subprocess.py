@@ -14,6 +14,7 @@ from functools import cache
 from typing import IO, Any
 
 from semcodec.component import Component
+from semcodec.testing.acts import digests
 from semcodec.testing.subject import CheckFailed, Subject
 
 
@@ -53,7 +54,6 @@ def _process() -> subprocess.Popen[bytes]:
 
 def _serve(requests: IO[bytes], results: IO[bytes]) -> None:
     from semcodec.composition.registry import Registry
-    from semcodec.testing.process_checks import digests
 
     while True:
         try:
@@ -61,14 +61,14 @@ def _serve(requests: IO[bytes], results: IO[bytes]) -> None:
         except EOFError:
             return
         try:
-            result: Any = _digests(digests, component, Registry.of(companions), threads)
+            result: Any = _digests(component, Registry.of(companions), threads)
         except Exception as error:
             result = f"{type(error).__name__}: {error}"
         pickle.dump(result, results)
         results.flush()
 
 
-def _digests(digests: Any, component: Component, registry: Any, threads: int) -> Any:
+def _digests(component: Component, registry: Any, threads: int) -> dict[str, str]:
     import torch
 
     torch.set_num_threads(threads)

@@ -228,12 +228,19 @@ def test_sizes_are_those_that_the_tables_print():
     [
         ("x = ", "is no TOML"),
         ("name = 'a'", r"has no \[\[point\]\]"),
-        ("[[point]]\nbites = 3", "point 1 has no key 'bites'"),
+        ("[[point]]\nbites = 3", "point 1: table contains unknown field `bites`"),
         ("[[point]]\naccuracy = 70", "fractions from 0 to 1"),
         ("[[point]]\ndevice_ms = { head = 'x' }", r"no \[assume.x\] explains"),
-        ("[[point]]\nbytes = -1", "bytes of point 1 is a number of at least 0, not -1"),
+        ("[[point]]\nbytes = -1", "bytes of point 1: expected `float` >= 0"),
         ("[[point]]\npatches = 3", "point 1 counts patches"),
-        ("[[point]]\ndevice_ms = 3", "device_ms is a table"),
+        ("[[point]]\npatches = 3\n[vit]\npatches = 9", "vit: table missing required field `width`"),
+        ("[[point]]\nbytes = [2, inf]", "bytes 2 of point 1: expected `float` <= 1e"),
+        ("[[point]]\nmacs = nan", "macs of point 1: expected `float` "),
+        ("[[point]]\nmacs = true", "macs of point 1: expected `.*`, got `bool`"),
+        ("[[point]]\n[[point]]\nserver_ms = { tail = -3 }", "server_ms of point 2: expected `float` >= 0"),
+        ("element_bits = 0\n[[point]]", "element_bits: expected `float` > 0"),
+        ("point = 3", "point: expected `array`, got `int`"),
+        ("[[point]]\ndevice_ms = 3", "device_ms of point 1: expected `table`, got `int`"),
     ],
 )
 def test_a_wrong_profile_is_one_line(tmp_path, content, says):
