@@ -14,6 +14,7 @@ SECTIONS = {
     "Measure": ["docs/measuring", "docs/bench", "docs/report", "docs/latency", "docs/results/*"],
     "Extend": [
         "docs/plugins",
+        "docs/tasks",
         "docs/testing",
         "docs/traps",
         "docs/stability",

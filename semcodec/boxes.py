@@ -122,13 +122,3 @@ def centred(xyxy: Tensor) -> Tensor:
 
     low, high = xyxy[..., :2], xyxy[..., 2:]
     return torch.cat(((low + high) / 2, high - low), -1)
-
-
-def overlaps(first: Tensor, second: Tensor) -> Tensor:
-    """Intersection over union of boxes (n, 4) with boxes (m, 4), left, top, right, bottom: (n, m)."""
-    low = first[:, None, :2].maximum(second[:, :2])
-    high = first[:, None, 2:].minimum(second[:, 2:])
-    common = (high - low).clamp_(min=0).prod(-1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(-1) for boxes in (first, second)]
-    union = areas[0][:, None] + areas[1] - common
-    return common / union.clamp(min=1e-9)

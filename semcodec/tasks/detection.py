@@ -80,6 +80,8 @@ class Detection(Classification):
         return {"boxes": "[corners, class, score]"}
 
     def answers(self, output: Tensor, clock: Stopwatch) -> list[Answer]:
+        import torchvision.ops  # noqa: F401 - which takes a second, and is no part of the stage
+
         with clock("nms"):
             return [nms(sample) for sample in output]
 

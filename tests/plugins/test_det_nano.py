@@ -7,8 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import box_iou
 
-from semcodec.boxes import Boxes, overlaps
+from semcodec.boxes import Boxes
 from semcodec.composition.composition import compose_spec, resolve_backbone
 from semcodec.data import open_dataset
 from semcodec.pipeline import weights
@@ -101,7 +102,7 @@ def test_predictions_that_follow_the_loss_find_the_boxes():
     output = torch.cat((boxes, scores.sigmoid()), -1).detach()
     found = [nms(sample, 0.3) for sample in output]
     assert [len(f) for f in found] == [2, 0]
-    overlapping = overlaps(wanted[0].xyxy, found[0].xyxy)
+    overlapping = box_iou(wanted[0].xyxy, found[0].xyxy)
     assert (overlapping.amax(1) > 0.85).all()
     assert torch.equal(found[0].classes[overlapping.argmax(1)], wanted[0].classes)
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torchvision.ops import box_iou
 
-from semcodec.boxes import Boxes, overlaps
+from semcodec.boxes import Boxes
 from semcodec.composition.composition import resolve_backbone
 from semcodec.composition.registry import get_registry
 from semcodec.errors import SpecError, UsageError, WeightsError
@@ -213,7 +214,7 @@ def test_predictions_that_follow_the_loss_find_the_boxes():
         found = nms(sample, confidence=0.5)
         assert len(found) == len(truth)
         if len(truth):
-            overlap = overlaps(truth.xyxy, found.xyxy)
+            overlap = box_iou(truth.xyxy, found.xyxy)
             assert (overlap.amax(1) > 0.95).all()
             assert torch.equal(found.classes[overlap.argmax(1)], truth.classes)
 
@@ -429,7 +430,7 @@ def test_the_published_yolov5n_loads_strictly_and_its_loss_is_that_of_a_trained_
     assert all(after[name] < 0.75 * before[name] for name in ("box", "cls"))
     assert sum(len(boxes) for boxes in found) > 8
     right = [
-        bool((overlaps(b.xyxy[:1], t.xyxy)[0, t.classes == b.classes[0]] > 0.5).any())
+        bool((box_iou(b.xyxy[:1], t.xyxy)[0, t.classes == b.classes[0]] > 0.5).any())
         for b, t in zip(found, truth, strict=True)
         if len(b) and len(t)
     ]

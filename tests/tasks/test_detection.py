@@ -10,12 +10,13 @@ import pytest
 import torch
 import toy_detector
 from click.testing import CliRunner
+from torchvision.ops import batched_nms, box_iou
 
 import semcodec.composition.composition
 import semcodec.composition.registry
 from semcodec.bench.cells import cell_of
 from semcodec.bench.worker import Settings, Worker
-from semcodec.boxes import Boxes, Letterbox, centred, corners, overlaps
+from semcodec.boxes import Boxes, Letterbox, centred, corners
 from semcodec.cli import main
 from semcodec.composition.composition import compose_spec
 from semcodec.composition.registry import Registry, get_registry
@@ -69,8 +70,6 @@ def random_output(seed: int, count: int = 600, classes: int = 5) -> torch.Tensor
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(("confidence", "iou", "limit"), [(0.001, 0.6, 300), (0.3, 0.2, 300), (0.001, 0.95, 100_000)])
 def test_suppression_is_torchvisions(seed, confidence, iou, limit):
-    from torchvision.ops import batched_nms
-
     output = random_output(seed)
     rows, classes = (output[:, 4:] >= confidence).nonzero(as_tuple=True)
     scores = output[rows, 4 + classes]
@@ -102,7 +101,7 @@ def test_corners_and_centres_are_inverse():
     table = torch.tensor([[2.0, 4.0, 10.0, 20.0]])
     assert corners(centred(table)).tolist() == table.tolist()
     others = torch.tensor([[2.0, 4.0, 6.0, 20.0], [50, 50, 60, 60], [3, 3, 3, 3]])
-    assert overlaps(table, others).tolist() == [[0.5, 0, 0]]
+    assert box_iou(table, others).tolist() == [[0.5, 0, 0]]
 
 
 @pytest.mark.parametrize("size", [(640, 426), (426, 640), (1, 1), (5000, 3), (3, 5000), (1, 4000), (64, 64)])

@@ -7,8 +7,18 @@ import time
 import pytest
 import torch
 
-from semcodec.boxes import Boxes, centred, corners, overlaps
+from semcodec.boxes import Boxes, centred, corners
 from semcodec.tasks.detection import CANDIDATES, LIMIT, nms
+
+
+def overlaps(first, second):
+    """Intersection over union of boxes (n, 4) with boxes (m, 4), left, top, right, bottom: (n, m)."""
+    low = first[:, None, :2].maximum(second[:, :2])
+    high = first[:, None, 2:].minimum(second[:, 2:])
+    common = (high - low).clamp_(min=0).prod(-1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(-1) for boxes in (first, second)]
+    union = areas[0][:, None] + areas[1] - common
+    return common / union.clamp(min=1e-9)
 
 
 def by_hand(output, confidence=0.001, iou=0.6, limit=LIMIT):
