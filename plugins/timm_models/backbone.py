@@ -141,9 +141,8 @@ class ImageClassifier(nn.Module, Backbone):
         """
         if self.spec.patch is None:
             raise SemcodecError(f"{self._name} has no class token whose attention to patches could be told")
-        blocks = self.model.blocks if scores == "rollout" else self.model.blocks[-1:]
-        with tokens.listening(blocks) as heard:
-            logits = self.model(self.normalised(features["image"])).float()
+        model, heard = tokens.listening(self.model, len(self.model.blocks) if scores == "rollout" else 1)
+        logits = model(self.normalised(features["image"])).float()
         row = tokens.rollout_row(heard) if scores == "rollout" else tokens.mean_row(*heard[0])
         row = row[:, self.model.num_prefix_tokens :]
         return logits, row / row.sum(1, keepdim=True)
