@@ -43,7 +43,7 @@ def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
 def acts_of(subject: Subject, whole: bool = False) -> Sequence[Act]:
     """What a component of its kind does; ``whole``: in a whole pipeline, where it is known in one."""
     module = import_module(f"semcodec.testing.{MODULES[subject.component.kind]}")
-    acts: Sequence[Act] = (whole and getattr(module, "whole_acts", None) or module.acts)(subject)
+    acts: Sequence[Act] = getattr(module, "whole_acts" if whole and hasattr(module, "whole_acts") else "acts")(subject)
     return acts
 
 

@@ -209,7 +209,9 @@ def check_target(subject: Subject) -> None:
     absent = sorted(getattr(target, "__abstractmethods__", ()))
     require(not absent, f"{c.target} lacks {', '.join(absent)}")
     for ability in c.traits.get("abilities", ()) if c.kind == "selector" else ():
-        require(getattr(target, ability, None) is not getattr(Selector, ability), f"{c.target} lacks {ability}")
+        forms = [form for form in (ability, f"{ability}_array") if hasattr(Selector, form)]
+        own = any(getattr(target, form, None) is not getattr(Selector, form) for form in forms)
+        require(own, f"{c.target} lacks {' or '.join(forms)}")
     require(c.spec is None or callable(subject.registry.spec_function(c)), f"{c.spec} is no function")
     named = [path for path in (c.recipe, c.traits.get("error"), c.traits.get("max_bytes")) if isinstance(path, str)]
     for path in filter(_TARGET.fullmatch, named):

@@ -33,7 +33,17 @@ from semcodec.composition.registry import get_registry
 from semcodec.testing import checks_for, outcomes, parametrize_with_checks, records
 from semcodec.testing.stand_ins import STAND_INS
 
-LARGE = {"deit-base", "deit-small", "resnet34", "resnet50", "resnet50-caffe", "vit-base", "yolov5l", "yolov5m", "yolov5x"}
+LARGE = {
+    "deit-base",
+    "deit-small",
+    "resnet34",
+    "resnet50",
+    "resnet50-caffe",
+    "vit-base",
+    "yolov5l",
+    "yolov5m",
+    "yolov5x",
+}
 """Models of which a smaller one, of the same class, is checked in their place where time is short."""
 
 
