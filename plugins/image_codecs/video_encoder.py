@@ -12,11 +12,11 @@ from torch import Tensor
 
 from semcodec.data.video import UInt8, decode_frames, decode_h264, encode_frames, encode_h264, planar
 from semcodec.errors import CorruptStream, DataError
-from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec
 from semcodec.tensors import eight_bits, from_eight_bits
 from semcodec_plugins.image_codecs import external
-from semcodec_plugins.image_codecs.pictures_encoder import spaced
+from semcodec_plugins.image_codecs.coding import VideoCoding, spaced
 
 
 class Video(Encoder):
@@ -24,8 +24,11 @@ class Video(Encoder):
 
     knob = "crf"
 
+    coding: VideoCoding
+
     def __init__(self, features: FeatureSpec) -> None:
-        self.total, _, self.height, self.width = features["frames"].shape
+        self.coding = VideoCoding(features, {})
+        self.total, self.height, self.width = self.coding.total, self.coding.height, self.coding.width
 
     @abstractmethod
     def compress(self, clip: UInt8, quality: int) -> bytes:
@@ -42,13 +45,6 @@ class Video(Encoder):
         clips = eight_bits(features["frames"][:, index])
         return [Latent({}, {"video": self.compress(clip, params[self.knob]), "index": index}) for clip in clips]
 
-    def write(self, latent: Latent, sink: Sink) -> None:
-        sink.blob("video", latent.side["video"])
-
-    def read(self, source: Source) -> Latent:
-        index = spaced(self.total, source.params["frames"])
-        return Latent({}, {"video": source.blob("video", 4096 + 6 * self._size(len(index))), "index": index})
-
     def restore(self, latent: Latent) -> Partial:
         index = latent.side["index"]
         try:
@@ -56,9 +52,6 @@ class Video(Encoder):
         except DataError as error:
             raise CorruptStream(str(error)) from error
         return Partial({"frames": from_eight_bits(clip)[None], "index": torch.from_numpy(index)[None]})
-
-    def _size(self, count: int) -> int:
-        return count * self.height * self.width
 
 
 class H264(Video):

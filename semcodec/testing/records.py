@@ -22,7 +22,7 @@ from semcodec.composition.registry import get_registry, import_target
 from semcodec.composition.resolution import DEFAULT_RECOVERER
 from semcodec.container.header import StreamHeader, read_header, write_header
 from semcodec.errors import UsageError
-from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer, Selector
+from semcodec.interfaces import Backbone, Coding, Encoder, EntropyStage, Recoverer, Selector
 from semcodec.testing.side_effects import witness
 from semcodec.testing.subject import Subject, extremes, require
 
@@ -55,7 +55,7 @@ def check_record(subject: Subject) -> None:
     require(c.kind in KINDS, f"unknown kind {c.kind!r}; kinds are {', '.join(KINDS)}")
     require(NAME.fullmatch(c.name.replace("/*", "/any")), f"{c.name!r} is no name that a spec can hold")
     require(c.api <= API, f"made for plugin API {c.api}, here is {API}")
-    for field in ("target", "spec", "recipe"):
+    for field in ("target", "spec", "recipe", "coding"):
         path = getattr(c, field)
         optional = field != "target" and path is None
         require(optional or _TARGET.fullmatch(path), f"{field} is 'package.module:name', not {path!r}")
@@ -213,6 +213,10 @@ def check_target(subject: Subject) -> None:
         own = any(getattr(target, form, None) is not getattr(Selector, form) for form in forms)
         require(own, f"{c.target} lacks {' or '.join(forms)}")
     require(c.spec is None or callable(subject.registry.spec_function(c)), f"{c.spec} is no function")
+    if c.coding is not None:
+        coding = import_target(c.coding, c.name)
+        apart = inspect.isclass(coding) and issubclass(coding, Coding) and not coding.__abstractmethods__
+        require(c.kind == "encoder" and apart, f"{c.coding} is no complete Coding of an Encoder")
     named = [path for path in (c.recipe, c.traits.get("error"), c.traits.get("max_bytes")) if isinstance(path, str)]
     for path in filter(_TARGET.fullmatch, named):
         require(callable(import_target(path, c.name)), f"{path} is no function")
