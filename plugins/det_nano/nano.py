@@ -14,6 +14,8 @@ from semcodec.interfaces import Backbone, Features
 from semcodec_plugins.det_nano.loss import detection_loss
 from semcodec_plugins.det_nano.spec import SIDE, STAGES
 
+NAMES = ["input", *STAGES]
+"""Of the cuts, in order."""
 STRIDE = STAGES["neck"].stride
 RARE = 0.01
 """The score that every class begins with everywhere (RetinaNet: Lin et al., 2017)."""
@@ -90,10 +92,18 @@ class DetNano(nn.Module, Backbone):
         """To the maps that cross the cut; cuts are named by the stage before them."""
         return self.advance(x, "input", cut)
 
+    def head_state(self, cut: str) -> Sequence[str]:
+        """The stages before the cut."""
+        return [f"stages.{name}." for name in NAMES[1 : NAMES.index(cut) + 1]]
+
+    def tail_state(self, cut: str) -> Sequence[str]:
+        """The stages after the cut, and the detection."""
+        return [*(f"stages.{name}." for name in NAMES[NAMES.index(cut) + 1 :]), "detect."]
+
     def advance(self, features: Features, cut: str, to: str) -> Features:
-        names = ["input", *STAGES]
+        """From the maps that cross the cut to those that cross a later one."""
         maps = dict(features)
-        for name in names[names.index(cut) + 1 : names.index(to) + 1]:
+        for name in NAMES[NAMES.index(cut) + 1 : NAMES.index(to) + 1]:
             given = [maps[read] for read in STAGES[name].reads]
             maps[name] = self.stages[name](*(2 * given[0] - 1,) if name == "stem" else given)
             maps = {crossing: maps[crossing] for crossing in STAGES[name].crosses}

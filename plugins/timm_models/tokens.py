@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from timm.layers.attention import Attention
@@ -28,9 +28,19 @@ def takes_patches(model: nn.Module) -> bool:
     """Whether ``model`` embeds square patches each by itself and adds a position to each."""
     if not isinstance(model, VisionTransformer) or model.dynamic_img_size or model.pos_embed is None:
         return False
-    embed = model.patch_embed
-    apart = type(embed) is PatchEmbed or getattr(embed, "patchwise", False)
+    embed = _embedding(model)
+    apart = type(embed) is PatchEmbed or bool(getattr(embed, "patchwise", False))
     return apart and embed.patch_size[0] == embed.patch_size[1]
+
+
+def patch_side(model: VisionTransformer) -> int:
+    """Pixels a side of the patches of a model that takes them."""
+    return int(_embedding(model).patch_size[0])
+
+
+def _embedding(model: VisionTransformer) -> PatchEmbed:
+    """timm's own, or a module with what is used of it here."""
+    return cast(PatchEmbed, model.patch_embed)
 
 
 def has_scores(model: nn.Module) -> bool:

@@ -57,6 +57,14 @@ class GraphDetector(nn.Module, Backbone):
             maps = {j: maps[j] for j in self._carried[i + 1]}
         return {feature(number): map_ for number, map_ in maps.items()}
 
+    def head_state(self, cut: str) -> Sequence[str]:
+        """The layers before the cut."""
+        return [f"model.{number}." for number in range(self._number[cut])]
+
+    def tail_state(self, cut: str) -> Sequence[str]:
+        """The layers from the cut on."""
+        return [f"model.{number}." for number in range(self._number[cut], len(self.reads))]
+
     def tail(self, features: Features, cut: str) -> Tensor:
         """To (B, N, 4 + classes) float32: boxes cx, cy, w, h in pixels of the input, then scores in [0, 1]."""
         return self.detect(self.detected(features, cut)).float()
