@@ -33,7 +33,8 @@ class Residual(nn.Module):
         self.net = nn.Sequential(conv(channels, channels), conv(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.net(x)
+        out: Tensor = x + self.net(x)
+        return out
 
 
 class Neck(nn.Module):
@@ -45,7 +46,8 @@ class Neck(nn.Module):
         self.net = nn.Sequential(conv(fine, channels), conv(channels, channels))
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        return self.net(fine + F.interpolate(self.coarse(coarse), scale_factor=2.0))
+        out: Tensor = self.net(fine + F.interpolate(self.coarse(coarse), scale_factor=2.0))
+        return out
 
 
 class Head(nn.Module):
@@ -55,11 +57,13 @@ class Head(nn.Module):
         super().__init__()
         self.box = nn.Sequential(conv(channels, channels), nn.Conv2d(channels, 4, 1))
         self.score = nn.Sequential(conv(channels, channels), nn.Conv2d(channels, classes, 1))
-        nn.init.constant_(self.score[-1].bias, math.log(RARE / (1 - RARE)))
+        last = self.score[-1]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        nn.init.constant_(last.bias, math.log(RARE / (1 - RARE)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         t = self.box(x).float().flatten(2).transpose(1, 2)
-        middle = places(*x.shape[2:], x.device) + t[..., :2] * STRIDE
+        middle = places(x.shape[2], x.shape[3], x.device) + t[..., :2] * STRIDE
         size = t[..., 2:].clamp(-4, 4).exp() * 4 * STRIDE
         return torch.cat((middle, size), -1), self.score(x).float().flatten(2).transpose(1, 2)
 
@@ -119,4 +123,5 @@ class DetNano(nn.Module, Backbone):
         return detection_loss(boxes, scores, places(SIDE // STRIDE, SIDE // STRIDE, boxes.device), STRIDE, labels)
 
     def _found(self, features: Features, cut: str) -> tuple[Tensor, Tensor]:
-        return self.detect(self.advance(features, cut, "neck")["neck"])
+        boxes, scores = self.detect(self.advance(features, cut, "neck")["neck"])
+        return boxes, scores

@@ -10,7 +10,7 @@ import numpy as np
 from semcodec.coding.tables import read_varint, unzigzag, varint, zigzag
 from semcodec.errors import CorruptStream
 from semcodec.priors import Int32, Prior
-from semcodec_plugins.entropy.bits import pack_bits, unpack_bits
+from semcodec_plugins.entropy.bits import UInt32, pack_bits, unpack_bits
 from semcodec_plugins.entropy.stage import Stage
 
 
@@ -50,7 +50,7 @@ def read_lowest(data: bytes) -> tuple[int, int]:
     return unzigzag(value), at
 
 
-def raised(values: np.ndarray, low: int) -> Int32:
+def raised(values: UInt32, low: int) -> Int32:
     """Unsigned differences from ``low`` back to symbols, in place; modulo 2**32, so nothing overflows."""
     symbols = values.view(np.int32)
     symbols += np.int32(low)

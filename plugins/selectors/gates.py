@@ -70,7 +70,8 @@ class ShannonEntropy(_Entropy):
         """(B,) float64."""
         import torch
 
-        return torch.special.entr(log_p.exp()).sum(1) / math.log(2)
+        mean: Tensor = torch.special.entr(log_p.exp()).sum(1) / math.log(2)
+        return mean
 
     def bits_array(self, log_p: Float64) -> Float64:
         """(B,) float64."""

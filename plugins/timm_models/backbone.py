@@ -83,7 +83,7 @@ class ImageClassifier(nn.Module, Backbone):
         return self.chain
 
     @property
-    def _vit(self) -> VisionTransformer:
+    def vit(self) -> VisionTransformer:
         """Of a model that takes patches."""
         assert isinstance(self.model, VisionTransformer)
         return self.model
@@ -147,8 +147,8 @@ class ImageClassifier(nn.Module, Backbone):
             logits: Tensor = self.model(self.normalised(features["image"]))
             return logits.float()
         self._check(features["index"])
-        x = tokens.embed(self._vit, self.normalised(features["patches"]), features["index"])
-        return tokens.classify(self._vit, x, features["index"]).float()
+        x = tokens.embed(self.vit, self.normalised(features["patches"]), features["index"])
+        return tokens.classify(self.vit, x, features["index"]).float()
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Pixels (..., 3, H, W) in [0, 1] to what the model was trained on, laid out in memory as it likes it."""
@@ -161,7 +161,7 @@ class ImageClassifier(nn.Module, Backbone):
     def _check(self, index: Tensor) -> None:
         if not self.takes_patches:
             raise SemcodecError(f"{self._name} takes whole images: it does not embed its patches one by one")
-        if not tokens.pads(self._vit) and bool((index == tokens.PADDING).any()):
+        if not tokens.pads(self.vit) and bool((index == tokens.PADDING).any()):
             raise SemcodecError(f"{self._name} pools over all tokens, so samples padded with -1 cannot go together")
 
     @property
@@ -176,10 +176,10 @@ class ImageClassifier(nn.Module, Backbone):
         """
         if self.spec.patch is None:
             raise SemcodecError(f"{self._name} has no class token whose attention to patches could be told")
-        model, heard = tokens.listening(self._vit, len(self._vit.blocks) if scores == "rollout" else 1)
+        model, heard = tokens.listening(self.vit, len(self.vit.blocks) if scores == "rollout" else 1)
         logits: Tensor = model(self.normalised(features["image"])).float()
         row = tokens.rollout_row(heard) if scores == "rollout" else tokens.mean_row(*heard[0])
-        row = row[:, self._vit.num_prefix_tokens :]
+        row = row[:, self.vit.num_prefix_tokens :]
         return logits, row / row.sum(1, keepdim=True)
 
     def collate(self, samples: Sequence[Features]) -> list[tuple[list[int], Features]]:
@@ -187,7 +187,7 @@ class ImageClassifier(nn.Module, Backbone):
         parts = [i for i, sample in enumerate(samples) if "patches" in sample]
         whole = [i for i, sample in enumerate(samples) if "patches" not in sample]
         groups = [
-            (parts, tokens.bucket([samples[i] for i in parts], self.takes_patches and tokens.pads(self._vit))),
+            (parts, tokens.bucket([samples[i] for i in parts], self.takes_patches and tokens.pads(self.vit))),
             (whole, super().collate([samples[i] for i in whole])),
         ]
         return [([members[i] for i in rows], batch) for members, batches in groups for rows, batch in batches]
@@ -202,7 +202,7 @@ class TimmBackbone(ImageClassifier):
     def __init__(self, classes: Sequence[str], *, model: str) -> None:
         _check_name(model)
         made = timm.create_model(model, pretrained=False, num_classes=len(classes))
-        super().__init__(classes, made, resolve_model_data_config(made))
+        super().__init__(classes, made, resolve_model_data_config(made))  # type: ignore[no-untyped-call]
         self._model_name = model
 
     @property
@@ -215,11 +215,11 @@ class TimmBackbone(ImageClassifier):
         model: str = params["model"]
         _check_name(model)
         config = timm.get_pretrained_cfg(model)
-        subset = infer_imagenet_subset(config.to_dict()) if config else None
+        subset = infer_imagenet_subset(config.to_dict()) if config else None  # type: ignore[no-untyped-call]
         if subset is None:
             return None
         info = ImageNetInfo(subset)
-        return [info.index_to_description(i) for i in range(info.num_classes())]
+        return [info.index_to_description(i) for i in range(info.num_classes())]  # type: ignore[no-untyped-call]
 
 
 def repository(model: str) -> str | None:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semcodec.training.loop import Batch, Job, Step, top1
+from semcodec_plugins.timm_models.builtin import ViTNano
 
 FEWEST = 0.3
 """Of the patches, in training."""
@@ -59,11 +60,12 @@ def moved(pixels: Tensor, rng: np.random.Generator) -> Tensor:
 
 def recipe(job: Job) -> list[Step]:
     backbone = job.modules["backbone"]
+    assert isinstance(backbone, ViTNano)
     classes = len(backbone.classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         teacher = job.auxiliary["teacher"] = Teacher(classes)
-        reader = job.auxiliary["reader"] = nn.Linear(backbone.model.embed_dim, classes + 1)
+        reader = job.auxiliary["reader"] = nn.Linear(backbone.size.dim, classes + 1)
 
     def teach(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         logits = pooled(*teacher(backbone.normalised(moved(batch.pixels, batch.rng))))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from typing import TypeVar, cast
+from typing import TypeGuard, TypeVar, cast
 
 import torch
 from timm.layers.attention import Attention
@@ -43,7 +43,7 @@ def _embedding(model: VisionTransformer) -> PatchEmbed:
     return cast(PatchEmbed, model.patch_embed)
 
 
-def has_scores(model: nn.Module) -> bool:
+def has_scores(model: nn.Module) -> TypeGuard[VisionTransformer]:
     """Whether the attention of a class token can be told."""
     return (
         isinstance(model, VisionTransformer)
@@ -94,7 +94,8 @@ def transform(model: VisionTransformer, tokens: Tensor, index: Tensor | None = N
         mask = nn.functional.pad(there, (model.num_prefix_tokens, 0), value=True)[:, None, None]
         for block in model.blocks:
             x = block(x, attn_mask=mask)
-    return model.norm(x)
+    normed: Tensor = model.norm(x)
+    return normed
 
 
 def bucket(samples: Sequence[Features], pad: bool) -> list[tuple[list[int], Features]]:
@@ -164,7 +165,8 @@ def _with(module: Module, **children: nn.Module) -> Module:
 
 def attention(q: Tensor, k: Tensor) -> Tensor:
     """Scaled dot-product attention's weights, (B, heads, queries, keys) float32."""
-    return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).float().softmax(-1)
+    weights: Tensor = (q * float(q.shape[-1]) ** -0.5) @ k.transpose(-2, -1)
+    return weights.float().softmax(-1)
 
 
 def mean_row(q: Tensor, k: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,8 +14,12 @@ from semcodec_plugins.yolo.spec import carried, cuts, feature
 
 def reads(layers: nn.Sequential) -> list[tuple[int, ...]]:
     """For each layer of ultralytics' form the numbers of those that it reads; -1 is the model's input."""
-    sources = [[layer.f] if isinstance(layer.f, int) else layer.f for layer in layers]
-    return [tuple(i + j if j < 0 else j for j in given) for i, given in enumerate(sources)]
+    return [tuple(i + j if j < 0 else j for j in _sources(layer)) for i, layer in enumerate(layers)]
+
+
+def _sources(layer: nn.Module) -> Sequence[int]:
+    given: Any = layer.f  # by ultralytics
+    return [given] if isinstance(given, int) else given
 
 
 class GraphDetector(nn.Module, Backbone):
