@@ -44,6 +44,7 @@ _PLAIN = bool | int | float | str | None
 def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
     yield check_record
     yield check_config
+    yield check_bounds
     yield check_traits
     yield check_light_imports
     yield check_target
@@ -94,6 +95,14 @@ def check_config(subject: Subject) -> None:
             require(again.params == bound.params, f"{name} has the canonical form {bound.item}, which is another")
             header = StreamHeader(str(bound.item), {}, {}, {}, dict(bound.call))
             require(read_header(BytesIO(write_header(header))) == header, f"{name} is another in a stream's header")
+
+
+def check_bounds(subject: Subject) -> None:
+    """Every integer that decides what is built has an upper bound or few values: a stranger's header may hold any."""
+    for p in subject.component.params:
+        closed = bool(p.values) and not p.open
+        bounded = p.type is not int or p.when != "build" or closed or p.high is not None
+        require(bounded, f"the build parameter {p.name} is an integer without an upper bound: give it a high")
 
 
 def _check_param(p: Param) -> None:

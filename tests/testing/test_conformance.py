@@ -97,6 +97,8 @@ WRONG = [
     ("check_config", ENTROPY, {"params": knob(default=10**30)}, "too large"),
     ("check_config", ENTROPY, {"params": knob(name="N")}, "SpecError"),
     ("check_config", ENTROPY, {"params": (TEXT,)}, "cannot be written"),
+    ("check_bounds", ENTROPY, {"params": knob(when="build")}, "the build parameter n is an integer without an upper"),
+    ("check_bounds", ENCODER, {"params": (*ENCODER.params, *knob(when="build", values=(1, 2), open=True))}, "a high"),
     ("check_traits", ENTROPY, {"traits": {"alphabet": [3]}}, "not plain data"),
     ("check_traits", ENTROPY, {"traits": {"excess": 3}}, "bits a symbol, bytes"),
     ("check_traits", ENTROPY, {"traits": {"expected_failures": {"check_damage": ""}}}, "gives a reason"),
@@ -213,7 +215,7 @@ WRONG = [
 
 
 ALSO = {
-    "RestoresDoubles": {"check_damage", "check_forgery"},
+    "RestoresDoubles": {"check_damage", "check_forgery", "check_threads"},
     "Dithers": {"check_batch", "check_copies", "check_threads", "check_processes"},
     "OverwritesItsInput": {"check_batch", "check_not_finite"},
     "SurerThanTheRest": {"check_gate_extremes"},
