@@ -22,17 +22,21 @@ RARE = 0.01
 
 
 def conv(before: int, channels: int, side: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution of ``side`` x ``side``, batch norm and SiLU: maps of ``before`` channels to ``channels``."""
     return nn.Sequential(
         nn.Conv2d(before, channels, side, stride, side // 2, bias=False), nn.BatchNorm2d(channels), nn.SiLU()
     )
 
 
 class Residual(nn.Module):
+    """Two convolutions beside the map itself."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.net = nn.Sequential(conv(channels, channels), conv(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
         out: Tensor = x + self.net(x)
         return out
 
@@ -46,6 +50,7 @@ class Neck(nn.Module):
         self.net = nn.Sequential(conv(fine, channels), conv(channels, channels))
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Maps (B, fine, H, W) and (B, coarse, H / 2, W / 2) to (B, channels, H, W)."""
         out: Tensor = self.net(fine + F.interpolate(self.coarse(coarse), scale_factor=2.0))
         return out
 
@@ -62,6 +67,7 @@ class Head(nn.Module):
         nn.init.constant_(last.bias, math.log(RARE / (1 - RARE)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes and logits, float32; see the class."""
         t = self.box(x).float().flatten(2).transpose(1, 2)
         middle = places(x.shape[2], x.shape[3], x.device) + t[..., :2] * STRIDE
         size = t[..., 2:].clamp(-4, 4).exp() * 4 * STRIDE
@@ -119,6 +125,7 @@ class DetNano(nn.Module, Backbone):
         return torch.cat((boxes, scores.sigmoid()), -1)
 
     def task_loss(self, features: Features, cut: str, labels: Sequence[Boxes]) -> tuple[Tensor, dict[str, float]]:
+        """From what crosses the cut; figures are "score", "box" and "iou"."""
         boxes, scores = self._found(features, cut)
         return detection_loss(boxes, scores, places(SIDE // STRIDE, SIDE // STRIDE, boxes.device), STRIDE, labels)
 

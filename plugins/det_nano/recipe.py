@@ -43,6 +43,7 @@ def moved(pixels: Tensor, labels: Sequence[Boxes], rng: np.random.Generator) -> 
 
 
 def recipe(job: Job) -> list[Step]:
+    """One step: the whole detector, by its own loss."""
     backbone = job.modules["backbone"]
     assert isinstance(backbone, Backbone)
 

@@ -92,6 +92,7 @@ _models: WeakKeyDictionary[Table, Model] = WeakKeyDictionary()
 
 
 def model_of(table: Table) -> Model:
+    """The table made ready, once for as long as the table is there."""
     model = _models.get(table)
     if model is None:
         model = _models[table] = Model(table)
@@ -163,10 +164,12 @@ class Arithmetic(Stage):
         """The words of all runs, to be read in this order; at least one word."""
 
     @abstractmethod
-    def reader(self, words: Words) -> Any: ...
+    def reader(self, words: Words) -> Any:
+        """What reads those words."""
 
     @abstractmethod
-    def finished(self, reader: Any) -> bool: ...
+    def finished(self, reader: Any) -> bool:
+        """Whether a reader has nothing left."""
 
 
 class Rans(Arithmetic):

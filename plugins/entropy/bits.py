@@ -12,6 +12,7 @@ _BLOCK = 1 << 16  # values packed at a time: bounds the memory of the bit arrays
 
 
 def packed_size(width: int, count: int) -> int:
+    """Octets of ``count`` values of ``width`` bits each."""
     return (width * count + 7) // 8
 
 

@@ -32,6 +32,7 @@ def pack_span(symbols: Int32) -> bytes:
 
 
 def unpack_span(data: bytes, count: int) -> Int32:
+    """The inverse of ``pack_span``. Raises CorruptStream."""
     low, at = read_lowest(data)
     if at >= len(data) or data[at] > 32:
         raise CorruptStream("packed symbols have a damaged header")
@@ -39,6 +40,7 @@ def unpack_span(data: bytes, count: int) -> Int32:
 
 
 def lowest(low: int) -> bytes:
+    """The smallest symbol, as at the start of a layout."""
     return varint(zigzag(low))
 
 

@@ -30,6 +30,7 @@ CRF = "0 faithful to {} small"
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The records of this package's components."""
     bpg = _number("qp", 29, QP.format(51), (22, 29, 36, 43), 0, 51)
     pictures: tuple[tuple[str, str, str, tuple[Param, ...], dict[str, Any]], ...] = (
         ("jpeg", "Jpeg", "the input as a JPEG picture", (_quality(75), FRAMES), {}),

@@ -36,6 +36,7 @@ class Picture(Encoder):
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
+        """Each sample as one picture. Raises UsageError for pixels that are not finite and parts of clips."""
         pixels = features["frames" if self.clip else "image"]
         values = eight_bits(pixels)
         quality = params.get(self.knob, 100)
@@ -76,18 +77,26 @@ class Picture(Encoder):
 
 
 class Jpeg(Picture):
+    """JPEG by Pillow."""
+
     format = "jpeg"
 
 
 class Webp(Picture):
+    """WebP by Pillow."""
+
     format = "webp"
 
 
 class Avif(Picture):
+    """AVIF by Pillow."""
+
     format = "avif"
 
 
 class Png(Picture):
+    """PNG by Pillow: 8-bit pixels without loss."""
+
     format = "png"
 
 
@@ -98,6 +107,7 @@ class Jpeg2000(Picture):
     knob = "psnr"
 
     def compress(self, rgb: Rgb, quality: float) -> bytes:
+        """The file at the PSNR ``quality`` in dB, or at most ``SHORT`` below."""
         data = b""
         for asked in (quality, quality + MORE, 100):
             data = super().compress(rgb, asked)
@@ -108,6 +118,8 @@ class Jpeg2000(Picture):
 
 
 class JpegXl(Picture):
+    """JPEG XL by a plugin of Pillow."""
+
     format = "jpegxl"
 
 
@@ -118,7 +130,9 @@ class Bpg(Picture):
     knob = "qp"
 
     def compress(self, rgb: Rgb, quality: float) -> bytes:
+        """The file at the quantiser ``quality``."""
         return external.encode_bpg(rgb, int(quality))
 
     def expand(self, data: bytes, max_pixels: int) -> Rgb:
+        """The inverse, by ``bpgdec``."""
         return external.decode_bpg(data, max_pixels)

@@ -40,12 +40,14 @@ class RoiJpeg(Jpeg):
         self.saliency = SALIENCY[saliency]
 
     def analyse(self, features: Features) -> Analysis:
+        """Scores of the blocks, (B, N) float32, in raster order."""
         scores = [self.saliency(image, self.grid).ravel() for image in eight_bits(features["image"])]
         return Analysis(features, {"keep": torch.from_numpy(np.stack(scores)).float()})
 
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
+        """Each image as one picture; blocks that the mask "keep" leaves out are coarse."""
         latents = []
         for row, image in enumerate(eight_bits(features["image"])):
             if "keep" in masks:

@@ -28,6 +28,7 @@ class Tensor8(Encoder):
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
+        """Each float tensor at 8 bits, integers as they are. Raises UsageError for values that are not finite."""
         arrays = {name: features[name].detach().cpu().numpy() for name in self.specs}
         return [self._quantise({name: array[row] for name, array in arrays.items()}) for row in range(_batch(arrays))]
 
@@ -44,6 +45,7 @@ class Tensor8(Encoder):
         return latent
 
     def restore(self, latent: Latent) -> Partial:
+        """x = min + q (max - min) / 255, integers as they are."""
         features = {}
         for name, spec in self.specs.items():
             array = latent.symbols[name]

@@ -26,6 +26,7 @@ BUDGET = Param("budget", float, None, "units kept: an integer counts them, a fra
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The records of this package's components."""
     yield Component(
         kind="selector",
         name="top-k",

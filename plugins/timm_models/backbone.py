@@ -250,16 +250,23 @@ class Published(TimmBackbone):
 
     @classmethod
     def published_classes(cls, **params: Any) -> list[str] | None:
+        """As of the model's name in timm."""
         return super().published_classes(model=cls.published)
 
 
 class DeiTTiny(Published):
+    """DeiT-Tiny of 16x16 patches, 224x224 pixels."""
+
     published = "deit_tiny_patch16_224.fb_in1k"
 
 
 class DeiTSmall(Published):
+    """DeiT-Small of 16x16 patches, 224x224 pixels."""
+
     published = "deit_small_patch16_224.fb_in1k"
 
 
 class DeiTBase(Published):
+    """DeiT-Base of 16x16 patches, 224x224 pixels."""
+
     published = "deit_base_patch16_224.fb_in1k"

@@ -102,6 +102,8 @@ def begin_as_convolutions(model: VisionTransformer) -> None:
 
 
 class ViTNano(ImageClassifier):
+    """One of the two embedded ViTs; ``size``: its width, depth and stem."""
+
     size: Size
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -128,8 +130,12 @@ class ViTNano(ImageClassifier):
 
 
 class ViTNanoEdge(ViTNano):
+    """The one for the device."""
+
     size = EDGE
 
 
 class ViTNanoServer(ViTNano):
+    """The one for the server."""
+
     size = SERVER

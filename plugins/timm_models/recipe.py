@@ -33,6 +33,7 @@ class Teacher(nn.Module):
         self.net = nn.Sequential(*layers, nn.Conv2d(width, classes + 1, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class: both from one image."""
         logits = self.net(x).flatten(2).transpose(1, 2)
         return logits[..., :-1], logits[..., -1]
 
@@ -59,6 +60,7 @@ def moved(pixels: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def recipe(job: Job) -> list[Step]:
+    """Two steps: the teacher, then the ViT with what reads its tokens."""
     backbone = job.modules["backbone"]
     assert isinstance(backbone, ViTNano)
     classes = len(backbone.classes)

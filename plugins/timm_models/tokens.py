@@ -72,6 +72,7 @@ def embed(model: VisionTransformer, patches: Tensor, index: Tensor) -> Tensor:
 
 
 def embed_whole(model: VisionTransformer, image: Tensor) -> Tensor:
+    """A whole image (B, 3, H, W), normalised, to tokens (B, prefix + N, D)."""
     return _positioned(model, model.patch_embed(image))
 
 

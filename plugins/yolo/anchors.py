@@ -52,6 +52,7 @@ class AnchorDetect(nn.Module):
                 bias[:, 5:] += math.log(0.6 / max(classes - 1, 0.6))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The maps to raw predictions, a tensor for each."""
         return [
             layer(x).unflatten(1, (len(ANCHORS[0]), -1)).permute(0, 1, 3, 4, 2)
             for layer, x in zip(self.m, maps, strict=True)

@@ -66,22 +66,32 @@ class _YOLOv5(_YOLO):
 
 
 class YOLOv5N(_YOLOv5):
+    """Width 0.25, depth 0.33."""
+
     size = "n"
 
 
 class YOLOv5S(_YOLOv5):
+    """Width 0.5, depth 0.33."""
+
     size = "s"
 
 
 class YOLOv5M(_YOLOv5):
+    """Width 0.75, depth 0.67."""
+
     size = "m"
 
 
 class YOLOv5L(_YOLOv5):
+    """Width 1, depth 1."""
+
     size = "l"
 
 
 class YOLOv5X(_YOLOv5):
+    """Width 1.25, depth 1.33."""
+
     size = "x"
 
 
@@ -122,6 +132,7 @@ class UltralyticsDetector(_YOLO):
         return detector(self.reads, shapes)
 
     def detect(self, maps: list[Tensor]) -> Tensor:
+        """(B, N, 4 + classes): boxes cx, cy, w, h in pixels, then scores."""
         out = self.model[-1](maps)
         out = out[0] if isinstance(out, tuple) else out
         return self._spread(out) if self.end2end else out.transpose(1, 2)

@@ -54,6 +54,7 @@ class GraphDetector(nn.Module, Backbone):
         return self.advance(x, "input", cut)
 
     def advance(self, features: Features, cut: str, to: str) -> Features:
+        """From the maps that cross ``cut`` to those that cross ``to``, which is no earlier."""
         start, stop = self._number[cut], self._number[to]
         maps = {number: features[feature(number)] for number in self._carried[start]}
         for i in range(start, stop):
@@ -84,4 +85,5 @@ class GraphDetector(nn.Module, Backbone):
         raise NotImplementedError
 
     def task_loss(self, features: Features, cut: str, labels: Sequence[Boxes]) -> tuple[Tensor, dict[str, float]]:
+        """The model's own loss, and its parts by name."""
         raise NotImplementedError

@@ -11,6 +11,7 @@ EPOCHS = 100
 
 
 def recipe(job: Job) -> list[Step]:
+    """One step: the whole detector, by its own loss."""
     backbone = job.modules["backbone"]
     assert isinstance(backbone, Backbone)
 

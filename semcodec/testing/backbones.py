@@ -38,6 +38,7 @@ EACH = 2
 
 
 def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
+    """The checks of Backbones, in the order in which a failure is best understood."""
     yield check_builds
     yield check_spec
     yield check_cuts_agree

@@ -63,10 +63,12 @@ class Case:
 
     @property
     def composition(self) -> Composition:
+        """What is encoded, with all defaults."""
         return self.pipeline.composition
 
     @property
     def encoder(self) -> Encoder:
+        """The Encoder under test."""
         return self.pipeline.stages.encoder
 
     @property
@@ -99,6 +101,7 @@ class Case:
             raise CheckFailed(f"{self.composition.spec}: raises {type(error).__name__}: {error}") from error
 
     def pixels(self, count: int) -> npt.NDArray[np.uint8]:
+        """``count`` samples for the pipeline, uint8, channels last, each different."""
         return pixels(self.pipeline.input, count)
 
     def asking(self, encoder: Encoder) -> Case:
@@ -129,6 +132,7 @@ class Case:
         return prepared
 
     def encode(self, prepared: Prepared) -> list[Latent]:
+        """Latents under the masks that are already chosen."""
         call = dict(self.composition.call)
         return self.encoder.encode(prepared.features, prepared.analysis, prepared.masks, call)
 
@@ -148,6 +152,7 @@ class Case:
         return Prepared(features, analysis, masks, scores, [])
 
     def pack(self, latent: Latent, sequence: int = 0) -> Packed:
+        """The packet of one latent."""
         sink = PacketSink(self.pipeline.stages.entropy)
         self.pipeline.write(latent, sink)
         return sink.pack(self.pipeline.header, sequence, dict(self.composition.call))

@@ -40,6 +40,7 @@ ROUNDING = 0.01
 
 
 def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
+    """The checks of Encoders, in the order in which a failure is best understood."""
     yield check_builds
     yield check_spec
     yield check_round_trip

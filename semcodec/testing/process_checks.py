@@ -33,6 +33,7 @@ BYTES = ("encoder", "entropy", "selector")
 
 
 def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
+    """The checks of a guest in the process, in the order in which a failure is best understood."""
     yield check_quiet
     yield check_copies
     yield check_threads

@@ -42,6 +42,7 @@ _PLAIN = bool | int | float | str | None
 
 
 def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
+    """The checks of records, in the order in which a failure is best understood."""
     yield check_record
     yield check_config
     yield check_bounds
