@@ -12,6 +12,7 @@ PACKAGE = "semcodec_plugins.det_nano"
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The records of this package's components."""
     yield Component(
         kind="backbone",
         name="det-nano",

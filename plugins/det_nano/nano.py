@@ -14,24 +14,31 @@ from semcodec.interfaces import Backbone, Features
 from semcodec_plugins.det_nano.loss import detection_loss
 from semcodec_plugins.det_nano.spec import SIDE, STAGES
 
+NAMES = ["input", *STAGES]
+"""Of the cuts, in order."""
 STRIDE = STAGES["neck"].stride
 RARE = 0.01
 """The score that every class begins with everywhere (RetinaNet: Lin et al., 2017)."""
 
 
 def conv(before: int, channels: int, side: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution of ``side`` x ``side``, batch norm and SiLU: maps of ``before`` channels to ``channels``."""
     return nn.Sequential(
         nn.Conv2d(before, channels, side, stride, side // 2, bias=False), nn.BatchNorm2d(channels), nn.SiLU()
     )
 
 
 class Residual(nn.Module):
+    """Two convolutions beside the map itself."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.net = nn.Sequential(conv(channels, channels), conv(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.net(x)
+        """(B, C, H, W) to the same shape."""
+        out: Tensor = x + self.net(x)
+        return out
 
 
 class Neck(nn.Module):
@@ -43,7 +50,9 @@ class Neck(nn.Module):
         self.net = nn.Sequential(conv(fine, channels), conv(channels, channels))
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        return self.net(fine + F.interpolate(self.coarse(coarse), scale_factor=2.0))
+        """Maps (B, fine, H, W) and (B, coarse, H / 2, W / 2) to (B, channels, H, W)."""
+        out: Tensor = self.net(fine + F.interpolate(self.coarse(coarse), scale_factor=2.0))
+        return out
 
 
 class Head(nn.Module):
@@ -53,11 +62,14 @@ class Head(nn.Module):
         super().__init__()
         self.box = nn.Sequential(conv(channels, channels), nn.Conv2d(channels, 4, 1))
         self.score = nn.Sequential(conv(channels, channels), nn.Conv2d(channels, classes, 1))
-        nn.init.constant_(self.score[-1].bias, math.log(RARE / (1 - RARE)))
+        last = self.score[-1]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        nn.init.constant_(last.bias, math.log(RARE / (1 - RARE)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes and logits, float32; see the class."""
         t = self.box(x).float().flatten(2).transpose(1, 2)
-        middle = places(*x.shape[2:], x.device) + t[..., :2] * STRIDE
+        middle = places(x.shape[2], x.shape[3], x.device) + t[..., :2] * STRIDE
         size = t[..., 2:].clamp(-4, 4).exp() * 4 * STRIDE
         return torch.cat((middle, size), -1), self.score(x).float().flatten(2).transpose(1, 2)
 
@@ -90,10 +102,18 @@ class DetNano(nn.Module, Backbone):
         """To the maps that cross the cut; cuts are named by the stage before them."""
         return self.advance(x, "input", cut)
 
+    def head_state(self, cut: str) -> Sequence[str]:
+        """The stages before the cut."""
+        return [f"stages.{name}." for name in NAMES[1 : NAMES.index(cut) + 1]]
+
+    def tail_state(self, cut: str) -> Sequence[str]:
+        """The stages after the cut, and the detection."""
+        return [*(f"stages.{name}." for name in NAMES[NAMES.index(cut) + 1 :]), "detect."]
+
     def advance(self, features: Features, cut: str, to: str) -> Features:
-        names = ["input", *STAGES]
+        """From the maps that cross the cut to those that cross a later one."""
         maps = dict(features)
-        for name in names[names.index(cut) + 1 : names.index(to) + 1]:
+        for name in NAMES[NAMES.index(cut) + 1 : NAMES.index(to) + 1]:
             given = [maps[read] for read in STAGES[name].reads]
             maps[name] = self.stages[name](*(2 * given[0] - 1,) if name == "stem" else given)
             maps = {crossing: maps[crossing] for crossing in STAGES[name].crosses}
@@ -105,8 +125,10 @@ class DetNano(nn.Module, Backbone):
         return torch.cat((boxes, scores.sigmoid()), -1)
 
     def task_loss(self, features: Features, cut: str, labels: Sequence[Boxes]) -> tuple[Tensor, dict[str, float]]:
+        """From what crosses the cut; figures are "score", "box" and "iou"."""
         boxes, scores = self._found(features, cut)
         return detection_loss(boxes, scores, places(SIDE // STRIDE, SIDE // STRIDE, boxes.device), STRIDE, labels)
 
     def _found(self, features: Features, cut: str) -> tuple[Tensor, Tensor]:
-        return self.detect(self.advance(features, cut, "neck")["neck"])
+        boxes, scores = self.detect(self.advance(features, cut, "neck")["neck"])
+        return boxes, scores

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semcodec.boxes import Boxes
+from semcodec.interfaces import Backbone
 from semcodec.training.loop import Batch, Job, Step
 
 STRETCH = (0.8, 1.25)
@@ -22,7 +23,7 @@ LEFT = 0.5
 def moved(pixels: Tensor, labels: Sequence[Boxes], rng: np.random.Generator) -> tuple[Tensor, list[Boxes]]:
     """Images (B, 3, H, W) and their boxes stretched by axis and shifted, colours exchanged or turned over."""
     count, side = len(pixels), torch.tensor([pixels.shape[3], pixels.shape[2]])
-    scale = torch.from_numpy(np.exp(rng.uniform(*np.log(STRETCH), (count, 2))).astype(np.float32))
+    scale = torch.from_numpy(np.exp(rng.uniform(np.log(STRETCH[0]), np.log(STRETCH[1]), (count, 2))).astype(np.float32))
     shift = torch.from_numpy(rng.uniform(-SHIFT, SHIFT, (count, 2)).astype(np.float32))
     theta = torch.zeros(count, 2, 3)
     theta[:, 0, 0], theta[:, 1, 1] = 1 / scale.unbind(1)[0], 1 / scale.unbind(1)[1]
@@ -42,7 +43,9 @@ def moved(pixels: Tensor, labels: Sequence[Boxes], rng: np.random.Generator) -> 
 
 
 def recipe(job: Job) -> list[Step]:
+    """One step: the whole detector, by its own loss."""
     backbone = job.modules["backbone"]
+    assert isinstance(backbone, Backbone)
 
     def detect(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         pixels, labels = moved(batch.pixels, batch.labels, batch.rng)

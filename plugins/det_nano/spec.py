@@ -30,6 +30,7 @@ STAGES = {
 
 
 def nano(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of the embedded detector, which has no parameters."""
     image = {"image": TensorSpec((3, SIDE, SIDE))}
     shapes = {
         name: TensorSpec((stage.channels, SIDE // stage.stride, SIDE // stage.stride)) for name, stage in STAGES.items()

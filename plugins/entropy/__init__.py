@@ -21,6 +21,7 @@ EXCESS = {"rans": (0.01, 8), "range": (0.01, 8), "huffman": (1, 8)}
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The records of this package's components."""
     for name, target, summary in STAGES:
         traits = {"excess": EXCESS[name]} if name in EXCESS else {}
         yield Component("entropy", name, f"semcodec_plugins.entropy.{target}", summary, traits=traits)

@@ -25,6 +25,7 @@ from semcodec_plugins.entropy.counted import counted_side_bytes, decode_counted,
 from semcodec_plugins.entropy.stage import Stage
 
 Words = npt.NDArray[np.uint32]
+Keys = npt.NDArray[np.unsignedinteger[Any]]
 Run = tuple[Int32, Any]
 """Slots and the constriction model they are coded with."""
 
@@ -91,6 +92,7 @@ _models: WeakKeyDictionary[Table, Model] = WeakKeyDictionary()
 
 
 def model_of(table: Table) -> Model:
+    """The table made ready, once for as long as the table is there."""
     model = _models.get(table)
     if model is None:
         model = _models[table] = Model(table)
@@ -162,10 +164,12 @@ class Arithmetic(Stage):
         """The words of all runs, to be read in this order; at least one word."""
 
     @abstractmethod
-    def reader(self, words: Words) -> Any: ...
+    def reader(self, words: Words) -> Any:
+        """What reads those words."""
 
     @abstractmethod
-    def finished(self, reader: Any) -> bool: ...
+    def finished(self, reader: Any) -> bool:
+        """Whether a reader has nothing left."""
 
 
 class Rans(Arithmetic):
@@ -203,7 +207,7 @@ class Range(Arithmetic):
         return bool(reader.maybe_exhausted())
 
 
-def grouping(prior: Indexed, count: int) -> tuple[npt.NDArray[np.unsignedinteger], list[tuple[Model, slice]]]:
+def grouping(prior: Indexed, count: int) -> tuple[Keys, list[tuple[Model, slice]]]:
     """The stable order by table, and for each table that is used its model and its part of that order."""
     index = prior.index
     if index.shape != (count,) or index.min() < 0 or index.max() >= len(prior.tables):
@@ -213,12 +217,12 @@ def grouping(prior: Indexed, count: int) -> tuple[npt.NDArray[np.unsignedinteger
         )
     # Sorting distinct keys (table, position) is stable by construction, and much faster than a stable argsort.
     width = max(1, (count - 1).bit_length())
-    key = np.uint32 if width + (len(prior.tables) - 1).bit_length() <= 32 else np.uint64
-    keys = index.astype(key)
+    key: type[np.unsignedinteger[Any]] = np.uint32 if width + (len(prior.tables) - 1).bit_length() <= 32 else np.uint64
+    keys: Keys = index.astype(key)
     keys <<= key(width)
     keys |= np.arange(count, dtype=key)
     keys.sort()
-    used = np.arange(len(prior.tables), dtype=key)
+    used: Keys = np.arange(len(prior.tables), dtype=key)
     bounds = [*np.searchsorted(keys, used << key(width)).tolist(), count]
     groups = [
         (model_of(table), slice(start, stop))

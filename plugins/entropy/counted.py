@@ -48,6 +48,7 @@ def encode_counted(symbols: Int32, code: Callable[[Int32, Table], bytes]) -> byt
 
 
 def decode_counted(data: bytes, count: int, decode: Callable[[bytes, Table, int], Int32]) -> Int32:
+    """The inverse; ``decode`` is given octets, a table and a count. Raises CorruptStream."""
     if data[:1] == bytes([PACKED]):
         return unpack_span(data[1:], count)
     if not data or data[0] > 31:

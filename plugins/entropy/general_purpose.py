@@ -44,7 +44,8 @@ class Bytewise(Stage):
         return raised(octets.T.copy().view("<u4").ravel().astype(np.uint32, copy=False), low)
 
     @abstractmethod
-    def compress(self, data: bytes) -> bytes: ...
+    def compress(self, data: bytes) -> bytes:
+        """Octets to fewer octets, the same ones every time."""
 
     @abstractmethod
     def decompress(self, data: bytes, size: int) -> bytes:

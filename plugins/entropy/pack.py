@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from semcodec.coding.bits import pack_bits, unpack_bits
+from semcodec.coding.bits import UInt32, pack_bits, unpack_bits
 from semcodec.coding.tables import read_varint, unzigzag, varint, zigzag
 from semcodec.errors import CorruptStream
 from semcodec.priors import Int32, Prior
@@ -32,6 +32,7 @@ def pack_span(symbols: Int32) -> bytes:
 
 
 def unpack_span(data: bytes, count: int) -> Int32:
+    """The inverse of ``pack_span``. Raises CorruptStream."""
     low, at = read_lowest(data)
     if at >= len(data) or data[at] > 32:
         raise CorruptStream("packed symbols have a damaged header")
@@ -39,6 +40,7 @@ def unpack_span(data: bytes, count: int) -> Int32:
 
 
 def lowest(low: int) -> bytes:
+    """The smallest symbol, as at the start of a layout."""
     return varint(zigzag(low))
 
 
@@ -50,7 +52,7 @@ def read_lowest(data: bytes) -> tuple[int, int]:
     return unzigzag(value), at
 
 
-def raised(values: np.ndarray, low: int) -> Int32:
+def raised(values: UInt32, low: int) -> Int32:
     """Unsigned differences from ``low`` back to symbols, in place; modulo 2**32, so nothing overflows."""
     symbols = values.view(np.int32)
     symbols += np.int32(low)

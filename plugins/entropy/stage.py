@@ -19,6 +19,7 @@ class Stage(EntropyStage):
     """
 
     def encode(self, symbols: Int32, prior: Prior) -> bytes:
+        """Symbols to bytes; no symbols make no bytes. Raises UsageError, see the class."""
         if symbols.ndim != 1 or symbols.dtype != np.int32:
             raise UsageError(f"an entropy stage codes 1-D int32 arrays, not {symbols.ndim}-D {symbols.dtype}")
         if not len(symbols):
@@ -28,6 +29,7 @@ class Stage(EntropyStage):
         return self._encode(np.ascontiguousarray(symbols), prior)
 
     def decode(self, data: bytes, prior: Prior, count: int) -> Int32:
+        """The inverse of ``encode``. Raises CorruptStream."""
         if not count:
             if len(data):
                 raise CorruptStream(f"{len(data)} bytes where no symbol was sent")
@@ -37,6 +39,7 @@ class Stage(EntropyStage):
         return self._decode(data, prior, count)
 
     def side_bytes(self, data: bytes, prior: Prior) -> int:
+        """Octets of tables among ``data``."""
         return 0 if isinstance(prior, Bits) or not data else self._side_bytes(data, prior)
 
     @abstractmethod

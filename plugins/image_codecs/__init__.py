@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from semcodec.component import Component, Param
 from semcodec.hookspecs import hookimpl
 
+PACKAGE = "semcodec_plugins.image_codecs"
 FRAMES = Param(
     "frames", int, 0, "frames of a clip to send, uniformly spaced; 0 sends all", (1, 2, 4, 8, 16), open=True, low=0
 )
@@ -28,8 +30,9 @@ CRF = "0 faithful to {} small"
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The records of this package's components."""
     bpg = _number("qp", 29, QP.format(51), (22, 29, 36, 43), 0, 51)
-    for name, target, summary, params, more in (
+    pictures: tuple[tuple[str, str, str, tuple[Param, ...], dict[str, Any]], ...] = (
         ("jpeg", "Jpeg", "the input as a JPEG picture", (_quality(75), FRAMES), {}),
         ("webp", "Webp", "the input as a WebP picture", (_quality(75), FRAMES), {}),
         ("avif", "Avif", "the input as an AVIF picture", (_quality(60), FRAMES), {}),
@@ -49,13 +52,17 @@ def semcodec_components() -> Iterator[Component]:
             (bpg, FRAMES),
             {"license": "BSD-2-Clause AND LGPL-2.1-or-later", "traits": {"programs": ("bpgenc", "bpgdec")}},
         ),
-    ):
-        traits = {"entropy": "none"} | ({"baseline": "full-offload", "error": 0} if name == "png" else {})
+    )
+    for name, target, summary, params, more in pictures:
+        traits: dict[str, Any] = {"entropy": "none"} | (
+            {"baseline": "full-offload", "error": 0} if name == "png" else {}
+        )
         yield Component(
             kind="encoder",
             name=name,
-            target=f"semcodec_plugins.image_codecs.pictures_encoder:{target}",
-            spec="semcodec_plugins.image_codecs.spec:picture",
+            target=f"{PACKAGE}.pictures_encoder:{target}",
+            spec=f"{PACKAGE}.spec:picture",
+            coding=f"{PACKAGE}.coding:PictureCoding",
             summary=summary,
             params=params,
             positional=params[0].name if name != "png" else None,
@@ -80,8 +87,9 @@ def semcodec_components() -> Iterator[Component]:
         yield Component(
             kind="encoder",
             name=name,
-            target=f"semcodec_plugins.image_codecs.video_encoder:{target}",
-            spec=f"semcodec_plugins.image_codecs.spec:{spec}",
+            target=f"{PACKAGE}.video_encoder:{target}",
+            spec=f"{PACKAGE}.spec:{spec}",
+            coding=f"{PACKAGE}.coding:VideoCoding",
             summary=f"a clip as {summary}",
             params=(_number(word, default, text.format(high), sweep, 0, high), FRAMES),
             positional=word,
@@ -91,8 +99,9 @@ def semcodec_components() -> Iterator[Component]:
     yield Component(
         kind="encoder",
         name="roi-jpeg",
-        target="semcodec_plugins.image_codecs.roi:RoiJpeg",
-        spec="semcodec_plugins.image_codecs.spec:regions",
+        target=f"{PACKAGE}.roi:RoiJpeg",
+        spec=f"{PACKAGE}.spec:regions",
+        coding=f"{PACKAGE}.coding:PictureCoding",
         summary="the input as one JPEG picture, whose blocks that are not salient have a lower quality",
         params=(
             Param("keep", float, 0.5, "share of the blocks", (0.1, 0.25, 0.5, 0.75), open=True, low=0.01, high=1.0),
@@ -112,8 +121,9 @@ def semcodec_components() -> Iterator[Component]:
     yield Component(
         kind="encoder",
         name="full-offload",
-        target="semcodec_plugins.image_codecs.pictures_encoder:Jpeg",
-        spec="semcodec_plugins.image_codecs.spec:picture",
+        target=f"{PACKAGE}.pictures_encoder:Jpeg",
+        spec=f"{PACKAGE}.spec:picture",
+        coding=f"{PACKAGE}.coding:PictureCoding",
         summary="the baseline that sends the whole input, as JPEG of a quality that costs no accuracy to speak of",
         params=(_quality(95),),
         positional="quality",
@@ -122,8 +132,9 @@ def semcodec_components() -> Iterator[Component]:
     yield Component(
         kind="encoder",
         name="local",
-        target="semcodec_plugins.image_codecs.on_device:Local",
-        spec="semcodec_plugins.image_codecs.spec:local",
+        target=f"{PACKAGE}.on_device:Local",
+        spec=f"{PACKAGE}.spec:local",
+        coding=f"{PACKAGE}.coding:PictureCoding",
         summary="the baseline that sends nothing: the whole model on the device; a gate may send some inputs as JPEG",
         params=(
             _quality(95),
@@ -140,8 +151,9 @@ def semcodec_components() -> Iterator[Component]:
     yield Component(
         kind="encoder",
         name="tensor8",
-        target="semcodec_plugins.image_codecs.tensor8:Tensor8",
-        spec="semcodec_plugins.image_codecs.spec:tensor8",
+        target=f"{PACKAGE}.tensor8:Tensor8",
+        spec=f"{PACKAGE}.spec:tensor8",
+        coding=f"{PACKAGE}.coding:TensorCoding",
         summary="any features at 8 bits a value, uniform between each tensor's minimum and maximum",
         traits={"entropy": "required"},
     )

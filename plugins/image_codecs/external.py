@@ -91,7 +91,7 @@ def encode_vvc(planes: Sequence[npt.NDArray[np.uint8]], qp: int) -> bytes:
     with TemporaryDirectory(prefix="semcodec-") as folder:
         source, target = Path(folder, "in.yuv"), Path(folder, "out.266")
         source.write_bytes(b"".join(np.ascontiguousarray(frame).tobytes() for frame in planes))
-        options = {
+        options: dict[str, str | Path] = {
             "--input": source,
             "--output": target,
             "--size": f"{width}x{height}",

@@ -18,4 +18,5 @@ class Local(Jpeg):
         self.model = model
 
     def analyse(self, features: Features) -> Analysis:
+        """The prediction of ``model`` from the input."""
         return Analysis(features, prediction=self.model.tail(features, "input"))

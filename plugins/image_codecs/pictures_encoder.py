@@ -11,23 +11,14 @@ from torch import Tensor
 
 from semcodec.coding.pictures import Rgb, decode_picture, encode_picture, stack_frames, unstack_frames
 from semcodec.errors import CorruptStream, UsageError
-from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec
 from semcodec.tensors import eight_bits, from_eight_bits
 from semcodec_plugins.image_codecs import external
+from semcodec_plugins.image_codecs.coding import PictureCoding, spaced
 
-MAX_PIXELS = 1 << 26
-"""Bound on a picture whose size the spec leaves open."""
 SHORT, MORE = 3, 6
 """By how much a JPEG 2000 picture may fall short of the PSNR asked for, and what is then asked for beyond it, in dB."""
-
-
-def spaced(total: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Positions of ``count`` frames in the middles of equal stretches of ``total``; 0 is all of them."""
-    count = count or total
-    if not 1 <= count <= total:
-        raise UsageError(f"frames={count} of a clip of {total}; ask for 1 to {total}, or 0 for all")
-    return (2 * np.arange(count, dtype=np.int64) + 1) * total // (2 * count)
 
 
 class Picture(Encoder):
@@ -36,13 +27,16 @@ class Picture(Encoder):
     format: str
     knob = "quality"
 
+    coding: PictureCoding
+
     def __init__(self, features: FeatureSpec) -> None:
-        self.clip = "frames" in features
-        self.shape = features["frames" if self.clip else "image"].shape
+        self.coding = PictureCoding(features, {})
+        self.clip, self.shape = self.coding.clip, self.coding.shape
 
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
+        """Each sample as one picture. Raises UsageError for pixels that are not finite and parts of clips."""
         pixels = features["frames" if self.clip else "image"]
         values = eight_bits(pixels)
         quality = params.get(self.knob, 100)
@@ -59,24 +53,11 @@ class Picture(Encoder):
             for clip in values
         ]
 
-    def write(self, latent: Latent, sink: Sink) -> None:
-        sink.blob("picture", latent.side["picture"])
-
-    def read(self, source: Source) -> Latent:
-        side: dict[str, Any] = {}
-        count = 1
-        if self.clip:
-            assert self.shape[0] is not None  # the spec function refuses open clips
-            side["index"] = spaced(self.shape[0], source.params.get("frames", 0))
-            count = len(side["index"])
-        # No format here spends more than twice the raw size, whatever the pixels.
-        side["picture"] = source.blob("picture", 4096 + 6 * self._pixels(count))
-        return Latent({}, side)
-
     def restore(self, latent: Latent) -> Partial:
+        """The picture's pixels, of a clip with their "index". Raises CorruptStream for one of another size."""
         index = latent.side.get("index")
         count = 1 if index is None else len(index)
-        rgb = self.expand(latent.side["picture"], self._pixels(count))
+        rgb = self.expand(latent.side["picture"], self.coding.pixels(count))
         height, width = self.shape[-2:]
         due = (None if height is None else count * height, width)
         if any(a is not None and a != b for a, b in zip(due, rgb.shape[:2], strict=True)):
@@ -94,24 +75,28 @@ class Picture(Encoder):
         """The inverse. Raises CorruptStream, before it decodes where the file claims more pixels."""
         return decode_picture(data, max_pixels, (self.format,))
 
-    def _pixels(self, count: int) -> int:
-        height, width = self.shape[-2:]
-        return MAX_PIXELS if height is None or width is None else count * height * width
-
 
 class Jpeg(Picture):
+    """JPEG by Pillow."""
+
     format = "jpeg"
 
 
 class Webp(Picture):
+    """WebP by Pillow."""
+
     format = "webp"
 
 
 class Avif(Picture):
+    """AVIF by Pillow."""
+
     format = "avif"
 
 
 class Png(Picture):
+    """PNG by Pillow: 8-bit pixels without loss."""
+
     format = "png"
 
 
@@ -122,6 +107,7 @@ class Jpeg2000(Picture):
     knob = "psnr"
 
     def compress(self, rgb: Rgb, quality: float) -> bytes:
+        """The file at the PSNR ``quality`` in dB, or at most ``SHORT`` below."""
         data = b""
         for asked in (quality, quality + MORE, 100):
             data = super().compress(rgb, asked)
@@ -132,6 +118,8 @@ class Jpeg2000(Picture):
 
 
 class JpegXl(Picture):
+    """JPEG XL by a plugin of Pillow."""
+
     format = "jpegxl"
 
 
@@ -142,7 +130,9 @@ class Bpg(Picture):
     knob = "qp"
 
     def compress(self, rgb: Rgb, quality: float) -> bytes:
+        """The file at the quantiser ``quality``."""
         return external.encode_bpg(rgb, int(quality))
 
     def expand(self, data: bytes, max_pixels: int) -> Rgb:
+        """The inverse, by ``bpgdec``."""
         return external.decode_bpg(data, max_pixels)

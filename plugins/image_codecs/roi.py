@@ -40,12 +40,14 @@ class RoiJpeg(Jpeg):
         self.saliency = SALIENCY[saliency]
 
     def analyse(self, features: Features) -> Analysis:
+        """Scores of the blocks, (B, N) float32, in raster order."""
         scores = [self.saliency(image, self.grid).ravel() for image in eight_bits(features["image"])]
         return Analysis(features, {"keep": torch.from_numpy(np.stack(scores)).float()})
 
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
+        """Each image as one picture; blocks that the mask "keep" leaves out are coarse."""
         latents = []
         for row, image in enumerate(eight_bits(features["image"])):
             if "keep" in masks:
@@ -68,10 +70,11 @@ def spectral_residual(image: Rgb, grid: tuple[int, int]) -> Map:
     spectrum = np.fft.fft2(np.asarray(small, np.float64))
     log = np.log(np.abs(spectrum) + 1e-6)
     residual = log - _box(log, 1)
-    saliency = np.abs(np.fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))) ** 2
+    saliency: Map = np.square(np.abs(np.fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))))
     for _ in range(3):  # three boxes in the place of the paper's Gaussian
         saliency = _box(saliency, 2)
-    return _means(np.asarray(Image.fromarray(saliency.astype(np.float32)).resize(image.shape[1::-1])), grid)
+    height, width, _ = image.shape
+    return _means(np.asarray(Image.fromarray(saliency.astype(np.float32)).resize((width, height))), grid)
 
 
 def gradient_energy(image: Rgb, grid: tuple[int, int]) -> Map:

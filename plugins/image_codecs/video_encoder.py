@@ -12,11 +12,11 @@ from torch import Tensor
 
 from semcodec.data.video import UInt8, decode_frames, decode_h264, encode_frames, encode_h264, planar
 from semcodec.errors import CorruptStream, DataError
-from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec
 from semcodec.tensors import eight_bits, from_eight_bits
 from semcodec_plugins.image_codecs import external
-from semcodec_plugins.image_codecs.pictures_encoder import spaced
+from semcodec_plugins.image_codecs.coding import VideoCoding, spaced
 
 
 class Video(Encoder):
@@ -24,8 +24,11 @@ class Video(Encoder):
 
     knob = "crf"
 
+    coding: VideoCoding
+
     def __init__(self, features: FeatureSpec) -> None:
-        self.total, _, self.height, self.width = features["frames"].shape
+        self.coding = VideoCoding(features, {})
+        self.total, self.height, self.width = self.coding.total, self.coding.height, self.coding.width
 
     @abstractmethod
     def compress(self, clip: UInt8, quality: int) -> bytes:
@@ -38,18 +41,13 @@ class Video(Encoder):
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
+        """Each clip as one stream. Raises UsageError for pixels that are not finite."""
         index = spaced(self.total, params["frames"])
         clips = eight_bits(features["frames"][:, index])
         return [Latent({}, {"video": self.compress(clip, params[self.knob]), "index": index}) for clip in clips]
 
-    def write(self, latent: Latent, sink: Sink) -> None:
-        sink.blob("video", latent.side["video"])
-
-    def read(self, source: Source) -> Latent:
-        index = spaced(self.total, source.params["frames"])
-        return Latent({}, {"video": source.blob("video", 4096 + 6 * self._size(len(index))), "index": index})
-
     def restore(self, latent: Latent) -> Partial:
+        """The decoded frames with their positions, "index". Raises CorruptStream."""
         index = latent.side["index"]
         try:
             clip = self.expand(latent.side["video"], len(index))
@@ -57,14 +55,12 @@ class Video(Encoder):
             raise CorruptStream(str(error)) from error
         return Partial({"frames": from_eight_bits(clip)[None], "index": torch.from_numpy(index)[None]})
 
-    def _size(self, count: int) -> int:
-        return count * self.height * self.width
-
 
 class H264(Video):
     """An Annex B stream by x264."""
 
     def compress(self, clip: UInt8, quality: int) -> bytes:
+        """By x264 at the constant rate factor ``quality``."""
         return encode_h264(clip, quality)
 
     def expand(self, data: bytes, count: int) -> UInt8:
@@ -88,6 +84,7 @@ class H265(FFmpeg):
 
     def compress(self, clip: UInt8, quality: int) -> bytes:
         # A frame of one coding tree unit, and its macroblock tree in small frames, make x265 read what it never wrote.
+        """By x265 at the constant rate factor ``quality``."""
         unit = 32 if min(clip.shape[1:3]) >= 64 else 16
         own = f"log-level=none:info=0:pools=none:frame-threads=1:no-cutree=1:ctu={unit}"
         return encode_frames(clip, "libx265", {"crf": str(quality), "preset": "medium", "x265-params": own})
@@ -99,6 +96,7 @@ class Av1(FFmpeg):
     form = "obu"
 
     def compress(self, clip: UInt8, quality: int) -> bytes:
+        """By SVT-AV1 at the constant rate factor ``quality``."""
         os.environ.setdefault("SVT_LOG", "1")  # errors alone: it would tell its settings on stderr
         return encode_frames(clip, "libsvtav1", {"crf": str(quality), "preset": "6", "svtav1-params": "lp=1"})
 
@@ -110,4 +108,5 @@ class Vvc(FFmpeg):
     knob = "qp"
 
     def compress(self, clip: UInt8, quality: int) -> bytes:
+        """By VVenC at the quantiser ``quality``."""
         return external.encode_vvc([planar(frame).to_ndarray() for frame in clip], quality)

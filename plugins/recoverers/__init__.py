@@ -12,6 +12,7 @@ PACKAGE = "semcodec_plugins.recoverers"
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The records of this package's components."""
     for name, summary in (
         ("mean", "fills missing pixels with the mean colour of those received, image by image"),
         ("smooth", "fills missing pixels smoothly from those received around them"),

@@ -19,11 +19,14 @@ DEADLINE = (
     ),
     Param("profile", str, "stae", "operating points: a profile's name or file, or a results folder", when="build"),
 )
+SEED = Param("seed", int, 0, "of the draw, beside the sample's number", when="build", low=0, high=10**18 - 1)
+"""Up to the largest number that a spec can hold."""
 BUDGET = Param("budget", float, None, "units kept: an integer counts them, a fraction is of all", when="build", low=0)
 
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The records of this package's components."""
     yield Component(
         kind="selector",
         name="top-k",
@@ -38,7 +41,7 @@ def semcodec_components() -> Iterator[Component]:
         name="random",
         target="semcodec_plugins.selectors.rules:RandomSubset",
         summary="keeps units drawn uniformly at random, as many as the budget says",
-        params=(BUDGET, Param("seed", int, 0, "of the draw, beside the sample's number", when="build", low=0)),
+        params=(BUDGET, SEED),
         positional="budget",
         traits={"abilities": ("keep",), "budget": True},
     )

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from semcodec.composition.composition import Composition, compose_spec
+from semcodec.composition.composition import compose_spec
 from semcodec.errors import SemcodecError, UsageError
-from semcodec.interfaces import Selector
+from semcodec.interfaces import Composed, Selector
 from semcodec.planning.latency import OperatingPoint, Profile
 from semcodec.planning.link import Link
 from semcodec.planning.operating_points import open_points
@@ -42,7 +42,7 @@ class Deadline(Selector):
         self.period = ms if period is None else period
         self._matching: dict[str, list[OperatingPoint]] = {}
 
-    def point(self, composition: Composition, sequence: Sequence[int]) -> list[Mapping[str, Any]]:
+    def point(self, composition: Composed, sequence: Sequence[int]) -> list[Mapping[str, Any]]:
         """Raises UsageError where no point is of this pipeline with what its spec sets."""
         points = self._points(composition)
         starts = np.asarray(sequence, np.float64) * (self.period / 1e3 if self.trace else 0.0)
@@ -58,7 +58,7 @@ class Deadline(Selector):
     def _profile(self) -> Profile:
         return open_points(self.profile)
 
-    def _points(self, composition: Composition) -> list[OperatingPoint]:
+    def _points(self, composition: Composed) -> list[OperatingPoint]:
         if composition.spec not in self._matching:
             known = timed(self._profile)
             kept = [p for p in known if p.knobs and self._is_of(composition, p) and _agrees(composition, p)]
@@ -70,7 +70,7 @@ class Deadline(Selector):
             self._matching[composition.spec] = kept
         return self._matching[composition.spec]
 
-    def _is_of(self, composition: Composition, point: OperatingPoint) -> bool:
+    def _is_of(self, composition: Composed, point: OperatingPoint) -> bool:
         """Of this pipeline: in a profile by its Encoder, in a record by all but call parameters."""
         if self._profile.encoder:
             return self._profile.encoder == composition.encoder.name
@@ -81,9 +81,9 @@ class Deadline(Selector):
         return other.point is None and other.weights_signature() == composition.weights_signature()
 
 
-def _fixed(composition: Composition) -> list[str]:
+def _fixed(composition: Composed) -> list[str]:
     return [name for name in composition.call if name in composition.given]
 
 
-def _agrees(composition: Composition, point: OperatingPoint) -> bool:
+def _agrees(composition: Composed, point: OperatingPoint) -> bool:
     return all(point.knobs.get(name, composition.call[name]) == composition.call[name] for name in _fixed(composition))

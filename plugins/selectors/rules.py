@@ -1,19 +1,25 @@
 """The selection rules. Each chooses along the last axis of ``scores`` (B, ..., N), row by row.
 
-Ties go to the lower index on every device, so a mask depends on nothing but the scores.
+Ties go to the lower index on every device, so a mask depends on nothing but the scores. All of it is numpy, and exact:
+scores are compared, and added up in float64 one after the other.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+import numpy.typing as npt
 
 from semcodec.errors import SemcodecError, UsageError
 from semcodec.interfaces import Selector
+
+if TYPE_CHECKING:
+    from semcodec.interfaces import Bool, Floats
+
+Order = npt.NDArray[np.intp]
 
 
 class TopK(Selector):
@@ -22,7 +28,7 @@ class TopK(Selector):
     def __init__(self, budget: float | int | None = None) -> None:
         self.budget = budget
 
-    def keep(self, scores: Tensor, budget: float | int | None, sequence: Sequence[int]) -> Tensor:
+    def keep_array(self, scores: Floats, budget: float | int | None, sequence: Sequence[int]) -> Bool:
         """Bool mask (B, ..., N). Raises UsageError for a budget of nothing, SemcodecError for NaN scores."""
         count = _count(self.budget if budget is None else budget, scores.shape[-1])
         return _first(_ranked(scores), count)
@@ -39,16 +45,16 @@ class RandomSubset(Selector):
     def __init__(self, budget: float | int | None = None, seed: int = 0) -> None:
         self.budget, self.seed = budget, seed
 
-    def keep(self, scores: Tensor, budget: float | int | None, sequence: Sequence[int]) -> Tensor:
+    def keep_array(self, scores: Floats, budget: float | int | None, sequence: Sequence[int]) -> Bool:
         """Bool mask (B, ..., N). Raises UsageError for a budget of nothing."""
         units = scores.shape[-1]
         count = _count(self.budget if budget is None else budget, units)
-        draws = torch.empty(scores.shape, dtype=torch.float64)
+        draws = np.empty(scores.shape, np.float64)
         for row, number in zip(draws, sequence, strict=True):
             # The axis' length in the counter keeps the draws of two targets, say frames and pixels, independent.
             stream = np.random.Philox(key=np.array([self.seed, number], np.uint64), counter=[0, 0, 0, units])
-            row.copy_(torch.from_numpy(np.random.Generator(stream).random(tuple(row.shape))))
-        return _first(_ranked(draws), count).to(scores.device)
+            row[...] = np.random.Generator(stream).random(row.shape)
+        return _first(_ranked(draws), count)
 
 
 class AttentionThreshold(Selector):
@@ -57,9 +63,10 @@ class AttentionThreshold(Selector):
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
 
-    def keep(self, scores: Tensor, budget: float | int | None, sequence: Sequence[int]) -> Tensor:
+    def keep_array(self, scores: Floats, budget: float | int | None, sequence: Sequence[int]) -> Bool:
         """Bool mask (B, ..., N). Raises SemcodecError for NaN scores."""
-        return _first(_ranked(scores), 1) | (scores >= self.threshold)
+        # The threshold at the scores' own precision, so that a score which was set to it reaches it.
+        return _first(_ranked(scores), 1) | (scores >= scores.dtype.type(self.threshold))
 
 
 class AttentionSum(Selector):
@@ -71,21 +78,23 @@ class AttentionSum(Selector):
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
 
-    def keep(self, scores: Tensor, budget: float | int | None, sequence: Sequence[int]) -> Tensor:
+    def keep_array(self, scores: Floats, budget: float | int | None, sequence: Sequence[int]) -> Bool:
         """Bool mask (B, ..., N), at least one a row. Raises SemcodecError for NaN, infinite or negative scores."""
         order = _ranked(scores)
-        if scores.numel() == 0:
-            return torch.zeros_like(scores, dtype=torch.bool)
-        if (scores < 0).any() or scores.isinf().any():
+        kept = np.zeros(scores.shape, np.bool_)
+        if not scores.size:
+            return kept
+        if (scores < 0).any() or np.isinf(scores).any():
             raise SemcodecError("attention-sum needs finite scores of at least 0; use attention-threshold or top-k")
-        mass = scores.double().gather(-1, order)
-        mass = torch.where(mass.sum(-1, keepdim=True) > 0, mass, 1.0)
-        held = mass.cumsum(-1)
+        mass = np.take_along_axis(scores.astype(np.float64), order, -1)
+        mass = np.where(mass[..., :1] > 0, mass, 1.0)
+        held = np.cumsum(mass, axis=-1)
         # A unit is needed as long as those before it fall short; the margin covers float64's rounding, so that
         # 0.9 of ten equal scores is nine.
         needed = held - mass < (self.threshold - 1e-12) * held[..., -1:]
         needed[..., 0] = True
-        return torch.zeros_like(needed).scatter_(-1, order, needed)
+        np.put_along_axis(kept, order, needed, -1)
+        return kept
 
 
 def _count(budget: float | int | None, units: int) -> int:
@@ -97,13 +106,15 @@ def _count(budget: float | int | None, units: int) -> int:
     return min(units, budget if isinstance(budget, int) else max(1, math.floor(budget * units + 0.5)))
 
 
-def _ranked(scores: Tensor) -> Tensor:
+def _ranked(scores: Floats) -> Order:
     """Indices (B, ..., N) by falling score, the lower index first among equals."""
-    if scores.isnan().any():
+    if np.isnan(scores).any():
         raise SemcodecError("the scores to select by are not numbers (NaN): check the input and the weights")
-    return scores.argsort(dim=-1, descending=True, stable=True)
+    return np.argsort(-scores, axis=-1, kind="stable")
 
 
-def _first(order: Tensor, count: int) -> Tensor:
+def _first(order: Order, count: int) -> Bool:
     """Bool mask of the ``count`` first in ``order``."""
-    return torch.zeros_like(order, dtype=torch.bool).scatter_(-1, order[..., :count], True)
+    mask = np.zeros(order.shape, np.bool_)
+    np.put_along_axis(mask, order[..., :count], True, -1)
+    return mask

@@ -12,6 +12,7 @@ PACKAGE = "semcodec_plugins.timm_models"
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The records of this package's components."""
     for size, count in (("tiny", "5.7 M"), ("small", "22 M"), ("base", "87 M")):
         yield Component(
             kind="backbone",

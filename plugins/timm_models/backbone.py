@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Protocol, cast
 
 import timm
 import torch
-from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_model_data_config
+from timm.data.config import resolve_model_data_config
+from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from semcodec.errors import SemcodecError, UsageError
 from semcodec.interfaces import Backbone, Features
+from semcodec.specs import BackboneSpec, image_size
 from semcodec_plugins.timm_models import channel_pruning, sequential_graph, tokens
 from semcodec_plugins.timm_models.sequential_graph import INPUT
 from semcodec_plugins.timm_models.spec import MAPS, classifier
+
+
+class Headed(Protocol):
+    """What timm's classifiers have in common."""
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        """What their features end in to logits (B, classes)."""
 
 
 class ImageClassifier(nn.Module, Backbone):
@@ -29,13 +39,17 @@ class ImageClassifier(nn.Module, Backbone):
     relied on.
     """
 
+    spec: BackboneSpec
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, classes: Sequence[str], model: nn.Module, config: Mapping[str, Any]) -> None:
         super().__init__()
         self.classes = list(classes)
         self.model = model
         self.takes_patches = tokens.takes_patches(model)
         _, height, width = config["input_size"]
-        patch = model.patch_embed.patch_size[0] if tokens.has_scores(model) else None
+        patch = tokens.patch_side(model) if tokens.has_scores(model) else None
         self.chain = None if self.takes_patches else sequential_graph.find(model, config["input_size"])
         if self.chain:
             model.to(memory_format=torch.channels_last)
@@ -60,13 +74,34 @@ class ImageClassifier(nn.Module, Backbone):
         return {MAPS: self._run(x, self._place(cut), self._place(to))}
 
     def _place(self, cut: str) -> int:
-        return 0 if cut == INPUT else self.chain.cuts[cut]
+        return 0 if cut == INPUT else self._sequence.cuts[cut]
+
+    @property
+    def _sequence(self) -> sequential_graph.Chain:
+        """Of a model with inner cuts."""
+        assert self.chain is not None
+        return self.chain
+
+    @property
+    def vit(self) -> VisionTransformer:
+        """Of a model that takes patches."""
+        assert isinstance(self.model, VisionTransformer)
+        return self.model
 
     def _run(self, x: Tensor, start: int, stop: int | None = None) -> Tensor:
         x = self._laid_out(x)
-        for name in self.chain.links[start:stop]:
+        for name in self._sequence.links[start:stop]:
             x = self.model.get_submodule(name)(x)
         return x
+
+    def head_state(self, cut: str) -> Sequence[str]:
+        """Of a convolutional network the modules before the cut."""
+        return [] if cut == INPUT else [f"model.{name}." for name in self._sequence.links[: self._place(cut)]]
+
+    def tail_state(self, cut: str) -> Sequence[str] | None:
+        """What the head does not use."""
+        before = tuple(self.head_state(cut))
+        return [name for name in self.state_dict() if not name.startswith(before)] if before else None
 
     def narrowed(self, cut: str, channels: Mapping[str, Tensor]) -> Callable[[Features], Features]:
         """A head that computes only those channels in the last step before the cut, see ``narrow``.
@@ -77,8 +112,7 @@ class ImageClassifier(nn.Module, Backbone):
         if step is None or MAPS not in channels:
             return super().narrowed(cut, channels)
         before = self._place(cut) - step.links
-        _, height, width = self.spec.input["image"].shape
-        image = None if before else channel_pruning.Image((height, width), self.mean, self.std)
+        image = None if before else channel_pruning.Image(image_size(self.spec.input), self.mean, self.std)
         last = step.kept(channels[MAPS], image).eval()
 
         def head(x: Features) -> Features:
@@ -88,17 +122,17 @@ class ImageClassifier(nn.Module, Backbone):
 
     def narrowed_share(self, cut: str, channels: int) -> float:
         """Multiplications of the head at an inner cut that computes so many channels, over those of the whole head."""
-        links = self.chain.links[: self._place(cut)]
-        layers = channel_pruning.operations(self.model, links, self.spec.input["image"].shape)
+        links = self._sequence.links[: self._place(cut)]
+        layers = channel_pruning.operations(self.model, links, (3, *image_size(self.spec.input)))
         step, total = self._last_step(cut), sum(layers.values())
         last = sum(layers[conv] for conv in step.convs) if step else 0
-        return 1 - last / total * (1 - channels / self.chain.shapes[cut][0])
+        return 1 - last / total * (1 - channels / self._sequence.shapes[cut][0])
 
     def _last_step(self, cut: str) -> channel_pruning.Step | None:
         if cut == INPUT:
             return None
         return channel_pruning.last_step(
-            [self.model.get_submodule(name) for name in self.chain.links[: self._place(cut)]]
+            [self.model.get_submodule(name) for name in self._sequence.links[: self._place(cut)]]
         )
 
     def tail(self, features: Features, cut: str) -> Tensor:
@@ -108,12 +142,13 @@ class ImageClassifier(nn.Module, Backbone):
         place in raster order, or -1 for padding. Raises SemcodecError where the model takes no patches.
         """
         if cut != INPUT:
-            return self.model.forward_head(self._run(features[MAPS], self._place(cut))).float()
+            return cast(Headed, self.model).forward_head(self._run(features[MAPS], self._place(cut))).float()
         if "patches" not in features:
-            return self.model(self.normalised(features["image"])).float()
+            logits: Tensor = self.model(self.normalised(features["image"]))
+            return logits.float()
         self._check(features["index"])
-        x = tokens.embed(self.model, self.normalised(features["patches"]), features["index"])
-        return tokens.classify(self.model, x, features["index"]).float()
+        x = tokens.embed(self.vit, self.normalised(features["patches"]), features["index"])
+        return tokens.classify(self.vit, x, features["index"]).float()
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Pixels (..., 3, H, W) in [0, 1] to what the model was trained on, laid out in memory as it likes it."""
@@ -126,7 +161,7 @@ class ImageClassifier(nn.Module, Backbone):
     def _check(self, index: Tensor) -> None:
         if not self.takes_patches:
             raise SemcodecError(f"{self._name} takes whole images: it does not embed its patches one by one")
-        if not tokens.pads(self.model) and bool((index == tokens.PADDING).any()):
+        if not tokens.pads(self.vit) and bool((index == tokens.PADDING).any()):
             raise SemcodecError(f"{self._name} pools over all tokens, so samples padded with -1 cannot go together")
 
     @property
@@ -141,11 +176,10 @@ class ImageClassifier(nn.Module, Backbone):
         """
         if self.spec.patch is None:
             raise SemcodecError(f"{self._name} has no class token whose attention to patches could be told")
-        blocks = self.model.blocks if scores == "rollout" else self.model.blocks[-1:]
-        with tokens.listening(blocks) as heard:
-            logits = self.model(self.normalised(features["image"])).float()
+        model, heard = tokens.listening(self.vit, len(self.vit.blocks) if scores == "rollout" else 1)
+        logits: Tensor = model(self.normalised(features["image"])).float()
         row = tokens.rollout_row(heard) if scores == "rollout" else tokens.mean_row(*heard[0])
-        row = row[:, self.model.num_prefix_tokens :]
+        row = row[:, self.vit.num_prefix_tokens :]
         return logits, row / row.sum(1, keepdim=True)
 
     def collate(self, samples: Sequence[Features]) -> list[tuple[list[int], Features]]:
@@ -153,7 +187,7 @@ class ImageClassifier(nn.Module, Backbone):
         parts = [i for i, sample in enumerate(samples) if "patches" in sample]
         whole = [i for i, sample in enumerate(samples) if "patches" not in sample]
         groups = [
-            (parts, tokens.bucket([samples[i] for i in parts], self.takes_patches and tokens.pads(self.model))),
+            (parts, tokens.bucket([samples[i] for i in parts], self.takes_patches and tokens.pads(self.vit))),
             (whole, super().collate([samples[i] for i in whole])),
         ]
         return [([members[i] for i in rows], batch) for members, batches in groups for rows, batch in batches]
@@ -168,7 +202,7 @@ class TimmBackbone(ImageClassifier):
     def __init__(self, classes: Sequence[str], *, model: str) -> None:
         _check_name(model)
         made = timm.create_model(model, pretrained=False, num_classes=len(classes))
-        super().__init__(classes, made, resolve_model_data_config(made))
+        super().__init__(classes, made, resolve_model_data_config(made))  # type: ignore[no-untyped-call]
         self._model_name = model
 
     @property
@@ -176,15 +210,16 @@ class TimmBackbone(ImageClassifier):
         return self._model_name
 
     @classmethod
-    def published_classes(cls, *, model: str, **params: Any) -> list[str] | None:
+    def published_classes(cls, **params: Any) -> list[str] | None:
         """ImageNet's descriptions where timm's published weights have as many classes as one of its subsets."""
+        model: str = params["model"]
         _check_name(model)
         config = timm.get_pretrained_cfg(model)
-        subset = infer_imagenet_subset(config.to_dict()) if config else None
+        subset = infer_imagenet_subset(config.to_dict()) if config else None  # type: ignore[no-untyped-call]
         if subset is None:
             return None
         info = ImageNetInfo(subset)
-        return [info.index_to_description(i) for i in range(info.num_classes())]
+        return [info.index_to_description(i) for i in range(info.num_classes())]  # type: ignore[no-untyped-call]
 
 
 def repository(model: str) -> str | None:
@@ -215,16 +250,23 @@ class Published(TimmBackbone):
 
     @classmethod
     def published_classes(cls, **params: Any) -> list[str] | None:
+        """As of the model's name in timm."""
         return super().published_classes(model=cls.published)
 
 
 class DeiTTiny(Published):
+    """DeiT-Tiny of 16x16 patches, 224x224 pixels."""
+
     published = "deit_tiny_patch16_224.fb_in1k"
 
 
 class DeiTSmall(Published):
+    """DeiT-Small of 16x16 patches, 224x224 pixels."""
+
     published = "deit_small_patch16_224.fb_in1k"
 
 
 class DeiTBase(Published):
+    """DeiT-Base of 16x16 patches, 224x224 pixels."""
+
     published = "deit_base_patch16_224.fb_in1k"

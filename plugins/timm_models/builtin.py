@@ -7,6 +7,7 @@ from itertools import cycle
 from typing import Any
 
 import torch
+from timm.layers.attention import Attention
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -48,7 +49,8 @@ class PatchStem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, N, D)."""
-        return self.norm(self.proj(x).flatten(2).transpose(1, 2))
+        tokens: Tensor = self.norm(self.proj(x).flatten(2).transpose(1, 2))
+        return tokens
 
 
 HEAD = 16
@@ -75,7 +77,8 @@ def shift(offset: tuple[int, int]) -> Tensor:
     for steps in offset:
         cos, sin = torch.diag((FREQUENCY * steps).cos()), torch.diag((FREQUENCY * steps).sin())
         blocks.append(torch.cat([torch.cat([cos, -sin], 1), torch.cat([sin, cos], 1)]))
-    return torch.block_diag(*blocks)
+    turned: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
+    return turned
 
 
 def begin_as_convolutions(model: VisionTransformer) -> None:
@@ -84,18 +87,23 @@ def begin_as_convolutions(model: VisionTransformer) -> None:
     From random weights attention must find out what is near what, which ten thousand images do not tell.
     """
     dim = model.embed_dim
+    assert model.pos_embed is not None
     model.pos_embed.zero_()
     model.pos_embed[0, model.num_prefix_tokens :, :HEAD] = LOUDNESS * waves(model.patch_embed.grid_size[0])
     model.patch_embed.proj[-1].weight[:HEAD] = 0  # the last batch norm's: patches begin in the other channels
     for block, offsets in zip(model.blocks, cycle(OFFSETS), strict=False):
-        query, key, _ = block.attn.qkv.weight.view(3, block.attn.num_heads, HEAD, dim)
+        attention = block.attn
+        assert isinstance(attention, Attention)
+        query, key, _ = attention.qkv.weight.view(3, attention.num_heads, HEAD, dim)
         query.zero_(), key.zero_()
         for head, offset in zip(range(len(query)), offsets, strict=False):
             query[head, :, :HEAD] = SHARPNESS * shift(offset)
             key[head, :, :HEAD] = SHARPNESS * torch.eye(HEAD)
 
 
-class _ViTNano(ImageClassifier):
+class ViTNano(ImageClassifier):
+    """One of the two embedded ViTs; ``size``: its width, depth and stem."""
+
     size: Size
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -117,13 +125,17 @@ class _ViTNano(ImageClassifier):
         """Of (B, 3, 96, 96) pixels at places (B, K): logits (B, classes) and those patches' last tokens (B, K, D)."""
         grid = pixels.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH).permute(0, 2, 3, 1, 4, 5).flatten(1, 2)
         patches = self.normalised(grid[torch.arange(len(index))[:, None], index])
-        x = tokens.transform(self.model, tokens.embed(self.model, patches, index))
-        return self.model.forward_head(x), x[:, self.model.num_prefix_tokens :]
+        x = tokens.transform(self.vit, tokens.embed(self.vit, patches, index))
+        return self.vit.forward_head(x), x[:, self.vit.num_prefix_tokens :]
 
 
-class ViTNanoEdge(_ViTNano):
+class ViTNanoEdge(ViTNano):
+    """The one for the device."""
+
     size = EDGE
 
 
-class ViTNanoServer(_ViTNano):
+class ViTNanoServer(ViTNano):
+    """The one for the server."""
+
     size = SERVER

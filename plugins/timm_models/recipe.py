@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semcodec.training.loop import Batch, Job, Step, top1
+from semcodec_plugins.timm_models.builtin import ViTNano
 
 FEWEST = 0.3
 """Of the patches, in training."""
@@ -32,6 +33,7 @@ class Teacher(nn.Module):
         self.net = nn.Sequential(*layers, nn.Conv2d(width, classes + 1, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class: both from one image."""
         logits = self.net(x).flatten(2).transpose(1, 2)
         return logits[..., :-1], logits[..., -1]
 
@@ -58,12 +60,14 @@ def moved(pixels: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def recipe(job: Job) -> list[Step]:
+    """Two steps: the teacher, then the ViT with what reads its tokens."""
     backbone = job.modules["backbone"]
+    assert isinstance(backbone, ViTNano)
     classes = len(backbone.classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         teacher = job.auxiliary["teacher"] = Teacher(classes)
-        reader = job.auxiliary["reader"] = nn.Linear(backbone.model.embed_dim, classes + 1)
+        reader = job.auxiliary["reader"] = nn.Linear(backbone.size.dim, classes + 1)
 
     def teach(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         logits = pooled(*teacher(backbone.normalised(moved(batch.pixels, batch.rng))))

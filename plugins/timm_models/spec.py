@@ -56,8 +56,10 @@ def classifier(
 
 
 def deit(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of DeiT, which has no parameters."""
     return classifier(224, 224, 0.9, "bicubic", 16)
 
 
 def nano(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of the embedded ViTs, which have no parameters."""
     return classifier(SIDE, SIDE, 1.0, "bicubic", PATCH)

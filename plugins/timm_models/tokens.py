@@ -6,12 +6,13 @@ Relied on of timm: the modules ``patch_embed``, ``norm_pre``, ``blocks``, ``norm
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from copy import copy
+from typing import TypeGuard, TypeVar, cast
 
 import torch
-from timm.layers import PatchEmbed
 from timm.layers.attention import Attention
+from timm.layers.patch_embed import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -19,21 +20,34 @@ from semcodec.interfaces import Features
 from semcodec.tensors import alike, stack
 
 PADDING = -1  # the index of a patch that is not there
+Heard = tuple[Tensor, Tensor]
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def takes_patches(model: nn.Module) -> bool:
     """Whether ``model`` embeds square patches each by itself and adds a position to each."""
     if not isinstance(model, VisionTransformer) or model.dynamic_img_size or model.pos_embed is None:
         return False
-    embed = model.patch_embed
-    apart = type(embed) is PatchEmbed or getattr(embed, "patchwise", False)
+    embed = _embedding(model)
+    apart = type(embed) is PatchEmbed or bool(getattr(embed, "patchwise", False))
     return apart and embed.patch_size[0] == embed.patch_size[1]
 
 
-def has_scores(model: nn.Module) -> bool:
+def patch_side(model: VisionTransformer) -> int:
+    """Pixels a side of the patches of a model that takes them."""
+    return int(_embedding(model).patch_size[0])
+
+
+def _embedding(model: VisionTransformer) -> PatchEmbed:
+    """timm's own, or a module with what is used of it here."""
+    return cast(PatchEmbed, model.patch_embed)
+
+
+def has_scores(model: nn.Module) -> TypeGuard[VisionTransformer]:
     """Whether the attention of a class token can be told."""
     return (
-        takes_patches(model)
+        isinstance(model, VisionTransformer)
+        and takes_patches(model)
         and model.has_class_token
         and all(isinstance(getattr(block, "attn", None), Attention) for block in model.blocks)
     )
@@ -58,6 +72,7 @@ def embed(model: VisionTransformer, patches: Tensor, index: Tensor) -> Tensor:
 
 
 def embed_whole(model: VisionTransformer, image: Tensor) -> Tensor:
+    """A whole image (B, 3, H, W), normalised, to tokens (B, prefix + N, D)."""
     return _positioned(model, model.patch_embed(image))
 
 
@@ -80,7 +95,8 @@ def transform(model: VisionTransformer, tokens: Tensor, index: Tensor | None = N
         mask = nn.functional.pad(there, (model.num_prefix_tokens, 0), value=True)[:, None, None]
         for block in model.blocks:
             x = block(x, attn_mask=mask)
-    return model.norm(x)
+    normed: Tensor = model.norm(x)
+    return normed
 
 
 def bucket(samples: Sequence[Features], pad: bool) -> list[tuple[list[int], Features]]:
@@ -110,32 +126,48 @@ def _padded(sample: Features, length: int) -> Features:
     }
 
 
-@contextmanager
-def listening(blocks: Sequence[nn.Module]) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Collects the queries and keys, (B, heads, tokens, d) each, of every block that runs meanwhile.
+class _Listener(nn.Module):
+    """The layer of queries, keys and values of one attention, which also appends what it gives to ``heard``."""
 
-    Fused attention never makes its matrix; what it is made of passes by in any case.
+    def __init__(self, attention: Attention, heard: list[Heard]) -> None:
+        super().__init__()
+        self.attention, self.heard = attention, heard
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, tokens, D) to (B, tokens, 3 D), as the layer itself."""
+        out: Tensor = self.attention.qkv(x)
+        heads = self.attention.num_heads
+        q, k, _ = out.view(*out.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)
+        self.heard.append((self.attention.q_norm(q), self.attention.k_norm(k)))
+        return out
+
+
+def listening(model: VisionTransformer, blocks: int) -> tuple[VisionTransformer, list[Heard]]:
+    """The same model, and a list to which one call of it appends what each of its last ``blocks`` blocks looks by.
+
+    That is the queries and keys, (B, heads, tokens, d) each: fused attention never makes its matrix. What is returned
+    shares all weights with ``model``, which stays as it is, so that any number of threads may listen at once.
     """
-    heard: list[tuple[Tensor, Tensor]] = []
+    heard: list[Heard] = []
+    listeners: list[nn.Module] = list(model.blocks)
+    for place in range(len(listeners) - blocks, len(listeners)):
+        attention = listeners[place].attn
+        assert isinstance(attention, Attention)  # see has_scores
+        listeners[place] = _with(listeners[place], attn=_with(attention, qkv=_Listener(attention, heard)))
+    return _with(model, blocks=nn.Sequential(*listeners)), heard
 
-    def listen(attention: Attention, qkv: Tensor) -> None:
-        q, k, _ = qkv.unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        heard.append((attention.q_norm(q), attention.k_norm(k)))
 
-    hooks = [
-        block.attn.qkv.register_forward_hook(lambda _, __, out, attention=block.attn: listen(attention, out))
-        for block in blocks
-    ]
-    try:
-        yield heard
-    finally:
-        for hook in hooks:
-            hook.remove()
+def _with(module: Module, **children: nn.Module) -> Module:
+    """A module that differs in some children alone and shares everything else."""
+    other = copy(module)
+    other._modules = {**module._modules, **children}
+    return other
 
 
 def attention(q: Tensor, k: Tensor) -> Tensor:
     """Scaled dot-product attention's weights, (B, heads, queries, keys) float32."""
-    return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).float().softmax(-1)
+    weights: Tensor = (q * float(q.shape[-1]) ** -0.5) @ k.transpose(-2, -1)
+    return weights.float().softmax(-1)
 
 
 def mean_row(q: Tensor, k: Tensor) -> Tensor:
@@ -143,7 +175,7 @@ def mean_row(q: Tensor, k: Tensor) -> Tensor:
     return attention(q[:, :, :1], k).mean(1)[:, 0]
 
 
-def rollout_row(heard: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+def rollout_row(heard: Sequence[Heard]) -> Tensor:
     """The class token's row of the product over blocks of (A + I) / 2, heads averaged: (B, tokens).
 
     From the last block on, so that a vector is multiplied and no matrix.

@@ -23,6 +23,7 @@ SIDE = Param(
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The records of this package's components."""
     for size, count in (("n", "1.9 M"), ("s", "7.2 M"), ("m", "21 M"), ("l", "47 M"), ("x", "87 M")):
         yield Component(
             kind="backbone",

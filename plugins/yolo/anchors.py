@@ -46,11 +46,13 @@ class AnchorDetect(nn.Module):
         self.m = nn.ModuleList(nn.Conv2d(count, len(ANCHORS[0]) * (5 + classes), 1) for count in channels)
         with torch.no_grad():  # begins with few objects: 8 in an image of 640 pixels, all classes alike
             for layer, stride in zip(self.m, STRIDES, strict=True):
+                assert isinstance(layer, nn.Conv2d) and layer.bias is not None
                 bias = layer.bias.view(len(ANCHORS[0]), -1)
                 bias[:, 4] += math.log(8 / (640 / stride) ** 2)
                 bias[:, 5:] += math.log(0.6 / max(classes - 1, 0.6))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The maps to raw predictions, a tensor for each."""
         return [
             layer(x).unflatten(1, (len(ANCHORS[0]), -1)).permute(0, 1, 3, 4, 2)
             for layer, x in zip(self.m, maps, strict=True)

@@ -53,29 +53,45 @@ class _YOLOv5(_YOLO):
         super().__init__(classes, nn.Sequential(*layers, AnchorDetect(len(classes), channels)))
 
     def detect(self, maps: list[Tensor]) -> Tensor:
-        return self.model[-1].decode(self.model[-1](maps))
+        return self._last.decode(self._last(maps))
 
     def loss(self, maps: list[Tensor], labels: Sequence[Boxes]) -> tuple[Tensor, dict[str, float]]:
-        return self.model[-1].loss(self.model[-1](maps), labels)
+        return self._last.loss(self._last(maps), labels)
+
+    @property
+    def _last(self) -> AnchorDetect:
+        last = self.model[-1]
+        assert isinstance(last, AnchorDetect)
+        return last
 
 
 class YOLOv5N(_YOLOv5):
+    """Width 0.25, depth 0.33."""
+
     size = "n"
 
 
 class YOLOv5S(_YOLOv5):
+    """Width 0.5, depth 0.33."""
+
     size = "s"
 
 
 class YOLOv5M(_YOLOv5):
+    """Width 0.75, depth 0.67."""
+
     size = "m"
 
 
 class YOLOv5L(_YOLOv5):
+    """Width 1, depth 1."""
+
     size = "l"
 
 
 class YOLOv5X(_YOLOv5):
+    """Width 1.25, depth 1.33."""
+
     size = "x"
 
 
@@ -107,7 +123,8 @@ class UltralyticsDetector(_YOLO):
 
     def _spec(self, side: int) -> BackboneSpec:
         """The shapes of all maps, from a copy that holds no numbers and computes none."""
-        copy, names, shapes = deepcopy(self).to("meta").eval(), cuts(len(self.reads)), {}
+        copy, names = deepcopy(self).to("meta").eval(), cuts(len(self.reads))
+        shapes: dict[str, TensorSpec] = {}
         features = {IMAGE: torch.empty(1, 3, side, side, device="meta")}
         for cut, to in zip(names, [*names[1:], None], strict=True):
             shapes |= {name: TensorSpec(tuple(x.shape[1:])) for name, x in features.items()}
@@ -115,6 +132,7 @@ class UltralyticsDetector(_YOLO):
         return detector(self.reads, shapes)
 
     def detect(self, maps: list[Tensor]) -> Tensor:
+        """(B, N, 4 + classes): boxes cx, cy, w, h in pixels, then scores."""
         out = self.model[-1](maps)
         out = out[0] if isinstance(out, tuple) else out
         return self._spread(out) if self.end2end else out.transpose(1, 2)
@@ -128,6 +146,7 @@ class UltralyticsDetector(_YOLO):
     def loss(self, maps: list[Tensor], labels: Sequence[Boxes]) -> tuple[Tensor, dict[str, float]]:
         """By ultralytics' own criterion, per sample."""
         head = self.model[-1]
+        assert isinstance(head.stride, Tensor)
         side = torch.tensor([maps[0].shape[3], maps[0].shape[2]] * 2) * head.stride[0].cpu()
         counts = torch.tensor([len(boxes) for boxes in labels])
         batch = {

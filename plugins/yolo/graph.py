@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,8 +14,12 @@ from semcodec_plugins.yolo.spec import carried, cuts, feature
 
 def reads(layers: nn.Sequential) -> list[tuple[int, ...]]:
     """For each layer of ultralytics' form the numbers of those that it reads; -1 is the model's input."""
-    sources = [[layer.f] if isinstance(layer.f, int) else layer.f for layer in layers]
-    return [tuple(i + j if j < 0 else j for j in given) for i, given in enumerate(sources)]
+    return [tuple(i + j if j < 0 else j for j in _sources(layer)) for i, layer in enumerate(layers)]
+
+
+def _sources(layer: nn.Module) -> Sequence[int]:
+    given: Any = layer.f  # by ultralytics
+    return [given] if isinstance(given, int) else given
 
 
 class GraphDetector(nn.Module, Backbone):
@@ -49,6 +54,7 @@ class GraphDetector(nn.Module, Backbone):
         return self.advance(x, "input", cut)
 
     def advance(self, features: Features, cut: str, to: str) -> Features:
+        """From the maps that cross ``cut`` to those that cross ``to``, which is no earlier."""
         start, stop = self._number[cut], self._number[to]
         maps = {number: features[feature(number)] for number in self._carried[start]}
         for i in range(start, stop):
@@ -56,6 +62,14 @@ class GraphDetector(nn.Module, Backbone):
             maps[i] = layer(given[0] if isinstance(layer.f, int) else given)
             maps = {j: maps[j] for j in self._carried[i + 1]}
         return {feature(number): map_ for number, map_ in maps.items()}
+
+    def head_state(self, cut: str) -> Sequence[str]:
+        """The layers before the cut."""
+        return [f"model.{number}." for number in range(self._number[cut])]
+
+    def tail_state(self, cut: str) -> Sequence[str]:
+        """The layers from the cut on."""
+        return [f"model.{number}." for number in range(self._number[cut], len(self.reads))]
 
     def tail(self, features: Features, cut: str) -> Tensor:
         """To (B, N, 4 + classes) float32: boxes cx, cy, w, h in pixels of the input, then scores in [0, 1]."""
@@ -71,4 +85,5 @@ class GraphDetector(nn.Module, Backbone):
         raise NotImplementedError
 
     def task_loss(self, features: Features, cut: str, labels: Sequence[Boxes]) -> tuple[Tensor, dict[str, float]]:
+        """The model's own loss, and its parts by name."""
         raise NotImplementedError

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from semcodec.interfaces import Backbone
 from semcodec.training.loop import Batch, Job, Step
 
 EPOCHS = 100
 
 
 def recipe(job: Job) -> list[Step]:
+    """One step: the whole detector, by its own loss."""
     backbone = job.modules["backbone"]
+    assert isinstance(backbone, Backbone)
 
     def detect(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         return backbone.task_loss({"image": batch.pixels}, "input", batch.labels)

@@ -99,20 +99,25 @@ def _yolov5(size: str, params: Mapping[str, Any]) -> BackboneSpec:
 
 
 def yolov5n(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of YOLOv5n at the given ``side``."""
     return _yolov5("n", params)
 
 
 def yolov5s(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of YOLOv5s at the given ``side``."""
     return _yolov5("s", params)
 
 
 def yolov5m(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of YOLOv5m at the given ``side``."""
     return _yolov5("m", params)
 
 
 def yolov5l(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of YOLOv5l at the given ``side``."""
     return _yolov5("l", params)
 
 
 def yolov5x(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of YOLOv5x at the given ``side``."""
     return _yolov5("x", params)

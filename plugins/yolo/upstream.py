@@ -88,7 +88,9 @@ def catalogue() -> dict[str, tuple[Path, str]]:
 
 
 def _package() -> Path:
-    return Path(ultralytics("cfg").__file__).parents[1]
+    file = ultralytics("cfg").__file__
+    assert file is not None
+    return Path(file).parents[1]
 
 
 def _name(stem: str, scale: str) -> str:

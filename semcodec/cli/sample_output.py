@@ -53,17 +53,25 @@ SIZES = ("bytes_total", "bytes_payload", "bytes_side", "bytes_header", "bytes_lo
 
 def encode(device: Device, sample: Sample, sequence: int = 0) -> tuple[Encoded, dict[str, Any]]:
     """Encode to bytes: these, and what is told of them and of the device's own answer, where it has one."""
+    from io import BytesIO
+
+    from semcodec.container.packets import LocalRecord, read_packets
     from semcodec.pipeline.timing import Clock
     from semcodec.tasks.prediction import Prediction
+    from semcodec.tasks.table import get_task
 
     clock = Clock()
     [encoded] = device.encode_batch(sample.pixels, [sequence], clock, sample.size and [sample.size])
-    layers = max((row.layer for row in encoded.rows), default=0) + 1
-    answer = None
-    if encoded.logits is not None:
-        answer = Prediction.of_logits(encoded.logits, device.classes, (layers, layers), where="device")
+    [record] = read_packets(BytesIO(encoded.data), device.header)
+    answer, layers = None, (1, 1)
+    if isinstance(record, LocalRecord):
+        answer = get_task(device.composition.task).predict_local(record, device.classes)
+    else:
+        layers = record.layers_present, record.layers_total
+        if encoded.logits is not None:
+            answer = Prediction.of_logits(encoded.logits, device.classes, layers, where="device")
     found = describe_sample(device, answer, _sizes(encoded), clock, sequence, sample)
-    return encoded, {**found, "layers": [layers, layers], "kept": dict(encoded.kept)}
+    return encoded, {**found, "layers": list(layers), "kept": dict(encoded.kept)}
 
 
 def run(pipeline: Pipeline, sample: Sample, sequence: int = 0) -> tuple[Encoded, dict[str, Any]]:

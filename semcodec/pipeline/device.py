@@ -43,7 +43,7 @@ class Encoded:
 
     data: a packet, or the LOCAL record of a sample that the gate kept on the device, which sends nothing:
     then ``bytes_total`` is 0 and ``bytes_local`` its size. kept: units sent, by target. logits: float32 (classes,), the
-    device's own answer, of an Encoder that predicts.
+    device's own answer to a sample that is sent, of an Encoder that predicts.
     """
 
     data: bytes
@@ -238,9 +238,8 @@ class Device(End):
         kept_here: dict[int, Encoded] = {}
         for i, number in enumerate(sequence):
             if not send[i]:
-                record = LocalRecord(number, int(index[i]), min(1.0, float(probability[i])))
-                data = write_local(self.header, record)
-                kept_here[i] = Encoded(data, bytes_local=len(data), logits=as_array(prediction[i]))
+                data = write_local(self.header, LocalRecord(number, int(index[i]), min(1.0, float(probability[i]))))
+                kept_here[i] = Encoded(data, bytes_local=len(data))
         return [i for i, wanted in enumerate(send) if wanted], kept_here
 
     def choose(

@@ -8,7 +8,7 @@ library's, or of before cards said so), or weights are random, whole models are 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from torch import nn
@@ -20,7 +20,7 @@ from semcodec.container.packets import StreamHeader, check_versions, check_weigh
 from semcodec.errors import WeightsError
 from semcodec.interfaces import Backbone, Encoder, Recoverer
 from semcodec.pipeline import halves, weights
-from semcodec.pipeline.stages import Builder, Stages, build_entropy, build_selectors, has_weights
+from semcodec.pipeline.stages import Builder, Stages, has_weights
 from semcodec.pipeline.weights import Weights, WeightsRequest
 
 UNNAMED = 10
@@ -64,15 +64,11 @@ def load_whole(
 ) -> Whole:
     """Everything. partial: leave untrained what has no weights and download nothing. Raises WeightsError."""
     loader = _Loader(composition, request, classes, partial=partial)
-    backbone = loader.fill("backbone", loader.builder.backbone)
-    models = {name: loader.fill_model(name) for name in loader.builder.own_models()}
-    both = {"backbone": backbone, **models}
-    loader.builder = builder = loader.builder.informed(both)
-    encoder, recoverer = loader.fill_encoder(both), loader.fill("recoverer", builder.recoverer)
-    composition = builder.composition
-    entropy, selectors = build_entropy(composition), build_selectors(composition)
-    stages = Stages(composition, backbone, encoder, recoverer, entropy, selectors, models)
-    return Whole(stages, loader.ordered(loader.sources), loader.ordered(loader.digests))
+    stages = loader.builder.build()
+    loader.builder = replace(loader.builder, composition=stages.composition)
+    for slot, module in stages.modules().items():
+        loader.fill(slot, lambda module=module: module)  # type: ignore[misc]
+    return Whole(stages, loader.sources, loader.digests)
 
 
 def load_device_half(
@@ -168,7 +164,7 @@ class _Loader:
         Raises WeightsError where it has some and none are found.
         """
         source = self.find(slot)
-        named = source and source.digest
+        named = source.digest if source else None
         if part is not None and source is not None and named:
             with halves.without_memory():
                 model = make()
@@ -183,10 +179,7 @@ class _Loader:
             if source is not None:
                 weights.load(model, source)
             self.sources[slot], self.digests[slot] = source, weights.digest(model.state_dict())
-            if named and named != self.digests[slot]:
-                raise WeightsError(
-                    f"{source and source.origin}: its card names other weights than it holds: it is damaged"
-                )
+            _compare_with_card(source, named, self.digests[slot])
         return model
 
     def fill_model(self, name: str) -> Backbone:
@@ -205,10 +198,7 @@ class _Loader:
             named = source.decoding_digest if source else None
             held = not any(tensor.is_meta for tensor in state.values())
             found = (weights.digest(state) if state else "") if held else named
-            if named is not None and found != named:
-                raise WeightsError(
-                    f"{source and source.origin}: its card names other weights than it holds: it is damaged"
-                )
+            _compare_with_card(source, named, found or "")
             if found:
                 self.decoding["encoder"] = found
         return encoder
@@ -252,14 +242,19 @@ class _Loader:
         return {slot: by_slot[slot] for slot in slots if slot in by_slot}
 
     def _refuse_without_weights(self, slot: str, make: Callable[[], Any]) -> None:
-        """Before memory is taken: one that says it has weights is not built at all, another one without memory."""
-        component = _bound(self.composition, slot).component
-        if not (component.weights or component.recipe or component.traits.get("hub")) or slot != "backbone":
+        """Raise WeightsError, without taking memory; at once where a header may name any model of a whole family."""
+        bound = _bound(self.composition, slot)
+        if not ("/" in bound.name and bound.component.traits.get("hub")):
             with halves.without_memory():
                 model = make()
             if not (isinstance(model, nn.Module) and has_weights(self.composition, slot, model)):
                 return
         raise WeightsError(_no_weights(self.composition, slot))
+
+
+def _compare_with_card(source: Weights | None, named: str | None, found: str) -> None:
+    if source is not None and named is not None and named != found:
+        raise WeightsError(f"{source.origin} is damaged: its card names the weights {named}, and they are {found}")
 
 
 def decoding_digests(stages: Stages, digests: Mapping[str, str]) -> dict[str, str]:

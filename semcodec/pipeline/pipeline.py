@@ -141,8 +141,7 @@ class Pipeline(End):
 
     def decode(self, record: Encoded | bytes) -> Prediction:
         """One record of ``encode``. Raises StreamError for bytes that are none."""
-        data = record.data if isinstance(record, Encoded) else record
-        return self.decode_batch(list(read_packets(BytesIO(data), self.header)))[0]
+        return self.server.decode(record.data if isinstance(record, Encoded) else record)
 
     def decode_batch(self, records: Sequence[Packet | LocalRecord], clock: Clock | None = None) -> list[Prediction]:
         """Records of this pipeline's stream to predictions."""

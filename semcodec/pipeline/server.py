@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from typing import Any, BinaryIO
 
 from semcodec.composition.composition import Composition, compose_spec
@@ -103,6 +104,10 @@ class Server(End):
         """Refuse a stream of other component versions or weights. Raises VersionMismatch, WeightsMismatch."""
         check_versions(header, self.composition.reads)
         check_weights(header, self.header.weights)
+
+    def decode(self, record: bytes) -> Prediction:
+        """One record, a packet or a LOCAL one. Raises StreamError for bytes that are none."""
+        return self.decode_batch(list(read_packets(BytesIO(record), self.header)))[0]
 
     def decode_stream(self, stream: BinaryIO) -> Iterator[Prediction]:
         """The predictions of what follows a stream's header, one by one. Raises StreamError after those before it."""

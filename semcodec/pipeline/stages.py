@@ -110,18 +110,19 @@ class Builder:
         recoverer: Recoverer = self.make(self.composition.recoverer, self.composition.stages.restored)
         return recoverer
 
+    def build(self) -> Stages:
+        """Every stage."""
+        backbone = self.backbone()
+        models = {name: self.model(name) for name in self.own_models()}
+        both = {"backbone": backbone, **models}
+        builder = self.informed(both)
+        c, encoder, recoverer = builder.composition, builder.encoder(both), builder.recoverer()
+        return Stages(c, backbone, encoder, recoverer, build_entropy(c), build_selectors(c), models)
+
 
 def build(composition: Composition, classes: Sequence[str], apart: Collection[str] = ()) -> Stages:
     """Make every stage, untrained: see ``Builder``."""
-    builder = Builder(composition, classes, apart)
-    backbone = builder.backbone()
-    models = {name: builder.model(name) for name in builder.own_models()}
-    both = {"backbone": backbone, **models}
-    builder = builder.informed(both)
-    composition = builder.composition
-    encoder, recoverer = builder.encoder(both), builder.recoverer()
-    entropy, selectors = build_entropy(composition), build_selectors(composition)
-    return Stages(composition, backbone, encoder, recoverer, entropy, selectors, models)
+    return Builder(composition, classes, apart).build()
 
 
 def build_entropy(composition: Composition) -> EntropyStage | None:

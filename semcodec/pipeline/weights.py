@@ -368,7 +368,8 @@ def name_weights(modules: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     digests = {slot: digest(module.state_dict()) for slot, module in modules.items()}
     decoding = {slot: name for slot, name in digests.items() if slot == "recoverer"}
     if "encoder" in modules:
-        state = modules["encoder"].decoder_state()
+        encoder = modules["encoder"]
+        state = getattr(encoder, "decoder_state", encoder.state_dict)()
         decoding["encoder"] = digest(state) if state else ""
     return {"digests": digests, "decoding": decoding}
 

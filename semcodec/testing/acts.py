@@ -9,9 +9,10 @@ from importlib import import_module
 from semcodec.testing.subject import MODULES, Act, Subject
 
 
-def acts_of(subject: Subject) -> Sequence[Act]:
-    """What a component of its kind does."""
-    acts: Sequence[Act] = import_module(f"semcodec.testing.{MODULES[subject.component.kind]}").acts(subject)
+def acts_of(subject: Subject, whole: bool = False) -> Sequence[Act]:
+    """What a component of its kind does; ``whole``: in a whole pipeline, where it is known in one."""
+    module = import_module(f"semcodec.testing.{MODULES[subject.component.kind]}")
+    acts: Sequence[Act] = getattr(module, "whole_acts" if whole and hasattr(module, "whole_acts") else "acts")(subject)
     return acts
 
 

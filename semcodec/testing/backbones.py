@@ -38,6 +38,7 @@ EACH = 2
 
 
 def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
+    """The checks of Backbones, in the order in which a failure is best understood."""
     yield check_builds
     yield check_spec
     yield check_cuts_agree
@@ -50,14 +51,20 @@ def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
 
 
 def acts(subject: Subject) -> list[Act]:
-    """The answer to one sample, through the last cut."""
+    """The answer to one sample, through the last cut, and what its class token attends to."""
     backbone, spec = built(subject)
     last = list(spec.cuts)[-1]
 
-    def do(who: Backbone, number: int) -> bytes:
+    def answer(who: Backbone, number: int) -> bytes:
         return octets({"answer": _tail(who, _head(who, spec, last, 1, number), last)})
 
-    return [Act(f"cut at {last}", backbone, do)]
+    def attend(who: Backbone, number: int) -> bytes:
+        with torch.inference_mode():
+            found = [who.attend(_input(spec, 1, number), scores) for scores in ("mean", "rollout")]
+        return octets(*({"answer": logits, "attention": row} for logits, row in found))
+
+    attends = [] if spec.patch is None else [Act("attend", backbone, attend)]
+    return [Act(f"cut at {last}", backbone, answer), *attends]
 
 
 def check_builds(subject: Subject) -> None:

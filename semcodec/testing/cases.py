@@ -51,10 +51,12 @@ class Case:
 
     @property
     def composition(self) -> Composition:
+        """What is encoded, with all defaults."""
         return self.pipeline.composition
 
     @property
     def encoder(self) -> Encoder:
+        """The Encoder under test."""
         return self.pipeline.stages.encoder
 
     @property
@@ -87,6 +89,7 @@ class Case:
             raise CheckFailed(f"{self.composition.spec}: raises {type(error).__name__}: {error}") from error
 
     def pixels(self, count: int) -> npt.NDArray[np.uint8]:
+        """``count`` samples for the pipeline, uint8, channels last, each different."""
         return pixels(self.pipeline.input, count)
 
     def asking(self, encoder: Encoder) -> Case:
@@ -111,6 +114,7 @@ class Case:
             return self.pipeline.device.choose(features, self.encoder.analyse(features), sequence)
 
     def encode(self, prepared: Prepared) -> list[Latent]:
+        """Latents under the masks that are already chosen."""
         call = dict(self.composition.call)
         return self.encoder.encode(prepared.features, prepared.analysis, prepared.masks, call)
 

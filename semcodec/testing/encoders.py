@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 
 from semcodec.component import Component
 from semcodec.composition.registry import import_target
+from semcodec.container.packets import read_packets
 from semcodec.errors import SemcodecError
 from semcodec.interfaces import Encoder
+from semcodec.pipeline.pipeline import Pipeline
 from semcodec.specs import TensorSpec
 from semcodec.testing.cases import Case, cases
 from semcodec.testing.forgery import check_damage, check_forgery
@@ -37,6 +40,7 @@ ROUNDING = 0.01
 
 
 def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
+    """The checks of Encoders, in the order in which a failure is best understood."""
     yield check_builds
     yield check_spec
     yield check_round_trip
@@ -65,6 +69,24 @@ def acts(subject: Subject) -> list[Act]:
 
         given = [case.features(1, first=number) for number in range(SAMPLES)]
         return Act(case.composition.spec, case.encoder, do)
+
+    numbers = {p.name for p in subject.component.params if p.type in (int, float)}
+    return [act(case) for case in cases(subject) if not numbers & case.setting.keys()]
+
+
+def whole_acts(subject: Subject) -> list[Act]:
+    """A packet and the server's answer to it, of a whole pipeline around every backbone, at the same settings."""
+
+    def act(case: Case) -> Act:
+        def do(pipeline: Pipeline, number: int) -> bytes:
+            [encoded] = pipeline.encode_batch(given[number : number + 1], [number])
+            [answer] = pipeline.decode_batch([*read_packets(BytesIO(encoded.data), pipeline.header)])
+            values = answer.logits if answer.boxes is None else answer.boxes.xyxy.numpy()
+            assert values is not None  # no gate kept it on the device
+            return encoded.data + values.tobytes()
+
+        given = case.pixels(SAMPLES)
+        return Act(case.composition.spec, case.pipeline, do)
 
     numbers = {p.name for p in subject.component.params if p.type in (int, float)}
     return [act(case) for case in cases(subject) if not numbers & case.setting.keys()]

@@ -21,6 +21,7 @@ SHORT = 200
 
 
 def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
+    """The checks of entropy stages, in the order in which a failure is best understood."""
     yield check_builds
     yield check_round_trip
     yield check_repeatable

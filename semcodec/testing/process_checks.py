@@ -22,20 +22,21 @@ from torch import Tensor, nn
 from semcodec.component import Component
 from semcodec.testing.acts import acts_of, digests
 from semcodec.testing.side_effects import witness
-from semcodec.testing.subject import SAMPLES, Act, CheckFailed, Subject, require
+from semcodec.testing.subject import Act, CheckFailed, Subject, require
 from semcodec.testing.subprocess import elsewhere
 
-ROUNDS = 2
-"""How often each thread codes its own sample."""
+THREADS, ROUNDS = 2, 20
+"""How many threads there are, each with a sample of its own, and how often each goes through it."""
 BYTES = ("encoder", "entropy", "selector")
 """Kinds whose results are bytes or choices; sums of floats may round otherwise in another process."""
 
 
 def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
+    """The checks of a guest in the process, in the order in which a failure is best understood."""
     yield check_quiet
     yield check_copies
+    yield check_threads
     if component.kind in BYTES:
-        yield check_threads
         yield check_processes
 
 
@@ -95,23 +96,27 @@ class _Unpickler(pickle.Unpickler):
 
 
 def check_threads(subject: Subject) -> None:
-    """Several threads that use one instance at once get the bytes that each would get alone."""
-    for act in acts_of(subject):
-        wanted = [act.do(act.who, number) for number in range(SAMPLES)]
-        start = Barrier(SAMPLES)
+    """Several threads that use one instance at once get the bytes and answers that each would get alone.
+
+    An Encoder is used in whole pipelines, from pixels to logits.
+    """
+    for act in acts_of(subject, whole=True):
+        start = Barrier(THREADS)
 
         def work(number: int, act: Act = act, start: Barrier = start) -> list[bytes]:
             start.wait()
             return [act.do(act.who, number) for _ in range(ROUNDS)]
 
-        at_once = f"where {SAMPLES} threads use it at once"
-        try:
-            with _eager_threads(), ThreadPoolExecutor(SAMPLES) as pool:
-                found = list(pool.map(work, range(SAMPLES)))
-        except Exception as error:
-            raise CheckFailed(f"{act.what}: {type(error).__name__} {at_once}: {error}") from error
-        right = all(data == wanted[number] for number, given in enumerate(found) for data in given)
-        require(right, f"{act.what}: other bytes {at_once}")
+        at_once = f"where {THREADS} threads use it at once"
+        with _eager_threads():
+            wanted = [act.do(act.who, number) for number in range(THREADS)]
+            try:
+                with ThreadPoolExecutor(THREADS) as pool:
+                    found = list(pool.map(work, range(THREADS)))
+            except Exception as error:
+                raise CheckFailed(f"{act.what}: {type(error).__name__} {at_once}: {error}") from error
+        wrong = sum(data != wanted[number] for number, given in enumerate(found) for data in given)
+        require(not wrong, f"{act.what}: other bytes or answers {at_once}, {wrong} of {THREADS * ROUNDS} times")
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from semcodec.composition.registry import get_registry, import_target
 from semcodec.composition.resolution import DEFAULT_RECOVERER
 from semcodec.container.header import StreamHeader, read_header, write_header
 from semcodec.errors import UsageError
-from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer, Selector
+from semcodec.interfaces import Backbone, Coding, Encoder, EntropyStage, Recoverer, Selector
 from semcodec.tasks.table import TASKS
 from semcodec.testing.side_effects import witness
 from semcodec.testing.subject import Subject, extremes, require
@@ -42,8 +42,10 @@ _PLAIN = bool | int | float | str | None
 
 
 def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
+    """The checks of records, in the order in which a failure is best understood."""
     yield check_record
     yield check_config
+    yield check_bounds
     yield check_traits
     yield check_light_imports
     yield check_target
@@ -55,7 +57,7 @@ def check_record(subject: Subject) -> None:
     require(c.kind in KINDS, f"unknown kind {c.kind!r}; kinds are {', '.join(KINDS)}")
     require(NAME.fullmatch(c.name.replace("/*", "/any")), f"{c.name!r} is no name that a spec can hold")
     require(c.api <= API, f"made for plugin API {c.api}, here is {API}")
-    for field in ("target", "spec", "recipe"):
+    for field in ("target", "spec", "recipe", "coding"):
         path = getattr(c, field)
         optional = field != "target" and path is None
         require(optional or _TARGET.fullmatch(path), f"{field} is 'package.module:name', not {path!r}")
@@ -94,6 +96,14 @@ def check_config(subject: Subject) -> None:
             require(again.params == bound.params, f"{name} has the canonical form {bound.item}, which is another")
             header = StreamHeader(str(bound.item), {}, {}, {}, dict(bound.call))
             require(read_header(BytesIO(write_header(header))) == header, f"{name} is another in a stream's header")
+
+
+def check_bounds(subject: Subject) -> None:
+    """Every integer that decides what is built has an upper bound or few values: a stranger's header may hold any."""
+    for p in subject.component.params:
+        closed = bool(p.values) and not p.open
+        bounded = p.type is not int or p.when != "build" or closed or p.high is not None
+        require(bounded, f"the build parameter {p.name} is an integer without an upper bound: give it a high")
 
 
 def _check_param(p: Param) -> None:
@@ -209,8 +219,14 @@ def check_target(subject: Subject) -> None:
     absent = sorted(getattr(target, "__abstractmethods__", ()))
     require(not absent, f"{c.target} lacks {', '.join(absent)}")
     for ability in c.traits.get("abilities", ()) if c.kind == "selector" else ():
-        require(getattr(target, ability, None) is not getattr(Selector, ability), f"{c.target} lacks {ability}")
+        forms = [form for form in (ability, f"{ability}_array") if hasattr(Selector, form)]
+        own = any(getattr(target, form, None) is not getattr(Selector, form) for form in forms)
+        require(own, f"{c.target} lacks {' or '.join(forms)}")
     require(c.spec is None or callable(subject.registry.spec_function(c)), f"{c.spec} is no function")
+    if c.coding is not None:
+        coding = import_target(c.coding, c.name)
+        apart = inspect.isclass(coding) and issubclass(coding, Coding) and not coding.__abstractmethods__
+        require(c.kind == "encoder" and apart, f"{c.coding} is no complete Coding of an Encoder")
     named = [path for path in (c.recipe, c.traits.get("error"), c.traits.get("max_bytes")) if isinstance(path, str)]
     for path in filter(_TARGET.fullmatch, named):
         require(callable(import_target(path, c.name)), f"{path} is no function")

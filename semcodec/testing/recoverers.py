@@ -40,6 +40,7 @@ Case = tuple[Recoverer, FeatureSpec, FeatureSpec]
 
 
 def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
+    """The checks of Recoverers, in the order in which a failure is best understood."""
     yield check_builds
     yield check_spec
     yield check_present_passes

@@ -22,6 +22,7 @@ NUMBERS = [7, 0, 1 << 40]
 
 
 def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
+    """The checks of Selectors, in the order in which a failure is best understood."""
     yield check_builds
     if "keep" in component.traits.get("abilities", ()):
         yield check_mask

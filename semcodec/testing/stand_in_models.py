@@ -19,10 +19,13 @@ def _mix(rows: int, columns: int) -> Tensor:
 
 
 class Clips(Backbone):
+    """Sums of the frames of a clip."""
+
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = list(classes)
 
     def head(self, x: Features, cut: str) -> Features:
+        """All frames with their numbers, "index"."""
         frames = x["frames"]
         return {"frames": frames, "index": torch.arange(frames.shape[1]).expand(len(frames), -1)}
 
@@ -34,10 +37,13 @@ class Clips(Backbone):
 
 
 class Images(Backbone):
+    """Sums of pooled maps of an image, at the input and at three cuts after it."""
+
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = list(classes)
 
     def head(self, x: Features, cut: str) -> Features:
+        """The image, maps, a pyramid of maps, or tokens."""
         if cut == "input":
             return x
         maps = torch.einsum("bchw,cd->bdhw", F.avg_pool2d(x["image"], POOL), _mix(3, CHANNELS))
@@ -46,6 +52,7 @@ class Images(Backbone):
         return {"maps": maps} if cut == "maps" else {"fine": maps, "coarse": F.avg_pool2d(maps, 2)}
 
     def tail(self, features: Features, cut: str) -> Tensor:
+        """Sums of what the head gives at the cut."""
         if cut == "input":
             return self.tail(self.head(features, "maps"), "maps")
         if cut == "tokens":
@@ -65,6 +72,7 @@ class Patches(Backbone):
         self.spec = patches({})
 
     def head(self, x: Features, cut: str) -> Features:
+        """The image as it is."""
         return x
 
     def tail(self, features: Features, cut: str) -> Tensor:
@@ -77,6 +85,7 @@ class Patches(Backbone):
         return (colours * (1 + torch.cos(index.float())[..., None])).mean(1) @ _mix(3, len(self.classes))
 
     def attend(self, features: Features, scores: str = "mean") -> tuple[Tensor, Tensor]:
+        """The same scores for both kinds."""
         return self.tail(features, "input"), (8 * self._colours(features["image"]).mean(2)).softmax(1)
 
     def _colours(self, image: Tensor) -> Tensor:

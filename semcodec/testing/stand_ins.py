@@ -30,10 +30,12 @@ TOKENS = TensorSpec((HEIGHT // POOL * (WIDTH // POOL), CHANNELS))
 
 
 def clips(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of the clips, any number of whose frames may be sent."""
     return BackboneSpec("video", {"frames": CLIP["frames"]}, {"input": CLIP}, tail={"input": (KEPT,)})
 
 
 def images(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of the images, with cuts of each form."""
     cuts: dict[str, FeatureSpec] = {
         "input": IMAGE,
         "maps": {"maps": MAPS},
@@ -44,6 +46,7 @@ def images(params: Mapping[str, Any]) -> BackboneSpec:
 
 
 def patches(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of the images of which patches may be sent."""
     return BackboneSpec("classification", IMAGE, {"input": IMAGE}, tail={"input": (IMAGE, PATCHES)}, patch=PATCH)
 
 
@@ -60,6 +63,7 @@ STAND_INS = tuple(
 
 
 def with_stand_ins(registry: Registry) -> Registry:
+    """A registry with the stand-ins added."""
     return Registry.of([*registry, *(c for c in STAND_INS if c.name not in registry.names("backbone"))])
 
 

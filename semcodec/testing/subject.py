@@ -69,11 +69,13 @@ class Act:
 
 
 def require(condition: object, message: str) -> None:
+    """Raise CheckFailed with the message unless the condition holds."""
     if not condition:
         raise CheckFailed(message)
 
 
 def skip_unless(condition: object, reason: str) -> None:
+    """Raise CheckSkipped with the reason unless the condition holds."""
     if not condition:
         raise CheckSkipped(reason)
 

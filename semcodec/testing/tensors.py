@@ -52,10 +52,12 @@ def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
 
 
 def close(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors have one shape and differ by no more than ``TOLERANCE``."""
     return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def detached(features: Mapping[str, Tensor]) -> Features:
+    """The features without their gradients."""
     return {name: tensor.detach() for name, tensor in features.items()}
 
 
@@ -65,6 +67,7 @@ def octets(*tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def copied(features: Mapping[str, Tensor]) -> Features:
+    """Copies that may be written over."""
     return {name: tensor.clone() for name, tensor in features.items()}
 
 
@@ -107,4 +110,5 @@ def weighed(features: Mapping[str, Tensor]) -> Tensor:
 
 
 def has_parameters(instance: object) -> bool:
+    """Whether anything of it learns."""
     return isinstance(instance, nn.Module) and any(True for _ in instance.parameters())

@@ -377,24 +377,24 @@ def test_what_the_spec_sets_stays(pipeline):
         ("stae:frames=1+deadline:100,rate=100+rans+vit-nano", {"frames": 1, "pixels": 1.0}),
     ):
         there = at(pipeline, spec)
-        assert there.stages.point.point(there.composition, [0]) == [knobs]
+        assert there.stages.selectors.point.point(there.composition, [0]) == [knobs]
     there = at(pipeline, "stae:frames=3+deadline:100+rans+vit-nano")
     with pytest.raises(UsageError, match=r"no operating point of .* with frames=3"):
-        there.stages.point.point(there.composition, [0])
+        there.stages.selectors.point.point(there.composition, [0])
 
 
 def test_measured_points_are_those_of_the_pipeline_alone(pipeline, results):
     for rate, frames in ((1, 8), (0.25, 2)):
         there = at(pipeline, f"stae+deadline:45,rate={rate},profile={results}+rans+vit-nano")
-        assert there.stages.point.point(there.composition, [0])[0]["frames"] == frames
+        assert there.stages.selectors.point.point(there.composition, [0])[0]["frames"] == frames
     lines = (results / "records.jsonl").read_text()  # measured with a choice of its own: no point to choose
     chosen = RECORD | {"spec": "stae+deadline:9+rans+vit-nano", "top1": 1.0, "bytes_total": 1.0, "cell": "e"}
     (results / "records.jsonl").write_text(lines + json.dumps(chosen) + "\n")
     there = at(pipeline, f"stae+deadline:45,rate=1.0,profile={results}+rans+vit-nano")
-    assert there.stages.point.point(there.composition, [0])[0]["frames"] == 8
+    assert there.stages.selectors.point.point(there.composition, [0])[0]["frames"] == 8
     other = at(pipeline, f"stae+deadline:45,profile={results}+zstd+vit-nano")
     with pytest.raises(UsageError, match="no operating point of"):
-        other.stages.point.point(other.composition, [0])
+        other.stages.selectors.point.point(other.composition, [0])
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_a_picture_of_nan_is_refused():
     features = {"image": torch.full((1, 3, 96, 96), float("nan"))}
     analysis = pipeline.stages.encoder.analyse(features)
     with pytest.raises(SemcodecError, match="NaN"):
-        pipeline.gate(analysis, [0])
+        pipeline.device.gate(analysis, [0])
     with pytest.raises(SemcodecError):
         pipeline.stages.encoder.encode(features, analysis, {}, dict(pipeline.composition.call))
 

@@ -43,7 +43,7 @@ def test_a_small_picture_goes_and_the_whole_size_comes_back(scale, coding):
     encoded = pipeline.encode(scene())
     assert pipeline.decode(encoded).logits.shape == (2,)
     assert [row.name for row in encoded.rows] == ["picture"]
-    partial = pipeline.restore(pipeline.source(pipeline.records([encoded])[0]), Clock())
+    partial = pipeline.server.restore(pipeline.server.source(pipeline.records([encoded])[0]), Clock())
     image = pipeline.stages.recoverer.recover(partial)["image"]
     original = torch.from_numpy(scene()).permute(2, 0, 1)[None] / 255
     assert image.shape == original.shape

@@ -223,7 +223,7 @@ def pipeline(tmp_path_factory):
 
 def received(pipeline, data: bytes):
     [packet] = read_packets(BytesIO(data), pipeline.header)
-    return packet, pipeline.restore(pipeline.source(packet), Clock()).features["maps"]
+    return packet, pipeline.server.restore(pipeline.server.source(packet), Clock()).features["maps"]
 
 
 def test_every_layer_is_an_end_at_which_a_packet_decodes(pipeline):

@@ -164,7 +164,7 @@ def test_every_selector_serves_frames_and_pixels(pipeline, frames, pixels):
     point = at(pipeline, f"stae+{frames}@frames{SELECTORS[frames]}+{pixels}@pixels{SELECTORS[pixels]}+rans")
     analysis = Analysis({"frames": floats(source)})
     with torch.inference_mode():
-        masks, scores = select(point.stages.encoder, analysis, point.keep(), range(4))
+        masks, scores = select(point.stages.encoder, analysis, point.stages.budgeted(point.composition), range(4))
     parts = restored(point, source)
     for row, partial in enumerate(parts):
         kept = masks["frames"][row]
@@ -272,7 +272,7 @@ def test_the_mask_is_counted_as_side_information(pipeline):
 def test_forward_is_what_the_decoder_restores(pipeline, frames, fraction):
     source = clips(3, 2)
     point = at(pipeline, f"stae:frames={frames},pixels={fraction}+rans")
-    partial, complete = point.stages.encoder(floats(source), point.keep(), range(3))
+    partial, complete = point.stages.encoder(floats(source), point.stages.budgeted(point.composition), range(3))
     for row, received in enumerate(restored(point, source)):
         assert partial.features.keys() == received.features.keys()
         assert partial.present.keys() == received.present.keys()
@@ -287,7 +287,7 @@ def test_forward_is_what_the_decoder_restores(pipeline, frames, fraction):
 def test_both_attentions_learn_and_only_from_what_they_chose():
     encoder = STAE(FEATURES)
     pipeline = semcodec.compose(f"stae:frames=4,pixels=0.4+rans+vit-nano:{SIDE}", weights="random")
-    partial, _ = encoder(floats(clips(2)), pipeline.keep(), range(2))
+    partial, _ = encoder(floats(clips(2)), pipeline.stages.budgeted(pipeline.composition), range(2))
     weight = torch.randn_like(partial.features["frames"])
     (partial.features["frames"] * weight).sum().backward()
     for attention in (encoder.frame_attention, encoder.spatial_attention):
@@ -297,7 +297,7 @@ def test_both_attentions_learn_and_only_from_what_they_chose():
         assert any(p.grad.abs().max() > 0 for p in attention.parameters())
 
     encoder.zero_grad()
-    keep = {target: (selector, 1.0) for target, (selector, _) in pipeline.keep().items()}
+    keep = {target: (selector, 1.0) for target, (selector, _) in pipeline.stages.budgeted(pipeline.composition).items()}
     partial, _ = encoder(floats(clips(2)), keep, range(2))
     assert not partial.features["frames"].requires_grad  # a budget that drops nothing is not scored
 

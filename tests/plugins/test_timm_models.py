@@ -272,8 +272,9 @@ def test_records_name_their_usual_edge():
 def test_a_fresh_embedded_head_looks_at_one_neighbour():
     torch.manual_seed(0)
     model = ViTNanoEdge(CLASSES).eval().model
-    with torch.no_grad(), tokens.listening(model.blocks[:1]) as heard:
-        model(torch.randn(4, 3, 96, 96))
+    listening, heard = tokens.listening(model, len(model.blocks))
+    with torch.no_grad():
+        listening(torch.randn(4, 3, 96, 96))
         matrix = tokens.attention(*heard[0])[:, :, 1:, 1:]
     inner = torch.arange(144).view(12, 12)[2:10, 2:10].flatten()
     for head, (rows, columns) in enumerate(OFFSETS[0][: matrix.shape[1]]):

@@ -156,7 +156,7 @@ def test_a_packet_that_does_not_say_what_its_boxes_lie_in_is_corrupt(said):
     made = pipeline()
     latent = made.stages.encoder.encode({"map": torch.zeros(1, 2, 8, 8)}, None, {}, {})[0]
     sink = PacketSink(made.stages.entropy)
-    made.write(latent, sink)
+    made.device.write(latent, sink)
     parts = [Part("source", said, side=True), *sink._parts[1:]]
     with pytest.raises(CorruptStream, match=r"source's width and height|not in its shortest form"):
         made.decode(write_packet(made.header, 0, {}, parts))

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import pytest
 from conformance.records import (
+    ATTENTIVE,
     BACKBONE,
     BOUNDED,
     BUDGET,
@@ -32,7 +33,17 @@ from semcodec.composition.registry import get_registry
 from semcodec.testing import checks_for, outcomes, parametrize_with_checks, records
 from semcodec.testing.stand_ins import STAND_INS
 
-LARGE = {"deit-base", "resnet34", "resnet50", "resnet50-caffe", "vit-base", "yolov5l", "yolov5m", "yolov5x"}
+LARGE = {
+    "deit-base",
+    "deit-small",
+    "resnet34",
+    "resnet50",
+    "resnet50-caffe",
+    "vit-base",
+    "yolov5l",
+    "yolov5m",
+    "yolov5x",
+}
 """Models of which a smaller one, of the same class, is checked in their place where time is short."""
 
 
@@ -86,6 +97,8 @@ WRONG = [
     ("check_config", ENTROPY, {"params": knob(default=10**30)}, "too large"),
     ("check_config", ENTROPY, {"params": knob(name="N")}, "SpecError"),
     ("check_config", ENTROPY, {"params": (TEXT,)}, "cannot be written"),
+    ("check_bounds", ENTROPY, {"params": knob(when="build")}, "the build parameter n is an integer without an upper"),
+    ("check_bounds", ENCODER, {"params": (*ENCODER.params, *knob(when="build", values=(1, 2), open=True))}, "a high"),
     ("check_traits", ENTROPY, {"traits": {"alphabet": [3]}}, "not plain data"),
     ("check_traits", ENTROPY, {"traits": {"excess": 3}}, "bits a symbol, bytes"),
     ("check_traits", ENTROPY, {"traits": {"expected_failures": {"check_damage": ""}}}, "gives a reason"),
@@ -133,7 +146,7 @@ WRONG = [
     ("check_quiet", ENCODER, "StepsAside", "changes how the process is scheduled"),
     ("check_copies", ENCODER, "HoldsALambda", "cannot be pickled"),
     ("check_copies", ENCODER, "ForgetsItself", "a deep copy gives something else"),
-    ("check_threads", ENCODER, "RemembersTheLatest", "3 threads use it at once"),
+    ("check_threads", ENCODER, "RemembersTheLatest", "2 threads use it at once"),
     ("check_processes", ENCODER, "RowsByProcess", "another process comes to other bytes"),
     ("check_round_trip", ENTROPY, "Shorts", "does not come back"),
     ("check_round_trip", ENTROPY, "RefusesEmpty", "nothing under .* is refused"),
@@ -157,6 +170,7 @@ WRONG = [
     ("check_gradient", TONED, "TonedByNothing", "no gradient at all"),
     ("check_quiet", RECOVERER, "GreyAloud", "prints 'recovering"),
     ("check_copies", RECOVERER, "GreyUnderLock", "cannot be deep-copied"),
+    ("check_threads", RECOVERER, "GreyOfTheLatest", "threads use it at once"),
     ("check_mask", SELECTOR, "NothingAtAll", "keeps nothing"),
     ("check_mask", UNBOUNDED, {"target": "conformance.toys:WhatIsPositive"}, "keeps nothing"),
     ("check_budget", SELECTOR, "OneMore", "a budget of 1 of 12 units keeps 2"),
@@ -169,6 +183,8 @@ WRONG = [
     ("check_copies", SELECTOR, "BestUnderLock", "cannot be deep-copied"),
     ("check_threads", SELECTOR, "BestOfTheLatest", "threads use it at once"),
     ("check_processes", SELECTOR, "BestByProcess", "another process"),
+    ("check_threads", GATE, "SureOfTheLatest", "threads use it at once"),
+    ("check_threads", POINT, "SetsByTheLatest", "threads use it at once"),
     ("check_gate", GATE, "SurerThanTheRest", "samples beside it"),
     ("check_gate", GATE, "Tentative", "not 6 bools"),
     ("check_gate", GATE, "SureByChance", "random generator of numpy"),
@@ -193,11 +209,13 @@ WRONG = [
     ("check_gradient", LINEAR, "LinearOfOne", "no gradient at all"),
     ("check_quiet", BACKBONE, "ClipsAloud", "prints 'answering"),
     ("check_copies", BACKBONE, "ClipsUnderLock", "cannot be deep-copied"),
+    ("check_threads", BACKBONE, "ClipsOfTheLatest", "threads use it at once"),
+    ("check_threads", ATTENTIVE, "AttendsToTheLatest", "attend: other bytes or answers where 2 threads"),
 ]  # fmt: skip
 
 
 ALSO = {
-    "RestoresDoubles": {"check_damage", "check_forgery"},
+    "RestoresDoubles": {"check_damage", "check_forgery", "check_threads"},
     "Dithers": {"check_batch", "check_copies", "check_threads", "check_processes"},
     "OverwritesItsInput": {"check_batch", "check_not_finite"},
     "SurerThanTheRest": {"check_gate_extremes"},
@@ -214,7 +232,7 @@ ALSO = {
     "SetsTheFirstOnly": {"check_point_of_each"},
     "SetsByPlace": {"check_point_given"},
     "Doubles": {"check_part_of_the_input"},
-    "Drops": {"check_batch", "check_copies"},
+    "Drops": {"check_batch", "check_copies", "check_threads"},
 }
 """By toy, checks that it cannot but fail too."""
 

@@ -90,7 +90,7 @@ def test_encoder_and_backbone_learn_and_tables_are_made_anew(data, pixels, tmp_p
     x = pipeline.features(source)
     latents = pipeline.stages.encoder.encode(x, None, {}, {})
     for record, latent in zip(pipeline.records(encoded), latents, strict=True):
-        assert np.array_equal(pipeline.read(pipeline.source(record)).symbols["q"], latent.symbols["q"])
+        assert np.array_equal(pipeline.server.read(pipeline.server.source(record)).symbols["q"], latent.symbols["q"])
     bpp = 8 * np.mean([e.bytes_payload for e in encoded]) / 256
     assert bpp == pytest.approx(card["metrics"][-1]["bpp"], abs=0.15)
 

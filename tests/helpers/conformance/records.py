@@ -37,9 +37,10 @@ GATE = record("selector", "Sure", traits={"abilities": ("gate",)})
 POINT = record("selector", "Half", traits={"abilities": ("point",), "example": "stae+rans+vit-nano"})
 BACKBONE = record("backbone", "Clips", spec="semcodec.testing.stand_ins:clips")
 LINEAR = record("backbone", "Linear", spec="conformance.specs:halves_of_images")
+ATTENTIVE = record("backbone", "Patches", spec="semcodec.testing.stand_ins:patches")
 DETECTOR = record("backbone", "Finds", spec="conformance.specs:boxes")
 TONED = replace(RECOVERER, name="toy-toned", target="conformance.toys:Toned")
 TOYS = (
     *(ENCODER, BOUNDED, NARROW, LEARNED, ENTROPY, RECOVERER, TONED, SELECTOR, GATE, POINT),
-    *(replace(BACKBONE, target=STAND_INS[0].target), LINEAR, DETECTOR),
+    *(replace(BACKBONE, target=STAND_INS[0].target), replace(ATTENTIVE, target=STAND_INS[2].target), LINEAR, DETECTOR),
 )

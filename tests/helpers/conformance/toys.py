@@ -12,7 +12,7 @@ import torch
 
 from semcodec.errors import CorruptStream, SemcodecError
 from semcodec.interfaces import EntropyStage, Recoverer, Selector
-from semcodec.testing.stand_in_models import Clips, Images
+from semcodec.testing.stand_in_models import Clips, Images, Patches
 
 
 def wait_for_others():
@@ -93,6 +93,13 @@ class Grey(Recoverer):
     def recover(self, partial):
         filled = {n: torch.where(m.bool(), partial.features[n], 0.5) for n, m in partial.present.items()}
         return {**partial.features, **filled}
+
+
+class GreyOfTheLatest(Grey):
+    def recover(self, partial):
+        self.partial = partial
+        wait_for_others()
+        return super().recover(self.partial)
 
 
 class AddsABatchMean(Grey):
@@ -190,6 +197,13 @@ class Sure(Selector):
         return ~(prediction.softmax(1).amax(1) >= 0.8)  # NaN is no certainty
 
 
+class SureOfTheLatest(Sure):
+    def gate(self, prediction):
+        self.prediction = prediction
+        wait_for_others()
+        return super().gate(self.prediction)
+
+
 class SurerThanTheRest(Selector):
     def gate(self, prediction):
         top = prediction.softmax(1).amax(1)
@@ -217,6 +231,15 @@ class Half(Selector):
 
     def point(self, composition, sequence):
         return [{} if "frames" in composition.given else {"frames": 2} for _ in sequence]
+
+
+class SetsByTheLatest(Selector):
+    """An odd number of frames for some samples, by what waits in the instance."""
+
+    def point(self, composition, sequence):
+        self.sequence = sequence
+        wait_for_others()
+        return [{} if "frames" in composition.given else {"frames": 1 + n % 2} for n in self.sequence]
 
 
 class SetsWhatIsNotThere(Selector):
@@ -247,6 +270,22 @@ class Doubles(Clips):
 class SwapsSides(Clips):
     def head(self, x, cut):
         return {n: t.transpose(-1, -2) if n == "frames" else t for n, t in super().head(x, cut).items()}
+
+
+class ClipsOfTheLatest(Clips):
+    def tail(self, features, cut):
+        self.features = features
+        wait_for_others()
+        return super().tail(self.features, cut)
+
+
+class AttendsToTheLatest(Patches):
+    """What attention is computed of waits in the instance, as by a hook."""
+
+    def attend(self, features, scores="mean"):
+        self.features = features
+        wait_for_others()
+        return super().attend(self.features, scores)
 
 
 class BatchNormed(Clips):
