@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from semcodec.coding.quantiser import ChannelQuantiser
-from semcodec.errors import CorruptStream
-from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
-from semcodec.priors import Bits
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec
 from semcodec.tensors import eight_bits, from_eight_bits
-from semcodec_plugins.deepisc import residual, segments
+from semcodec_plugins.deepisc import residual
+from semcodec_plugins.deepisc.coding import DeepISCCoding
+from semcodec_plugins.deepisc.counting import SegmentTables
 from semcodec_plugins.deepisc.networks import LatentEncoder, Segmentation, Synthesiser, one_hot, padded
 from semcodec_plugins.deepisc.spec import LATENT, LATENT_BITS, shapes
 from semcodec_plugins.stae.attention import FrameAttention
@@ -39,14 +40,28 @@ class DeepISC(nn.Module, Encoder):
 
     def __init__(self, features: FeatureSpec, **params: Any) -> None:
         super().__init__()
-        self.shapes = shapes(features)
+        self.features, self.shapes = features, shapes(features)
         self.units = {"frames": self.shapes.total}
         self.frame_attention = FrameAttention(self.shapes.total) if self.shapes.name == "frames" else None
         self.latent_encoder = LatentEncoder()
         self.segmentation = Segmentation()
         self.quantiser = ChannelQuantiser(LATENT, unit=True)
-        self.tables = segments.SegmentTables()
+        self.tables = SegmentTables()
         self.synthesiser = Synthesiser()
+        self.register_load_state_dict_post_hook(_forget_coding)
+
+    @cached_property
+    def coding(self) -> DeepISCCoding:
+        """Made of the counts as they are; anew after weights were loaded, and by ``settle``."""
+        state = self.state_dict()
+        counts = {name: state[name].cpu().numpy() for name in DeepISCCoding.state_names}
+        return DeepISCCoding(self.features, counts)
+
+    def settle(self) -> None:
+        """Make tables of the symbols that were counted. Raises UsageError where there were none."""
+        self.quantiser.finish()
+        self.tables.finish()
+        _forget_coding(self)
 
     def scores(self, analysis: Analysis, target: str, masks: Mapping[str, Tensor]) -> Tensor:
         """M_FA (B, T) of STAE's equation (6). A still has one frame, which is kept."""
@@ -68,7 +83,7 @@ class DeepISC(nn.Module, Encoder):
             latent = Latent({"kept": kept, "latent": symbols, "segments": classes}, dict(params))
             if self.frame_attention is None:
                 del latent.symbols["kept"]
-            mask = self._mask(kept, params["pixels"])
+            mask = self.coding.mask(kept, params["pixels"])
             made = self.synthesised(symbols, classes)
             latent.symbols["residual"] = residual.quantise(frames, made, mask, params["step"])
             latents.append(latent)
@@ -81,49 +96,20 @@ class DeepISC(nn.Module, Encoder):
         symbols = self.quantiser.symbols(self.latent_encoder(x), LATENT_BITS).swapaxes(0, 1)
         return np.ascontiguousarray(symbols), self.segmentation(x).argmax(1).byte().numpy()
 
-    def write(self, latent: Latent, sink: Sink) -> None:
-        sent, side = latent.symbols, latent.side
-        if "kept" in sent:
-            sink.symbols("kept", sent["kept"].astype(np.int32), Bits(1), side=True)
-        sink.symbols("latent", sent["latent"], self.quantiser.prior(LATENT_BITS, sent["latent"][0].size))
-        if side["entropy"] == "all":
-            self.tables.write(sent["segments"], sink)
-            residual.write_coded(sent["residual"], self._mask(self._kept(latent), side["pixels"]), sink)
-        else:
-            segments.write_packed(sent["segments"], sink)
-            residual.write_packed(sent["residual"], side["step"], sink)
-
     # -- the server --------------------------------------------------------------------------------------------------
 
-    def read(self, source: Source) -> Latent:
-        found, params = self.shapes, source.params
-        latent = Latent({}, {name: params[name] for name in ("frames", "pixels", "step", "entropy")})
-        if self.frame_attention is not None:
-            latent.symbols["kept"] = source.symbols("kept", found.total, Bits(1)).astype(bool)
-        kept = self._kept(latent)
-        count = int(kept.sum())
-        if not count:
-            raise CorruptStream("the packet keeps no frame")
-        shape = (LATENT, count, *found.latent)
-        prior = self.quantiser.prior(LATENT_BITS, count * found.latent[0] * found.latent[1])
-        latent.symbols["latent"] = source.symbols("latent", int(np.prod(shape)), prior).reshape(shape)
-        mask, step, grid = self._mask(kept, params["pixels"]), params["step"], (count, *found.segments)
-        if params["entropy"] == "all":
-            latent.symbols["segments"] = self.tables.read(grid, source)
-            latent.symbols["residual"] = residual.read_coded(mask, step, source)
-        else:
-            latent.symbols["segments"] = segments.read_packed(grid, source)
-            latent.symbols["residual"] = residual.read_packed(mask, step, source)
-        return latent
+    def server_state(self) -> Sequence[str]:
+        """All but what describes a frame, which is needed on the device alone."""
+        return SENT_BY
 
     def decoder_state(self) -> Mapping[str, Tensor]:
-        """What describes a frame is needed on the device alone."""
+        """The same."""
         return {name: tensor for name, tensor in self.state_dict().items() if name.startswith(SENT_BY)}
 
     def restore(self, latent: Latent) -> Partial:
-        sent, kept = latent.symbols, self._kept(latent)
+        sent, kept = latent.symbols, self.coding.kept(latent)
         made = self.synthesised(sent["latent"], sent["segments"])
-        mask = self._mask(kept, latent.side["pixels"])
+        mask = self.coding.mask(kept, latent.side["pixels"])
         frames = from_eight_bits(residual.corrected(made, mask, sent["residual"], latent.side["step"]))
         if self.frame_attention is None:
             return Partial({"image": frames})
@@ -137,15 +123,6 @@ class DeepISC(nn.Module, Encoder):
         values = self.quantiser.values(symbols, LATENT_BITS).transpose(0, 1)
         frames = self.synthesiser(values, one_hot(torch.from_numpy(classes)))
         return eight_bits(frames[..., : self.shapes.height, : self.shapes.width])
-
-    def _kept(self, latent: Latent) -> npt.NDArray[np.bool_]:
-        kept: npt.NDArray[np.bool_] = latent.symbols.get("kept", np.ones(1, np.bool_))
-        return kept
-
-    def _mask(self, kept: npt.NDArray[np.bool_], share: float) -> npt.NDArray[np.bool_]:
-        """Where the residual is sent, (k, H, W)."""
-        found = self.shapes
-        return residual.positions(np.flatnonzero(kept), found.height, found.width, found.residuals(share))
 
     def panels(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], partial: Partial
@@ -163,3 +140,7 @@ class DeepISC(nn.Module, Encoder):
             Panel("synthesised from latent and segmentation", side_by_side(self.synthesised(symbols, classes))),
             received,
         ]
+
+
+def _forget_coding(encoder: nn.Module, *_: Any) -> None:
+    encoder.__dict__.pop("coding", None)

@@ -87,10 +87,6 @@ def recipe(job: Job) -> list[Step]:
             encoder.tables.see(encoder.segmentation(x).argmax(1).byte().numpy())
         return torch.zeros(()), {}
 
-    def counted() -> None:
-        encoder.quantiser.finish()
-        encoder.tables.finish()
-
     def tune(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         frames, index = kept(batch)
         with torch.no_grad():
@@ -115,7 +111,7 @@ def recipe(job: Job) -> list[Step]:
             steps.append(frame_step(job, encoder.frame_attention, int((6 if few else 0.25) * size), batch))
         steps.append(Step("appearance", networks, look, (72 if few else 1 if clips else 3) * size, 3e-3, batch))
         steps.append(Step("meaning", networks, mean, int((6 if few else 0.25 if clips else 1) * size), 1e-3, 8))
-        steps.append(Step("histograms", (), count, min(CALIBRATION, size), 0.0, 8, finish=counted))
+        steps.append(Step("histograms", (), count, min(CALIBRATION, size), 0.0, 8, finish=encoder.settle))
     tuned = [encoder.synthesiser, backbone]
     steps.append(Step("tuning", tuned, tune, int((12 if few else 0.75) * size), lr, batch, statistics=False))
     return steps

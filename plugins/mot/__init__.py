@@ -18,6 +18,7 @@ def semcodec_components() -> Iterator[Component]:
         kind="encoder",
         name="mot",
         target="semcodec.coding.patch_encoder:Patches",
+        coding="semcodec.coding.patch_coding:PatchesCoding",
         spec=f"{PACKAGE}.spec:patches",
         summary="random patches, for a masked autoencoder at the server (MOT)",
         params=(Param("keep", int, 98, "patches sent", COUNTS, open=True, low=1), *CODING, SIDE),
@@ -35,7 +36,8 @@ def semcodec_components() -> Iterator[Component]:
     yield Component(
         kind="encoder",
         name="a-mot",
-        target=f"{PACKAGE}.adaptive:AdaptiveMOT",
+        target=f"{PACKAGE}.encoder:AdaptiveMOT",
+        coding=f"{PACKAGE}.coding:AdaptiveMOTCoding",
         spec=f"{PACKAGE}.spec:adaptive",
         summary="random patches, and more of them in a second round where the server is unsure (A-MOT)",
         params=(

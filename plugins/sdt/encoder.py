@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,19 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from semcodec.coding import masks as mask_coding
 from semcodec.coding import pictures
-from semcodec.coding.patch_coding import decode_patches, encode_patches, read_patches, write_patches
+from semcodec.coding.patch_coding import decode_patches, encode_patches
 from semcodec.coding.patches import spread
-from semcodec.coding.rounds import bits_of_doubt, read_reply, write_reply
+from semcodec.coding.rounds import bits_of_doubt
 from semcodec.errors import CorruptStream
-from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, Partial
 from semcodec.panels import Panel, usual
-from semcodec.specs import FeatureSpec, image_size
+from semcodec.specs import FeatureSpec
 from semcodec.tensors import eight_bits, from_eight_bits
-
-SECOND = "second", "second"
-"""Name of the chunk, whatever it holds."""
+from semcodec_plugins.sdt.coding import SDTCoding
 
 
 class SDT(nn.Module, Encoder):
@@ -33,10 +30,9 @@ class SDT(nn.Module, Encoder):
 
     def __init__(self, features: FeatureSpec, *, server: Backbone, scale: int, coding: str, quality: int) -> None:
         super().__init__()
-        assert server.spec is not None and server.spec.patch is not None  # the spec function refuses others
-        self.server, self.scale, self.coding, self.quality = server, scale, coding, quality
-        self.size, self.side = image_size(features), server.spec.patch
-        self.grid = self.size[0] // self.side, self.size[1] // self.side
+        self.coding = SDTCoding(features, {}, server=server.spec)
+        self.server, self.scale, self.format, self.quality = server, scale, coding, quality
+        self.size, self.side, self.grid = self.coding.size, self.coding.side, self.coding.grid
         self.units = {"keep": self.grid[0] * self.grid[1]}
 
     def analyse(self, features: Features) -> Analysis:
@@ -51,13 +47,12 @@ class SDT(nn.Module, Encoder):
         size = self.size[0] // self.scale, self.size[1] // self.scale
         # One at a time: a sum in another order for another batch size may round to another byte.
         small = [interpolate(one[None], size=size, mode="bicubic", antialias=True) for one in image]
-        shrunk = [eight_bits(one)[0] for one in small]
-        return [pictures.encode_picture(one, self.coding, self.quality) for one in shrunk]
+        return [pictures.encode_picture(eight_bits(one)[0], self.format, self.quality) for one in small]
 
     def _enlarged(self, first: bytes) -> Tensor:
         """What the server has of the first round, (1, 3, H, W) in [0, 1]."""
         height, width = (n // self.scale for n in self.size)
-        rgb = pictures.decode_picture(first, height * width, (self.coding,))
+        rgb = pictures.decode_picture(first, height * width, (self.format,))
         if rgb.shape[:2] != (height, width):
             raise CorruptStream(f"a picture of {rgb.shape[1]}x{rgb.shape[0]} where {width}x{height} is due")
         small = from_eight_bits(rgb)[None]
@@ -79,27 +74,6 @@ class SDT(nn.Module, Encoder):
             latents.append(latent)
         return latents
 
-    def write(self, latent: Latent, sink: Sink) -> None:
-        mask, first = latent.symbols["asked"], latent.side["first"]
-        sink.blob("first", first)
-        write_reply(bool(mask.any()), first, sink)
-        if mask.any():
-            mask_coding.write_mask(mask[None], sink, "asked")  # what the server sends to the device
-            write_patches(latent.side["second"], mask, self.side, sink, SECOND)
-
-    def read(self, source: Source) -> Latent:
-        # No format here spends more than twice the raw size, whatever the pixels.
-        first = source.blob("first", 4096 + 6 * self.size[0] * self.size[1])
-        latent = Latent({"asked": np.zeros(self.grid, bool)}, {"first": first, "coding": source.params["patches"]})
-        if not read_reply(first, source):
-            return latent
-        [mask] = mask_coding.read_mask((1, *self.grid), source, "asked")
-        if not mask.any():
-            raise CorruptStream("the server asks for more and for no patch; the stream is damaged, get it again")
-        latent.symbols["asked"] = mask
-        latent.side["second"] = read_patches(mask, self.side, latent.side["coding"], source, SECOND)
-        return latent
-
     def restore(self, latent: Latent) -> Partial:
         """{"image": (1, 3, H, W)}: the first round enlarged, the second pasted over it."""
         image, mask = self._enlarged(latent.side["first"]), latent.symbols["asked"]
@@ -109,8 +83,16 @@ class SDT(nn.Module, Encoder):
             image = torch.where(there, from_eight_bits(detail)[None], image)
         return Partial({"image": image})
 
+    def device_state(self) -> Sequence[str]:
+        """The server's model, which runs in the process."""
+        return ("server.",)
+
+    def server_state(self) -> Sequence[str]:
+        """Nothing: the model that asks is not needed to decode what came."""
+        return ()
+
     def decoder_state(self) -> Mapping[str, Tensor]:
-        """The server's model asks; it is not needed to decode what came."""
+        """Nothing, as ``server_state`` says."""
         return {}
 
     def panels(

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import semcodec
+from semcodec.coding.tables import channel_tables
 from semcodec.composition.composition import compose_spec
 from semcodec.container.sinks import PacketSink, PacketSource
 from semcodec.data import open_dataset
@@ -22,6 +23,7 @@ from semcodec.priors import Counted
 from semcodec.specs import SpecMismatch, TensorSpec
 from semcodec.training.train import train
 from semcodec_plugins.deepisc import packing, residual, segments, spec
+from semcodec_plugins.deepisc.counting import SegmentTables
 from semcodec_plugins.deepisc.encoder import DeepISC
 
 SIDE = 64
@@ -182,20 +184,21 @@ def test_fixed_bits_come_back():
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (2, 4, 8), (5, 32, 20), (16, 32, 32)])
 def test_segmentations_come_back_through_tables(shape):
-    tables = segments.SegmentTables()
+    counts = SegmentTables()
     rng = np.random.default_rng(1)
     steps = rng.integers(0, 8, (shape[0], 4, 4)).astype(np.uint8)
     smooth = steps[:, np.arange(shape[1])[:, None] * 4 // shape[1], np.arange(shape[2]) * 4 // shape[2]]
     noise = rng.integers(0, 8, shape).astype(np.uint8)
-    tables.see(smooth)
-    tables.finish()
+    counts.see(smooth)
+    counts.finish()
+    tables = channel_tables(counts.counts.numpy())
     sizes = []
     for classes in (smooth, noise):
         kept = classes.copy()
         chunks: dict[str, tuple] = {}
-        tables.write(classes, _Store(chunks))
+        segments.write_coded(classes, tables, _Store(chunks))
         assert (classes == kept).all()
-        assert (tables.read(shape, _Store(chunks)) == classes).all()
+        assert (segments.read_coded(shape, tables, _Store(chunks)) == classes).all()
         sizes.append(sum(_bits(values, prior) for values, prior in chunks.values()))
     assert sizes[0] < sizes[1]
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from semcodec.coding import masks as mask_coding
-from semcodec.coding.patch_coding import decode_patches, encode_patches, read_patches, write_patches
-from semcodec.coding.patches import Bool, Rgb, split, usual_side, whole
-from semcodec.coding.rounds import bits_of_doubt, read_reply, write_reply
-from semcodec.errors import CorruptStream
-from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, Partial, Sink, Source
-from semcodec.specs import FeatureSpec, image_size
-from semcodec.tensors import eight_bits, from_eight_bits
-
-ROUNDS = ("first", "second")
+from semcodec.coding.patch_coding import decode_patches, encode_patches
+from semcodec.coding.patch_encoder import restore_patches
+from semcodec.coding.patches import Bool, Rgb, whole
+from semcodec.coding.rounds import bits_of_doubt
+from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, Partial
+from semcodec.specs import FeatureSpec
+from semcodec.tensors import eight_bits
+from semcodec_plugins.mot.coding import ROUNDS, AdaptiveMOTCoding
 
 
 class AdaptiveMOT(nn.Module, Encoder):
@@ -31,10 +29,9 @@ class AdaptiveMOT(nn.Module, Encoder):
 
     def __init__(self, features: FeatureSpec, *, side: int, server: Backbone) -> None:
         super().__init__()
-        height, width = image_size(features)
+        self.coding = coding = AdaptiveMOTCoding(features, {}, side=side)
         self.server = server
-        self.side = side or usual_side(height, width)
-        self.grid = height // self.side, width // self.side
+        self.side, self.grid = coding.side, coding.grid
         self.units = dict.fromkeys(("first", "keep"), self.grid[0] * self.grid[1])
 
     def scores(self, analysis: Analysis, target: str, masks: Mapping[str, Tensor]) -> Tensor:
@@ -73,33 +70,6 @@ class AdaptiveMOT(nn.Module, Encoder):
         # A picture is what is lossy here, so it belongs to encode, not to write.
         latent.side[name] = encode_patches(image, mask, self.side, params["patches"], params["quality"])
 
-    def write(self, latent: Latent, sink: Sink) -> None:
-        more = "second" in latent.symbols
-        self._write(latent, "first", sink)
-        write_reply(more, latent.symbols["first"].tobytes(), sink)
-        if more:
-            self._write(latent, "second", sink)
-
-    def _write(self, latent: Latent, name: str, sink: Sink) -> None:
-        mask = latent.symbols[name]
-        mask_coding.write_mask(mask[None], sink, f"{name}.mask")
-        write_patches(latent.side[name], mask, self.side, sink, _names(name))
-
-    def read(self, source: Source) -> Latent:
-        latent = Latent({}, {"coding": source.params["patches"]})
-        self._read(latent, "first", source)
-        if read_reply(latent.symbols["first"].tobytes(), source):
-            self._read(latent, "second", source)
-        return latent
-
-    def _read(self, latent: Latent, name: str, source: Source) -> None:
-        [mask] = mask_coding.read_mask((1, *self.grid), source, f"{name}.mask")
-        taken = latent.symbols.get("first")
-        if not mask.any() or (taken is not None and (mask & taken).any()):
-            raise CorruptStream(f"the {name} round keeps no patch or one twice; the stream is damaged, get it again")
-        latent.symbols[name] = mask
-        latent.side[name] = read_patches(mask, self.side, latent.side["coding"], source, _names(name))
-
     def restore(self, latent: Latent) -> Partial:
         image = np.zeros((self.grid[0] * self.side, self.grid[1] * self.side, 3), np.uint8)
         kept = np.zeros(self.grid, bool)
@@ -109,17 +79,16 @@ class AdaptiveMOT(nn.Module, Encoder):
                 # Zero where another round has its patches.
                 image += decode_patches(latent.side[name], mask, self.side, latent.side["coding"])
                 kept |= mask
-        features = {
-            "patches": from_eight_bits(split(image, self.side)[kept])[None],
-            "index": torch.from_numpy(np.flatnonzero(kept))[None],
-            "grid": torch.from_numpy(kept)[None],
-        }
-        return Partial(features)
+        return restore_patches(image, kept, self.side)
+
+    def device_state(self) -> Sequence[str]:
+        """The server's model, which runs in the process."""
+        return ("server.",)
+
+    def server_state(self) -> Sequence[str]:
+        """Nothing: the model that asks for more is not needed to decode."""
+        return ()
 
     def decoder_state(self) -> Mapping[str, Tensor]:
-        """The server's model asks for more; it is not needed to decode."""
+        """Nothing, as ``server_state`` says."""
         return {}
-
-
-def _names(round_: str) -> tuple[str, str]:
-    return f"{round_}.pixels", f"{round_}.picture"
