@@ -1,4 +1,8 @@
-"""A-MOT: random patches in two rounds, the second only where the server is not sure after the first."""
+"""A-MOT: random patches in two rounds, the second only where the server is not sure after the first.
+
+The server's end is ``DoubtingServer``. For now the Encoder runs it itself: the server's model is in the device's
+process, and the device waits for it.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +15,17 @@ from torch import Tensor, nn
 
 from semcodec.coding.patch_coding import decode_patches, encode_patches
 from semcodec.coding.patch_encoder import restore_patches
-from semcodec.coding.patches import Bool, Rgb, whole
-from semcodec.coding.rounds import bits_of_doubt
+from semcodec.coding.patches import Bool, Rgb
 from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec
 from semcodec.tensors import eight_bits
 from semcodec_plugins.mot.coding import ROUNDS, AdaptiveMOTCoding
+from semcodec_plugins.mot.server import DoubtingServer
 
 
 class AdaptiveMOT(nn.Module, Encoder):
     """features: {"image": float32 (3, H, W) in [0, 1]}. side: of a patch, in pixels; 0 is the usual.
-    server: answers the first round.
+    server: answers the first round, here in the process.
 
     Each round is a layer of the packet; one packet ends with the first where no more is asked for. What is restored
     is {"patches": (1, K, 3, p, p) in [0, 1], "index": (1, K) int64 in raster order, "grid": (1, h, w) bool}.
@@ -33,6 +37,11 @@ class AdaptiveMOT(nn.Module, Encoder):
         self.server = server
         self.side, self.grid = coding.side, coding.grid
         self.units = dict.fromkeys(("first", "keep"), self.grid[0] * self.grid[1])
+
+    @property
+    def second_round(self) -> DoubtingServer:
+        """The server's end, to be given Latents that hold a first round alone."""
+        return DoubtingServer(self.server, self.restore)
 
     def scores(self, analysis: Analysis, target: str, masks: Mapping[str, Tensor]) -> Tensor:
         """All alike, (B, N): what is drawn at random needs none."""
@@ -50,20 +59,14 @@ class AdaptiveMOT(nn.Module, Encoder):
             latent = Latent({}, {"coding": params["patches"]})
             self._add(latent, "first", image, chosen[0], params)
             more = chosen[1] & ~chosen[0]
-            if more.any() and self._doubt(self.restore(latent)) >= params["sure"]:
+            if more.any():
+                doubt = float(self.second_round.look([latent]).doubt[0])
+                more = self.second_round.ask(more, doubt, params["sure"])
+            if more.any():
                 self._add(latent, "second", image, more, params)
             latent.kept = {"keep": sum(int(latent.symbols[r].sum()) for r in ROUNDS if r in latent.symbols)}
             latents.append(latent)
         return latents
-
-    def _doubt(self, partial: Partial) -> float:
-        """The server's min-entropy in bits (equation 13) on an image whose missing pixels have the others' mean."""
-        partial = whole(partial)
-        image, present = partial.features["image"], partial.present["image"]
-        mean = image.sum((2, 3), keepdim=True) / present.sum((2, 3), keepdim=True)
-        filled = {"image": torch.where(present > 0, image, mean)}
-        logits = self.server.tail(self.server.head(filled, "input"), "input")
-        return float(bits_of_doubt(logits)[0])
 
     def _add(self, latent: Latent, name: str, image: Rgb, mask: Bool, params: Mapping[str, Any]) -> None:
         latent.symbols[name] = mask

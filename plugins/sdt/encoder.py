@@ -1,4 +1,8 @@
-"""The SDT encoder: device and server in turn, as one packet of two layers."""
+"""The SDT encoder: device and server in turn, as one packet of two layers.
+
+The server's end is ``AttentiveServer``. For now the Encoder runs it itself: the server's model is in the device's
+process, and the device waits for it.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +17,21 @@ from torch.nn.functional import interpolate
 from semcodec.coding import pictures
 from semcodec.coding.patch_coding import decode_patches, encode_patches
 from semcodec.coding.patches import spread
-from semcodec.coding.rounds import bits_of_doubt
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, Partial
 from semcodec.panels import Panel, usual
 from semcodec.specs import FeatureSpec
 from semcodec.tensors import eight_bits, from_eight_bits
 from semcodec_plugins.sdt.coding import SDTCoding
+from semcodec_plugins.sdt.server import AttentiveServer
 
 
 class SDT(nn.Module, Encoder):
-    """features: {"image": float32 (3, H, W) in [0, 1]}. server: a ViT, which answers the first image and asks by its
+    """A poor image, and the patches of it that the server asks for.
 
-    class token's attention. scale, coding, quality: of the first image; build parameters, as scores depend on them.
+    features: {"image": float32 (3, H, W) in [0, 1]}. server: a ViT, which answers the first image and asks by its
+    class token's attention, here in the process. scale, coding, quality: of the first image; build parameters, as
+    scores depend on them.
     """
 
     def __init__(self, features: FeatureSpec, *, server: Backbone, scale: int, coding: str, quality: int) -> None:
@@ -35,11 +41,18 @@ class SDT(nn.Module, Encoder):
         self.size, self.side, self.grid = self.coding.size, self.coding.side, self.coding.grid
         self.units = {"keep": self.grid[0] * self.grid[1]}
 
+    @property
+    def second_round(self) -> AttentiveServer:
+        """The server's end, to be given Latents that hold a first round alone."""
+        return AttentiveServer(self.server, self.restore)
+
     def analyse(self, features: Features) -> Analysis:
         """What the server makes of the first round: its attention (B, N), and its doubt in bits (B,)."""
-        poor = torch.cat([self._enlarged(first) for first in self._first(features["image"])])
-        logits, attention = self.server.attend({"image": poor})
-        return Analysis(features, {"keep": attention, "doubt": bits_of_doubt(logits)})
+        # How patches of the second round would be sent does not matter to the first.
+        first = [self.coding.first_round(one, "raw") for one in self._first(features["image"])]
+        look = self.second_round.look(first)
+        assert look.scores is not None
+        return Analysis(features, {"keep": look.scores, "doubt": look.doubt})
 
     def _first(self, image: Tensor) -> list[bytes]:
         """The first round of each image."""
@@ -62,11 +75,11 @@ class SDT(nn.Module, Encoder):
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
         images = eight_bits(features["image"])
-        asks = (analysis.scores["doubt"] >= params["sure"]).tolist()
+        doubt = analysis.scores["doubt"].tolist()
         latents = []
         for row, first in enumerate(self._first(features["image"])):
             mask = masks["keep"][row].cpu().numpy().reshape(self.grid) if "keep" in masks else np.ones(self.grid, bool)
-            mask = mask & asks[row]
+            mask = self.second_round.ask(mask, doubt[row], params["sure"])
             latent = Latent({"asked": mask}, {"first": first, "coding": params["patches"]}, {"keep": int(mask.sum())})
             if mask.any():
                 sent = encode_patches(images[row], mask, self.side, params["patches"], params["detail"])

@@ -105,3 +105,24 @@ def test_deepisc_codes_by_the_counts_that_were_loaded_or_learned():
         assert np.array_equal(other.coding.latent_counts, second.coding.latent_counts)
         for ours, theirs in zip(other.coding.segment_tables, second.coding.segment_tables, strict=True):
             assert np.array_equal(ours.freqs, theirs.freqs)
+
+
+@pytest.mark.parametrize("name", ["a-mot", "sdt"])
+def test_the_servers_end_asks_for_what_the_second_round_brought_given_the_first_alone(name):
+    pipeline = Pipeline.load(compose_spec(CODINGS[name]), RANDOM, classes=["a", "b", "c"])
+    pixels = np.random.default_rng(0).integers(0, 256, (1, *pipeline.request.shape), dtype=np.uint8)
+    [encoded] = pipeline.encode_batch(pixels, [0])
+    encoder = pipeline.stages.encoder
+    both = encoder.read(source_of(pipeline, encoded.data))
+    cut = encoded.data[: -sum(row.bytes + 4 for row in encoded.rows if row.layer == 1)]
+    first = encoder.read(source_of(pipeline, cut))
+    with torch.inference_mode():
+        look = encoder.second_round.look([first])
+    doubt, sent = float(look.doubt[0]), both.symbols["second" if name == "a-mot" else "asked"]
+    chosen = sent
+    if look.scores is not None:
+        chosen = pipeline.stages.keep["keep"].keep(look.scores, 20, [0])[0].numpy().reshape(sent.shape)
+    assert chosen.any()
+    assert np.array_equal(encoder.second_round.ask(chosen, doubt, 0.0), sent)
+    assert np.array_equal(encoder.second_round.ask(chosen, doubt, doubt), sent)
+    assert not encoder.second_round.ask(chosen, doubt, doubt + 0.01).any()
