@@ -15,12 +15,12 @@ from semcodec.coding.quantiser import ChannelQuantiser
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec
 from semcodec.tensors import eight_bits, from_eight_bits
+from semcodec.training.frame_attention import FrameAttention
 from semcodec_plugins.deepisc import residual
 from semcodec_plugins.deepisc.coding import DeepISCCoding
 from semcodec_plugins.deepisc.counting import SegmentTables
 from semcodec_plugins.deepisc.networks import LatentEncoder, Segmentation, Synthesiser, one_hot, padded
 from semcodec_plugins.deepisc.spec import LATENT, LATENT_BITS, shapes
-from semcodec_plugins.stae.attention import FrameAttention
 
 if TYPE_CHECKING:
     from semcodec.panels import Panel

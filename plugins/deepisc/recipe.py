@@ -20,12 +20,12 @@ from torch import Tensor
 
 from semcodec.interfaces import Analysis, Features
 from semcodec.pipeline.selection import select
+from semcodec.training.frame_attention import numbers_of
+from semcodec.training.frame_steps import frame_step, learned_targets
 from semcodec.training.loop import Batch, Job, Step
 from semcodec_plugins.deepisc.networks import one_hot, padded
 from semcodec_plugins.deepisc.residual import positions
 from semcodec_plugins.deepisc.spec import LATENT_BITS
-from semcodec_plugins.stae.attention import numbers_of
-from semcodec_plugins.stae.recipe import frame_step, learned_targets
 
 RECONSTRUCTION = 10.0
 """Weight of the L1 error, values in [0, 1], beside the task's loss."""

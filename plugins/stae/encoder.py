@@ -17,7 +17,8 @@ from semcodec.panels import Panel, side_by_side, usual
 from semcodec.pipeline.selection import Keep, select
 from semcodec.specs import FeatureSpec
 from semcodec.tensors import eight_bits, from_eight_bits
-from semcodec_plugins.stae.attention import FrameAttention, SpatialAttention, keep_frames, weigh
+from semcodec.training.frame_attention import FrameAttention, keep_frames, weigh
+from semcodec_plugins.stae.attention import SpatialAttention
 from semcodec_plugins.stae.coding import STAECoding
 
 

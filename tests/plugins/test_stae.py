@@ -17,7 +17,8 @@ from semcodec.interfaces import Analysis, Partial
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.selection import select
 from semcodec.specs import TensorSpec
-from semcodec_plugins.stae.attention import FrameAttention, SpatialAttention
+from semcodec.training.frame_attention import FrameAttention
+from semcodec_plugins.stae.attention import SpatialAttention
 from semcodec_plugins.stae.encoder import STAE
 from semcodec_plugins.stae.recovery import CNN3D2D, Nothing
 
