@@ -74,9 +74,11 @@ def semcodec_components() -> Iterator[Component]:
         spec=f"{PACKAGE}.spec:rebuilt",
         summary="rebuilds the missing patches of an image by a masked autoencoder (MAE)",
         params=(
-            Param("dim", int, 96, "width of its encoder, a multiple of 32", (96, 192), when="build", open=True, low=32),
-            Param("depth", int, 4, "blocks of its encoder", (4, 6), when="build", open=True, low=1),
+            # Up to the size of MAE-Large, since a stream's header may name them.
+            Param("dim", int, 96, "width of its encoder, a multiple of 32", (96, 192), when="build", open=True, low=32,
+                  high=1024),
+            Param("depth", int, 4, "blocks of its encoder", (4, 6), when="build", open=True, low=1, high=24),
         ),
         traits={"tasks": ("classification",), "fallback": "smooth-fill"},
         weights=(f"{PACKAGE}:weights/mae-vit-nano-server.safetensors",),
-    )
+    )  # fmt: skip

@@ -55,7 +55,7 @@ def semcodec_components() -> Iterator[Component]:
     yield Component(
         kind="recoverer",
         name="none",
-        target="semcodec_plugins.stae.recovery:Nothing",
-        spec="semcodec_plugins.stae.spec:nothing",
+        target="semcodec_plugins.stae.recovery:Identity",
+        spec="semcodec_plugins.stae.spec:identity",
         summary="leaves what is missing at zero",
     )

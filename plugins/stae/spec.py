@@ -37,5 +37,5 @@ def recoverer(features: FeatureSpec, params: Mapping[str, Any]) -> FeatureSpec:
     return features
 
 
-def nothing(features: FeatureSpec, params: Mapping[str, Any]) -> FeatureSpec:
+def identity(features: FeatureSpec, params: Mapping[str, Any]) -> FeatureSpec:
     return features

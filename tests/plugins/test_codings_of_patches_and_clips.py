@@ -16,6 +16,7 @@ from semcodec.composition.composition import compose_spec
 from semcodec.composition.registry import get_registry, import_target
 from semcodec.container.packets import read_packets
 from semcodec.container.sinks import PacketSink, PacketSource
+from semcodec.errors import SpecError
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.weights import WeightsRequest
 from semcodec.specs import TensorSpec
@@ -126,3 +127,57 @@ def test_the_servers_end_asks_for_what_the_second_round_brought_given_the_first_
     assert np.array_equal(encoder.second_round.ask(chosen, doubt, 0.0), sent)
     assert np.array_equal(encoder.second_round.ask(chosen, doubt, doubt), sent)
     assert not encoder.second_round.ask(chosen, doubt, doubt + 0.01).any()
+
+
+SERVER_STATES = {
+    "stae": (),
+    "deepisc": ("quantiser.", "tables.", "synthesiser."),
+    "a-mot": (),
+    "sdt": (),
+    "cls-attn": (),
+}
+DEVICE_STATES = {"a-mot": ("server.",), "sdt": ("server.",), "cls-attn": ("edge.",)}
+
+
+def spoil(module: torch.nn.Module, kept: tuple[str, ...] | None) -> None:
+    """Fills every tensor of floats with NaN but those whose names begin as is said; None: all are kept."""
+    for name, tensor in module.state_dict().items():
+        if kept is not None and not name.startswith(kept) and tensor.is_floating_point():
+            tensor.fill_(float("nan"))
+
+
+@pytest.mark.parametrize("name", SERVER_STATES)
+def test_each_end_needs_no_other_weights_than_it_says(name):
+    composition = compose_spec(CODINGS[name])
+    whole, device, server = (Pipeline.load(composition, RANDOM, classes=["a", "b", "c"]) for _ in range(3))
+    said = device.stages.encoder.device_state()
+    assert said == DEVICE_STATES.get(name)
+    assert server.stages.encoder.server_state() == SERVER_STATES[name]
+    # The models of an Encoder may be the pipeline's Backbone, which the server's end has in any case.
+    device.stages.encoder.requires_grad_(False)
+    spoil(device.stages.encoder, said)
+    if not whole.composition.models:
+        spoil(device.stages.backbone, device.stages.backbone.head_state("input"))
+        spoil(server.stages.encoder, server.stages.encoder.server_state())
+    spoil(server.stages.backbone, server.stages.backbone.tail_state("input"))
+
+    pixels = np.random.default_rng(0).integers(0, 256, (1, *whole.request.shape), dtype=np.uint8)
+    [wanted], [sent] = whole.encode_batch(pixels, [0]), device.encode_batch(pixels, [0])
+    assert sent.data == wanted.data
+    expected, got = (pipeline.decode_batch(pipeline.records([sent]))[0] for pipeline in (whole, server))
+    assert np.isfinite(got.logits).all()
+    assert np.array_equal(got.logits, expected.logits)
+
+
+@pytest.mark.parametrize("name", [*CODINGS, "mae"])
+def test_integers_that_a_header_may_name_are_bounded(name):
+    component = get_registry().find(name)
+    for param in component.params:
+        if param.when == "build" and param.type is int:
+            assert param.high is not None or (param.values and not param.open), param.name
+
+
+@pytest.mark.parametrize("text", ["mae:dim=1056", "mae:depth=25"])
+def test_no_header_builds_an_autoencoder_beyond_the_size_of_mae_large(text):
+    with pytest.raises(SpecError, match=text[4:7]):
+        compose_spec(f"mot+{text}+vit-nano-server")
