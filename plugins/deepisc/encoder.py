@@ -48,10 +48,10 @@ class DeepISC(nn.Module, Encoder):
         self.quantiser = ChannelQuantiser(LATENT, unit=True)
         self.tables = SegmentTables()
         self.synthesiser = Synthesiser()
-        self.register_load_state_dict_post_hook(_forget_coding)
+        self.register_load_state_dict_post_hook(_forget_coding)  # type: ignore[no-untyped-call]  # torch has no type
 
     @cached_property
-    def coding(self) -> DeepISCCoding:
+    def coding(self) -> DeepISCCoding:  # type: ignore[override]  # it can be written to, as the base's can
         """Made of the counts as they are; anew after weights were loaded, and by ``settle``."""
         state = self.state_dict()
         counts = {name: state[name].cpu().numpy() for name in DeepISCCoding.state_names}

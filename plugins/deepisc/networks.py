@@ -55,7 +55,8 @@ class Segmentation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         fine = self.fine(_fast(2 * x - 1))
-        return self.out(torch.cat([fine, F.interpolate(self.coarse(fine), scale_factor=2)], 1))
+        out: Tensor = self.out(torch.cat([fine, F.interpolate(self.coarse(fine), scale_factor=2)], 1))
+        return out
 
 
 class Synthesiser(nn.Module):

@@ -8,6 +8,7 @@ to the one nearer zero, so that at a step of 2 they fit into 8 bits.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ MIDDLE = 128
 """What stands for a residual of zero where residuals are coded as a picture."""
 
 
-def positions(index: npt.NDArray[np.integer], height: int, width: int, count: int) -> Bool:
+def positions(index: npt.NDArray[np.integer[Any]], height: int, width: int, count: int) -> Bool:
     """The ``count`` random pixels of each frame numbered ``index`` (k,): bool (k, H, W)."""
     mask = np.zeros((len(index), height * width), np.bool_)
     for row, number in enumerate(index):

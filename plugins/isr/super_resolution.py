@@ -27,7 +27,8 @@ class Residual(nn.Module):
         self.second = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.relu(self.first(x)))
+        out: Tensor = x + self.second(F.relu(self.first(x)))
+        return out
 
 
 class SuperResolution(nn.Module, Recoverer):

@@ -34,6 +34,8 @@ class SDT(nn.Module, Encoder):
     scores depend on them.
     """
 
+    coding: SDTCoding
+
     def __init__(self, features: FeatureSpec, *, server: Backbone, scale: int, coding: str, quality: int) -> None:
         super().__init__()
         self.coding = SDTCoding(features, {}, server=server.spec)

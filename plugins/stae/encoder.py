@@ -43,12 +43,14 @@ class STAE(nn.Module, Encoder):
         """
         frames = analysis.features["frames"]
         if target == "frames":
-            return self.frame_attention(frames)
+            found: Tensor = self.frame_attention(frames)
+            return found
         if "frames" in masks:
             kept = masks["frames"]
             order = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(kept.sum(1).max())]
             frames = frames.gather(1, order[:, :, None, None, None].expand(-1, -1, *frames.shape[2:]))
-        return self.spatial_attention(frames).flatten(2)
+        found = self.spatial_attention(frames)
+        return found.flatten(2)
 
     def forward(
         self, frames: Tensor, keep: Keep, sequence: Sequence[int], *, fill: bool = False

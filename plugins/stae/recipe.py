@@ -18,6 +18,7 @@ from semcodec.interfaces import Features
 from semcodec.pipeline.selection import Keep, covers
 from semcodec.training.frame_steps import Exploring, draw_for, frame_step, grade, learned_targets
 from semcodec.training.loop import Batch, Job, Step
+from semcodec_plugins.stae.encoder import STAE
 
 RECONSTRUCTION = 0.5
 """Weight of the L1 loss on missing pixels, beside cross-entropy."""
@@ -25,6 +26,7 @@ RECONSTRUCTION = 0.5
 
 def recipe(job: Job) -> list[Step]:
     stae, backbone = job.modules["encoder"], job.modules["backbone"]
+    assert isinstance(stae, STAE)
     recoverer = job.modules.get("recoverer")
     learned = learned_targets(job, stae.units)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,8 @@ def draw_for(job: Job, batch: Batch, target: str, units: int) -> Keep:
 
 def grade(job: Job, features: Features, batch: Batch) -> tuple[Tensor, dict[str, float]]:
     """Cross-entropy (B,) and accuracy of the backbone's answers."""
-    logits = job.modules["backbone"].tail(features, job.cut)
+    backbone: Any = job.modules["backbone"]
+    logits: Tensor = backbone.tail(features, job.cut)
     return F.cross_entropy(logits, batch.labels, reduction="none"), {"top1": top1(logits, batch.labels)}
 
 
