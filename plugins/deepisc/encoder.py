@@ -19,7 +19,7 @@ from semcodec.training.frame_attention import FrameAttention
 from semcodec_plugins.deepisc import residual
 from semcodec_plugins.deepisc.coding import DeepISCCoding
 from semcodec_plugins.deepisc.counting import SegmentTables
-from semcodec_plugins.deepisc.networks import LatentEncoder, Segmentation, Synthesiser, one_hot, padded
+from semcodec_plugins.deepisc.networks import LatentEncoder, Segmentation, Synthesiser, one_hot, pad
 from semcodec_plugins.deepisc.spec import LATENT, LATENT_BITS, shapes
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ SENT_BY = ("quantiser.", "tables.", "synthesiser.")
 
 
 class DeepISC(nn.Module, Encoder):
-    """features: {"frames": float32 (T, 3, H, W) in [0, 1], "index": int64 (T,)} or {"image": float32 (3, H, W)}.
+    """Sends a latent, a segmentation and the residual of a picture or of some frames of a clip.
+
+    features: {"frames": float32 (T, 3, H, W) in [0, 1], "index": int64 (T,)} or {"image": float32 (3, H, W)}.
 
     The residual is taken against what the receiver will synthesise, from dequantised integers, frame by frame as it
     does. Where its machine rounds otherwise, a value is off by as much, some 8-bit level at most; nothing that is read
@@ -79,20 +81,20 @@ class DeepISC(nn.Module, Encoder):
         for row, clip in enumerate(clips.reshape(-1, found.total, found.height, found.width, 3)):
             kept = masks["frames"][row].numpy() if "frames" in masks else np.ones(found.total, bool)
             frames = np.ascontiguousarray(clip[kept])
-            symbols, classes = self.described(from_eight_bits(frames))
+            symbols, classes = self.describe(from_eight_bits(frames))
             latent = Latent({"kept": kept, "latent": symbols, "segments": classes}, dict(params))
             if self.frame_attention is None:
                 del latent.symbols["kept"]
             mask = self.coding.mask(kept, params["pixels"])
-            made = self.synthesised(symbols, classes)
+            made = self.synthesise(symbols, classes)
             latent.symbols["residual"] = residual.quantise(frames, made, mask, params["step"])
             latents.append(latent)
         return latents
 
     @torch.no_grad()
-    def described(self, frames: Tensor) -> tuple[npt.NDArray[np.int32], UInt8]:
+    def describe(self, frames: Tensor) -> tuple[npt.NDArray[np.int32], UInt8]:
         """(k, 3, H, W) to the latent's symbols (LATENT, k, h, w) and classes (k, h', w')."""
-        x = padded(frames)
+        x = pad(frames)
         symbols = self.quantiser.symbols(self.latent_encoder(x), LATENT_BITS).swapaxes(0, 1)
         return np.ascontiguousarray(symbols), self.segmentation(x).argmax(1).byte().numpy()
 
@@ -108,9 +110,9 @@ class DeepISC(nn.Module, Encoder):
 
     def restore(self, latent: Latent) -> Partial:
         sent, kept = latent.symbols, self.coding.kept(latent)
-        made = self.synthesised(sent["latent"], sent["segments"])
+        made = self.synthesise(sent["latent"], sent["segments"])
         mask = self.coding.mask(kept, latent.side["pixels"])
-        frames = from_eight_bits(residual.corrected(made, mask, sent["residual"], latent.side["step"]))
+        frames = from_eight_bits(residual.correct(made, mask, sent["residual"], latent.side["step"]))
         if self.frame_attention is None:
             return Partial({"image": frames})
         return Partial({"frames": frames[None], "index": torch.from_numpy(np.flatnonzero(kept))[None]})
@@ -118,8 +120,8 @@ class DeepISC(nn.Module, Encoder):
     # -- both ends ---------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def synthesised(self, symbols: npt.NDArray[np.int32], classes: UInt8) -> UInt8:
-        """Frames (k, H, W, 3) of the latent's symbols and classes as ``described`` gives them."""
+    def synthesise(self, symbols: npt.NDArray[np.int32], classes: UInt8) -> UInt8:
+        """Frames (k, H, W, 3) of the latent's symbols and classes as ``describe`` gives them."""
         values = self.quantiser.values(symbols, LATENT_BITS).transpose(0, 1)
         frames = self.synthesiser(values, one_hot(torch.from_numpy(classes)))
         return eight_bits(frames[..., : self.shapes.height, : self.shapes.width])
@@ -133,11 +135,11 @@ class DeepISC(nn.Module, Encoder):
         source, received = usual(features, partial)
         clip = eight_bits(features[self.shapes.name])[0].reshape(-1, self.shapes.height, self.shapes.width, 3)
         frames = clip[masks["frames"][0].numpy()] if "frames" in masks else clip
-        symbols, classes = self.described(from_eight_bits(np.ascontiguousarray(frames)))
+        symbols, classes = self.describe(from_eight_bits(np.ascontiguousarray(frames)))
         return [
             source,
             Panel("segmentation of kept frames", heat=side_by_side(classes.astype(np.float32))),
-            Panel("synthesised from latent and segmentation", side_by_side(self.synthesised(symbols, classes))),
+            Panel("synthesised from latent and segmentation", side_by_side(self.synthesise(symbols, classes))),
             received,
         ]
 

@@ -11,6 +11,7 @@ from semcodec.errors import CorruptStream
 
 
 def packed_size(count: int, bits: int) -> int:
+    """Bytes of ``count`` numbers of so many bits."""
     return -(-count * bits // 8)
 
 

@@ -39,6 +39,7 @@ def write_packed(segments: UInt8, sink: Sink) -> None:
 
 
 def read_packed(shape: tuple[int, int, int], source: Source) -> UInt8:
+    """What ``write_packed`` wrote, of ``shape`` (k, h, w). Raises CorruptStream."""
     count = int(np.prod(shape))
     data = source.blob("segments", packed_size(count, SEGMENT_BITS))
     return unpack(data, count, SEGMENT_BITS, "segments").astype(np.uint8).reshape(shape)

@@ -25,7 +25,10 @@ def shrink(image: Tensor, scale: int) -> Tensor:
 
 
 class ISR(Encoder):
-    """features: {"image": float32 (3, H, W) in [0, 1]}. scale: pixels that become one, along each side."""
+    """Sends the image at a lower resolution, as a picture.
+
+    features: {"image": float32 (3, H, W) in [0, 1]}. scale: pixels that become one, along each side.
+    """
 
     def __init__(self, features: FeatureSpec, *, scale: int) -> None:
         height, width = image_size(features)

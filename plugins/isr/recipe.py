@@ -33,6 +33,7 @@ def encode_and_decode(image: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def recipe(job: Job) -> list[Step]:
+    """The backbone's own recipe where it has no weights, then ``sr``. Raises UsageError for another recoverer."""
     network = job.modules.get("recoverer")
     if not isinstance(network, SuperResolution):
         raise UsageError("isr trains sr: leave out any other recoverer")

@@ -24,7 +24,9 @@ from semcodec_plugins.mot.server import DoubtingServer
 
 
 class AdaptiveMOT(nn.Module, Encoder):
-    """features: {"image": float32 (3, H, W) in [0, 1]}. side: of a patch, in pixels; 0 is the usual.
+    """Random patches, and more of them where the server doubts.
+
+    features: {"image": float32 (3, H, W) in [0, 1]}. side: of a patch, in pixels; 0 is the usual.
     server: answers the first round, here in the process.
 
     Each round is a layer of the packet; one packet ends with the first where no more is asked for. What is restored

@@ -64,7 +64,7 @@ class SDT(nn.Module, Encoder):
         small = [interpolate(one[None], size=size, mode="bicubic", antialias=True) for one in image]
         return [pictures.encode_picture(eight_bits(one)[0], self.format, self.quality) for one in small]
 
-    def _enlarged(self, first: bytes) -> Tensor:
+    def _enlarge(self, first: bytes) -> Tensor:
         """What the server has of the first round, (1, 3, H, W) in [0, 1]."""
         height, width = (n // self.scale for n in self.size)
         rgb = pictures.decode_picture(first, height * width, (self.format,))
@@ -91,7 +91,7 @@ class SDT(nn.Module, Encoder):
 
     def restore(self, latent: Latent) -> Partial:
         """{"image": (1, 3, H, W)}: the first round enlarged, the second pasted over it."""
-        image, mask = self._enlarged(latent.side["first"]), latent.symbols["asked"]
+        image, mask = self._enlarge(latent.side["first"]), latent.symbols["asked"]
         if mask.any():
             there = torch.from_numpy(spread(mask, self.side))
             detail = decode_patches(latent.side["second"], mask, self.side, latent.side["coding"])
@@ -117,6 +117,6 @@ class SDT(nn.Module, Encoder):
         source, received = usual(features, partial)
         [first] = self._first(features["image"])
         scores = analysis.scores["keep"][0].view(self.grid).numpy()
-        [poor] = eight_bits(self._enlarged(first))
+        [poor] = eight_bits(self._enlarge(first))
         doubt = float(analysis.scores["doubt"][0])
         return [source, Panel(f"first round, server in doubt by {doubt:.2f} bits", poor, scores), received]

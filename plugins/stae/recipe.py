@@ -25,6 +25,7 @@ RECONSTRUCTION = 0.5
 
 
 def recipe(job: Job) -> list[Step]:
+    """The steps that the module names, less those whose budgets the spec sets to everything."""
     stae, backbone = job.modules["encoder"], job.modules["backbone"]
     assert isinstance(stae, STAE)
     recoverer = job.modules.get("recoverer")

@@ -19,6 +19,7 @@ SUBSETS = (8, 4, 2, 1)
 
 
 def recipe(job: Job) -> list[Step]:
+    """Whole clips, then fewer frames; before them the classifier alone where weights of another task are given."""
     backbone: Any = job.modules["backbone"]
 
     def recognise(batch: Batch, frames: int | None = None) -> tuple[Tensor, dict[str, float]]:

@@ -30,6 +30,8 @@ def sinusoid(position: Tensor, dim: int) -> Tensor:
 
 
 class Attention(nn.Module):
+    """Self-attention of tokens (B, N, dim), to the same."""
+
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -44,6 +46,8 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
+    """Two linear layers, the inner four times as wide, on tokens (B, N, dim)."""
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, 4 * dim)
@@ -55,6 +59,8 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
+    """Pre-norm transformer block: tokens (B, N, dim) to the same."""
+
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=EPS)
@@ -191,16 +197,24 @@ class VideoViT(nn.Module, Backbone):
 
 
 class ViTNano(VideoViT):
+    """The video ViT with a convolutional stem, 1 M parameters."""
+
     size = SIZES["nano"]
 
 
 class ViTTiny(VideoViT):
+    """The video ViT of DeiT-Tiny's size."""
+
     size = SIZES["tiny"]
 
 
 class ViTSmall(VideoViT):
+    """The video ViT of VideoMAE-small's size."""
+
     size = SIZES["small"]
 
 
 class ViTBase(VideoViT):
+    """The video ViT of VideoMAE-base's size."""
+
     size = SIZES["base"]

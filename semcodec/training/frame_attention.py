@@ -26,10 +26,10 @@ class FrameAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Frames (B, F, C, H, W) to M_FA (B, F) in (0, 1)."""
         flat = x.flatten(2)
-        return torch.sigmoid(self.mlp(_standardised(flat.mean(2))) + self.mlp(_standardised(flat.amax(2))))
+        return torch.sigmoid(self.mlp(_standardise(flat.mean(2))) + self.mlp(_standardise(flat.amax(2))))
 
 
-def _standardised(pooled: Tensor) -> Tensor:
+def _standardise(pooled: Tensor) -> Tensor:
     spread = pooled.std(1, correction=0, keepdim=True)
     return (pooled - pooled.mean(1, keepdim=True)) / (spread + 1 / 255)
 
