@@ -25,6 +25,7 @@ def semcodec_components() -> Iterator[Component]:
         kind="encoder",
         name="cls-attn",
         target=f"{PACKAGE}.encoder:ClsAttn",
+        coding=f"{PACKAGE}.coding:ClsAttnCoding",
         spec=f"{PACKAGE}.spec:cls_attn",
         summary="the patches that the class token of a light ViT on the device attends to",
         params=(
@@ -40,6 +41,7 @@ def semcodec_components() -> Iterator[Component]:
         kind="encoder",
         name="patches",
         target="semcodec.coding.patch_encoder:Patches",
+        coding="semcodec.coding.patch_coding:PatchesCoding",
         spec=f"{PACKAGE}.spec:patches",
         summary="some patches of the image, drawn at random: no model on the device",
         params=(

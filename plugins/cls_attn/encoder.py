@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from semcodec.coding.patch_encoder import Patches
-from semcodec.errors import PluginError
 from semcodec.interfaces import Analysis, Backbone, Features, Partial
 from semcodec.panels import Panel, usual
 from semcodec.specs import FeatureSpec
 from semcodec.tensors import eight_bits
+from semcodec_plugins.cls_attn.coding import ClsAttnCoding
 
 
 class ClsAttn(nn.Module, Patches):
@@ -23,15 +23,19 @@ class ClsAttn(nn.Module, Patches):
 
     def __init__(self, features: FeatureSpec, *, edge: Backbone, scores: str, **params: Any) -> None:
         super().__init__()
-        if edge.spec is None or edge.spec.patch is None:
-            raise PluginError(f"{type(edge).__name__} is to attend to patches and does not set spec.patch")
-        Patches.__init__(self, features, side=edge.spec.patch)
+        coding = ClsAttnCoding(features, {}, edge=edge.spec)
+        Patches.__init__(self, features, side=coding.side)
+        self.coding = coding
         self.edge, self.kind = edge, scores
 
     def analyse(self, features: Features) -> Analysis:
         """Scores (B, N), equation (10) or attention rollout, and the device's logits."""
         logits, attention = self.edge.attend(features, self.kind)
         return Analysis(features, {"keep": attention}, logits)
+
+    def device_state(self) -> Sequence[str]:
+        """The device's ViT."""
+        return ("edge.",)
 
     def panels(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], partial: Partial

@@ -24,4 +24,5 @@ def cls_attn(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
 
 
 def patches(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    """What ``patch_spec`` says of ``side``."""
     return patch_spec(features, params["side"])

@@ -16,6 +16,7 @@ def semcodec_components() -> Iterator[Component]:
         kind="encoder",
         name="deepisc",
         target=f"{PACKAGE}.encoder:DeepISC",
+        coding=f"{PACKAGE}.coding:DeepISCCoding",
         spec=f"{PACKAGE}.spec:encoder",
         summary="latent, semantic segmentation and the residual to what is synthesised from the two (DeepISC)",
         params=(

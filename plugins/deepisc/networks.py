@@ -1,6 +1,6 @@
 """The three networks: the latent's encoder, the segmentation and the synthesiser. All take frames one by one.
 
-Sides are multiples of ``LATENT_STRIDE``; ``padded`` makes them so.
+Sides are multiples of ``LATENT_STRIDE``; ``pad`` makes them so.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from semcodec_plugins.deepisc.spec import CLASSES, LATENT, LATENT_STRIDE
 WIDTH = 24
 
 
-def padded(frames: Tensor) -> Tensor:
+def pad(frames: Tensor) -> Tensor:
     """(n, 3, H, W) with its last row and column repeated up to multiples of ``LATENT_STRIDE``."""
     height, width = frames.shape[-2:]
     return F.pad(frames, (0, -width % LATENT_STRIDE, 0, -height % LATENT_STRIDE), mode="replicate")
@@ -55,7 +55,8 @@ class Segmentation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         fine = self.fine(_fast(2 * x - 1))
-        return self.out(torch.cat([fine, F.interpolate(self.coarse(fine), scale_factor=2)], 1))
+        out: Tensor = self.out(torch.cat([fine, F.interpolate(self.coarse(fine), scale_factor=2)], 1))
+        return out
 
 
 class Synthesiser(nn.Module):
@@ -70,11 +71,11 @@ class Synthesiser(nn.Module):
         )
 
     def forward(self, latent: Tensor, segments: Tensor) -> Tensor:
-        x = self.middle(_enlarged(self.coarse(_fast(latent))))
-        return torch.sigmoid(F.pixel_shuffle(self.fine(torch.cat([_enlarged(x), segments], 1)), 2))
+        x = self.middle(_enlarge(self.coarse(_fast(latent))))
+        return torch.sigmoid(F.pixel_shuffle(self.fine(torch.cat([_enlarge(x), segments], 1)), 2))
 
 
-def _enlarged(x: Tensor) -> Tensor:
+def _enlarge(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear")
 
 

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from semcodec.interfaces import Analysis, Features
 from semcodec.pipeline.selection import select
+from semcodec.training.frame_attention import numbers_of
+from semcodec.training.frame_steps import frame_step, learned_targets
 from semcodec.training.loop import Batch, Job, Step
-from semcodec_plugins.deepisc.networks import one_hot, padded
+from semcodec_plugins.deepisc.networks import one_hot, pad
 from semcodec_plugins.deepisc.residual import positions
 from semcodec_plugins.deepisc.spec import LATENT_BITS
-from semcodec_plugins.stae.attention import numbers_of
-from semcodec_plugins.stae.recipe import frame_step, learned_targets
 
 RECONSTRUCTION = 10.0
 """Weight of the L1 error, values in [0, 1], beside the task's loss."""
@@ -38,12 +38,13 @@ FEW = 2000
 
 
 def recipe(job: Job) -> list[Step]:
+    """The steps that the module names."""
     encoder: Any = job.modules["encoder"]
     backbone: Any = job.modules["backbone"]
     shapes = encoder.shapes
     learned = learned_targets(job, encoder.units)
 
-    def kept(batch: Batch) -> tuple[Tensor, Tensor]:
+    def choose(batch: Batch) -> tuple[Tensor, Tensor]:
         """Kept frames (B, k, 3, H, W) and their numbers (B, k), at a budget drawn for this batch."""
         frames = batch.pixels.view(-1, shapes.total, 3, shapes.height, shapes.width)
         with torch.no_grad():
@@ -55,9 +56,9 @@ def recipe(job: Job) -> list[Step]:
     def features(frames: Tensor, index: Tensor) -> Features:
         return {"image": frames[:, 0]} if shapes.name == "image" else {"frames": frames, "index": index}
 
-    def synthesised(frames: Tensor, batch: Batch) -> tuple[Tensor, Tensor, dict[str, float]]:
+    def synthesise(frames: Tensor, batch: Batch) -> tuple[Tensor, Tensor, dict[str, float]]:
         """Of frames (B, k, 3, H, W), with a gradient to all three networks, and the L1 error."""
-        x = padded(frames.flatten(0, 1))
+        x = pad(frames.flatten(0, 1))
         logits = encoder.segmentation(x).float()
         soft = (logits + torch.from_numpy(batch.rng.gumbel(size=tuple(logits.shape))).float()).softmax(1)
         classes = one_hot(soft.argmax(1)) + soft - soft.detach()
@@ -70,36 +71,32 @@ def recipe(job: Job) -> list[Step]:
     def look(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         frames = batch.pixels.view(-1, shapes.total, 3, shapes.height, shapes.width)
         some = batch.rng.integers(shapes.total, size=(len(frames), LOOKED_AT if shapes.total > 1 else 1))
-        _, error, figures = synthesised(frames[torch.arange(len(frames))[:, None], torch.from_numpy(some)], batch)
+        _, error, figures = synthesise(frames[torch.arange(len(frames))[:, None], torch.from_numpy(some)], batch)
         return RECONSTRUCTION * error, figures
 
     def mean(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        frames, index = kept(batch)
-        made, error, figures = synthesised(frames, batch)
+        frames, index = choose(batch)
+        made, error, figures = synthesise(frames, batch)
         task, answers = backbone.task_loss(features(made, index), job.cut, batch.labels)
         return task + RECONSTRUCTION * error, {**answers, **figures}
 
     def count(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        frames, _ = kept(batch)
+        frames, _ = choose(batch)
         for clip in frames:
-            x = padded(clip)
+            x = pad(clip)
             encoder.quantiser.see(encoder.latent_encoder(x))
             encoder.tables.see(encoder.segmentation(x).argmax(1).byte().numpy())
         return torch.zeros(()), {}
 
-    def counted() -> None:
-        encoder.quantiser.finish()
-        encoder.tables.finish()
-
     def tune(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        frames, index = kept(batch)
+        frames, index = choose(batch)
         with torch.no_grad():
-            x = padded(frames.flatten(0, 1))
+            x = pad(frames.flatten(0, 1))
             latent = encoder.quantiser.soft(encoder.latent_encoder(x).float(), LATENT_BITS)
             classes = one_hot(encoder.segmentation(x).argmax(1))
         made = encoder.synthesiser(latent, classes).float()[..., : shapes.height, : shapes.width].view(frames.shape)
         error = (made - frames).abs().mean()
-        share, step = drawn(job, batch, "pixels"), drawn(job, batch, "step") / 255
+        share, step = draw_param(job, batch, "pixels"), draw_param(job, batch, "step") / 255
         places = [positions(row, shapes.height, shapes.width, shapes.residuals(share)) for row in index.numpy()]
         mask = torch.stack([torch.from_numpy(place) for place in places])[:, :, None]
         exact = (made + ((frames - made) / step).round() * step).clamp(0, 1).detach()
@@ -115,12 +112,12 @@ def recipe(job: Job) -> list[Step]:
             steps.append(frame_step(job, encoder.frame_attention, int((6 if few else 0.25) * size), batch))
         steps.append(Step("appearance", networks, look, (72 if few else 1 if clips else 3) * size, 3e-3, batch))
         steps.append(Step("meaning", networks, mean, int((6 if few else 0.25 if clips else 1) * size), 1e-3, 8))
-        steps.append(Step("histograms", (), count, min(CALIBRATION, size), 0.0, 8, finish=counted))
+        steps.append(Step("histograms", (), count, min(CALIBRATION, size), 0.0, 8, finish=encoder.settle))
     tuned = [encoder.synthesiser, backbone]
     steps.append(Step("tuning", tuned, tune, int((12 if few else 0.75) * size), lr, batch, statistics=False))
     return steps
 
 
-def drawn(job: Job, batch: Batch, name: str) -> Any:
+def draw_param(job: Job, batch: Batch, name: str) -> Any:
     """A call parameter: as the spec sets it, or one of its usual values."""
     return job.call[name] if name in job.call else batch.rng.choice(job.budgets[name]).item()

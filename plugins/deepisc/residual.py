@@ -8,6 +8,7 @@ to the one nearer zero, so that at a step of 2 they fit into 8 bits.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ MIDDLE = 128
 """What stands for a residual of zero where residuals are coded as a picture."""
 
 
-def positions(index: npt.NDArray[np.integer], height: int, width: int, count: int) -> Bool:
+def positions(index: npt.NDArray[np.integer[Any]], height: int, width: int, count: int) -> Bool:
     """The ``count`` random pixels of each frame numbered ``index`` (k,): bool (k, H, W)."""
     mask = np.zeros((len(index), height * width), np.bool_)
     for row, number in enumerate(index):
@@ -54,7 +55,7 @@ def quantise(frames: UInt8, synthesised: UInt8, mask: Bool, step: int) -> Int16:
     return symbols
 
 
-def corrected(synthesised: UInt8, mask: Bool, symbols: Int16, step: int) -> UInt8:
+def correct(synthesised: UInt8, mask: Bool, symbols: Int16, step: int) -> UInt8:
     """``synthesised`` (k, H, W, 3) and the residual, clamped to 8 bits, where there is one."""
     out = synthesised.copy()
     out[mask] = np.clip(synthesised[mask] + symbols.astype(np.int32) * step, 0, 255)
@@ -68,6 +69,7 @@ def write_packed(symbols: Int16, step: int, sink: Sink) -> None:
 
 
 def read_packed(mask: Bool, step: int, source: Source) -> Int16:
+    """What ``write_packed`` wrote of the pixels where ``mask`` (k, H, W) is true, (n, 3). Raises CorruptStream."""
     count = 3 * int(mask.sum())
     if not count:
         return np.zeros((0, 3), np.int16)
@@ -87,6 +89,7 @@ def write_coded(symbols: Int16, mask: Bool, sink: Sink) -> None:
 
 
 def read_coded(mask: Bool, step: int, source: Source) -> Int16:
+    """What ``write_coded`` wrote of the same pixels, (n, 3). Raises CorruptStream."""
     symbols = pixels.read_pixels(mask, source, "residual")[mask].astype(np.int16) - MIDDLE
     if symbols.size and int(np.abs(symbols).max()) > largest(step):
         raise CorruptStream("residual: a difference of more than 255 levels; the stream is damaged, get it again")

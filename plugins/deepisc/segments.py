@@ -2,8 +2,7 @@
 
 The middle frame goes first. Within a frame a coarse grid goes first, then the places between it, as in
 ``semcodec.coding.masks``: a class is coded given the one that most of its four neighbours on the coarser grid have,
-how many of them do, and the class at that place of the middle frame. The tables are counted when the networks have
-learned.
+how many of them do, and the class at that place of the middle frame. No torch.
 """
 
 from __future__ import annotations
@@ -12,20 +11,18 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
 
 from semcodec.coding.bits import pack_bits, packed_size, unpack_bits
 from semcodec.coding.masks import Pass, nested
-from semcodec.coding.tables import channel_tables
-from semcodec.errors import CorruptStream, UsageError
+from semcodec.errors import CorruptStream
 from semcodec.interfaces import Sink, Source
-from semcodec.priors import Indexed
+from semcodec.priors import Indexed, Table
 from semcodec_plugins.deepisc.spec import CLASSES, SEGMENT_BITS
 
 UInt8 = npt.NDArray[np.uint8]
 Index = npt.NDArray[np.intp]
-Code = Callable[[Index, Index], UInt8]
+Tables = tuple[Table, ...]
+Code = Callable[[Index, UInt8], UInt8]
 """Contexts and true classes of the places of one chunk, to the classes; what is read has no true ones yet."""
 
 FINE = 2
@@ -34,7 +31,6 @@ NEIGHBOURS = 4
 SPATIAL = 1 + FINE * CLASSES * NEIGHBOURS
 """None on the coarsest grid; else distance, the class that most neighbours have, and how many."""
 CONTEXTS = (CLASSES + 1) * SPATIAL
-COUNTED = 1 << 14
 
 
 def write_packed(segments: UInt8, sink: Sink) -> None:
@@ -43,73 +39,43 @@ def write_packed(segments: UInt8, sink: Sink) -> None:
 
 
 def read_packed(shape: tuple[int, int, int], source: Source) -> UInt8:
+    """What ``write_packed`` wrote, of ``shape`` (k, h, w). Raises CorruptStream."""
     count = int(np.prod(shape))
     data = source.blob("segments", packed_size(SEGMENT_BITS, count))
     return unpack_bits(data, SEGMENT_BITS, count, "segments").astype(np.uint8).reshape(shape)
 
 
-class SegmentTables(nn.Module):
-    """Counts of classes by context: ``see`` segmentations, then ``finish``."""
+def write_coded(segments: UInt8, tables: Tables, sink: Sink) -> None:
+    """Classes (k, h, w) through the entropy stage. tables: one of the classes for each context."""
+    chunk = 0
 
-    counts: Tensor
+    def code(context: Index, classes: UInt8) -> UInt8:
+        nonlocal chunk
+        sink.symbols(f"segments.{chunk}", classes.astype(np.int32), Indexed(tables, context))
+        chunk += 1
+        return classes
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("counts", torch.ones(CONTEXTS, CLASSES, dtype=torch.int16))
-        self._seen: npt.NDArray[np.int64] | None = None
-
-    def see(self, segments: UInt8) -> None:
-        """Classes (k, h, w)."""
-        seen = np.zeros(CONTEXTS * CLASSES, np.int64) if self._seen is None else self._seen
-
-        def count(context: Index, classes: UInt8) -> UInt8:
-            np.add(seen, np.bincount(context * CLASSES + classes, minlength=seen.size), out=seen)
-            return classes
-
-        _visit(segments, count)
-        self._seen = seen
-
-    def finish(self) -> None:
-        """Raises UsageError where nothing was seen."""
-        if self._seen is None:
-            raise UsageError("there are no segmentations to count: give a data set that has samples")
-        counts = self._seen.reshape(CONTEXTS, CLASSES)
-        scale = (COUNTED - CLASSES) / np.maximum(counts.sum(1, keepdims=True), COUNTED)
-        self.counts.copy_(torch.from_numpy(np.rint(counts * scale).astype(np.int16) + 1))
-        self._seen = None
-
-    def write(self, segments: UInt8, sink: Sink) -> None:
-        """Classes (k, h, w) through the entropy stage."""
-        tables, chunk = self._tables(), 0
-
-        def code(context: Index, classes: UInt8) -> UInt8:
-            nonlocal chunk
-            sink.symbols(f"segments.{chunk}", classes.astype(np.int32), Indexed(tables, context))
-            chunk += 1
-            return classes
-
-        _visit(segments, code)
-
-    def read(self, shape: tuple[int, int, int], source: Source) -> UInt8:
-        tables, chunk = self._tables(), 0
-
-        def code(context: Index, classes: UInt8) -> UInt8:
-            nonlocal chunk
-            values = source.symbols(f"segments.{chunk}", context.size, Indexed(tables, context))
-            chunk += 1
-            if not 0 <= int(values.min()) <= int(values.max()) < CLASSES:
-                raise CorruptStream("segments: there is no such class; the stream is damaged, get it again")
-            return values.astype(np.uint8)
-
-        segments = np.zeros(shape, np.uint8)
-        _visit(segments, code)
-        return segments
-
-    def _tables(self) -> tuple:
-        return channel_tables(self.counts.numpy())
+    visit(segments, code)
 
 
-def _visit(segments: UInt8, code: Code) -> None:
+def read_coded(shape: tuple[int, int, int], tables: Tables, source: Source) -> UInt8:
+    """What ``write_coded`` wrote, of ``shape`` (k, h, w). Raises CorruptStream."""
+    chunk = 0
+
+    def code(context: Index, classes: UInt8) -> UInt8:
+        nonlocal chunk
+        values = source.symbols(f"segments.{chunk}", context.size, Indexed(tables, context))
+        chunk += 1
+        if not 0 <= int(values.min()) <= int(values.max()) < CLASSES:
+            raise CorruptStream("segments: there is no such class; the stream is damaged, get it again")
+        return values.astype(np.uint8)
+
+    segments = np.zeros(shape, np.uint8)
+    visit(segments, code)
+    return segments
+
+
+def visit(segments: UInt8, code: Code) -> None:
     """Every place once, in chunks whose contexts earlier ones give; what ``code`` returns is what is there."""
     middle = len(segments) // 2
     others = np.delete(np.arange(len(segments)), middle)

@@ -64,6 +64,7 @@ def residual_bits(step: int) -> int:
 
 
 def encoder(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    """Integers sent, and pictures restored. Raises SpecMismatch as ``shapes`` does, and for a clip of fewer frames."""
     found = shapes(features)
     kept = params["frames"]
     if found.name == "image":

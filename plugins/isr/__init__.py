@@ -20,6 +20,7 @@ def semcodec_components() -> Iterator[Component]:
         kind="encoder",
         name="isr",
         target=f"{PACKAGE}.encoder:ISR",
+        coding=f"{PACKAGE}.coding:ISRCoding",
         spec=f"{PACKAGE}.spec:encoder",
         summary="the image at a lower resolution, for super-resolution at the server (ISR)",
         params=(

@@ -11,12 +11,13 @@ from torch.nn.functional import interpolate
 
 from semcodec.coding.pictures import decode_picture, encode_picture
 from semcodec.errors import CorruptStream
-from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec, image_size
 from semcodec.tensors import eight_bits, from_eight_bits
+from semcodec_plugins.isr.coding import ISRCoding
 
 
-def shrunk(image: Tensor, scale: int) -> Tensor:
+def shrink(image: Tensor, scale: int) -> Tensor:
     """(B, 3, H, W) in [0, 1] to (B, 3, H / scale, W / scale): bicubic, antialiased, within [0, 1]."""
     # By a size rather than a factor, so that no rounding of one can change the other.
     size = image.shape[-2] // scale, image.shape[-1] // scale
@@ -24,10 +25,14 @@ def shrunk(image: Tensor, scale: int) -> Tensor:
 
 
 class ISR(Encoder):
-    """features: {"image": float32 (3, H, W) in [0, 1]}. scale: pixels that become one, along each side."""
+    """Sends the image at a lower resolution, as a picture.
+
+    features: {"image": float32 (3, H, W) in [0, 1]}. scale: pixels that become one, along each side.
+    """
 
     def __init__(self, features: FeatureSpec, *, scale: int) -> None:
         height, width = image_size(features)
+        self.coding = ISRCoding(features, {}, scale=scale)
         self.scale = scale
         self.size = height // scale, width // scale
 
@@ -36,18 +41,10 @@ class ISR(Encoder):
     ) -> list[Latent]:
         eight_bits(features["image"])  # refuses NaN and infinity, which the clamp below would hide
         # One at a time: a sum in another order for another batch size may round to another byte.
-        images = [eight_bits(shrunk(image[None], self.scale))[0] for image in features["image"]]
+        images = [eight_bits(shrink(image[None], self.scale))[0] for image in features["image"]]
         coding, quality = params["coding"], params["quality"]
         side = [{"picture": encode_picture(image, coding, quality), "coding": coding} for image in images]
         return [Latent({}, one) for one in side]
-
-    def write(self, latent: Latent, sink: Sink) -> None:
-        sink.blob("picture", latent.side["picture"])
-
-    def read(self, source: Source) -> Latent:
-        # No format here spends more than twice the raw size, whatever the pixels.
-        picture = source.blob("picture", 4096 + 6 * self.size[0] * self.size[1])
-        return Latent({}, {"picture": picture, "coding": source.params["coding"]})
 
     def restore(self, latent: Latent) -> Partial:
         """{"image": (1, 3, H / scale, W / scale)}."""

@@ -14,7 +14,7 @@ from semcodec.coding.pictures import decode_picture, encode_picture
 from semcodec.errors import UsageError
 from semcodec.tensors import eight_bits, from_eight_bits
 from semcodec.training.loop import Batch, Job, Step
-from semcodec_plugins.isr.encoder import shrunk
+from semcodec_plugins.isr.encoder import shrink
 from semcodec_plugins.isr.super_resolution import SuperResolution, bicubic
 
 CODINGS = ("webp", "jpeg", "avif", "png")
@@ -22,7 +22,7 @@ CLEAN = 0.25
 """Share of batches that no codec touched."""
 
 
-def coded(image: Tensor, rng: np.random.Generator) -> Tensor:
+def encode_and_decode(image: Tensor, rng: np.random.Generator) -> Tensor:
     """A batch as it arrives from a codec and quality that are drawn once."""
     if rng.random() < CLEAN:
         return from_eight_bits(eight_bits(image))
@@ -33,13 +33,14 @@ def coded(image: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def recipe(job: Job) -> list[Step]:
+    """The backbone's own recipe where it has no weights, then ``sr``. Raises UsageError for another recoverer."""
     network = job.modules.get("recoverer")
     if not isinstance(network, SuperResolution):
         raise UsageError("isr trains sr: leave out any other recoverer")
     scale = network.scale
 
     def enlarge(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        small = coded(shrunk(batch.pixels, scale), batch.rng)
+        small = encode_and_decode(shrink(batch.pixels, scale), batch.rng)
         error = F.l1_loss(network(small), batch.pixels)
         plain = F.l1_loss(bicubic(small, scale), batch.pixels)
         return error, {"l1": error.item(), "bicubic": plain.item()}

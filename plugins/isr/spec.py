@@ -9,6 +9,7 @@ from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, i
 
 
 def encoder(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    """Sent and restored is the image, smaller by ``scale``. Raises SpecMismatch unless that divides both sides."""
     height, width = image_size(features)
     scale = params["scale"]
     if height % scale or width % scale:
@@ -18,5 +19,6 @@ def encoder(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
 
 
 def enlarged(features: FeatureSpec, params: Mapping[str, Any]) -> FeatureSpec:
+    """The image, larger by ``scale``. Raises SpecMismatch for anything but an RGB image of a known size."""
     height, width = image_size(features)
     return {"image": TensorSpec((3, height * params["scale"], width * params["scale"]))}

@@ -27,13 +27,15 @@ class Residual(nn.Module):
         self.second = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.relu(self.first(x)))
+        out: Tensor = x + self.second(F.relu(self.first(x)))
+        return out
 
 
 class SuperResolution(nn.Module, Recoverer):
-    """What bicubic interpolation lacks, by residual blocks at the low resolution and one sub-pixel convolution
+    """Makes an image larger: bicubic interpolation, and the detail that it lacks by a network.
 
-    (EDSR: Lim et al., 2017; ESPCN: Shi et al., 2016). Untrained it is bicubic: the last convolution begins at zero.
+    Residual blocks at the low resolution and one sub-pixel convolution (EDSR: Lim et al., 2017; ESPCN: Shi et al.,
+    2016). Untrained it is bicubic: the last convolution begins at zero. scale: times that each side becomes larger.
     """
 
     def __init__(self, features: FeatureSpec, *, scale: int) -> None:

@@ -18,6 +18,7 @@ def semcodec_components() -> Iterator[Component]:
         kind="encoder",
         name="mot",
         target="semcodec.coding.patch_encoder:Patches",
+        coding="semcodec.coding.patch_coding:PatchesCoding",
         spec=f"{PACKAGE}.spec:patches",
         summary="random patches, for a masked autoencoder at the server (MOT)",
         params=(Param("keep", int, 98, "patches sent", COUNTS, open=True, low=1), *CODING, SIDE),
@@ -35,7 +36,8 @@ def semcodec_components() -> Iterator[Component]:
     yield Component(
         kind="encoder",
         name="a-mot",
-        target=f"{PACKAGE}.adaptive:AdaptiveMOT",
+        target=f"{PACKAGE}.encoder:AdaptiveMOT",
+        coding=f"{PACKAGE}.coding:AdaptiveMOTCoding",
         spec=f"{PACKAGE}.spec:adaptive",
         summary="random patches, and more of them in a second round where the server is unsure (A-MOT)",
         params=(
@@ -72,9 +74,11 @@ def semcodec_components() -> Iterator[Component]:
         spec=f"{PACKAGE}.spec:rebuilt",
         summary="rebuilds the missing patches of an image by a masked autoencoder (MAE)",
         params=(
-            Param("dim", int, 96, "width of its encoder, a multiple of 32", (96, 192), when="build", open=True, low=32),
-            Param("depth", int, 4, "blocks of its encoder", (4, 6), when="build", open=True, low=1),
+            # Up to the size of MAE-Large, since a stream's header may name them.
+            Param("dim", int, 96, "width of its encoder, a multiple of 32", (96, 192), when="build", open=True, low=32,
+                  high=1024),
+            Param("depth", int, 4, "blocks of its encoder", (4, 6), when="build", open=True, low=1, high=24),
         ),
         traits={"tasks": ("classification",), "fallback": "smooth-fill"},
         weights=(f"{PACKAGE}:weights/mae-vit-nano-server.safetensors",),
-    )
+    )  # fmt: skip

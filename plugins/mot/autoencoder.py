@@ -30,7 +30,8 @@ class Block(nn.Module):
         q, k, v = self.qkv(self.norm1(x)).unflatten(2, (3, self.heads, HEAD)).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=there)
         x = x + self.proj(attended.transpose(1, 2).flatten(2))
-        return x + self.mlp(self.norm2(x))
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
 
 
 def positions(rows: int, columns: int, dim: int) -> Tensor:
@@ -67,6 +68,9 @@ class MaskedAutoencoder(nn.Module, Recoverer):
     features: {"patches": (K, 3, p, p), "index": (K,), "grid": (h, w)}, or {"image": (3, H, W)} with holes of any form.
     dim, depth: of the encoder.
     """
+
+    places: Tensor
+    narrow_places: Tensor
 
     def __init__(self, features: FeatureSpec, *, dim: int, depth: int) -> None:
         super().__init__()
@@ -112,12 +116,12 @@ class MaskedAutoencoder(nn.Module, Recoverer):
 
     def _cut(self, image: Tensor) -> Tensor:
         """(B, C, H, W) to (B, N, C * p * p), patches in raster order."""
-        tiles = image.unflatten(3, (self.columns, self.side)).unflatten(2, (self.rows, self.side))
+        tiles = image.reshape(*image.shape[:2], self.rows, self.side, self.columns, self.side)
         return tiles.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
     def _join(self, patches: Tensor) -> Tensor:
         """The inverse for three channels."""
-        tiles = patches.unflatten(2, (3, self.side, self.side)).unflatten(1, (self.rows, self.columns))
+        tiles = patches.reshape(len(patches), self.rows, self.columns, 3, self.side, self.side)
         return tiles.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
 
     def recover(self, partial: Partial) -> Features:

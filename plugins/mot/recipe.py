@@ -20,6 +20,7 @@ KEPT = (0.25, 0.9)
 
 
 def recipe(job: Job) -> list[Step]:
+    """The backbone's own recipe where it has no weights, then ``mae``. Raises UsageError for another recoverer."""
     network = job.modules.get("recoverer")
     if not isinstance(network, MaskedAutoencoder):
         raise UsageError("mot and a-mot train mae: leave out any other recoverer")

@@ -11,6 +11,7 @@ from semcodec.specs import BackboneSpec, EncoderSpec, FeatureSpec, SpecMismatch,
 
 
 def adaptive(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    """Sends two masks, restores patches. Raises SpecMismatch for another server, or ``first`` above ``keep``."""
     server: BackboneSpec | None = params["server"]
     if server is not None and (server.task != "classification" or describe(server.input) != describe(features)):
         raise SpecMismatch(f"its server takes {describe(server.input)}, the pipeline's {describe(features)}")
@@ -21,6 +22,7 @@ def adaptive(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
 
 
 def patches(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    """What ``patch_spec`` says of ``side``."""
     return patch_spec(features, params["side"])
 
 
@@ -37,6 +39,7 @@ def grid_of(features: FeatureSpec) -> tuple[int | None, int | None, int | None]:
 
 
 def rebuilt(features: FeatureSpec, params: Mapping[str, Any]) -> FeatureSpec:
+    """The whole image. Raises SpecMismatch for anything but patches or an image that is made of them."""
     if params["dim"] % 32:
         raise SpecMismatch(f"dim={params['dim']} is no multiple of 32, the width of a head")
     rows, columns, side = grid_of(features)

@@ -19,6 +19,7 @@ def semcodec_components() -> Iterator[Component]:
         kind="encoder",
         name="sdt",
         target=f"{PACKAGE}.encoder:SDT",
+        coding=f"{PACKAGE}.coding:SDTCoding",
         spec=f"{PACKAGE}.spec:encoder",
         summary="a low-resolution image first, then the patches that the server asks for (SDT)",
         params=(

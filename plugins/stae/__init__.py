@@ -16,6 +16,7 @@ def semcodec_components() -> Iterator[Component]:
         kind="encoder",
         name="stae",
         target="semcodec_plugins.stae.encoder:STAE",
+        coding="semcodec_plugins.stae.coding:STAECoding",
         spec="semcodec_plugins.stae.spec:encoder",
         summary="frame and spatial attention choose the frames and pixels of a clip to send (STAE)",
         params=(
@@ -54,7 +55,7 @@ def semcodec_components() -> Iterator[Component]:
     yield Component(
         kind="recoverer",
         name="none",
-        target="semcodec_plugins.stae.recovery:Nothing",
-        spec="semcodec_plugins.stae.spec:nothing",
+        target="semcodec_plugins.stae.recovery:Identity",
+        spec="semcodec_plugins.stae.spec:identity",
         summary="leaves what is missing at zero",
     )

@@ -1,4 +1,4 @@
-"""The STAE encoder: what the device runs, and how its choice becomes integers and bytes."""
+"""The STAE encoder: the attentions that choose frames and pixels on the device, and how its choice becomes integers."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from semcodec.coding import masks as mask_coding
-from semcodec.coding import pictures, pixels
+from semcodec.coding import pictures
 from semcodec.errors import CorruptStream
-from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.panels import Panel, side_by_side, usual
 from semcodec.pipeline.selection import Keep, select
-from semcodec.priors import Bits
 from semcodec.specs import FeatureSpec
 from semcodec.tensors import eight_bits, from_eight_bits
-from semcodec_plugins.stae.attention import FrameAttention, SpatialAttention, keep_frames, weigh
+from semcodec.training.frame_attention import FrameAttention, keep_frames, weigh
+from semcodec_plugins.stae.attention import SpatialAttention
+from semcodec_plugins.stae.coding import STAECoding
 
 
 class STAE(nn.Module, Encoder):
@@ -30,11 +30,10 @@ class STAE(nn.Module, Encoder):
 
     def __init__(self, features: FeatureSpec, **params: Any) -> None:
         super().__init__()
-        total, _, height, width = features["frames"].shape
-        assert total is not None and height is not None and width is not None
-        self.total, self.height, self.width = total, height, width
-        self.units = {"frames": total, "pixels": height * width}
-        self.frame_attention = FrameAttention(total)
+        self.coding = coding = STAECoding(features, {}, **params)
+        self.total, self.height, self.width = coding.total, coding.height, coding.width
+        self.units = {"frames": self.total, "pixels": self.height * self.width}
+        self.frame_attention = FrameAttention(self.total)
         self.spatial_attention = SpatialAttention()
 
     def scores(self, analysis: Analysis, target: str, masks: Mapping[str, Tensor]) -> Tensor:
@@ -44,12 +43,14 @@ class STAE(nn.Module, Encoder):
         """
         frames = analysis.features["frames"]
         if target == "frames":
-            return self.frame_attention(frames)
+            found: Tensor = self.frame_attention(frames)
+            return found
         if "frames" in masks:
             kept = masks["frames"]
             order = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(kept.sum(1).max())]
             frames = frames.gather(1, order[:, :, None, None, None].expand(-1, -1, *frames.shape[2:]))
-        return self.spatial_attention(frames).flatten(2)
+        found = self.spatial_attention(frames)
+        return found.flatten(2)
 
     def forward(
         self, frames: Tensor, keep: Keep, sequence: Sequence[int], *, fill: bool = False
@@ -95,30 +96,12 @@ class STAE(nn.Module, Encoder):
             latents.append(latent)
         return latents
 
-    def write(self, latent: Latent, sink: Sink) -> None:
-        kept, mask = latent.symbols["kept"], latent.symbols["mask"]
-        sink.symbols("kept", kept.astype(np.int32), Bits(1), side=True)
-        mask_coding.write_mask(mask, sink)
-        if latent.side["coding"] == "raw":
-            pixels.write_pixels(latent.symbols["frames"], mask, sink)
-        else:
-            sink.blob("picture", latent.side["picture"])
-
-    def read(self, source: Source) -> Latent:
-        kept = source.symbols("kept", self.total, Bits(1)).astype(bool)
-        count = int(kept.sum())
-        if not count:
-            raise CorruptStream("the packet keeps no frame")
-        mask = mask_coding.read_mask((count, self.height, self.width), source)
-        latent = Latent({"kept": kept, "mask": mask}, {"coding": source.params["coding"]})
-        if latent.side["coding"] == "raw":
-            latent.symbols["frames"] = pixels.read_pixels(mask, source)
-        else:
-            latent.side["picture"] = source.blob("picture", 4096 + 6 * mask.size)
-        return latent
+    def server_state(self) -> Sequence[str]:
+        """Nothing: the attentions choose on the device."""
+        return ()
 
     def decoder_state(self) -> Mapping[str, Tensor]:
-        """The attentions choose on the device; nothing here is needed to decode."""
+        """Nothing, as ``server_state`` says."""
         return {}
 
     def restore(self, latent: Latent) -> Partial:

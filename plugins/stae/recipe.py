@@ -12,94 +12,22 @@ that the spec leaves open are drawn at random for every batch, and one set of we
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from semcodec.errors import UsageError
-from semcodec.interfaces import Features, Selector
+from semcodec.interfaces import Features
 from semcodec.pipeline.selection import Keep, covers
-from semcodec.training.loop import Batch, Job, Step, top1
-from semcodec_plugins.stae.attention import FrameAttention, keep_frames
+from semcodec.training.frame_steps import Exploring, draw_for, frame_step, grade, learned_targets
+from semcodec.training.loop import Batch, Job, Step
+from semcodec_plugins.stae.encoder import STAE
 
-EPS = 1e-6  # keeps logits of saturated attention finite
-RECONSTRUCTION = 0.5  # weight of the L1 loss on missing pixels, beside cross-entropy
-
-
-class Exploring(Selector):
-    """Draws a selection with odds M / (1 - M) instead of taking the best: Gumbel noise on the logits of M.
-
-    Hard top-k alone would keep what it happens to keep at first, and learn nothing of the rest. ``order`` are the
-    units (B, ..., N) as they were last drawn, the kept ones first.
-    """
-
-    order: Tensor
-
-    def __init__(self, selector: Selector, rng: np.random.Generator) -> None:
-        self.selector, self.rng = selector, rng
-
-    def keep(self, scores: Tensor, budget: float | int | None, sequence: Sequence[int]) -> Tensor:
-        noise = torch.from_numpy(self.rng.gumbel(size=tuple(scores.shape))).float().to(scores.device)
-        drawn = scores.float().logit(eps=EPS) + noise
-        self.order = drawn.argsort(dim=-1, descending=True)
-        return self.selector.keep(drawn, budget, sequence)
-
-    def log_probability(self, scores: Tensor, kept: int) -> Tensor:
-        """(B,) of the first ``kept`` of a draw without replacement (Plackett and Luce)."""
-        logits = scores.float().logit(eps=EPS).gather(1, self.order)
-        rest = logits.flip(1).logcumsumexp(1).flip(1)
-        return (logits - rest)[:, :kept].sum(1)
-
-
-def draw_for(job: Job, batch: Batch, target: str, units: int) -> Keep:
-    """Budgets of which ``target``'s drops something: where nothing is dropped nothing is learned."""
-    keep = job.draw(batch.rng)
-    return draw_for(job, batch, target, units) if covers(keep[target][1], units) else keep
-
-
-def graded(job: Job, features: Features, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-    """Cross-entropy (B,) and accuracy of the backbone's answers."""
-    logits = job.modules["backbone"].tail(features, job.cut)
-    return F.cross_entropy(logits, batch.labels, reduction="none"), {"top1": top1(logits, batch.labels)}
-
-
-def learned_targets(job: Job, units: Mapping[str, int]) -> dict[str, bool]:
-    """By target, whether its attention chooses anything. Raises UsageError for what attention cannot learn from."""
-    learned = {
-        target: selector.uses_scores and (target in job.free or not covers(budget, units[target]))
-        for target, (selector, budget) in job.keep.items()
-    }
-    if any(learned[target] and budget is None for target, (_, budget) in job.keep.items()):
-        raise UsageError("train with top-k: a threshold selects by attention that has been learned already")
-    return learned
-
-
-def frame_step(job: Job, attention: FrameAttention, samples: int, batch: int) -> Step:
-    """Lines 2 to 4: frame attention learns which frames a frozen ViT needs, at budgets drawn for every batch.
-
-    By the straight-through gradient, and that of the expected loss over draws: frames are few, and what one that was
-    dropped would have brought is not in the loss.
-    """
-
-    def attend(b: Batch) -> tuple[Tensor, dict[str, float]]:
-        selector, budget = draw_for(job, b, "frames", b.pixels.shape[1])["frames"]
-        explore = Exploring(selector, b.rng)
-        scores = attention(b.pixels)
-        mask = explore.keep(scores.detach(), budget, b.sequence)
-        frames, index = keep_frames(b.pixels, mask, scores)
-        losses, metrics = graded(job, {"frames": frames, "index": index}, b)
-        log_probability = explore.log_probability(scores, index.shape[1])
-        advantage = (losses - losses.mean()).detach()
-        return losses.mean() + (advantage * log_probability).mean(), metrics
-
-    return Step("frame attention", [attention], attend, samples, 1e-2, batch)
+RECONSTRUCTION = 0.5
+"""Weight of the L1 loss on missing pixels, beside cross-entropy."""
 
 
 def recipe(job: Job) -> list[Step]:
+    """The steps that the module names, less those whose budgets the spec sets to everything."""
     stae, backbone = job.modules["encoder"], job.modules["backbone"]
+    assert isinstance(stae, STAE)
     recoverer = job.modules.get("recoverer")
     learned = learned_targets(job, stae.units)
 
@@ -107,7 +35,7 @@ def recipe(job: Job) -> list[Step]:
         return draw_for(job, batch, "pixels", stae.units["pixels"])
 
     def score(features: Features, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        return graded(job, features, batch)
+        return grade(job, features, batch)
 
     def attend_pixels(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         keep = dict(draw(batch))

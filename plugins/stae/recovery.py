@@ -41,7 +41,8 @@ class TemporalNet(nn.Module):
         middle = self.down1(fine)
         coarse = self.down2(middle)
         middle = self.up1(torch.cat([F.interpolate(coarse, size=middle.shape[2:]), middle], 1))
-        return self.out(self.up0(torch.cat([F.interpolate(middle, size=fine.shape[2:]), fine], 1)))
+        out: Tensor = self.out(self.up0(torch.cat([F.interpolate(middle, size=fine.shape[2:]), fine], 1)))
+        return out
 
 
 class CNN3D2D(nn.Module, Recoverer):
@@ -69,7 +70,8 @@ class CNN3D2D(nn.Module, Recoverer):
         batch, kept = frames.shape[:2]
         # Channels last: several times faster on CPUs.
         x = torch.cat([frames, mask], 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        half = F.avg_pool2d(x, 2).unflatten(0, (batch, kept)).transpose(1, 2)
+        half = F.avg_pool2d(x, 2)
+        half = half.reshape(batch, kept, *half.shape[1:]).transpose(1, 2)
         half = half.contiguous(memory_format=torch.channels_last_3d)
         # In float32 always: on CPUs, bfloat16 gradients of strided 3D convolutions of two frames are not finite.
         with torch.autocast(half.device.type, enabled=False):
@@ -78,8 +80,8 @@ class CNN3D2D(nn.Module, Recoverer):
         first = self.first(fine) + self.guide_first(guide)
         coarse = F.interpolate(self.middle(first), size=first.shape[2:])
         last = self.last(torch.cat([coarse, first], 1)) + self.guide_last(guide)
-        out = self.leave(torch.cat([F.interpolate(last, size=fine.shape[2:]), fine], 1))
-        return frames + (1 - mask) * out.unflatten(0, (batch, kept))
+        out: Tensor = self.leave(torch.cat([F.interpolate(last, size=fine.shape[2:]), fine], 1))
+        return frames + (1 - mask) * out.reshape(frames.shape)
 
     def recover(self, partial: Partial) -> Features:
         mask = partial.present.get("frames")
@@ -89,7 +91,7 @@ class CNN3D2D(nn.Module, Recoverer):
         return {**partial.features, "frames": frames}
 
 
-class Nothing(Recoverer):
+class Identity(Recoverer):
     """What is missing stays zero."""
 
     def __init__(self, features: FeatureSpec, **params: Any) -> None:

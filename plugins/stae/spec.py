@@ -16,6 +16,7 @@ def _frames(features: FeatureSpec) -> TensorSpec:
 
 
 def encoder(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    """Frames, pixels and masks sent, and frames restored. Raises SpecMismatch for no clip, or one of fewer frames."""
     total, _, height, width = _frames(features).shape
     frames, pixels = params["frames"], params["pixels"]
     if total is not None and frames > total:
@@ -31,11 +32,13 @@ def encoder(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
 
 
 def recoverer(features: FeatureSpec, params: Mapping[str, Any]) -> FeatureSpec:
+    """What comes in. Raises SpecMismatch for no clip, and for sides that are no multiples of eight."""
     _, _, height, width = _frames(features).shape
     if height is not None and width is not None and (height % 8 or width % 8):
         raise SpecMismatch(f"frames of {height}x{width} do not halve three times")
     return features
 
 
-def nothing(features: FeatureSpec, params: Mapping[str, Any]) -> FeatureSpec:
+def identity(features: FeatureSpec, params: Mapping[str, Any]) -> FeatureSpec:
+    """What comes in."""
     return features

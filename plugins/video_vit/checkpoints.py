@@ -98,6 +98,6 @@ def from_image_vit(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> 
 def _resized(positions: Tensor, places: int) -> Tensor:
     """Learned positions (1, prefix + grid ** 2, dim) to those of a square grid of ``places``, (places, dim)."""
     grid, side = math.isqrt(positions.shape[1]), math.isqrt(places)  # prefix tokens are fewer than a row
-    square = positions[0, positions.shape[1] - grid**2 :].T.unflatten(1, (grid, grid))[None]
+    square = positions[0, positions.shape[1] - grid**2 :].T.reshape(1, -1, grid, grid)
     square = F.interpolate(square, (side, side), mode="bicubic", antialias=True)
     return square[0].flatten(1).T.contiguous()

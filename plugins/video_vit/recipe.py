@@ -7,6 +7,8 @@ learned elsewhere is not undone by the errors of a random one.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,7 +19,8 @@ SUBSETS = (8, 4, 2, 1)
 
 
 def recipe(job: Job) -> list[Step]:
-    backbone = job.modules["backbone"]
+    """Whole clips, then fewer frames; before them the classifier alone where weights of another task are given."""
+    backbone: Any = job.modules["backbone"]
 
     def recognise(batch: Batch, frames: int | None = None) -> tuple[Tensor, dict[str, float]]:
         clip = backbone.head({"frames": batch.pixels}, "input")

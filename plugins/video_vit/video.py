@@ -30,6 +30,8 @@ def sinusoid(position: Tensor, dim: int) -> Tensor:
 
 
 class Attention(nn.Module):
+    """Self-attention of tokens (B, N, dim), to the same."""
+
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -39,20 +41,26 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, dim = x.shape
         q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, dim))
+        out: Tensor = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, dim))
+        return out
 
 
 class Mlp(nn.Module):
+    """Two linear layers, the inner four times as wide, on tokens (B, N, dim)."""
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, 4 * dim)
         self.fc2 = nn.Linear(4 * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
 
 
 class Block(nn.Module):
+    """Pre-norm transformer block: tokens (B, N, dim) to the same."""
+
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=EPS)
@@ -62,7 +70,14 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+
+def _by_pair(x: Tensor, pairs: Tensor) -> Tensor:
+    """What was embedded of pairs (B, n, ...), (B * n, dim, ...), as tokens (B, n, HW / 256, dim)."""
+    tokens = x.flatten(2).transpose(1, 2)
+    return tokens.reshape(*pairs.shape[:2], *tokens.shape[1:])
 
 
 class TubeletEmbed(nn.Module):
@@ -80,8 +95,8 @@ class TubeletEmbed(nn.Module):
 
     def forward(self, pairs: Tensor) -> Tensor:
         """(B, n, 2, 3, H, W) to (B, n, HW / 256, dim)."""
-        x = self.proj(pairs.flatten(0, 1).transpose(1, 2))
-        return x.flatten(2).transpose(1, 2).unflatten(0, pairs.shape[:2])
+        x: Tensor = self.proj(pairs.flatten(0, 1).transpose(1, 2))
+        return _by_pair(x, pairs)
 
     def position(self, sinusoids: Tensor) -> Tensor:
         """What is added to the tokens, (B, n, HW / 256, dim) as ``sinusoids``."""
@@ -111,7 +126,8 @@ class TubeletStem(nn.Module):
         mean = (first + second) / 2
         x = torch.cat([mean, 2 * (second - first), 2 * (mean - mean.mean(1, keepdim=True))], 2)
         x = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # several times faster on CPUs
-        return self.layers(x).flatten(2).transpose(1, 2).unflatten(0, pairs.shape[:2])
+        tokens: Tensor = self.layers(x)
+        return _by_pair(tokens, pairs)
 
     def position(self, sinusoids: Tensor) -> Tensor:
         return sinusoids
@@ -124,6 +140,8 @@ class VideoViT(nn.Module, Backbone):
     """
 
     size: Size
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, classes: Sequence[str], *, side: int) -> None:
         super().__init__()
@@ -155,6 +173,10 @@ class VideoViT(nn.Module, Backbone):
         index = torch.arange(frames.shape[1], device=frames.device).expand(len(frames), -1)
         return {"frames": frames, "index": index}
 
+    def head_state(self, cut: str) -> Sequence[str]:
+        """Nothing: at its one cut, "input", the device runs no part of the model."""
+        return ()
+
     def tail(self, features: Features, cut: str) -> Tensor:
         """{"frames": (B, k, 3, H, W) in [0, 1], "index": (B, k) int64, rising} to logits (B, classes)."""
         frames, index = features["frames"], features["index"]
@@ -162,7 +184,7 @@ class VideoViT(nn.Module, Backbone):
             frames = torch.cat([frames, frames[:, -1:]], 1)
             index = torch.cat([index, index[:, -1:]], 1)
         frames = (frames - self.mean) / self.std
-        tokens = self.embed(frames.unflatten(1, (-1, TUBELET)))
+        tokens = self.embed(frames.reshape(len(frames), -1, TUBELET, *frames.shape[2:]))
         batch, pairs, places, dim = tokens.shape
         # Tubelet t holds frames 2t and 2t + 1, whose mean index is 2t + 1/2.
         tubelet = (index.view(batch, pairs, TUBELET).double().mean(-1) - (TUBELET - 1) / 2) / TUBELET
@@ -170,20 +192,29 @@ class VideoViT(nn.Module, Backbone):
         x = (tokens + self.embed.position(sinusoid(position, dim))).flatten(1, 2)
         for block in self.blocks:
             x = block(x)
-        return self.classifier(self.norm(x.mean(1))).float()
+        logits: Tensor = self.classifier(self.norm(x.mean(1)))
+        return logits.float()
 
 
 class ViTNano(VideoViT):
+    """The video ViT with a convolutional stem, 1 M parameters."""
+
     size = SIZES["nano"]
 
 
 class ViTTiny(VideoViT):
+    """The video ViT of DeiT-Tiny's size."""
+
     size = SIZES["tiny"]
 
 
 class ViTSmall(VideoViT):
+    """The video ViT of VideoMAE-small's size."""
+
     size = SIZES["small"]
 
 
 class ViTBase(VideoViT):
+    """The video ViT of VideoMAE-base's size."""
+
     size = SIZES["base"]

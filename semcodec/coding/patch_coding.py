@@ -5,9 +5,15 @@ What is sent of them is an image uint8 (H, W, 3), zero where no patch is kept, o
 
 from __future__ import annotations
 
-from semcodec.coding import pictures, pixels
-from semcodec.coding.patches import Bool, Rgb, pasted, picture_of, picture_size, spread
-from semcodec.types import Sink, Source
+from collections.abc import Mapping
+from typing import Any
+
+from semcodec.coding import masks, pictures, pixels
+from semcodec.coding.patches import Bool, Rgb, pasted, patch_grid, picture_of, picture_size, spread
+from semcodec.errors import CorruptStream
+from semcodec.interfaces import Coding
+from semcodec.specs import FeatureSpec
+from semcodec.types import Latent, Sink, Source
 
 RAW = "raw"
 Sent = Rgb | bytes
@@ -45,3 +51,26 @@ def decode_patches(sent: Sent, mask: Bool, side: int, coding: str) -> Rgb:
     if not isinstance(sent, bytes):
         return sent
     return pasted(pictures.decode_picture(sent, picture_size(mask, side), (coding,)), mask, side)
+
+
+class PatchesCoding(Coding):
+    """The Coding of Encoders that send some patches of an image: their mask, then the patches.
+
+    side: of a patch, in pixels; 0 is the usual. A Latent has the symbols "mask", bool (h, w), true for one patch or
+    more, and beside them "sent", which is what ``encode_patches`` gives, and "coding", how patches are sent.
+    """
+
+    def __init__(self, features: FeatureSpec, state: Mapping[str, Any], *, side: int, **params: Any) -> None:
+        self.side, self.grid = patch_grid(features, side)
+
+    def write(self, latent: Latent, sink: Sink) -> None:
+        mask = latent.symbols["mask"]
+        masks.write_mask(mask[None], sink)
+        write_patches(latent.side["sent"], mask, self.side, sink)
+
+    def read(self, source: Source) -> Latent:
+        [mask] = masks.read_mask((1, *self.grid), source)
+        if not mask.any():
+            raise CorruptStream("the packet keeps no patch; the stream is damaged, get it again")
+        coding = source.params["patches"]
+        return Latent({"mask": mask}, {"sent": read_patches(mask, self.side, coding, source), "coding": coding})

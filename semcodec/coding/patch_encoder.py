@@ -1,25 +1,40 @@
 """Some of an image's patches as bytes: without loss, or as a picture by a real image codec.
 
-The Encoder of every method that sends patches; which ones, Selectors and the method's own scores say.
+The Encoder of every method that sends patches; which ones, Selectors and the method's own scores say. Importing this
+imports no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from semcodec.coding import masks as mask_coding
-from semcodec.coding.patch_coding import decode_patches, encode_patches, read_patches, write_patches
-from semcodec.coding.patches import split, usual_side
-from semcodec.errors import CorruptStream
+from semcodec.coding.patch_coding import PatchesCoding, decode_patches, encode_patches
+from semcodec.coding.patches import Bool, Rgb, patch_grid, split
 from semcodec.interfaces import Encoder
-from semcodec.specs import FeatureSpec, image_size
+from semcodec.specs import FeatureSpec
 from semcodec.tensors import eight_bits, from_eight_bits
-from semcodec.types import Analysis, Features, Latent, Partial, Sink, Source
+from semcodec.types import Analysis, Features, Latent, Partial
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def restore_patches(image: Rgb, mask: Bool, side: int) -> Partial:
+    """Those patches of an image (H, W, 3) that ``mask`` (h, w) keeps, as an Encoder of patches restores them.
+
+    {"patches": float32 (1, K, 3, p, p) in [0, 1], "index": int64 (1, K) in raster order, "grid": bool (1, h, w)}.
+    """
+    import torch
+
+    features = {
+        "patches": from_eight_bits(split(image, side)[mask])[None],
+        "index": torch.from_numpy(np.flatnonzero(mask))[None],
+        "grid": torch.from_numpy(mask)[None],
+    }
+    return Partial(features)
 
 
 class Patches(Encoder):
@@ -33,12 +48,13 @@ class Patches(Encoder):
     """
 
     def __init__(self, features: FeatureSpec, *, side: int, **params: Any) -> None:
-        height, width = image_size(features)
-        self.side = side or usual_side(height, width)
-        self.grid = height // self.side, width // self.side
+        self.side, self.grid = patch_grid(features, side)
+        self.coding = PatchesCoding(features, {}, side=self.side)
         self.units = {"keep": self.grid[0] * self.grid[1]}
 
     def analyse(self, features: Features) -> Analysis:
+        import torch
+
         return Analysis(features, {"keep": torch.ones(len(features["image"]), self.units["keep"])})
 
     def encode(
@@ -52,28 +68,15 @@ class Patches(Encoder):
             latents.append(Latent({"mask": mask}, {"sent": sent, "coding": params["patches"]}))
         return latents
 
-    def write(self, latent: Latent, sink: Sink) -> None:
-        mask = latent.symbols["mask"]
-        mask_coding.write_mask(mask[None], sink)
-        write_patches(latent.side["sent"], mask, self.side, sink)
-
-    def read(self, source: Source) -> Latent:
-        [mask] = mask_coding.read_mask((1, *self.grid), source)
-        if not mask.any():
-            raise CorruptStream("the packet keeps no patch; the stream is damaged, get it again")
-        coding = source.params["patches"]
-        return Latent({"mask": mask}, {"sent": read_patches(mask, self.side, coding, source), "coding": coding})
-
     def restore(self, latent: Latent) -> Partial:
         mask = latent.symbols["mask"]
         image = decode_patches(latent.side["sent"], mask, self.side, latent.side["coding"])
-        features = {
-            "patches": from_eight_bits(split(image, self.side)[mask])[None],
-            "index": torch.from_numpy(np.flatnonzero(mask))[None],
-            "grid": torch.from_numpy(mask)[None],
-        }
-        return Partial(features)
+        return restore_patches(image, mask, self.side)
+
+    def server_state(self) -> Sequence[str]:
+        """Nothing: what chooses on the device is not needed to decode."""
+        return ()
 
     def decoder_state(self) -> Mapping[str, Tensor]:
-        """What chooses on the device is not needed to decode."""
+        """Nothing, as ``server_state`` says."""
         return {}

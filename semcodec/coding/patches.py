@@ -27,6 +27,16 @@ def usual_side(height: int, width: int) -> int:
     return FINE if max(height, width) <= SMALL else COARSE
 
 
+def patch_grid(features: FeatureSpec, side: int) -> tuple[int, tuple[int, int]]:
+    """Side of a patch in pixels, of which 0 asks for the usual, and how many there are down and across an image.
+
+    Raises SpecMismatch for anything but an RGB image of a known size.
+    """
+    height, width = image_size(features)
+    side = side or usual_side(height, width)
+    return side, (height // side, width // side)
+
+
 def patch_spec(features: FeatureSpec, side: int | None) -> EncoderSpec:
     """What is sent and restored of patches of ``side`` pixels (0: the usual; None: known later) of an image (3, H, W).
 

@@ -1,23 +1,68 @@
-"""Methods whose server answers a first round and may ask for a second: the reply, in the packet that holds both.
+"""Methods whose server answers a first round and may ask for a second: the server's end, and its reply in the packet.
 
-Each round is a layer, so that the first alone decodes. The second begins with the reply: one byte where the server is
-sure, five where it asks for more. The five and their chunk's own five (size and checksum) stand for what a second
-packet costs beside its content, whose head would have twelve bytes or a little more; so no round comes for nothing.
+``SecondRound`` is what a server says to a first round. Today the Encoder itself runs it, in the device's process, and
+both rounds travel in one packet.
+
+Each round is a layer there, so that the first alone decodes. The second begins with the reply: one byte where the
+server is sure, five where it asks for more. The five and their chunk's own five (size and checksum) stand for what a
+second packet costs beside its content, whose head would have twelve bytes or a little more; so no round comes for
+nothing.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from semcodec.coding.patches import Bool
 from semcodec.errors import CorruptStream
-from semcodec.types import Sink, Source
+from semcodec.interfaces import Backbone
+from semcodec.types import Latent, Partial, Sink, Source
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SURE, MORE = b"\0", b"\1"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a server makes of the first rounds of B samples.
+
+    doubt: its min-entropy in bits, float64 (B,). scores: the importance (B, N) of each unit that it may ask for, or
+    None where it does not care which.
+    """
+
+    doubt: Tensor
+    scores: Tensor | None = None
+
+
+class SecondRound(ABC):
+    """The server's end of a method with two rounds: it is given first rounds as they arrive, and asks for more.
+
+    First ``look``; then a Selector chooses units, by the scores where there are any; then ``ask``.
+
+    model: answers the first round. restore: the Encoder's, of a Latent with the first round alone.
+    """
+
+    def __init__(self, model: Backbone, restore: Callable[[Latent], Partial]) -> None:
+        self.model, self.restore = model, restore
+
+    @abstractmethod
+    def look(self, first: Sequence[Latent]) -> Look:
+        """The server's doubt about samples of which only the first round came, and what it would like to see."""
+
+    def ask(self, chosen: Bool, doubt: float, sure: float) -> Bool:
+        """Of one sample's chosen units, bool of any shape, those that are asked for: all or none.
+
+        doubt: in bits, of ``look``. sure: least doubt, in bits, to ask for any.
+        """
+        asked: Bool = chosen & (doubt >= sure)
+        return asked
 
 
 def bits_of_doubt(logits: Tensor) -> Tensor:

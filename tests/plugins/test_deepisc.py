@@ -11,6 +11,7 @@ import torch
 
 import semcodec
 from semcodec.coding.bits import pack_bits, packed_size, unpack_bits
+from semcodec.coding.tables import channel_tables
 from semcodec.composition.composition import compose_spec
 from semcodec.container.sinks import PacketSink, PacketSource
 from semcodec.data import open_dataset
@@ -23,6 +24,7 @@ from semcodec.priors import Counted
 from semcodec.specs import SpecMismatch, TensorSpec
 from semcodec.training.train import train
 from semcodec_plugins.deepisc import residual, segments, spec
+from semcodec_plugins.deepisc.counting import SegmentTables
 from semcodec_plugins.deepisc.encoder import DeepISC
 
 SIDE = 64
@@ -75,7 +77,7 @@ def test_every_budget_is_kept_and_residuals_bring_pixels_to_half_a_step(pipeline
             assert latent.symbols["residual"].shape == (mask.sum(), 3)
             apart = np.abs(got.astype(int) - clip[index])
             assert apart[mask].max(initial=0) <= step / 2
-            made = point.stages.encoder.synthesised(latent.symbols["latent"], latent.symbols["segments"])
+            made = point.stages.encoder.synthesise(latent.symbols["latent"], latent.symbols["segments"])
             assert (got[~mask] == made[~mask]).all()
             assert not partial.present
 
@@ -84,11 +86,11 @@ def test_the_decoder_synthesises_what_the_encoder_took_the_residual_against(pipe
     encoder = pipeline.stages.encoder
     for clip, (latent, partial) in zip(clips, sent(at(pipeline, "frames=4,pixels=0.4"), clips), strict=True):
         index = partial.features["index"][0].numpy()
-        symbols, classes = encoder.described(torch.from_numpy(np.moveaxis(clip[index], -1, -3)).float() / 255)
+        symbols, classes = encoder.describe(torch.from_numpy(np.moveaxis(clip[index], -1, -3)).float() / 255)
         assert (symbols == latent.symbols["latent"]).all()
         assert (classes == latent.symbols["segments"]).all()
         mask = residual.positions(index, SIDE, SIDE, round(0.4 * SIDE * SIDE))
-        again = residual.quantise(clip[index], encoder.synthesised(symbols, classes), mask, 2)
+        again = residual.quantise(clip[index], encoder.synthesise(symbols, classes), mask, 2)
         assert (again == latent.symbols["residual"]).all()
 
 
@@ -98,8 +100,8 @@ def test_a_server_that_rounds_otherwise_reads_the_same_and_is_off_by_as_much(pip
     encoder = point.stages.encoder
     records = list(point.records(point.encode_batch(clips[:1], [0])))
     [(here, wanted)] = sent(point, clips[:1])
-    usual = encoder.synthesised
-    monkeypatch.setattr(encoder, "synthesised", lambda *given: np.minimum(usual(*given), 254) + np.uint8(1))
+    usual = encoder.synthesise
+    monkeypatch.setattr(encoder, "synthesise", lambda *given: np.minimum(usual(*given), 254) + np.uint8(1))
     latent = encoder.read(PacketSource(records[0], point.stages.entropy))
     assert all((latent.symbols[name] == here.symbols[name]).all() for name in here.symbols)
     got, frames = (eight_bits(p.features["frames"]).astype(int) for p in (encoder.restore(latent), wanted))
@@ -167,7 +169,7 @@ def test_every_difference_of_levels_has_a_symbol_within_its_bits(step):
     mask = np.ones((1, 256, 256), bool)
     symbols = residual.quantise(a, b, mask, step)
     assert np.abs(symbols).max() == spec.largest(step) < 2 ** (spec.residual_bits(step) - 1)
-    restored = residual.corrected(b, mask, symbols, step)
+    restored = residual.correct(b, mask, symbols, step)
     assert np.abs(restored.astype(int) - a).max() <= step / 2
 
 
@@ -183,20 +185,21 @@ def test_fixed_bits_come_back():
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (2, 4, 8), (5, 32, 20), (16, 32, 32)])
 def test_segmentations_come_back_through_tables(shape):
-    tables = segments.SegmentTables()
+    counts = SegmentTables()
     rng = np.random.default_rng(1)
     steps = rng.integers(0, 8, (shape[0], 4, 4)).astype(np.uint8)
     smooth = steps[:, np.arange(shape[1])[:, None] * 4 // shape[1], np.arange(shape[2]) * 4 // shape[2]]
     noise = rng.integers(0, 8, shape).astype(np.uint8)
-    tables.see(smooth)
-    tables.finish()
+    counts.see(smooth)
+    counts.finish()
+    tables = channel_tables(counts.counts.numpy())
     sizes = []
     for classes in (smooth, noise):
         kept = classes.copy()
         chunks: dict[str, tuple] = {}
-        tables.write(classes, _Store(chunks))
+        segments.write_coded(classes, tables, _Store(chunks))
         assert (classes == kept).all()
-        assert (tables.read(shape, _Store(chunks)) == classes).all()
+        assert (segments.read_coded(shape, tables, _Store(chunks)) == classes).all()
         sizes.append(sum(_bits(values, prior) for values, prior in chunks.values()))
     assert sizes[0] < sizes[1]
 

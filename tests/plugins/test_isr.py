@@ -14,8 +14,8 @@ from semcodec.pipeline.timing import Clock
 from semcodec.pipeline.weights import WeightsRequest
 from semcodec.specs import TensorSpec
 from semcodec.training.loop import Batch, Job
-from semcodec_plugins.isr.encoder import shrunk
-from semcodec_plugins.isr.recipe import CLEAN, coded, recipe
+from semcodec_plugins.isr.encoder import shrink
+from semcodec_plugins.isr.recipe import CLEAN, encode_and_decode, recipe
 from semcodec_plugins.isr.super_resolution import SuperResolution, bicubic
 
 RANDOM = WeightsRequest.parse(["random"])
@@ -59,7 +59,7 @@ def test_a_smaller_scale_costs_more_and_png_is_exact():
     x = pipeline.features(scene()[None])
     encoder = pipeline.stages.encoder
     [latent] = encoder.encode(x, encoder.analyse(x), {}, dict(pipeline.composition.call))
-    small = (shrunk(x["image"], 2) * 255).round()
+    small = (shrink(x["image"], 2) * 255).round()
     assert torch.equal((encoder.restore(latent).features["image"] * 255).round(), small)
 
 
@@ -115,7 +115,7 @@ def test_the_recipes_loss_teaches_the_network_more_than_bicubic():
 
 def test_training_sees_every_coding_and_none():
     image = torch.from_numpy(scene()).permute(2, 0, 1)[None, :, ::4, ::4] / 255
-    seen = {float((coded(image, np.random.default_rng(seed)) - image).abs().mean()) for seed in range(12)}
+    seen = {float((encode_and_decode(image, np.random.default_rng(seed)) - image).abs().mean()) for seed in range(12)}
     assert min(seen) < 1e-6
     assert len(seen) > 4
 

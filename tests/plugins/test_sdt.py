@@ -55,7 +55,7 @@ def test_asked_patches_are_pasted_over_the_enlarged_image(patches):
     assert mask.sum() == record.kept["keep"] == 30
     there = torch.from_numpy(mask.repeat(8, 0).repeat(8, 1))
     true = torch.from_numpy(scene()).permute(2, 0, 1) / 255
-    poor = pipeline.stages.encoder._enlarged(latent.side["first"])[0]
+    poor = pipeline.stages.encoder._enlarge(latent.side["first"])[0]
     error = (image[0] - true).abs().mean(0)
     assert torch.equal(image[0][:, ~there], poor[:, ~there])
     if patches == "raw":
@@ -66,7 +66,7 @@ def test_asked_patches_are_pasted_over_the_enlarged_image(patches):
 def test_the_patches_asked_for_are_those_of_most_attention_on_the_poor_image():
     pipeline = load("keep=10,sure=0.0")
     latent, _ = received(pipeline, pipeline.encode(scene()).data)
-    poor = pipeline.stages.encoder._enlarged(latent.side["first"])
+    poor = pipeline.stages.encoder._enlarge(latent.side["first"])
     with torch.inference_mode():
         _, attention = pipeline.stages.backbone.attend({"image": poor})
     assert set(np.flatnonzero(latent.symbols["asked"])) == set(attention[0].topk(10).indices.tolist())
@@ -88,7 +88,7 @@ def test_a_sure_server_asks_for_nothing():
     assert one.bytes_total < two.bytes_total
     assert sum(row.bytes for row in two.rows) + two.bytes_header == len(two.data)
     latent, image = received(sure, one.data)
-    assert torch.equal(image, sure.stages.encoder._enlarged(latent.side["first"]))
+    assert torch.equal(image, sure.stages.encoder._enlarge(latent.side["first"]))
 
 
 def test_the_first_round_alone_decodes():
@@ -98,7 +98,7 @@ def test_the_first_round_alone_decodes():
     prediction = pipeline.decode(cut)
     assert prediction.layers == (1, 2)
     latent, image = received(pipeline, cut)
-    assert torch.equal(image, pipeline.stages.encoder._enlarged(latent.side["first"]))
+    assert torch.equal(image, pipeline.stages.encoder._enlarge(latent.side["first"]))
 
 
 def test_a_coarser_first_image_costs_less():

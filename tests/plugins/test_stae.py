@@ -17,9 +17,10 @@ from semcodec.interfaces import Analysis, Partial
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.selection import select
 from semcodec.specs import TensorSpec
-from semcodec_plugins.stae.attention import FrameAttention, SpatialAttention
+from semcodec.training.frame_attention import FrameAttention
+from semcodec_plugins.stae.attention import SpatialAttention
 from semcodec_plugins.stae.encoder import STAE
-from semcodec_plugins.stae.recovery import CNN3D2D, Nothing
+from semcodec_plugins.stae.recovery import CNN3D2D, Identity
 
 SIDE = 32
 PIXELS = SIDE * SIDE
@@ -350,7 +351,7 @@ def test_recovery_sees_other_frames_and_learns():
 
 def test_what_is_missing_may_stay_zero(pipeline):
     partial = Partial({"frames": torch.zeros(1, 4, 3, SIDE, SIDE)}, {"frames": torch.zeros(1, 4, 1, SIDE, SIDE)})
-    assert Nothing({}).recover(partial) is partial.features
+    assert Identity({}).recover(partial) is partial.features
     point = semcodec.compose(f"stae+none+rans+vit-nano:{SIDE}", weights="random")
     assert set(point.digests) == {"encoder", "backbone"}
     assert point.decode(point.encode(clips(1)[0])).logits is not None
