@@ -54,7 +54,7 @@ class Names:
             self._by_form.setdefault(self._form(name), []).append(name)
 
     def find(self, name: str) -> str | None:
-        """The file that ``name`` means, itself before any other. Raises DataError where several others could be meant."""
+        """The file that ``name`` means, itself before any other. Raises DataError where it may mean several others."""
         if name in self._names:
             return name
         found = self._by_form.get(self._form(name), [])
@@ -66,6 +66,33 @@ class Names:
     def _form(self, name: str) -> str:
         stem, ending = os.path.splitext(unicodedata.normalize("NFC", name))
         return stem + (ending.lower() if self._any_case else ending)
+
+
+class Tree:
+    """The files under a folder by the paths that a list or a table names them with; Unicode forms do not matter."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._names: dict[str, Names] = {}
+
+    def find(self, listed: str) -> str | None:
+        """The path of a file relative to the folder, or None. Raises DataError for one that leads out of it."""
+        path = inside(listed)
+        if os.path.isfile(self.root / path):
+            return path
+        found = ""
+        for part in path.split("/"):
+            name = self._within(found).find(part)
+            if name is None:
+                return None
+            found = f"{found}/{name}" if found else name
+        return found if os.path.isfile(self.root / found) else None
+
+    def _within(self, folder: str) -> Names:
+        if folder not in self._names:
+            path = self.root / folder
+            self._names[folder] = Names(one.name for one in visible(path)) if path.is_dir() else Names(())
+        return self._names[folder]
 
 
 def inside(listed: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,8 @@ def _read_clip(path: str | os.PathLike[str], request: InputRequest) -> tuple[UIn
         if clip.keys() >= set(picks):
             if lost:
                 note(
-                    f"{path}: {lost} of its {lost + found.total} frames are lost, as the recording does not begin with a"
-                    f" key frame; the clip is of the other {found.total}"
+                    f"{path}: {lost} of its {lost + found.total} frames are lost, as the recording does not begin with"
+                    f" a key frame; the clip is of the other {found.total}"
                 )
             return np.stack([clip[i] for i in picks]), lost
         if seen >= found.total:
