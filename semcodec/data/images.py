@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
+from semcodec._picture_heads import avif_sizes
 from semcodec.boxes import GREY, Letterbox
 from semcodec.data.orientation import of_picture, upright, upright_size
 from semcodec.errors import DataError
@@ -29,6 +30,7 @@ RESAMPLING = {
 _WHOLE = 1 << 24  # pixels of a resized picture that is made whole before it is cropped: a very long one is not
 _DRAFT = 1 << 25  # pixels from which on a JPEG is decoded at a fraction of its size
 _SPARE = 4  # such a draft has at least this many times the wanted pixels along both sides
+_SMALL = 1 << 16  # pixels by which an AVIF picture may be coded larger than it is, as the tiles of a grid are
 _TO_8_BIT = np.rint(np.arange(1 << 16) / 257).astype(np.uint8)
 
 
@@ -92,7 +94,20 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     if not os.path.getsize(path):
         raise DataError(f"{path}: is an empty file")
     with _one_line(str(path)), Image.open(path) as image:
+        if image.format == "AVIF":
+            _check_avif(path, image.size)
         yield image
+
+
+def _check_avif(path: str | os.PathLike[str], size: tuple[int, int]) -> None:
+    """Raises DataError where what is coded is far larger than what the file says that it shows."""
+    with open(path, "rb") as file:
+        data = file.read()
+    if b"avis" in data[:64]:  # a sequence, of which the decoder bounds the pictures
+        return
+    for width, height in avif_sizes(data):
+        if width * height > 2 * size[0] * size[1] + _SMALL:
+            raise DataError(f"is coded as {width}x{height} where it says {size[0]}x{size[1]}")
 
 
 @contextmanager

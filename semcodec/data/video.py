@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from av.error import FFmpegError
 
+from semcodec._video_heads import coded_sizes
 from semcodec.data.frames import decode, survey
 from semcodec.data.notes import note
 from semcodec.errors import DataError
@@ -208,20 +209,31 @@ def _scheduled_as_before() -> Iterator[None]:
                 os.sched_setscheduler(int(thread), policy, priority)
 
 
+_BLOCK = 64
+"""Up to a multiple of which codecs code sides that they then cut off."""
+
+
 def decode_frames(data: bytes, form: str, title: str, count: int, height: int, width: int) -> UInt8:
     """The frames, uint8 (count, height, width, 3), of a bare stream in FFmpeg's format ``form``.
 
     title: what messages call it, with its article.
 
-    Raises DataError for bytes that are no such stream; one of other frames is given up at the first of them.
+    Raises DataError for bytes that are no such stream; one of larger pictures is given up before it is decoded, one of
+    other frames at the first of them.
     """
+    other = f"{title} stream of other than {count} frames of {height}x{width}"
+    most = [-(-side // _BLOCK) * _BLOCK for side in (width, height)]
     frames = np.empty((count, height, width, 3), np.uint8)
     done = 0
     try:
-        with av.open(io.BytesIO(data), mode="r", format=form) as container:
+        if any(wide > most[0] or high > most[1] for wide, high in coded_sizes(data, form)):
+            raise DataError(other)
+        limit = {"max_pixels": str(most[0] * most[1])}  # for what a frame's own head asks for
+        with av.open(io.BytesIO(data), mode="r", format=form, options=limit) as container:
+            container.streams.video[0].codec_context.options = limit
             for frame in container.decode(video=0):
                 if done == count or (frame.height, frame.width) != (height, width):
-                    raise DataError(f"{title} stream of other than {count} frames of {height}x{width}")
+                    raise DataError(other)
                 frames[done] = frame.to_ndarray(format="rgb24")
                 done += 1
     except (FFmpegError, OSError, ValueError, IndexError) as error:
