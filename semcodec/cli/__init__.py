@@ -74,12 +74,14 @@ class LazyGroup(click.Group):
 
 @contextmanager
 def _notes_as_lines() -> Iterator[None]:
-    """Write each ``DataNote`` as one line on stderr, without the place in our code that warned."""
-    shown = warnings.showwarning
+    """Write each ``DataNote`` as one line on stderr, once, without the place in our code that warned."""
+    shown, said = warnings.showwarning, set()
 
     def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
         if category.__name__ == "DataNote":  # by name: its module is not imported where no data are read
-            click.echo(f"note: {message}", err=True)
+            if str(message) not in said:
+                click.echo(f"note: {message}", err=True)
+            said.add(str(message))
         else:
             shown(message, category, *rest, **more)
 

@@ -264,6 +264,7 @@ def test_the_command_line_writes_a_note_in_one_line(root):
     @click.command()
     def command():
         open_dataset(str(root), "test", WANTED)
+        open_dataset(str(root), "test", WANTED)
 
     group = LazyGroup("toy")
     group.params.append(click.Option(["--debug"], is_flag=True))
