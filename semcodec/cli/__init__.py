@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
@@ -64,12 +66,32 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with terminable():
+            with terminable(), _notes_as_lines():
                 return super().invoke(ctx)
         except (SemcodecError, OSError, KeyboardInterrupt) as error:
             if ctx.params["debug"] and not isinstance(error, Terminated):
                 raise
             _leave(ctx, error)
+
+
+@contextmanager
+def _notes_as_lines() -> Iterator[None]:
+    """Write each ``DataNote`` as one line on stderr, once, without the place in our code that warned."""
+    shown, said = warnings.showwarning, set()
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if category.__name__ == "DataNote":  # by name: its module is not imported where no data are read
+            if str(message) not in said:
+                click.echo(f"note: {message}", err=True)
+            said.add(str(message))
+        else:
+            shown(message, category, *rest, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
 
 
 def _leave(ctx: click.Context, error: BaseException) -> NoReturn:

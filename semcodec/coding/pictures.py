@@ -1,7 +1,8 @@
 """JPEG, WebP, AVIF, PNG, JPEG 2000 and JPEG XL by Pillow, for any method that sends pictures.
 
-A picture that arrives is not trusted: only the formats that the stream names are tried, its size is checked before
-a pixel is decoded, and whatever Pillow says about it becomes ``CorruptStream``.
+A picture that arrives is not trusted: only the formats that the stream names are tried, its size, and that of what
+its decoder would make room for, is checked before a pixel is decoded, and whatever Pillow says about it becomes
+``CorruptStream``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from semcodec._picture_heads import JPEG2000, JPEGXL, avif_sizes, jpeg2000_size, jpegxl_size, webp_size
 from semcodec.errors import CorruptStream, PluginError, UsageError
 
 Rgb = npt.NDArray[np.uint8]
@@ -35,6 +37,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "jpeg2000": {"no_jp2": True, "irreversible": True, "mct": 1, "quality_mode": "dB"},
     "jpegxl": {"effort": 7, "num_threads": 1},
 }
+_BEGIN = {"jpegxl": JPEGXL, "jpeg2000": JPEG2000}
+"""How formats begin that would else be looked for in boxes of other things."""
 _PILLOW = {"jpegxl": "JXL"}
 """Pillow's names of formats, where they are not ours in capitals."""
 
@@ -73,9 +77,8 @@ def decode_picture(data: bytes, max_pixels: int, formats: Sequence[str] = FORMAT
 
     Raises CorruptStream if it is none, is damaged or cut, is no RGB picture, or has more than ``max_pixels``.
     """
-    names = [_pillow(name) for name in formats if name != "jpegxl" or data[:2] == _CODESTREAM]
-    if "JXL" in names and (size := _jpegxl_size(data)) > max_pixels:  # which Pillow's plugin decodes as it opens it
-        raise CorruptStream(f"a picture of {size} pixels where at most {max_pixels} are due")
+    names = [_pillow(name) for name in formats if name not in _BEGIN or data.startswith(_BEGIN[name])]
+    _check_head(data, max_pixels, formats)
     try:
         with Image.open(BytesIO(data), formats=names) as picture:
             if picture.width * picture.height > max_pixels:
@@ -94,6 +97,29 @@ def decode_picture(data: bytes, max_pixels: int, formats: Sequence[str] = FORMAT
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise CorruptStream(f"a picture that cannot be decoded ({error}); get the stream again") from error
+
+
+def _check_head(data: bytes, max_pixels: int, formats: Sequence[str]) -> None:
+    """Raises CorruptStream for what takes more room than ``max_pixels`` when Pillow opens or decodes it.
+
+    Of the other formats Pillow reads no more than the size when it opens them, and decodes to that size.
+    """
+    try:
+        if "jpegxl" in formats and data.startswith(JPEGXL):
+            sizes = [jpegxl_size(data)]
+        elif "jpeg2000" in formats and data.startswith(JPEG2000):
+            sizes = [jpeg2000_size(data)]
+        elif "webp" in formats and data[8:12] == b"WEBP":
+            sizes = [webp_size(data)]
+        elif "avif" in formats and data[4:8] == b"ftyp":
+            sizes = avif_sizes(data, exact=True)
+        else:
+            return
+    except (ValueError, IndexError) as error:
+        raise CorruptStream(f"a picture that is not decoded: {error}; get the stream again") from error
+    for width, height in sizes:
+        if width * height > max_pixels:
+            raise CorruptStream(f"a picture of {width * height} pixels where at most {max_pixels} are due")
 
 
 def _pillow(format: str) -> str:  # noqa: A002
@@ -120,31 +146,6 @@ def _learn_jpegxl() -> None:
         import_module("pillow_jxl")  # registers itself with Pillow
     except ImportError as error:
         raise PluginError("JPEG XL needs a plugin of Pillow: pip install 'semcodec[jpegxl]'") from error
-
-
-_CODESTREAM = b"\xff\x0a"
-"""What a JPEG XL file begins with where it is no box of other things."""
-_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
-
-
-def _jpegxl_size(data: bytes) -> int:
-    """Pixels that a JPEG XL codestream claims to have (ISO/IEC 18181-1, SizeHeader)."""
-    bits, at = int.from_bytes(data[2:16], "little"), 0
-
-    def take(count: int) -> int:
-        nonlocal at
-        at += count
-        return bits >> (at - count) & ((1 << count) - 1)
-
-    small = take(1)
-
-    def side() -> int:
-        return 8 * (take(5) + 1) if small else take((9, 13, 18, 30)[take(2)]) + 1
-
-    height = side()
-    ratio = take(3)
-    width = height * _RATIOS[ratio - 1][0] // _RATIOS[ratio - 1][1] if ratio else side()
-    return height * width
 
 
 def stack_frames(frames: Rgb) -> Rgb:

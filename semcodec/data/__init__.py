@@ -8,15 +8,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from semcodec.data.base import SPLITS, Dataset, Digest
+from semcodec.data.notes import note
 from semcodec.errors import DataError, UsageError
 from semcodec.specs import BOXES, CLASS, LABELS, InputRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from semcodec.data.base import UInt8
 
@@ -65,8 +67,19 @@ def open_dataset(
     A folder holds class folders of videos or images, ``images/`` and ``labels.csv``, or ``images/`` and ``labels/``
     with boxes. split: "train" or "test"; for folders also "all". Without a request: clips of 16x224x224 or images of
     224x224. classes: the names of those whose boxes count, where these are not all.
+    A ``DataNote`` says where a split is all that there is.
     Raises DataError where nothing of that name or path is there, or it holds the wrong kind, and UsageError.
     """
+    dataset = _open_for(name_or_path, split, request, classes)
+    if split == "test" and dataset.split is None:
+        note(f"{name_or_path}: {dataset.division}: all {len(dataset):,} samples are used")
+    return dataset
+
+
+def _open_for(
+    name_or_path: str, split: str, request: InputRequest | None, classes: Sequence[str] | None = None
+) -> Dataset:
+    """``open_dataset`` without its note."""
     dataset = _open(name_or_path, split, request)
     if request is not None and request.labels not in {LABELS.get(task, task) for task in dataset.tasks}:
         raise DataError(f"{name_or_path}: {_MISSING.get(request.labels) or _missing(request.labels)}")
@@ -123,13 +136,15 @@ def open_input(text: str, request: InputRequest) -> Input:
     """
     if os.path.isfile(text):
         pixels = _read_file(text, request)[None]
+        from semcodec.data.files import printable
         from semcodec.data.images import size_of
 
-        return Input(pixels, None, None, text, size_of(text) if request.placed and request.frames is None else None)
+        size = size_of(text) if request.placed and request.frames is None else None
+        return Input(pixels, None, None, printable(text), size)
     name, colon, index = text.rpartition(":")
     if not colon or not index.isdecimal():
         raise DataError(_no_input(text))
-    dataset = open_dataset(name, "test", request)
+    dataset = _open_for(name, "test", request)
     _check_index(name, dataset, int(index))
     rows = [int(index)]
     pixels, labels = dataset.batch(rows)
@@ -145,7 +160,7 @@ def classes_of(text: str) -> list[str] | None:
     name, colon, index = text.rpartition(":")
     if not colon or not index.isdecimal():
         raise DataError(_no_input(text))
-    dataset = open_dataset(name)
+    dataset = _open_for(name, "test", None)
     _check_index(name, dataset, int(index))
     return dataset.classes
 
@@ -185,15 +200,41 @@ def describe(name_or_path: str) -> dict[str, Any]:
     request = InputRequest(16 if found["kind"] == "video" else None, 64, 64)
     if boxes.holds(name_or_path):
         boxed = boxes.BoxFolders(name_or_path, split, replace(request, fit="letterbox", labels=BOXES))
-        dataset, pixels = boxed, boxed.pictures(range(min(MEASURED, len(boxed))), request)
+        dataset, pictures = boxed, partial(boxed.pictures, request=request)
     else:
-        dataset = open_dataset(name_or_path, split, request)
-        pixels, _ = dataset.batch(range(min(MEASURED, len(dataset))))
+        dataset = _open(name_or_path, split, request)
+        pictures = partial(_pixels, dataset)
+    pixels, wrong = _what_can_be_read(pictures, min(MEASURED, len(dataset)))
+    if wrong:
+        of = f"{len(wrong)} of the first {len(wrong) + len(pixels)} samples cannot be read"
+        found["description"] += f"; {of}: {wrong[0]}"
     return found | {"classes": list(dataset.classes), "entropy_bits": order0(pixels)}
 
 
 def _missing(labels: str) -> str:
     return f"has no labels of the kind {labels!r}, which the model's task needs; choose other data"
+
+
+def _pixels(dataset: Dataset, indices: Sequence[int]) -> UInt8:
+    return dataset.batch(indices)[0]
+
+
+def _what_can_be_read(read: Callable[[Sequence[int]], UInt8], count: int) -> tuple[UInt8, list[DataError]]:
+    """Pixels of the first ``count`` samples less those that cannot be read, and what is wrong with these.
+
+    Raises DataError where none can be read.
+    """
+    import numpy as np
+
+    pixels, wrong = [], []
+    for index in range(count):
+        try:
+            pixels.append(read([index]))
+        except DataError as error:
+            wrong.append(error)
+    if not pixels:
+        raise wrong[0]
+    return np.concatenate(pixels), wrong
 
 
 def _default(kind: str) -> InputRequest:
@@ -222,7 +263,8 @@ def _unknown(text: str) -> str:
 
 def _check_index(name: str, dataset: Dataset, index: int) -> None:
     if index >= len(dataset):
-        raise DataError(f"{name} has samples 0 to {len(dataset) - 1} in its test split, not {index}")
+        how = f" ({dataset.division})" if dataset.division else ""
+        raise DataError(f"{name} has samples 0 to {len(dataset) - 1} in its test split{how}, not {index}")
 
 
 def _no_input(text: str) -> str:

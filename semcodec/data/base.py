@@ -34,6 +34,7 @@ class Dataset(ABC):
     split: the part that it is of, or None where the set is not in parts.
     classes: class names; labels index them.
     counted: of these, the ones whose boxes are there to be found, where these are not all.
+    division: how it was parted into splits, as in "by the column split"; empty where the set itself comes in parts.
     varies: whether a sample stays of its class mirrored and cropped a little, so that training may do both.
     """
 
@@ -41,6 +42,7 @@ class Dataset(ABC):
     kind: Literal["video", "image"]
     classes: list[str]
     split: str | None = None
+    division: str = ""
     counted: Sequence[int] | None = None
     varies: bool = False
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semcodec.data.base import SPLITS, Dataset, EmptySplitError, summary_of
+from semcodec.data.class_names import read_class_names
+from semcodec.data.files import Names, printable, read_lines, visible
 from semcodec.data.folders import IMAGE_SUFFIXES
 from semcodec.data.images import read_image, size_of
 from semcodec.errors import DataError, UsageError
@@ -45,9 +47,12 @@ class BoxFolders(Dataset):
 
     The folders of the split "train" begin with train, those of "test" with val, or where there are none with test;
     "all" is every one of these. A line is ``class x y width height``: a class's number and a box's centre and size as
-    shares of the image's. An image without such a file, or with an empty one, has no objects. ``root/data.yaml`` names
-    the classes; without it they are COCO's 80. Images come in the order of their folders and names.
+    shares of the image's. A line that says the same as an earlier one counts no second time, as in YOLO's own tools.
+    An image without such a file, or with an empty one, has no objects; a file's name may be in the other Unicode form
+    and its ending in capitals. ``root/data.yaml`` names the classes; without it they are COCO's 80. Images come in the
+    order of their folders and names.
 
+    repeated: how many lines were such repetitions.
     The labels of the split are all read, and checked, when the first batch is asked for. Raises DataError for a wrong
     line, with its file and number.
     """
@@ -60,10 +65,12 @@ class BoxFolders(Dataset):
         if request.labels != BOXES:
             takes = "clips" if request.kind == "video" else "images of one class each"
             raise DataError(f"{root}: holds boxes for detectors, and the model takes {takes}; choose other data")
-        self.root, self.request, self.name, self.split = Path(root), request, str(root), split
-        self.classes = _names(self.root / NAMES)
+        self.root, self.request, self.name, self.split = Path(root), request, printable(str(root)), split
+        self.classes = read_class_names(self.root / NAMES) if (self.root / NAMES).is_file() else list(COCO)
         wanted = SPLITS if split == "all" else (split,)
         folders = [folder for name in wanted for folder in _folders(self.root / IMAGES, name)]
+        self.division = f"by the folders {', '.join(map(printable, folders))} of {IMAGES}/"
+        self.repeated = 0
         self._files = [f"{folder}/{name}" for folder in folders for name in _images(self.root / IMAGES / folder)]
         self._sizes: dict[int, tuple[int, int]] = {}
         if not self._files:
@@ -105,25 +112,29 @@ class BoxFolders(Dataset):
 
     def ids(self, indices: Sequence[int]) -> list[str]:
         """Paths relative to ``root/images``."""
-        return [self._files[i] for i in indices]
+        return [printable(self._files[i]) for i in indices]
 
     @cached_property
     def _labels(self) -> list[torch.Tensor]:
         """By image, float64 (n, 5): class, centre x, y, width and height as shares of the image."""
-        return [self._read(Path(file).with_suffix(".txt")) for file in self._files]
+        folders = {os.path.dirname(file) for file in self._files}
+        there = {folder: _label_files(self.root / LABELS / folder) for folder in folders}
+        return [self._read(*os.path.split(file), there) for file in self._files]
 
-    def _read(self, file: Path) -> torch.Tensor:
+    def _read(self, folder: str, image: str, there: dict[str, Names]) -> torch.Tensor:
         import torch
 
-        path = self.root / LABELS / file
+        parent = self.root / LABELS / folder
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            lines = []
-        except (OSError, UnicodeDecodeError) as e:
-            raise DataError(f"{path}: cannot be read as UTF-8 text ({e})") from e
-        rows = [_row(path, number, line, self.classes) for number, line in enumerate(lines, 1) if line.strip()]
-        return torch.tensor(rows, dtype=torch.float64).reshape(-1, 5)
+            name = there[folder].find(f"{os.path.splitext(image)[0]}.txt")
+        except DataError as e:
+            raise DataError(f"{parent}: {e}") from e
+        lines = read_lines(parent / name) if name is not None else []
+        path = parent / (name or "")
+        rows = [_row(path, number, line, self.classes) for number, line in enumerate(lines, 1) if line]
+        once = list(dict.fromkeys(rows))
+        self.repeated += len(rows) - len(once)
+        return torch.tensor(once, dtype=torch.float64).reshape(-1, 5)
 
     def objects(self) -> int:
         """How many boxes there are."""
@@ -141,11 +152,13 @@ def summary(root: str | os.PathLike[str]) -> dict[str, Any]:
     whole = BoxFolders(root, "all", request)
     named = NAMES if Path(root, NAMES).is_file() else "COCO's names"
     description = f"{IMAGES}/ and {LABELS}/ with {whole.objects():,} boxes, YOLO's layout; {named}"
+    if whole.repeated:
+        description += f"; {whole.repeated:,} repeated lines of labels count once"
     return summary_of(whole, lambda split: BoxFolders(root, split, request), description)
 
 
 def _folders(images: Path, split: str) -> list[str]:
-    names = sorted(p.name for p in images.iterdir() if p.is_dir())
+    names = [path.name for path in visible(images) if path.is_dir()]
     for prefix in PREFIXES[split]:
         if found := [name for name in names if name.lower().startswith(prefix)]:
             return found
@@ -153,17 +166,22 @@ def _folders(images: Path, split: str) -> list[str]:
 
 
 def _images(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    return [path.name for path in visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
 
 
-def _row(path: Path, number: int, line: str, classes: Sequence[str]) -> list[float]:
+def _label_files(folder: Path) -> Names:
+    there = (path.name for path in visible(folder) if path.is_file()) if folder.is_dir() else ()
+    return Names(there, any_case=True)
+
+
+def _row(path: Path, number: int, line: str, classes: Sequence[str]) -> tuple[float, ...]:
     where, fields = f"{path}, line {number}", line.split()
     if len(fields) != 5:
         raise DataError(f"{where}: has {len(fields)} fields where a box has 5: class, centre x, y, width, height")
     try:
         index, *box = map(float, fields)
     except ValueError:
-        raise DataError(f"{where}: {line.strip()!r} are not five numbers") from None
+        raise DataError(f"{where}: {line!r} are not five numbers") from None
     if index not in range(len(classes)):
         known = f"0 to {len(classes) - 1}" + ("" if len(classes) != len(COCO) else f"; name others in {NAMES}")
         raise DataError(f"{where}: class {fields[0]} is none of {known}")
@@ -171,24 +189,4 @@ def _row(path: Path, number: int, line: str, classes: Sequence[str]) -> list[flo
     edges = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
     if not all(math.isfinite(edge) and -_EDGE <= edge <= 1 + _EDGE for edge in edges) or min(width, height) <= 0:
         raise DataError(f"{where}: the box {' '.join(fields[1:])} is not within the image; values are shares, 0 to 1")
-    return [index, *box]
-
-
-def _names(path: Path) -> list[str]:
-    """The classes that ``data.yaml`` names, as a list or by number; COCO's where there is no such file."""
-    if not path.is_file():
-        return list(COCO)
-    import yaml
-
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
-        raise DataError(f"{path}: cannot be read as YAML ({' '.join(str(e).split())})") from e
-    names = found.get("names") if isinstance(found, dict) else None
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
-        names = [names[i] for i in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise DataError(f"{path}: has no list of names, as in names: [cat, dog], or of numbers from 0 with names")
-    if len(set(map(str, names))) < len(names):
-        raise DataError(f"{path}: names a class twice")
-    return [str(name) for name in names]
+    return (index, *box)

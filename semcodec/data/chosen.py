@@ -28,7 +28,7 @@ class ChosenClasses(Dataset):
                 hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(inner.classes[:8])}, ..."
                 raise UsageError(f"{inner.name} has no class {name!r}; {hint}")
         self.inner, self.name, self.kind, self.classes = inner, inner.name, inner.kind, inner.classes
-        self.split, self.varies = inner.split, inner.varies
+        self.split, self.division, self.varies = inner.split, inner.division, inner.varies
         self.counted = self.chosen = sorted({inner.classes.index(name) for name in names})
 
     @property

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from semcodec.data.base import SPLITS, Dataset, EmptySplitError, summary_of
+from semcodec.data.base import Dataset, EmptySplitError, summary_of
+from semcodec.data.files import printable, read_list, visible
 from semcodec.data.images import read_image
 from semcodec.data.video import cached_clip
 from semcodec.errors import DataError, UsageError
@@ -46,14 +47,16 @@ class ClassFolders(Dataset):
         if split not in ("train", "test", "all"):
             raise UsageError(f"split is train, test or all, not {split!r}")
         self.root, self.request = Path(root), request
-        self.name, self.kind, self.split = str(root), request.kind, split
+        self.name, self.kind, self.split = printable(str(root)), request.kind, split
         if not self.root.is_dir():
             raise DataError(f"no such folder: {root}")
         files, self.skipped = _scan(self.root, SUFFIXES[self.kind])
         if not files:
             raise DataError(_nothing_in(self.root, self.kind))
-        self.classes = list(files)
-        listed = {name: _read_list(self.root, name, files) for name in ("train", "test")}
+        self.classes = [printable(name) for name in files]
+        self.division = _division(self.root)
+        known = [file for paths in files.values() for file in paths]
+        listed = {name: read_list(self.root / f"{name}.txt", known) for name in ("train", "test")}
         samples = []
         for label, paths in enumerate(files.values()):
             chosen = _choose(paths, split, listed)
@@ -75,15 +78,15 @@ class ClassFolders(Dataset):
 
     def ids(self, indices: Sequence[int]) -> list[str]:
         """Paths relative to the root."""
-        return [self._samples[i][1] for i in indices]
+        return [printable(self._samples[i][1]) for i in indices]
 
 
 def _scan(root: Path, suffixes: frozenset[str]) -> tuple[dict[str, list[str]], int]:
     """Relative paths by class, both sorted, of the files with these extensions, and how many others there are."""
     files: dict[str, list[str]] = {}
     skipped = 0
-    for folder in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        names = sorted(p.name for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    for folder in (path for path in visible(root) if path.is_dir()):
+        names = [path.name for path in visible(folder) if path.is_file()]
         usable = [f"{folder.name}/{name}" for name in names if Path(name).suffix.lower() in suffixes]
         skipped += len(names) - len(usable)
         if usable:
@@ -104,7 +107,7 @@ def summary(root: str | os.PathLike[str]) -> dict[str, Any]:
     kind = kind_of(root)
     request = InputRequest(1 if kind == "video" else None, 1, 1)
     whole = ClassFolders(root, "all", request)
-    how = [f"{name}.txt" for name in SPLITS if (Path(root) / f"{name}.txt").is_file()]
+    how = _lists(Path(root))
     description = f"class folders, split by {' and '.join(how) or 'sorted name 80/20'}"
     if whole.skipped:
         description += f"; {whole.skipped} other files skipped"
@@ -119,21 +122,16 @@ def _nothing_in(root: Path, kind: str) -> str:
     return f"{root}: holds no class folders with {wanted}; expected {root}/<class>/<file>{tabled}"
 
 
-def _read_list(root: Path, name: str, files: dict[str, list[str]]) -> frozenset[str] | None:
-    """The paths of ``root/name.txt``, one a line, or None where there is no such list."""
-    path = root / f"{name}.txt"
-    if not path.is_file():
-        return None
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as e:
-        raise DataError(f"{path}: cannot be read ({e})") from e
-    listed = [os.path.normpath(line).replace(os.sep, "/") for line in lines if line and not line.startswith("#")]
-    known = {file for paths in files.values() for file in paths}
-    missing = [file for file in listed if file not in known]
-    if missing:
-        raise DataError(f"{path}: lists {missing[0]!r}, which is not there ({len(missing)} of {len(listed)} missing)")
-    return frozenset(listed)
+def _lists(root: Path) -> list[str]:
+    """The lists of splits that are there."""
+    return [f"{name}.txt" for name in ("train", "test") if (root / f"{name}.txt").is_file()]
+
+
+def _division(root: Path) -> str:
+    how = _lists(root)
+    if how:
+        return f"by {' and '.join(how)}"
+    return "by sorted name, the first 80 % of each class for training; train.txt or test.txt would settle it"
 
 
 def _choose(paths: list[str], split: str, listed: dict[str, frozenset[str] | None]) -> list[str]:

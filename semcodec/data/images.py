@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
+from semcodec._picture_heads import avif_sizes
 from semcodec.boxes import GREY, Letterbox
+from semcodec.data.orientation import of_picture, upright, upright_size
 from semcodec.errors import DataError, first_line
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ RESAMPLING = {
 _WHOLE = 1 << 24  # pixels of a resized picture that is made whole before it is cropped: a very long one is not
 _DRAFT = 1 << 25  # pixels from which on a JPEG is decoded at a fraction of its size
 _SPARE = 4  # such a draft has at least this many times the wanted pixels along both sides
+_SMALL = 1 << 16  # pixels by which an AVIF picture may be coded larger than it is, as the tiles of a grid are
 _TO_8_BIT = np.rint(np.arange(1 << 16) / 257).astype(np.uint8)
 
 
@@ -61,53 +65,67 @@ def read_image(path: str | os.PathLike[str], request: InputRequest) -> UInt8:
     and of several frames the first is taken. Raises DataError for a file that is missing or cannot be read, has
     more than about 179 million pixels or pixels of no known range (32-bit integers, floating point).
     """
+    with _opened(path) as image:
+        size = upright_size(image)
+        _draft(image, request)
+        return fit(_upright(image), request, size)
+
+
+def from_picture(image: Image.Image, request: InputRequest) -> tuple[UInt8, tuple[int, int]]:
+    """The same of a picture in memory, which stays as it is, and its width and height, upright. Raises DataError."""
+    with _one_line("the Pillow image"):
+        whole = _upright(image)
+        return fit(whole, request), whole.size
+
+
+def size_of(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Width and height of an image file, upright. Raises DataError as ``read_image`` does, for what its head shows."""
+    with _opened(path) as image:
+        return upright_size(image)
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """An image file of which the head was read."""
     if os.path.isdir(path):
         raise DataError(f"{path}: is a folder where an image file is wanted")
     if not os.path.isfile(path):
         raise DataError(f"no such image file: {path}")
     if not os.path.getsize(path):
         raise DataError(f"{path}: is an empty file")
+    with _one_line(str(path)), Image.open(path) as image:
+        if image.format == "AVIF":
+            _check_avif(path, image.size)
+        yield image
+
+
+def _check_avif(path: str | os.PathLike[str], size: tuple[int, int]) -> None:
+    """Raises DataError where what is coded is far larger than what the file says that it shows."""
+    with open(path, "rb") as file:
+        data = file.read()
+    if b"avis" in data[:64]:  # a sequence, of which the decoder bounds the pictures
+        return
+    for width, height in avif_sizes(data):
+        if width * height > 2 * size[0] * size[1] + _SMALL:
+            raise DataError(f"is coded as {width}x{height} where it says {size[0]}x{size[1]}")
+
+
+@contextmanager
+def _one_line(where: str) -> Iterator[None]:
+    """Whatever is wrong with a picture, said in one line that begins with ``where``: DataError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures and odd metadata: what matters is an error
-            with Image.open(path) as image:
-                size = _size(image)
-                upright = _upright(image, request)
+            yield
     except DataError as e:
-        raise DataError(f"{path}: {e}") from e
+        raise DataError(f"{where}: {e}") from e
     except Image.DecompressionBombError as e:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise DataError(f"{path}: has more pixels than the {most:,} that are read; make it smaller first") from e
+        raise DataError(f"{where}: has more pixels than the {most:,} that are read; make it smaller first") from e
     except UnidentifiedImageError as e:
-        raise DataError(f"{path}: is no image, or of a format that cannot be read here") from e
+        raise DataError(f"{where}: is no image, or of a format that cannot be read here") from e
     except Exception as e:  # Pillow's decoders raise nearly anything on broken files
-        raise DataError(f"{path}: cannot be read as an image ({first_line(e)})") from e
-    return fit(upright, request, size)
-
-
-def from_picture(image: Image.Image, request: InputRequest) -> tuple[UInt8, tuple[int, int]]:
-    """The same of a picture in memory, which stays as it is, and its width and height, upright. Raises DataError."""
-    upright = _upright(image.copy(), request)
-    return fit(upright, request), upright.size
-
-
-def size_of(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Width and height of an image file, upright. Raises DataError as ``read_image`` does, for what its head shows."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                return _size(image)
-    except Exception as e:  # as in read_image, which says more
-        raise DataError(f"{path}: cannot be read as an image ({str(e) or type(e).__name__})") from e
-
-
-def _size(image: Image.Image) -> tuple[int, int]:
-    """Of an opened file, as its EXIF orientation turns it; a broken EXIF block says nothing."""
-    with suppress(Exception):
-        if image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8):
-            return image.height, image.width
-    return image.size
+        raise DataError(f"{where}: cannot be read as an image ({first_line(e)})") from e
 
 
 def _letterboxed(image: Image.Image, request: InputRequest, box: Letterbox) -> UInt8:
@@ -118,15 +136,29 @@ def _letterboxed(image: Image.Image, request: InputRequest, box: Letterbox) -> U
     return canvas
 
 
-def _upright(image: Image.Image, request: InputRequest) -> Image.Image:
-    """An opened file as RGB, turned as its EXIF says. Large pictures are not copied without need."""
+def _draft(image: Image.Image, request: InputRequest) -> None:
+    """Has a very large JPEG decoded at a fraction of its size."""
     if isinstance(image, JpegImagePlugin.JpegImageFile) and image.width * image.height > _DRAFT:
         side = _SPARE * math.ceil(max(request.height, request.width) / request.crop)
         image.draft(None, (side, side))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """A picture as RGB, turned as its EXIF says. It stays as it is, and is not copied without need."""
+    deep = any("16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    orientation = of_picture(image)
     image.load()
-    _turn(image)
+    clear = image.info.get("transparency")
+    if image.mode == "RGB" and isinstance(clear, tuple) and (deep or max(clear) > 255):
+        image = image.copy()
+        image.info["transparency"] = tuple(value >> 8 for value in clear)  # it is of 16 bits, the pixels are of 8
+    return upright(_rgb(image), orientation)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """A decoded picture of any mode as RGB, over white where it is transparent."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):  # Pillow would clip these
-        return Image.fromarray(_TO_8_BIT[np.asarray(image)]).convert("RGB")
+        return _grey_of_16_bits(image)
     if image.mode in ("I", "F"):
         kind = "32-bit integer" if image.mode == "I" else "floating-point"
         raise DataError(f"has {kind} pixels, whose range is not known; convert it to 8 or 16 bits")
@@ -138,14 +170,12 @@ def _upright(image: Image.Image, request: InputRequest) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _turn(image: Image.Image) -> None:
-    """As the EXIF orientation says; a broken EXIF block says nothing, as for any viewer."""
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-    except MemoryError:
-        raise
-    except Exception:
-        return
+def _grey_of_16_bits(image: Image.Image) -> Image.Image:
+    levels = np.asarray(image)
+    grey = _TO_8_BIT[levels]
+    if isinstance(clear := image.info.get("transparency"), int):
+        grey = np.where(levels == clear, np.uint8(255), grey)
+    return Image.fromarray(grey).convert("RGB")
 
 
 def _scaled(image: Image.Image, request: InputRequest) -> tuple[int, int]:

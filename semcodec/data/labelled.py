@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from semcodec.data.base import SPLITS, Dataset, EmptySplitError, summary_of
+from semcodec.data.files import Tree, printable, read_lines, read_text
 from semcodec.data.images import read_image
 from semcodec.errors import DataError, UsageError
 from semcodec.specs import InputRequest
@@ -29,6 +31,9 @@ class Row(NamedTuple):
     line: int
     """In the table, from 1."""
     file: str
+    """As the table names it."""
+    path: str
+    """Of the file, relative to the folder of images."""
     label: str
     split: str
     """Empty where the table has no such column."""
@@ -55,7 +60,7 @@ class LabelledImages(Dataset):
             raise UsageError(f"split is train, test or all, not {split!r}")
         if request.kind != "image":
             raise DataError(f"{root}: holds images where the model takes videos; choose another data set or backbone")
-        self.root, self.request, self.name = Path(root), request, str(root)
+        self.root, self.request, self.name = Path(root), request, printable(str(root))
         table = self.root / TABLE
         rows, indexed = _read_table(table)
         if indexed:
@@ -68,7 +73,9 @@ class LabelledImages(Dataset):
         self.occurring, self.has_splits = len(set(labels)), bool(rows[0].split)
         chosen = split if self.has_splits or split == "train" else "all"
         self.split = split if self.has_splits else None
-        self._samples = [(r.file, n) for r, n in zip(rows, labels, strict=True) if chosen in ("all", r.split)]
+        self.division = "by the column split" if self.has_splits else f"{TABLE} has no column split"
+        kept = [(row, n) for row, n in zip(rows, labels, strict=True) if chosen in ("all", row.split)]
+        self._samples = [(row.file, row.path, n) for row, n in kept]
         if not self._samples:
             why = (
                 f"has no image of split {split!r}" if self.has_splits else "has no column split, so all is for the test"
@@ -81,8 +88,8 @@ class LabelledImages(Dataset):
     def batch(self, indices: Sequence[int]) -> tuple[UInt8, Int64]:
         pixels = np.empty((len(indices), *self.request.shape), np.uint8)
         for row, index in enumerate(indices):
-            pixels[row] = read_image(self.root / FOLDER / self._samples[index][0], self.request)
-        return pixels, np.array([self._samples[i][1] for i in indices], np.int64)
+            pixels[row] = read_image(self.root / FOLDER / self._samples[index][1], self.request)
+        return pixels, np.array([self._samples[i][2] for i in indices], np.int64)
 
     def ids(self, indices: Sequence[int]) -> list[str]:
         """The files as the table names them."""
@@ -107,6 +114,7 @@ def _read_table(path: Path) -> tuple[list[Row], bool]:
     """The rows, at least one, and whether their labels are ImageNet indexes. Every image is there, and only once."""
     rows: list[Row] = []
     lines: dict[str, int] = {}
+    images = Tree(path.parent / FOLDER)
     records = _records(path)
     _, header = next(records, (1, []))
     columns = {name.strip().lower(): place for place, name in reversed(list(enumerate(header)))}
@@ -120,18 +128,22 @@ def _read_table(path: Path) -> tuple[list[Row], bool]:
     for line, record in records:
         if len(record) != len(header):
             raise DataError(f"{path}, line {line}: has {len(record)} columns where the first line has {len(header)}")
-        row = Row(line, record[file].strip(), record[label].strip(), "" if split is None else record[split].strip())
+        listed, named, part = (record[i].strip() if i is not None else "" for i in (file, label, split))
         where = f"{path}, line {line}"
-        if not row.file or not row.label:
-            raise DataError(f"{where}: {header[label if row.file else file].strip()} is empty")
-        if split is not None and row.split not in SPLITS:
-            raise DataError(f"{where}: split is train or test, not {row.split!r}")
-        if row.file in lines:
-            raise DataError(f"{where}: {row.file!r} is listed already in line {lines[row.file]}")
-        if not os.path.isfile(path.parent / FOLDER / row.file):
-            raise DataError(f"{where}: there is no image {row.file!r} in {path.parent / FOLDER}")
-        lines[row.file] = line
-        rows.append(row)
+        if not listed or not named:
+            raise DataError(f"{where}: {header[label if listed else file].strip()} is empty")
+        if split is not None and part not in SPLITS:
+            raise DataError(f"{where}: split is train or test, not {part!r}")
+        try:
+            image = images.find(listed)
+        except DataError as e:
+            raise DataError(f"{where}: {e}") from e
+        if image is None:
+            raise DataError(f"{where}: there is no image {listed!r} in {images.root}")
+        if image in lines:
+            raise DataError(f"{where}: {listed!r} is listed already in line {lines[image]}")
+        lines[image] = line
+        rows.append(Row(line, listed, image, named, part))
     if not rows:
         raise DataError(f"{path}: lists no image")
     return rows, "imagenet_index" in columns
@@ -139,17 +151,13 @@ def _read_table(path: Path) -> tuple[list[Row], bool]:
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Number and fields of each line of a table that is not empty."""
-    reader = None
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            for record in reader:
-                if record:
-                    yield reader.line_num, record
+        for record in reader:
+            if record:
+                yield reader.line_num, record
     except csv.Error as e:
-        raise DataError(f"{path}, line {reader.line_num if reader else 1}: is not CSV ({e})") from e
-    except (OSError, UnicodeDecodeError) as e:
-        raise DataError(f"{path}: cannot be read as UTF-8 text ({e})") from e
+        raise DataError(f"{path}, line {reader.line_num}: is not CSV ({e})") from e
 
 
 def _index(table: Path, row: Row) -> int:
@@ -162,13 +170,9 @@ def _synsets(path: Path) -> list[str]:
     """The names of the 1000 classes of ImageNet in the order of their indexes; two of them are "crane"."""
     if not path.is_file():
         raise DataError(f"no such file: {path}; it names the classes that imagenet_index in {TABLE} counts")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise DataError(f"{path}: cannot be read as UTF-8 text ({e})") from e
-    names = []
+    lines, names = read_lines(path), []
     for number, line in enumerate(lines, 1):
-        match = SYNSET.fullmatch(line.strip())
+        match = SYNSET.fullmatch(line)
         if match is None:
             raise DataError(f"{path}, line {number}: is not like 'n01440764 tench, Tinca tinca'")
         names.append(match[1])

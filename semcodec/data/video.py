@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,17 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.error import FFmpegError
-from PIL import Image
 
 from semcodec._files import whole_file
-from semcodec.data.images import fit
+from semcodec._video_heads import coded_sizes
+from semcodec.data.frames import decode, survey
+from semcodec.data.notes import note
 from semcodec.errors import DataError
 from semcodec.specs import InputRequest
 
 UInt8 = npt.NDArray[np.uint8]
 
 SAMPLING_RATE = 4  # VideoMAE's: every fourth frame, so that 16 frames span 64
-_FAR = 128  # frames to skip by decoding rather than by seeking
 
 
 def sample_frame_indices(total: int, frames: int, rate: int = SAMPLING_RATE) -> npt.NDArray[np.int64]:
@@ -43,89 +42,44 @@ def sample_frame_indices(total: int, frames: int, rate: int = SAMPLING_RATE) -> 
 def read_clip(path: str | os.PathLike[str], request: InputRequest) -> UInt8:
     """A clip of a video file as a model sees it: uint8 (frames, height, width, 3), RGB.
 
-    Frames after ``sample_frame_indices``, turned upright, resized and cropped after ``request``. Only frames up to
-    the last one wanted are decoded, a long file from the key frame before the first one on, and only the resized
-    ones are kept. Raises DataError for a file that is missing, broken, truncated or no video.
+    Frames after ``sample_frame_indices``, counted as the decoder gives them, upright, with square pixels, resized and
+    cropped after ``request``. Only frames up to the last one wanted are decoded, a long file from a key frame before
+    the first one on where its time stamps can be trusted, and only the resized ones are kept. Of a recording that was
+    cut between key frames the clip is what can be decoded, and a ``DataNote`` says what was lost.
+    Raises DataError for a file that is missing, broken, truncated or no video.
     """
+    return _read_clip(path, request)[0]
+
+
+def _read_clip(path: str | os.PathLike[str], request: InputRequest) -> tuple[UInt8, int]:
+    """The clip and how many frames of the file are lost."""
     if not os.path.isfile(path):
         raise DataError(f"no such video file: {path}")
     assert request.frames is not None
-    stamps, total = _stamps(path)
-    clip: dict[int, UInt8] = {}
-    while total:
-        picks = [int(i) for i in sample_frame_indices(total, request.frames)]
-        clip, seen = _decode(path, picks, stamps, request)
+    found = survey(path)
+    lost = found.lost
+    while found.total:
+        picks = [int(i) for i in sample_frame_indices(found.total, request.frames)]
+        clip, seen = decode(path, picks, found, request)
         if clip.keys() >= set(picks):
-            return np.stack([clip[i] for i in picks])
-        if seen >= total:
+            if lost:
+                note(
+                    f"{path}: {lost} of its {lost + found.total} frames are lost, as the recording does not begin with"
+                    f" a key frame; the clip is of the other {found.total}"
+                )
+            return np.stack([clip[i] for i in picks]), lost
+        if seen >= found.total:
             break
-        total, stamps = seen, None  # fewer frames than packets, as in some AVI files: count what was decoded
+        # Fewer frames than packets, as in some AVI files: count what was decoded.
+        lost += found.total - seen if found.keyless else 0
+        found = found._replace(total=seen, stamps=None)
     raise DataError(f"{path}: no frame of its video can be decoded; the file is broken or empty")
 
 
-@contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
-    """The container and its first real video stream; whatever FFmpeg says of the file becomes one line."""
-    try:
-        with av.open(os.fspath(path)) as container:
-            streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-            if not streams:
-                raise DataError(f"{path}: has no video stream")
-            if streams[0].codec_context is None:  # decoding would crash in PyAV before 18
-                raise DataError(f"{path}: its video codec is unknown here; convert it, for example to H.264")
-            yield container, streams[0]
-    except (FFmpegError, OSError, ValueError) as e:
-        reason = getattr(e, "strerror", None) or str(e)
-        raise DataError(f"{path}: cannot be read as video ({reason}); the file is broken, truncated or no video") from e
-
-
-def _stamps(path: str | os.PathLike[str]) -> tuple[list[int] | None, int]:
-    """The frames' time stamps in showing order, or None where not all have one, and the number of frames.
-
-    Reads packets without decoding them: headers often lie about the number of frames.
-    """
-    with _opened(path) as (container, stream):
-        packets = [(p.pts, p.is_corrupt) for p in container.demux(stream) if p.size and not p.is_discard]
-        if any(corrupt for _, corrupt in packets):
-            raise DataError(f"{path}: ends within a frame; the file is truncated")
-    stamps = sorted(pts for pts, _ in packets if pts is not None)
-    complete = len(set(stamps)) == len(packets)
-    return stamps if complete else None, len(packets)
-
-
-def _decode(
-    path: str | os.PathLike[str], picks: Sequence[int], stamps: list[int] | None, request: InputRequest
-) -> tuple[dict[int, UInt8], int]:
-    """The frames numbered ``picks``, resized, by number, and how many frames there were up to the last one seen."""
-    wanted = sorted(set(picks))
-    far = stamps is not None and wanted[0] > _FAR
-    for seek in (True, False) if far else (False,):
-        found: dict[int, UInt8] = {}
-        number = -1
-        with _opened(path) as (container, stream):
-            if seek and stamps is not None:
-                container.seek(stamps[wanted[0]], stream=stream)
-            for frame in container.decode(stream):
-                timed = stamps is not None and frame.pts is not None
-                number = bisect_left(stamps, frame.pts) if timed else number + 1  # type: ignore[arg-type]
-                if seek and not found and (not timed or number > wanted[0]):
-                    break  # the container cannot seek that well: from the beginning, then
-                if number == wanted[len(found)]:
-                    found[number] = _upright(frame, request)
-                    if len(found) == len(wanted):
-                        return found, number + 1
-    return found, number + 1
-
-
-def _upright(frame: Any, request: InputRequest) -> UInt8:
-    """A decoded frame turned as its display matrix says, resized and cropped."""
-    image = Image.fromarray(frame.to_ndarray(format="rgb24"))
-    turn = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
-    rotation = round(frame.rotation) % 360
-    return fit(image.transpose(turn[rotation]) if rotation in turn else image, request)
-
-
 # The cache of decoded clips
+
+_CLIPS = 3
+"""Version of how clips are read, so that those of an earlier one, wrong in places, are not used again."""
 
 
 def cache_dir() -> Path | None:
@@ -142,19 +96,22 @@ def cache_dir() -> Path | None:
 def cached_clip(path: str | os.PathLike[str], request: InputRequest) -> UInt8:
     """``read_clip`` that decodes a file once: the clip is kept under ``cache_dir() / "clips"``.
 
-    A file that changed is decoded anew. A cache that cannot be written or read is done without.
+    A file that changed is decoded anew, and so is one that has lost frames, to say so again. A cache that cannot be
+    written or read is done without.
     """
     folder = cache_dir()
     if folder is None or not os.path.isfile(path):
         return read_clip(path, request)
     stat = os.stat(path)
-    key = repr((2, os.path.realpath(path), stat.st_mtime_ns, stat.st_size, request, SAMPLING_RATE))
+    key = repr((_CLIPS, os.path.realpath(path), stat.st_mtime_ns, stat.st_size, request, SAMPLING_RATE))
     kept = folder / "clips" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
-    with suppress(OSError, ValueError, EOFError):
+    with suppress(Exception):  # NumPy raises nearly anything on broken files
         clip: UInt8 = np.load(kept, allow_pickle=False)
         if clip.shape == request.shape and clip.dtype == np.uint8:
             return clip
-    clip = read_clip(path, request)
+    clip, lost = _read_clip(path, request)
+    if lost:
+        return clip
     with suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(kept) as file:
@@ -248,20 +205,31 @@ def _scheduled_as_before() -> Iterator[None]:
                 os.sched_setscheduler(int(thread), policy, priority)
 
 
+_BLOCK = 64
+"""Up to a multiple of which codecs code sides that they then cut off."""
+
+
 def decode_frames(data: bytes, form: str, title: str, count: int, height: int, width: int) -> UInt8:
     """The frames, uint8 (count, height, width, 3), of a bare stream in FFmpeg's format ``form``.
 
     title: what messages call it, with its article.
 
-    Raises DataError for bytes that are no such stream; one of other frames is given up at the first of them.
+    Raises DataError for bytes that are no such stream; one of larger pictures is given up before it is decoded, one of
+    other frames at the first of them.
     """
+    other = f"{title} stream of other than {count} frames of {height}x{width}"
+    most = [-(-side // _BLOCK) * _BLOCK for side in (width, height)]
     frames = np.empty((count, height, width, 3), np.uint8)
     done = 0
     try:
-        with av.open(io.BytesIO(data), mode="r", format=form) as container:
+        if any(wide > most[0] or high > most[1] for wide, high in coded_sizes(data, form)):
+            raise DataError(other)
+        limit = {"max_pixels": str(most[0] * most[1])}  # for what a frame's own head asks for
+        with av.open(io.BytesIO(data), mode="r", format=form, options=limit) as container:
+            container.streams.video[0].codec_context.options = limit
             for frame in container.decode(video=0):
                 if done == count or (frame.height, frame.width) != (height, width):
-                    raise DataError(f"{title} stream of other than {count} frames of {height}x{width}")
+                    raise DataError(other)
                 frames[done] = frame.to_ndarray(format="rgb24")
                 done += 1
     except (FFmpegError, OSError, ValueError, IndexError) as error:

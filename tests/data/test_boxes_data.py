@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -168,7 +171,7 @@ def test_an_empty_split_says_where_images_are_expected(tmp_path):
     [
         ("names: [cat, dog]", ["cat", "dog"]),
         ("path: x\nnames:\n  0: cat\n  1: 'dog: brown'\n", ["cat", "dog: brown"]),
-        ("names:\n- 1\n- yes\n", ["1", "True"]),
+        ("names:\n- 1\n- yes\n", ["1", "yes"]),
     ],
 )
 def test_names_of_classes(tmp_path, text, classes):
@@ -264,3 +267,113 @@ def test_coco128():
     assert train.objects() + test.objects() == 1369
     _, boxes = test.batch(range(64))
     assert all((b.xyxy >= 0).all() and (b.xyxy <= 64).all() for b in boxes)
+
+
+# -- names and lines ---------------------------------------------------------------------------------------------------
+
+
+def test_a_repeated_line_counts_once(tmp_path):
+    """A perfect detector would have half its boxes missed otherwise."""
+    lines = "0 0.5 0.5 0.2 0.2\n1 0.5 0.5 0.2 0.2\n0 0.50 0.5 0.2 0.20\n0 0.5 0.5 0.2 0.3\n"
+    root = folder(tmp_path, {"a": lines, "b": "3 0.5 0.5 0.1 0.1\n" * 3})
+    data = open_dataset(root, "test", WANTED)
+    _, boxes = data.batch([0, 1])
+    assert [b.classes.tolist() for b in boxes] == [[0, 1, 0], [3]]
+    assert data.objects() == 4 and data.repeated == 3
+    assert "with 4 boxes" in describe(root)["description"] and "3 repeated lines" in describe(root)["description"]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("ending", [".txt", ".TXT", ".Txt"])
+def test_labels_are_found_in_either_unicode_form_and_case_of_the_ending(tmp_path, form, ending):
+    (tmp_path / "labels" / "val").mkdir(parents=True)
+    other = "NFD" if form == "NFC" else "NFC"
+    image(tmp_path / "images" / "val" / unicodedata.normalize(form, "déjà.PNG"), 80, 40)
+    (tmp_path / "labels" / "val" / unicodedata.normalize(other, f"déjà{ending}")).write_text("2 0.5 0.5 0.2 0.2")
+    _, [boxes] = open_dataset(str(tmp_path), "test", WANTED).batch([0])
+    assert boxes.classes.tolist() == [2]
+
+
+def test_labels_that_could_be_either_are_refused(tmp_path):
+    root = folder(tmp_path, {"a": None})
+    for ending in (".TXT", ".Txt"):
+        (tmp_path / "labels" / "val2017" / f"a{ending}").write_text("")
+    with pytest.raises(DataError, match=r"'a.txt' could be 'a.TXT' and 'a.Txt'"):
+        open_dataset(root, "test", WANTED).batch([0])
+    (tmp_path / "labels" / "val2017" / "a.txt").write_text("2 0.5 0.5 0.2 0.2")
+    assert len(open_dataset(root, "test", WANTED).batch([0])[1][0]) == 1
+
+
+def test_hidden_files_are_no_images_and_a_mark_of_byte_order_is_no_label(tmp_path):
+    root = folder(tmp_path, {"a": "\ufeff2 0.5 0.5 0.2 0.2\n"})
+    for name in ("images/val2017/._a.png", "labels/val2017/._a.txt", "images/val2017/.DS_Store"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7")
+    (tmp_path / "images" / ".val").mkdir()
+    data = open_dataset(root, "test", WANTED)
+    assert data.ids(range(len(data))) == ["val2017/a.png"]
+    assert data.batch([0])[1][0].classes.tolist() == [2]
+
+
+def test_names_that_are_no_utf8_are_shown(tmp_path):
+    root = folder(tmp_path, {"a": "2 0.5 0.5 0.2 0.2"})
+    for kind, name in (("images", b"\xff.png"), ("labels", b"\xff.txt")):
+        base = tmp_path / kind / "val2017"
+        (base / f"a{name[-4:].decode()}").rename(
+            os.path.join(os.fsencode(base), name).decode("utf-8", "surrogateescape")
+        )
+    data = open_dataset(root, "test", WANTED)
+    assert data.ids([0]) == ["val2017/\\xff.png"]
+    assert data.batch([0])[1][0].classes.tolist() == [2]
+    json.dumps(describe(root), ensure_ascii=False).encode()
+
+
+# -- data.yaml ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [
+        ("names: [no, yes, on, off, null, ~]", ["no", "yes", "on", "off", "null", "~"]),
+        ("names: [010, 0x1f, 1e3, .inf, 1_000, 12:30:45]", ["010", "0x1f", "1e3", ".inf", "1_000", "12:30:45"]),
+        ("names: [2021-02-31, 2021-13-01]\nmade: 2021-02-31", ["2021-02-31", "2021-13-01"]),
+        ("\ufeffnames: {0: no, 1: 'yes'}", ["no", "yes"]),
+        ("names: {1: b, 0: a}", ["a", "b"]),
+        ("names: &n [a, b]\nother: *n", ["a", "b"]),
+    ],
+)
+def test_names_of_classes_are_the_text_that_is_written(tmp_path, text, classes):
+    root = folder(tmp_path, {"a": "1 0.5 0.5 0.2 0.2"})
+    (tmp_path / "data.yaml").write_text(text)
+    assert open_dataset(root, "test", WANTED).classes == classes
+
+
+BILLION = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("names: {0: a, x: b}", "has no list of names"),
+        ("names: {0: a, [1]: b}", "cannot be read as YAML"),
+        ("names: {00: a, 1: b}", "has no list of names"),
+        ("names: [a, [b]]", "the name of class 1 is no text"),
+        ("names: [a, '']", "the name of class 1 is no text"),
+        ("names: " + "[" * 100_000, "nest deeper than 16"),
+        ("x: " + "{a: " * 20, "nest deeper than 16"),
+        ("- " * 5000, "nest deeper than 16"),
+        (f"{BILLION}names: [*h, a]", "the name of class 0 is no text"),
+        ("a: &a [b]\nb: [" + "*a, " * 200 + "]", "more than 100 aliases"),
+        ("names: [a]\n" + "x" * (1 << 18), "more than the 262,144 bytes"),
+        ("names: [a\0]", "cannot be read as YAML"),
+        ("a: &a [*a]\nnames: *a", "cannot be read as YAML"),
+        ("!!python/object/apply:os.getcwd []", "has no list of names"),
+    ],
+)
+def test_whatever_is_wrong_with_names_is_one_line_and_takes_no_time(tmp_path, text, reason):
+    root = folder(tmp_path, {"a": ""})
+    (tmp_path / "data.yaml").write_text(text)
+    began = time.process_time()
+    with pytest.raises(DataError) as refused:
+        open_dataset(root, "test", WANTED)
+    assert reason in str(refused.value) and "\n" not in str(refused.value)
+    assert time.process_time() - began < 5

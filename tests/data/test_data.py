@@ -7,13 +7,16 @@ import struct
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from semcodec.cli import main
 from semcodec.data import Digest, describe, open_dataset, open_input, rows
 from semcodec.data.folders import ClassFolders
 from semcodec.data.images import read_image
@@ -486,6 +489,28 @@ def test_lists_settle_the_splits(folder):
     with pytest.raises(DataError) as error:
         ClassFolders(folder, "train", CLIP)
     one_line(error, "walk/absent.mp4", "train.txt")
+
+
+def test_lists_are_read_like_any_other_text(folder):
+    """With a byte order mark, in either Unicode form; where a sample is not there, how the set was split is said."""
+    (folder / "walk" / "v0.mp4").rename(folder / "walk" / unicodedata.normalize("NFD", "déjà.mp4"))
+    (folder / "test.txt").write_text("\ufeffwalk/" + unicodedata.normalize("NFC", "déjà.mp4") + "\nrun/v3.mp4\n")
+    assert len(ClassFolders(folder, "test", CLIP)) == 2
+    with pytest.raises(DataError, match=r"0 to 1 in its test split \(by test\.txt\), not 2"):
+        open_input(f"{folder}:2", CLIP)
+    (folder / "test.txt").unlink()
+    with pytest.raises(DataError, match=r"0 to 2 in its test split \(by sorted name, the first 80 %"):
+        open_input(f"{folder}:3", CLIP)
+
+
+def test_names_that_are_no_utf8_are_shown(folder):
+    os.rename(os.fsencode(folder / "run" / "v5.mp4"), os.path.join(os.fsencode(folder), b"run", b"v\xff.mp4"))
+    os.rename(os.fsencode(folder / "walk"), os.path.join(os.fsencode(folder), b"walk\xfe"))
+    data = ClassFolders(folder, "all", CLIP)
+    assert data.classes == ["run", "walk\\xfe"]
+    assert "run/v\\xff.mp4" in all_ids(data) and "walk\\xfe/v0.mp4" in all_ids(data)
+    assert len(data.batch(range(len(data)))[0]) == 11
+    assert CliRunner().invoke(main, ["data", "show", str(folder)], catch_exceptions=False).exit_code == 0
 
 
 def test_image_folders_are_upright_and_rgb(tmp_path):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import unicodedata
+import warnings
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from semcodec.cli import main
+from semcodec.cli import LazyGroup, main
 from semcodec.data import describe, open_dataset, open_input
 from semcodec.data.images import read_image
+from semcodec.data.notes import DataNote
 from semcodec.errors import DataError, UsageError
 from semcodec.specs import InputRequest
 
@@ -192,3 +196,90 @@ def test_real_photographs():
     assert labels[:2].tolist() == [388, 326]
     assert all(p.std() > 5 for p in pixels)
     assert "305 of 1,000" in describe(str(root))["description"]
+
+
+# One rule for what a list may name, and how it is read
+
+
+@pytest.mark.parametrize("listed", ["../../secret/s.png", "../secret/s.png", "more/../../secret/s.png", "{tmp}/s.png"])
+def test_no_table_leads_out_of_its_folder(root, tmp_path, listed):
+    (tmp_path.parent / "secret").mkdir(exist_ok=True)
+    for path in (tmp_path / "s.png", tmp_path.parent / "secret" / "s.png"):
+        Image.new("RGB", (8, 8)).save(path)
+    table(root, "image,label", "b.png,cat", f"{listed.format(tmp=tmp_path)},cat")
+    refused(root, "labels.csv, line 3", "leads out of the folder")
+
+
+@pytest.mark.parametrize("listed", ["../../secret/s.png", "../s.png", "/etc/passwd"])
+def test_nor_does_a_list_of_a_split(root, tmp_path, listed):
+    Image.new("RGB", (8, 8)).save(tmp_path / "s.png")
+    (root / "labels.csv").unlink()
+    (root / "test.txt").write_text(f"{listed}\n")
+    refused(root, "test.txt", "leads out of the folder")
+
+
+def test_one_image_is_listed_once_however_it_is_named(root):
+    table(root, "image,label", "b.png,cat", "more/../b.png,cat")
+    refused(root, "line 3", "listed already in line 2")
+    table(root, "image,label", "./b.png,cat")
+    assert open_dataset(str(root), "test", WANTED).ids([0]) == ["./b.png"]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_are_found_in_either_unicode_form(root, form):
+    other = "NFD" if form == "NFC" else "NFC"
+    folder = root / "images" / unicodedata.normalize(form, "été")
+    folder.mkdir()
+    (root / "images" / "b.png").rename(folder / unicodedata.normalize(form, "déjà.png"))
+    table(root, "image,label", unicodedata.normalize(other, "été/déjà.png") + ",cat")
+    assert open_dataset(str(root), "test", WANTED).batch([0])[0].shape == (1, 16, 16, 3)
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "synset_words.txt"])
+def test_a_mark_of_byte_order_is_no_part_of_a_text(root, name):
+    synsets(root)
+    table(root, "image,imagenet_index", "b.png,1")
+    before = open_dataset(str(root), "test", WANTED)
+    path = root / name
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    after = open_dataset(str(root), "test", WANTED)
+    assert (after.classes, after.ids([0])) == (before.classes, before.ids([0]))
+
+
+def test_what_is_used_for_want_of_a_split_is_said(root):
+    with pytest.warns(DataNote, match=r"labels.csv has no column split: all 4 samples are used"):
+        open_dataset(str(root), "test", WANTED)
+    table(root, "image,label,split", "b.png,cat,test")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_dataset(str(root), "test", WANTED)
+        table(root, "image,label", "b.png,cat")
+        describe(str(root))
+        open_dataset(str(root), "all", WANTED)
+        with pytest.raises(DataError, match=r"0 to 0 in its test split \(labels.csv has no column split\), not 9"):
+            open_input(f"{root}:9", WANTED)
+
+
+def test_the_command_line_writes_a_note_in_one_line(root):
+    @click.command()
+    def command():
+        open_dataset(str(root), "test", WANTED)
+        open_dataset(str(root), "test", WANTED)
+
+    group = LazyGroup("toy")
+    group.params.append(click.Option(["--debug"], is_flag=True))
+    group.resolve_command = lambda ctx, args: ("toy", command, [])
+    done = CliRunner().invoke(group, ["toy"])
+    assert done.exit_code == 0 and done.stdout == ""
+    assert done.stderr == f"note: {root}: labels.csv has no column split: all 4 samples are used\n"
+
+
+def test_show_goes_on_over_an_image_that_cannot_be_read(root):
+    whole = (root / "images" / "b.png").read_bytes()
+    (root / "images" / "b.png").write_bytes(whole[: len(whole) // 2])
+    done = CliRunner().invoke(main, ["data", "show", str(root)], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "1 of the first 4 samples cannot be read: " in done.stdout and "b.png" in done.stdout
+    for name in ("a", "d", "more/c"):
+        (root / "images" / f"{name}.png").write_bytes(b"broken")
+    assert CliRunner().invoke(main, ["data", "show", str(root)]).exit_code == 1

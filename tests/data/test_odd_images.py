@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from semcodec.data import open_dataset, open_input
-from semcodec.data.images import fit, read_image
+from semcodec.data.images import fit, from_picture, read_image, size_of
 from semcodec.errors import DataError, UsageError
 from semcodec.specs import INTERPOLATIONS, InputRequest
 
@@ -352,3 +352,71 @@ def test_damaged_files_never_raise_anything_else(tmp_path, suffix):
             messages.append(str(error))
     assert messages
     assert not any("\n" in message for message in messages)
+
+
+# Whatever the way in
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
+def test_sizes_and_pixels_are_of_the_same_upright_picture(tmp_path, orientation, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    corners = np.zeros((40, 60, 3), np.uint8)
+    corners[:20, :30], corners[:20, 30:], corners[20:, :30] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(corners).save(path, exif=exif)
+    turned = Image.fromarray(corners)
+    turned.getexif()[0x0112] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(turned)).astype(int)
+    high, wide = expected.shape[:2]
+    request = InputRequest(None, high, wide, fit="letterbox", boxes=True)
+    assert size_of(path) == (wide, high)
+    assert np.abs(read_image(path, request) - expected).mean() < 6
+    with Image.open(path) as image:
+        pixels, size = from_picture(image, request)
+    assert size == (wide, high)
+    assert np.array_equal(pixels, read_image(path, request))
+
+
+def test_a_pgm_of_16_bits_is_the_same_as_a_pillow_image(tmp_path):
+    levels = np.arange(1 << 10, dtype=">u2").reshape(32, 32) * 60
+    (tmp_path / "a.pgm").write_bytes(b"P5 32 32 65535\n" + levels.tobytes())
+    with Image.open(tmp_path / "a.pgm") as image:
+        assert np.array_equal(from_picture(image, WANTED)[0], read_image(tmp_path / "a.pgm", WANTED))
+
+
+def test_grey_of_16_bits_is_laid_over_white(tmp_path):
+    levels = np.full((32, 32), 300, np.uint16)
+    levels[:, 16:] = 301
+    Image.fromarray(levels).save(tmp_path / "a.png", transparency=300)
+    found = read_image(tmp_path / "a.png", WANTED)
+    assert (found[:, :16] == 255).all() and (found[:, 16:] == 1).all()
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.array_equal(from_picture(image, WANTED)[0], found)
+
+
+def test_so_is_a_transparent_colour_of_16_bits(tmp_path):
+    picture = np.full((32, 32, 3), 0x1234, ">u2")
+    picture[:, 16:] = 0x4321
+    rows = b"".join(b"\0" + row.tobytes() for row in picture)
+    head = (32).to_bytes(4, "big") * 2 + b"\x10\x02\0\0\0"
+    parts = [b"IHDR" + head, b"tRNS" + b"\x12\x34" * 3, b"IDAT" + zlib.compress(rows), b"IEND"]
+    data = [(len(c) - 4).to_bytes(4, "big") + c + zlib.crc32(c).to_bytes(4, "big") for c in parts]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(data))
+    found = read_image(tmp_path / "a.png", WANTED)
+    assert (found[:, :16] == 255).all() and (found[:, 16:] == 0x43).all()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_a_truncated_pillow_image_is_one_line(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(noise(100, 100)).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    try:
+        image = Image.open(path)
+    except OSError:
+        pytest.skip("Pillow does not open it")
+    with image, pytest.raises(DataError, match="the Pillow image: cannot be read") as error:
+        from_picture(image, WANTED)
+    assert "\n" not in str(error.value)
