@@ -17,6 +17,7 @@ def semcodec_components() -> Iterator[Component]:
         name="bottlenetpp",
         target=f"{PACKAGE}.encoder:BottleNetPP",
         spec=f"{PACKAGE}.spec:encoder",
+        coding=f"{PACKAGE}.coding:BottleNetPPCoding",
         summary="a CNN's features through a learned bottleneck: strided convolution, sigmoid, 8 bits (BottleNet++)",
         params=(
             Param("ratio", int, 4, "values at the cut for each one that is sent", (2, 4, 8, 16, 32, 64), "build",

@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from semcodec.coding.quantiser import ChannelQuantiser
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
 from semcodec.priors import Bits
 from semcodec.specs import FeatureSpec
 from semcodec.tensors import eight_bits, from_eight_bits
+from semcodec.training.channel_quantiser import ChannelQuantiser
 from semcodec_plugins.deepisc import residual, segments
 from semcodec_plugins.deepisc.networks import LatentEncoder, Segmentation, Synthesiser, one_hot, padded
 from semcodec_plugins.deepisc.spec import LATENT, LATENT_BITS, shapes

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from semcodec.coding import gaussian_tables
-from semcodec.coding.integer_conv import integer_net
 from semcodec.coding.tables import channel_prior
 from semcodec.errors import PluginError, UsageError
 from semcodec.interfaces import Sink, Source
 from semcodec.priors import Indexed
+from semcodec.training.integer_layers import integer_net
 
 Int32 = npt.NDArray[np.int32]
 Shape = tuple[int, int, int]

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semcodec.coding.integer_conv import IntegerConv, to_fixed, unfold
-from semcodec.coding.quantiser import finite
+from semcodec.training.channel_quantiser import finite
+from semcodec.training.integer_layers import IntegerConv, to_fixed, unfold
 
 FEATURE_BITS = 10
 """Fraction bits of features on their way into a reduction."""

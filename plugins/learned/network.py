@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semcodec.coding import gaussian_tables
-from semcodec.coding.integer_conv import to_fixed
 from semcodec.errors import PluginError, UsageError
+from semcodec.training.integer_layers import to_fixed
 from semcodec_plugins.learned import spec
 from semcodec_plugins.learned.coder_bridge import GAUSSIAN, LARGEST, REACH, STATIC, TAPE
 

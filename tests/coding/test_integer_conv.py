@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from semcodec.coding import gaussian_tables
-from semcodec.coding.integer_conv import ACTIVATION_BITS, WEIGHT_BITS, IntegerConv, integer_net, to_fixed
+from semcodec.coding.integer_conv import ACTIVATION_BITS, WEIGHT_BITS
 from semcodec.errors import UsageError
+from semcodec.training.integer_layers import IntegerConv, integer_net, to_fixed
 
 
 @pytest.fixture(autouse=True)

@@ -11,13 +11,14 @@ import torch
 from two_layers import HEADER
 
 import semcodec
-from semcodec.coding.integer_conv import WEIGHT_BITS, to_fixed
+from semcodec.coding.integer_conv import WEIGHT_BITS
 from semcodec.composition.composition import compose_spec
 from semcodec.container.packets import Part, read_packets, write_packet
 from semcodec.container.sinks import PacketSink, PacketSource
 from semcodec.errors import CorruptStream, SpecError, StreamError, UsageError
 from semcodec.interfaces import Analysis, Latent
 from semcodec.specs import SpecMismatch, TensorSpec
+from semcodec.training.integer_layers import to_fixed
 from semcodec_plugins.entropy.arithmetic import Rans
 from semcodec_plugins.layered import spec
 from semcodec_plugins.layered.encoder import Codec, FeatureHyperprior, Layered
