@@ -58,7 +58,7 @@ def _steps(job: Job, trades: list[float]) -> list[Step]:
         raise UsageError("there are no images to train on: give a data set that has some")
     last = list(job.cuts)[-1]
     to = () if last == job.cut else (last,)
-    job.modules["backbone"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
+    job.modules["backbone"].to(memory_format=torch.channels_last)  # faster on CPUs
     learning = job.trainable_parts
     codec = [*learning.modules, *learning.densities.values()]
     steps = [] if "encoder" in job.ready else [_start(job, trades, batch)]

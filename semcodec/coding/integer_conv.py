@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from semcodec.errors import UsageError
 
@@ -32,7 +33,8 @@ Whole = npt.NDArray[np.float64]
 
 def to_fixed(x: npt.NDArray[np.floating[Any]], bits: int) -> Whole:
     """Floats to the nearest multiple of ``2 ** -bits``, as integers. Element by element, so exact anywhere."""
-    return np.floor(x.astype(np.float64) * 2.0**bits + 0.5)
+    fixed: Whole = np.floor(x.astype(np.float64) * 2.0**bits + 0.5)
+    return fixed
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,12 @@ class Convolution:
     def exact_of(self, windows: Whole) -> Whole:
         """What ``exact`` gives of inputs that are checked and unfolded already: (B, C * k ** 2, h, w)."""
         batch, rows, height, width = windows.shape
-        sums = self._matrix(np.float64) @ windows.reshape(batch, rows, height * width)
+        sums: Whole = self._matrix(np.float64) @ windows.reshape(batch, rows, height * width)
         sums += self.bias.astype(np.float64)[:, None]
         sums *= 2.0**-self.shift
         sums += 0.5
-        return np.floor(sums, out=sums).reshape(batch, -1, height, width)
+        np.floor(sums, out=sums)
+        return sums.reshape(batch, -1, height, width)
 
     def _matrix(self, dtype: type[np.number[Any]]) -> npt.NDArray[Any]:
         return self.weight.reshape(len(self.weight), -1).astype(dtype)
@@ -95,7 +98,7 @@ def unfold(x: Whole, kernel: int, stride: int, padding: int) -> Whole:
     """
     if padding:
         x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-    windows = np.lib.stride_tricks.sliding_window_view(x, (kernel, kernel), (2, 3))[:, :, ::stride, ::stride]
+    windows = sliding_window_view(sliding_window_view(x, kernel, 2), kernel, 3)[:, :, ::stride, ::stride]
     batch, channels, height, width = windows.shape[:4]
     return windows.transpose(0, 1, 4, 5, 2, 3).reshape(batch, channels * kernel**2, height, width)
 

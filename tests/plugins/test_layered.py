@@ -21,8 +21,8 @@ from semcodec.specs import SpecMismatch, TensorSpec
 from semcodec.training.integer_layers import to_fixed
 from semcodec_plugins.entropy.arithmetic import Rans
 from semcodec_plugins.layered import spec
+from semcodec_plugins.layered.coding import REACH
 from semcodec_plugins.layered.encoder import Codec, FeatureHyperprior, Layered
-from semcodec_plugins.layered.prior import REACH
 from semcodec_plugins.layered.transforms import FEATURE_BITS
 
 ONE = {"a": TensorSpec((6, 12, 12))}
@@ -163,13 +163,14 @@ def test_a_hyperprior_costs_less_where_scales_differ():
     loud = encode(codec, features(codec, 1, 30.0))[0].symbols["y1.a"]
     prior = codec.units_of[0][0].prior
     z = np.zeros((prior.side, 2, 2), np.int32)
-    scales = prior.prior(z, loud.shape).index
+    coded = codec.coding.units[0]["a"]
+    scales = coded.prior(z, loud.shape).index
     assert len(scales) == loud.size
     with torch.no_grad():
         prior.start(torch.full((5,), 0.2))
-        low = prior.prior(z, loud.shape).index
+        low = coded.prior(z, loud.shape).index
         prior.start(torch.full((5,), 30.0))
-        high = prior.prior(z, loud.shape).index
+        high = coded.prior(z, loud.shape).index
     assert low.mean() + 20 < high.mean()
     quiet = np.zeros_like(loud)
     assert len(Rans().encode(quiet.ravel(), _indexed(low))) < 0.1 * len(Rans().encode(loud.ravel(), _indexed(high)))
