@@ -17,6 +17,7 @@ def semcodec_components() -> Iterator[Component]:
         name="learned/*",
         target=f"{PACKAGE}.encoder:Learned",
         spec=f"{PACKAGE}.spec:encoder",
+        coding=f"{PACKAGE}.coding:LearnedCoding",
         summary="the input by a learned image codec of CompressAI, as learned/bmshj2018-hyperprior",
         params=(
             Param(

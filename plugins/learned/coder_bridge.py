@@ -7,7 +7,6 @@ which tape this is about is known to the thread alone, so that an instance serve
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,26 +14,25 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from semcodec.coding import gaussian_tables
 from semcodec.errors import UsageError
-from semcodec.interfaces import Source
+from semcodec.interfaces import Int32, Source
 from semcodec.priors import Indexed, Table
+from semcodec_plugins.learned.coding import Bytes
 
-Int32 = npt.NDArray[np.int32]
-Bytes = npt.NDArray[np.uint8]
-
-REACH = 127
-"""Static tables hold -REACH to REACH around the median; what lies beyond goes through their escape."""
 LARGEST = 1 << 24
 """Beyond which float32 holds no consecutive integers."""
 
 
 class Tape(Protocol):
-    def put(self, symbols: Int32, index: Int32, static: bool) -> int: ...
+    """Where CompressAI's models put one sample's symbols, or get them from."""
 
-    def get(self, number: int, index: Int32, static: bool) -> Int32: ...
+    def put(self, symbols: Int32, index: Int32, static: bool) -> int:
+        """Take symbols and the indexes of their tables; the number that ``get`` is asked for."""
+
+    def get(self, number: int, index: Int32, static: bool) -> Int32:
+        """The symbols whose tables are these."""
 
 
 TAPE: ContextVar[Tape | None] = ContextVar("tape", default=None)
@@ -124,11 +122,3 @@ class Received:
         prior = Indexed(self.tables if static else gaussian_tables.tables(), index)
         self.symbols.append(self.source.symbols(self.names[len(self.symbols)], len(index), prior))
         return self.symbols[-1]
-
-
-def check_of(index: Sequence[Bytes]) -> bytes:
-    """Four octets that tell whether both ends came to the same tables."""
-    value = 0
-    for part in index:
-        value = zlib.crc32(part.tobytes(), value)
-    return value.to_bytes(4, "little")

@@ -21,7 +21,7 @@ MOST = 1024
 class Model:
     """context: what y is coded under. small, large: channels (N, M) below the quality ``turn`` and from it on.
 
-    one: whether N is also M, and all that the constructor takes.
+    one: whether N is also M, and all that the constructor takes. groups: of channels of y, coded one after another.
     """
 
     context: str
@@ -30,6 +30,7 @@ class Model:
     turn: int
     qualities: int = 8
     one: bool = False
+    groups: int = 1
 
 
 _SMALL, _LARGE = (128, 192), (192, 320)
@@ -42,8 +43,8 @@ MODELS = {
     "cheng2020-anchor": Model(RASTER, (128, 128), (192, 192), 4, 6, one=True),
     "cheng2020-attn": Model(RASTER, (128, 128), (192, 192), 4, 6, one=True),
     "cheng2020-anchor-checkerboard": Model(CHECKERBOARD, (192, 192), (192, 192), 1, 6, one=True),
-    "elic2022-official": Model(CHECKERBOARD, _LARGE, _LARGE, 1),
-    "elic2022-chandelier": Model(CHECKERBOARD, _LARGE, _LARGE, 1),
+    "elic2022-official": Model(CHECKERBOARD, _LARGE, _LARGE, 1, groups=5),
+    "elic2022-chandelier": Model(CHECKERBOARD, _LARGE, _LARGE, 1, groups=5),
 }
 """CompressAI's image models by name, but those of variable rate, whose weights it does not publish."""
 

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 MAPS = {"maps": TensorSpec((8, 12, 8))}
 TWO = {"a": TensorSpec((8, 12, 10)), "b.c": TensorSpec((4, 7, 5))}
 IMAGE = {"image": TensorSpec((3, 70, 33))}
+LEARNED = {"quality": 1, "metric": "mse"}
+HYPER = {"prior": "hyper", "lambda": 1.0}
 CASES = {
     "aecnn": ("aecnn", MAPS, {"ratio": 2}, {"bits": 6}),
     "bottlenetpp": ("bottlenetpp", MAPS, {"ratio": 4, "spatial": 2}, {"bits": 5}),
@@ -33,11 +35,11 @@ CASES = {
     "feature-hyperprior": (
         "feature-hyperprior",
         TWO,
-        {"channels": 5, "stride": 2, "prior": "hyper", "lambda": 1.0},
+        {**HYPER, "channels": 5, "stride": 2},
         {},
     ),
-    "layered": ("layered", TWO, {"channels": "2x4-3x2-4", "prior": "hyper", "lambda": 1.0, "low": 1}, {"layers": 3}),
-    "layered, few": ("layered", TWO, {"channels": "2x4-3x2", "prior": "hyper", "lambda": 1.0, "low": 1}, {"layers": 1}),
+    "layered": ("layered", TWO, {"channels": "2x4-3x2-4", "low": 1, **HYPER}, {"layers": 3}),
+    "layered, few": ("layered", TWO, {"channels": "2x4-3x2", "low": 1, **HYPER}, {"layers": 1}),
     "layered, factorized": (
         "layered",
         TWO,
