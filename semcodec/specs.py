@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from types import MappingProxyType
 from typing import Literal
 
 from semcodec.errors import UsageError
 
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 FITS = ("crop", "letterbox")
+MAPS = "maps"
+"""Name of a convolutional network's features at every cut but the input."""
 ITEM_BYTES = {"float32": 4, "float16": 2, "int64": 8, "int32": 4, "int16": 2, "uint8": 1, "bool": 1}
 
 
@@ -164,6 +167,33 @@ class EncoderSpec:
 
 class SpecMismatch(Exception):
     """Raised by spec functions: the reason, in words, why a stage refuses its input."""
+
+
+def classifier_spec(
+    height: int,
+    width: int,
+    crop: float,
+    interpolation: str,
+    patch: int | None = None,
+    maps: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+) -> BackboneSpec:
+    """Of an image classifier for ``height`` x ``width`` pixels.
+
+    patch: where its tail takes patches of that side alone. maps: by inner cut, in order, the shape (C, H, W) there.
+    """
+    image = {"image": TensorSpec((3, height, width))}
+    forms = [image]
+    if patch is not None:
+        forms.append({"patches": TensorSpec((None, 3, patch, patch)), "index": TensorSpec((None,), "int64")})
+    return BackboneSpec(
+        task="classification",
+        input=image,
+        cuts={"input": image, **{cut: {MAPS: TensorSpec(shape)} for cut, shape in maps.items()}},
+        tail={"input": forms},
+        crop=crop,
+        interpolation=interpolation,
+        patch=patch,
+    )
 
 
 def image_size(features: FeatureSpec) -> tuple[int, int]:

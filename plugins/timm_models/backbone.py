@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from semcodec.errors import SemcodecError, UsageError
 from semcodec.interfaces import Backbone, Features
-from semcodec_plugins.timm_models import channel_pruning, sequential_graph, tokens
-from semcodec_plugins.timm_models.sequential_graph import INPUT
-from semcodec_plugins.timm_models.spec import MAPS, classifier
+from semcodec.pipeline import channel_pruning, sequential_graph
+from semcodec.pipeline.sequential_graph import INPUT
+from semcodec.specs import MAPS, classifier_spec
+from semcodec_plugins.timm_models import tokens
 
 
 class ImageClassifier(nn.Module, Backbone):
@@ -40,7 +41,7 @@ class ImageClassifier(nn.Module, Backbone):
         if self.chain:
             model.to(memory_format=torch.channels_last)
         maps = self.chain.shapes if self.chain else {}
-        self.spec = classifier(height, width, config["crop_pct"], config["interpolation"], patch, maps)
+        self.spec = classifier_spec(height, width, config["crop_pct"], config["interpolation"], patch, maps)
         self.register_buffer("mean", torch.tensor(config["mean"]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config["std"]).view(3, 1, 1), persistent=False)
 

@@ -19,13 +19,13 @@ from semcodec.composition.composition import compose_spec
 from semcodec.composition.registry import get_registry
 from semcodec.data import open_dataset
 from semcodec.errors import SpecError, UsageError, WeightsError
+from semcodec.pipeline import channel_pruning
+from semcodec.pipeline.image_classifier import SequentialClassifier
 from semcodec.pipeline.weights import fill, read_tensors
 from semcodec.tensors import from_eight_bits
 from semcodec.training.loop import Batch, Job
 from semcodec_plugins.resnet import recipe, spec
 from semcodec_plugins.resnet.backbone import ResNet18, ResNet34, ResNet50, ResNet50Caffe, ResNetNano
-from semcodec_plugins.timm_models import channel_pruning
-from semcodec_plugins.timm_models.backbone import ImageClassifier
 
 CLASSES = [f"class {i}" for i in range(5)]
 MADE: dict[str, tuple[Any, Mapping[str, Any]]] = {
@@ -47,7 +47,7 @@ def random_norms(model: nn.Module) -> None:
                 tensor.data = torch.empty_like(tensor).uniform_(low, low + 1.5, generator=generator)
 
 
-def made(name: str) -> ImageClassifier:
+def made(name: str) -> SequentialClassifier:
     kind, params = MADE[name]
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -57,11 +57,11 @@ def made(name: str) -> ImageClassifier:
 
 
 @pytest.fixture(scope="module", params=["resnet18", "resnet50-caffe", "resnet-nano"])
-def backbone(request: pytest.FixtureRequest) -> ImageClassifier:
+def backbone(request: pytest.FixtureRequest) -> SequentialClassifier:
     return made(request.param)
 
 
-def image(backbone: ImageClassifier, count: int = 2) -> dict[str, Tensor]:
+def image(backbone: SequentialClassifier, count: int = 2) -> dict[str, Tensor]:
     shape = backbone.spec.input["image"].shape
     return {"image": torch.rand(count, *shape, generator=torch.Generator().manual_seed(1))}
 
@@ -82,7 +82,7 @@ def test_cuts_of_the_paper():
     assert cuts["layer1"] == cuts["layer1.2"]
 
 
-def test_halves_are_the_whole_to_the_bit_at_every_cut(backbone: ImageClassifier):
+def test_halves_are_the_whole_to_the_bit_at_every_cut(backbone: SequentialClassifier):
     x = image(backbone)
     whole = backbone.model(backbone.normalised(x["image"]))
     assert torch.equal(backbone.tail(x, "input"), whole)
@@ -94,7 +94,7 @@ def test_halves_are_the_whole_to_the_bit_at_every_cut(backbone: ImageClassifier)
         assert torch.equal(backbone.tail(received, cut), whole), cut
 
 
-def test_advancing_is_what_the_head_does(backbone: ImageClassifier):
+def test_advancing_is_what_the_head_does(backbone: SequentialClassifier):
     x = image(backbone)
     cuts = list(backbone.spec.cuts)
     at = backbone.head(x, "stem")
@@ -102,7 +102,7 @@ def test_advancing_is_what_the_head_does(backbone: ImageClassifier):
         assert torch.equal(backbone.advance(at, "stem", cut)["maps"], backbone.head(x, cut)["maps"]), cut
 
 
-def test_a_narrowed_head_gives_the_channels_asked_for(backbone: ImageClassifier):
+def test_a_narrowed_head_gives_the_channels_asked_for(backbone: SequentialClassifier):
     x = image(backbone)
     for cut in ("stem", "layer1.0", "layer1", "layer2.0", "layer4"):
         whole = backbone.head(x, cut)["maps"]
@@ -113,7 +113,7 @@ def test_a_narrowed_head_gives_the_channels_asked_for(backbone: ImageClassifier)
             torch.testing.assert_close(found, whole[:, channels], atol=1e-5 * whole.abs().max().item(), rtol=1e-4)
 
 
-def test_a_narrowed_head_computes_no_more(backbone: ImageClassifier):
+def test_a_narrowed_head_computes_no_more(backbone: SequentialClassifier):
     """Of wider steps operations are counted as they run; fewer channels than a CPU's lanes are laid out otherwise."""
     from torch.utils.flop_counter import FlopCounterMode
 
