@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from copy import deepcopy
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,32 @@ def test_halves_are_the_whole_to_the_bit_at_every_cut(backbone: SequentialClassi
         assert torch.equal(backbone.tail(features, cut), whole), cut
         received = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in features.items()}
         assert torch.equal(backbone.tail(received, cut), whole), cut
+
+
+@pytest.mark.parametrize("cut", spec.nano({}).cuts)
+def test_each_half_works_with_the_weights_that_it_names(cut: str):
+    """At every cut; the others are not a number. No weight is of both."""
+    backbone = made("resnet-nano")
+    x = image(backbone)
+    features = backbone.head(x, cut)
+    ends = {"head": backbone.head_state(cut), "tail": backbone.tail_state(cut)}
+    only = {}
+    for end, names in ends.items():
+        only[end] = deepcopy(backbone)
+        for name, tensor in only[end].state_dict().items():
+            if not name.startswith(tuple(names)):
+                tensor.fill_(float("nan") if tensor.is_floating_point() else -1)
+    assert all(torch.equal(t, features[n]) for n, t in only["head"].head(x, cut).items())
+    assert torch.equal(only["tail"].tail(features, cut), backbone.tail(features, cut))
+    assert (not ends["head"]) == (cut == "input")
+    used = {end: {n for n in backbone.state_dict() if n.startswith(tuple(names))} for end, names in ends.items()}
+    assert used["head"].isdisjoint(used["tail"])
+    assert used["head"] | used["tail"] == set(backbone.state_dict())
+    if cut != "input":
+        count = features["maps"].shape[1]
+        kept = {"maps": torch.arange(0, count, 4)}
+        whole, alone = (one.narrowed(cut, kept)(x)["maps"] for one in (backbone, only["head"]))
+        assert torch.equal(whole, alone)
 
 
 def test_advancing_is_what_the_head_does(backbone: SequentialClassifier):
