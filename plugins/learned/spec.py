@@ -13,8 +13,8 @@ from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, i
 FACTORIZED, HYPER, CHECKERBOARD, RASTER = "factorized", "hyper", "checkerboard", "raster"
 DOWN = 16
 """Pixels along each side that one place of the latent y stands for; of z, where there is one, ``4 * DOWN``."""
-MOST = 1024
-"""Channels of one layer."""
+MOST = 512
+"""Channels of a model of one's own, whose weights stay below a gigabyte: the header may be a stranger's."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from semcodec.hookspecs import hookimpl
 PACKAGE = "semcodec_plugins.pca"
 PARAMS = (
     Param("rank", int, 0, "components of each tensor that can be sent at most; 0: as many as it has channels",
-          (0, 16, 32, 64), "build", open=True, low=0),
+          (0, 16, 32, 64), "build", open=True, low=0, high=8192),
     Param("components", int, 8, "components of each tensor that are sent, at most all", (1, 2, 4, 8, 16, 32, 64),
           open=True, low=1),
     Param("group", int, 4, "components of each tensor in one layer of the stream", (1, 2, 4, 8, 16), open=True, low=1),

@@ -161,6 +161,12 @@ def test_a_coding_follows_what_is_loaded(case):
     assert packed(encoder, latents[0]) == data
 
 
+def test_integers_that_a_header_may_name_are_bounded(case):
+    record, *_ = case
+    sizes = [p for p in record.params if p.when == "build" and p.type is int and (p.open or not p.values)]
+    assert all(p.high is not None for p in sizes)
+
+
 ALONE = """
 import pickle, sys
 sys.modules["torch"] = None

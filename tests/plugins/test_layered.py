@@ -264,6 +264,8 @@ def test_layers_are_named_by_channels_and_stride():
         ("layered:layers=5+vit-nano-server@input", "more than the 4"),
         ("layered:low=4+vit-nano-server", "leaves none"),
         ("layered+vit-nano", "feature maps"),
+        (f"layered:channels={'-'.join(['512x8'] * 64)}+resnet50@layer4", "weights, of at most"),
+        ("feature-hyperprior:channels=512,stride=8+resnet50@layer4", "weights, of at most"),
         ("layered:channels=4x3+vit-nano-server", "strides"),
         ("feature-hyperprior:stride=3+vit-nano-server", "stride"),
     ],
