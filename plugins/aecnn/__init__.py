@@ -14,6 +14,7 @@ WEIGHTS = (f"{PACKAGE}:weights/aecnn4-resnet-nano.safetensors",)
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The encoder ``aecnn`` and the recoverer ``fr``."""
     yield Component(
         kind="encoder",
         name="aecnn",

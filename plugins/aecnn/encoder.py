@@ -72,13 +72,14 @@ class AECNN(nn.Module, Encoder):
     def restore(self, latent: Latent) -> Partial:
         """The received channels at their places among all; ``present`` is (1, C, 1, 1)."""
         symbols = latent.symbols[self.name].astype(np.int32)
-        return self._placed(self.quantiser.values(symbols, latent.side["bits"])[None])
+        return self._place(self.quantiser.values(symbols, latent.side["bits"])[None])
 
     def forward_train(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
+        """At a number of bits that is drawn from ``trained_bits``; no bits are estimated."""
         values = self.quantiser.soft(features[self.name][:, self.kept].float(), int(rng.choice(self.trained_bits)))
-        return [(self._placed(values), None)]
+        return [(self._place(values), None)]
 
-    def _placed(self, values: Tensor) -> Partial:
+    def _place(self, values: Tensor) -> Partial:
         """Kept channels (B, C / ratio, H, W) among zeros."""
         full = values.new_zeros(len(values), self.total, *values.shape[2:])
         present = values.new_zeros(len(values), self.total, 1, 1)

@@ -12,6 +12,7 @@ PACKAGE = "semcodec_plugins.bottlenetpp"
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The encoder ``bottlenetpp``."""
     yield Component(
         kind="encoder",
         name="bottlenetpp",

@@ -65,6 +65,7 @@ class BottleNetPP(nn.Module, Encoder):
         return [(Partial({self.name: self.expanded(z)}), None)]
 
     def trainable_parts(self) -> TrainableParts:
+        """All of it; histograms are counted anew when learning ends."""
         return TrainableParts([self], self.quantiser.finish, see=self.see)
 
     def see(self, features: Features) -> None:
@@ -75,20 +76,22 @@ class BottleNetPP(nn.Module, Encoder):
         """``compressed`` as it is in use, (B, C', H', W') float64."""
         with torch.no_grad():
             z = F.conv2d(x.double(), self.reduce.weight.double(), None, self.reduce.stride, self.reduce.padding)
-            return torch.sigmoid(_settled(self.reduce_norm, z))
+            return torch.sigmoid(_normalise(self.reduce_norm, z))
 
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
+        """Cells of the bottleneck's maps, int32 (C', H', W'). Raises UsageError for NaN and infinity."""
         bits = params["bits"]
         x = finite(features[self.name])  # of infinity a sigmoid makes an ordinary value
         symbols = self.quantiser.symbols(self.exact(x), bits)
         return [Latent({self.name: one}, {"bits": bits}) for one in symbols]
 
     def restore(self, latent: Latent) -> Partial:
+        """The map, (1, C, H, W), none of it below zero. Raises CorruptStream."""
         z = self.quantiser.values(latent.symbols[self.name], latent.side["bits"])
         with torch.no_grad():
-            return Partial({self.name: _settled(self.expand_norm, self.expand(z[None])).relu()})
+            return Partial({self.name: _normalise(self.expand_norm, self.expand(z[None])).relu()})
 
     def panels(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], partial: Partial
@@ -102,7 +105,7 @@ class BottleNetPP(nn.Module, Encoder):
         return [at_cut, Panel(f"sent: {channels} maps of {height}x{width}", heat=maps(z)), received]
 
 
-def _settled(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+def _normalise(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """Batch norm by the statistics that were collected, at the precision of ``x``."""
     assert norm.running_mean is not None and norm.running_var is not None
     column = [t.to(x.dtype)[:, None, None] for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)]

@@ -39,6 +39,7 @@ def shapes(features: FeatureSpec, ratio: int, spatial: int) -> Shapes:
 
 
 def encoder(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    """The map that is sent, int32. Raises SpecMismatch."""
     found = shapes(features, params["ratio"], params["spatial"])
     channels, height, width = found.sent
     figures = {"8-bit values, bytes": float(channels * height * width)}

@@ -34,6 +34,7 @@ def _trade(default: float) -> Param:
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The encoders ``feature-hyperprior`` and ``layered``."""
     yield Component(
         kind="encoder",
         name="feature-hyperprior",

@@ -122,6 +122,7 @@ class Codec(nn.Module, Encoder):
     # -- server ------------------------------------------------------------------------------------------------------
 
     def restore(self, latent: Latent) -> Partial:
+        """Features (1, C, H, W) from the layers that were received, by the decoder for so many."""
         received = len(latent.symbols) // len(self.features)
         there = next(self.high.parameters())
         layers = [
@@ -185,6 +186,7 @@ class Codec(nn.Module, Encoder):
             return [(Partial(self.rebuild(layers[:count], sizes)), bits[count - 1]) for count in counts]
 
     def trainable_parts(self) -> TrainableParts:
+        """All but the picture; the densities that it begins with learn along. Raises PluginError without CompressAI."""
         lower = [] if self.lower is None else [self.lower]
         return TrainableParts([self.units_of, self.high, *lower], self.freeze, densities={"densities": self.begin()})
 

@@ -22,14 +22,14 @@ COUNTED = 1 << 20
 """What a static table's counts sum to, about."""
 
 
-def half_up(x: Tensor) -> Tensor:
+def round_half_up(x: Tensor) -> Tensor:
     """Rounds as integer networks do."""
     return torch.floor(x + 0.5)
 
 
 def straight_through(x: Tensor) -> Tensor:
     """Rounded, with the gradient of what is not."""
-    return x + (half_up(x) - x).detach()
+    return x + (round_half_up(x) - x).detach()
 
 
 class Factorized(nn.Module):
@@ -54,13 +54,13 @@ class Factorized(nn.Module):
 
     def bits(self, y: Tensor) -> Tensor:
         """Of y (B, C, h, w) with uniform noise for quantisation: (B,), differentiable."""
-        return _bits(_begun(self._density)(y, training=True)[1])
+        return _bits(_require(self._density)(y, training=True)[1])
 
     @torch.no_grad()
     def freeze(self) -> None:
         """The tables of the density as it is now: its medians stay at zero, so that these are of whole numbers."""
         grid = torch.arange(-REACH, REACH + 1.0).expand(1, len(self.counts), -1)
-        density = _begun(self._density)(grid.contiguous(), training=False)[1][0]
+        density = _require(self._density)(grid.contiguous(), training=False)[1][0]
         self.counts.copy_((density / density.sum(1, keepdim=True) * COUNTED).round())
 
     def integers(self, writes: bool) -> list[str]:
@@ -108,7 +108,7 @@ class Hyper(nn.Module):
         z: Tensor = self.analysis(y.abs())
         index: Tensor = self.synthesis(straight_through(z))[:, :, : y.shape[2], : y.shape[3]]
         scales = gaussian_tables.LOWEST * (gaussian_tables.STEP * index.clamp(0, gaussian_tables.SCALES - 1)).exp()
-        return self.z.bits(z) + _bits(_begun(self._density)(y, scales, training=True)[1])
+        return self.z.bits(z) + _bits(_require(self._density)(y, scales, training=True)[1])
 
     def freeze(self) -> None:
         """The integers of both networks and the tables of z, as they are now."""
@@ -145,7 +145,7 @@ def _compressai() -> Any:
     return entropy_models
 
 
-def _begun(density: list[Any]) -> Any:
+def _require(density: list[Any]) -> Any:
     if not density:
         raise UsageError("the estimate of bits is for training: start it with the encoder's begin()")
     return density[0]

@@ -70,10 +70,12 @@ def _encoder(features: FeatureSpec, stack: Sequence[Layer], sent: int | None = N
 
 
 def single(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    """Of ``feature-hyperprior``. Raises SpecMismatch for what is no map, and for too many weights."""
     return _encoder(features, (Layer(params["channels"], params["stride"]),))
 
 
 def layered(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    """Of ``layered``. Raises SpecMismatch, also for layers that there are not."""
     stack = layers(params["channels"])
     if params["layers"] > len(stack):
         raise SpecMismatch(f"layers={params['layers']} is more than the {len(stack)} of channels={params['channels']}")

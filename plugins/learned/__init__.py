@@ -12,6 +12,7 @@ PACKAGE = "semcodec_plugins.learned"
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The family ``learned/*``, by CompressAI's names."""
     yield Component(
         kind="encoder",
         name="learned/*",

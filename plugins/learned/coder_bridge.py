@@ -57,6 +57,7 @@ class Coder:
         self.static = static
 
     def encode_with_indexes(self, symbols: Sequence[int], index: Sequence[int], *tables: Any) -> int:
+        """Put symbols on the thread's tape. Raises UsageError for what float32 does not hold exactly."""
         tape = TAPE.get()
         assert tape is not None
         values = np.array(symbols, np.int64)
@@ -65,6 +66,7 @@ class Coder:
         return tape.put(values.astype(np.int32), np.array(index, np.int32), self.static)
 
     def decode_with_indexes(self, number: int, index: Sequence[int], *tables: Any) -> Int32:
+        """The symbols from the thread's tape."""
         tape = TAPE.get()
         assert tape is not None
         return tape.get(number, np.array(index, np.int32), self.static)
@@ -81,11 +83,13 @@ class Written:
     index: list[Bytes] = field(default_factory=list)
 
     def put(self, symbols: Int32, index: Int32, static: bool) -> int:
+        """Keep symbols and indexes; their number among all."""
         self.symbols.append(symbols)
         self.index.append(np.zeros(0, np.uint8) if static else index.astype(np.uint8))
         return len(self.symbols) - 1
 
     def get(self, number: int, index: Int32, static: bool) -> Int32:
+        """The symbols that were put under this number."""
         return self.symbols[number]
 
 
@@ -97,9 +101,11 @@ class Replayed:
     at: int = 0
 
     def put(self, symbols: Int32, index: Int32, static: bool) -> int:
+        """Never called: reading codes nothing."""
         raise AssertionError("nothing is coded where symbols are read")
 
     def get(self, number: int, index: Int32, static: bool) -> Int32:
+        """The next symbols."""
         self.at += 1
         return self.symbols[self.at - 1]
 
@@ -115,9 +121,11 @@ class Received:
     index: list[Bytes] = field(default_factory=list)
 
     def put(self, symbols: Int32, index: Int32, static: bool) -> int:
+        """Never called: reading codes nothing."""
         raise AssertionError("nothing is coded where symbols are read")
 
     def get(self, number: int, index: Int32, static: bool) -> Int32:
+        """The next symbols from the packet, by these tables. Raises CorruptStream."""
         self.index.append(np.zeros(0, np.uint8) if static else index.astype(np.uint8))
         prior = Indexed(self.tables if static else gaussian_tables.tables(), index)
         self.symbols.append(self.source.symbols(self.names[len(self.symbols)], len(index), prior))

@@ -73,7 +73,7 @@ class LearnedCoding(Coding):
         [name] = self.names
         places = self.y[0] * self.y[1]
         prior = channel_prior(self._state["counts"], places, -REACH, escape=True)
-        return Latent(self.shaped([source.symbols(name, self.m * places, prior)]))
+        return Latent(self.shape_symbols([source.symbols(name, self.m * places, prior)]))
 
     @property
     def checked(self) -> bool:
@@ -84,7 +84,7 @@ class LearnedCoding(Coding):
         """Of each channel of what is coded first."""
         return channel_tables(self._state["counts"], -REACH, escape=True)
 
-    def shaped(self, symbols: Sequence[Int32]) -> dict[str, Int32]:
+    def shape_symbols(self, symbols: Sequence[Int32]) -> dict[str, Int32]:
         """By name, as the spec function says; parts of y, which it does not name, as they are."""
         shapes = {"z": (self.n, *self.z), "y": spec.shape_of_y(self.model, self.m, self.y)}
         named = zip(self.names, symbols, strict=True)

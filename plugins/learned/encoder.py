@@ -44,13 +44,14 @@ class Learned(nn.Module, Encoder):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled by arguments and tensors: some of CompressAI's modules have classes that pickle cannot name."""
-        return _made_again, (type(self), *self._arguments, self.state_dict(), self.training)
+        return _rebuild, (type(self), *self._arguments, self.state_dict(), self.training)
 
     # -- device ------------------------------------------------------------------------------------------------------
 
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
+        """Symbols of each image and the indexes of their tables. Raises UsageError for NaN, infinity, huge latents."""
         if not bool(torch.isfinite(features["image"]).all()):
             raise UsageError("the image has NaN or infinity, which a learned codec cannot send")
         network.prepare(self.net)
@@ -72,7 +73,7 @@ class Learned(nn.Module, Encoder):
                 written.symbols.append(values)
                 written.index.append(index)
         names = self.coding.names
-        latent = Latent(self.coding.shaped(written.symbols))
+        latent = Latent(self.coding.shape_symbols(written.symbols))
         if self.model.context != spec.FACTORIZED:
             latent.side["index"] = dict(zip(names, written.index, strict=True))
         return latent
@@ -106,9 +107,10 @@ class Learned(nn.Module, Encoder):
                 "this machine's networks round otherwise than the sender's, or the stream is damaged: decode it on "
                 "a machine like the sender's, or send it by a model whose tables are exact"
             )
-        return Latent(self.coding.shaped(received.symbols), {"y": y.numpy()})
+        return Latent(self.coding.shape_symbols(received.symbols), {"y": y.numpy()})
 
     def restore(self, latent: Latent) -> Partial:
+        """The image, (1, 3, H, W) in [0, 1]. Raises CorruptStream where it has NaN."""
         network.prepare(self.net)
         with torch.no_grad():
             if "y" in latent.side:
@@ -160,7 +162,7 @@ class Learned(nn.Module, Encoder):
 
     def adapt(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """A checkpoint in CompressAI's form."""
-        state, counts = network.converted(self.net, tensors)
+        state, counts = network.convert(self.net, tensors)
         return {**{f"net.{name}": tensor for name, tensor in state.items()}, "counts": counts}
 
     def forward_train(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
@@ -169,7 +171,7 @@ class Learned(nn.Module, Encoder):
         Images may be of other sizes than those that packets are made of. Models that code place after place have noise
         in both.
         """
-        with network.rounded(self.net):
+        with network.rounding(self.net):
             return self.noisy(features, rng)
 
     def noisy(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
@@ -185,6 +187,7 @@ class Learned(nn.Module, Encoder):
         return [(Partial({"image": x}), bits)]
 
     def trainable_parts(self) -> TrainableParts:
+        """The whole model; its bottleneck is the density that tables are made of."""
         return TrainableParts([self.net], self.freeze, densities={"density": network.bottleneck(self.net)})
 
     @torch.no_grad()
@@ -195,7 +198,7 @@ class Learned(nn.Module, Encoder):
         self.counts.copy_(network.counts_of(density))
 
 
-def _made_again(
+def _rebuild(
     kind: type[Learned], features: FeatureSpec, params: Mapping[str, Any], state: Mapping[str, Tensor], training: bool
 ) -> Learned:
     with torch.random.fork_rng(devices=[]):

@@ -44,6 +44,7 @@ class Analysis(nn.Sequential):
     """g_a. What is coded is finite and exact in float32, or refused: NaN would become some integer."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Image (B, 3, H, W) to y (B, M, h, w). Raises UsageError, on a tape, for what cannot be coded."""
         y = _through(self, x)
         if TAPE.get() is not None and not bool((y.abs() < LARGEST).all()):
             raise UsageError("the latent has NaN, infinity or values too large to code: look at the input or weights")
@@ -54,6 +55,7 @@ class Synthesis(nn.Sequential):
     """g_s, where a tape ends: what CompressAI does before it is reading."""
 
     def forward(self, y: Tensor) -> Tensor:
+        """y to the image; on a tape it raises Received instead."""
         if TAPE.get() is not None:
             raise Received(y)
         return _through(self, y)
@@ -67,6 +69,7 @@ class Exact(nn.Sequential):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """z to what tells the scales of y; in integers on a tape."""
         if TAPE.get() is None:
             return _through(self, x)
         x = to_fixed(x, VALUES)
@@ -155,7 +158,7 @@ def prepare(net: nn.Module) -> None:
 
 
 @contextmanager
-def rounded(net: nn.Module) -> Iterator[None]:
+def rounding(net: nn.Module) -> Iterator[None]:
     """Latents that a decoder would have, with the gradient of what was rounded; likelihoods stay those of noise."""
     from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 
@@ -210,7 +213,7 @@ def counts_from(cdf: Tensor, lengths: Tensor, offsets: Tensor) -> Tensor:
     return counts
 
 
-def converted(net: nn.Module, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+def convert(net: nn.Module, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
     """A checkpoint in CompressAI's form as tensors of ``net``, and the counts of its static tables."""
     from compressai.entropy_models import EntropyBottleneck
     from compressai.models.utils import remap_old_keys
@@ -237,6 +240,7 @@ def converted(net: nn.Module, tensors: dict[str, Tensor]) -> tuple[dict[str, Ten
 
 
 def compressai() -> None:
+    """Import CompressAI. Raises PluginError where it is missing."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

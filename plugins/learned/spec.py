@@ -50,6 +50,7 @@ MODELS = {
 
 
 def model(name: str) -> Model:
+    """What is known of a model by its name. Raises SpecMismatch for one that CompressAI has not."""
     if name not in MODELS:
         close = get_close_matches(name, MODELS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(MODELS)}"

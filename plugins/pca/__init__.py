@@ -21,6 +21,7 @@ PARAMS = (
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The encoders ``pca`` and ``pca-adapt``."""
     yield Component(
         kind="encoder",
         name="pca",

@@ -55,6 +55,7 @@ class PCA(nn.Module, Encoder):
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
+        """Cells of the leading components of each tensor, int32 (k, H, W)."""
         count, bits = params["components"], params["bits"]
         symbols = {}
         for name, basis in self.bases.items():
@@ -64,6 +65,7 @@ class PCA(nn.Module, Encoder):
         return [Latent({name: values[row] for name, values in symbols.items()}, dict(side)) for row in range(batch)]
 
     def restore(self, latent: Latent) -> Partial:
+        """Every tensor, (1, C, H, W), from the components that were received. Raises CorruptStream."""
         bits = latent.side["bits"]
         rebuilt = {}
         for name, sent in latent.symbols.items():
@@ -130,4 +132,5 @@ class PCAAdapt(PCA):
         return [*super().server_state(), "adapt."]
 
     def adapted(self, features: Features) -> Features:
+        """By the convolution of each."""
         return {name: layer(features[name]) for name, layer in zip(self.shapes, self.adapt, strict=True)}

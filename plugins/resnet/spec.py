@@ -41,18 +41,22 @@ def _published(depth: int) -> BackboneSpec:
 
 
 def resnet18(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of timm's network at 224 pixels."""
     return _published(18)
 
 
 def resnet34(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of timm's network at 224 pixels."""
     return _published(34)
 
 
 def resnet50(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of timm's network at 224 pixels."""
     return _published(50)
 
 
 def resnet50_caffe(params: Mapping[str, Any]) -> BackboneSpec:
+    """At the side that is asked for. Raises SpecMismatch for one that 32 does not divide."""
     side = params["side"]
     if side % 32:
         raise SpecMismatch(f"its side is a multiple of 32, not {side}")
@@ -60,4 +64,5 @@ def resnet50_caffe(params: Mapping[str, Any]) -> BackboneSpec:
 
 
 def nano(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of the embedded network."""
     return classifier_spec(NANO_SIDE, NANO_SIDE, 1.0, "bicubic", None, maps(NANO, NANO_SIDE))

@@ -130,11 +130,11 @@ class Network:
         x = x.astype(np.float64)
         for i, layer in enumerate(self.layers):
             x = np.maximum(x, 0) if i else x
-            x = _shuffled(layer.exact(np.clip(x, -layer.limit, layer.limit)), self.up)
+            x = _shuffle(layer.exact(np.clip(x, -layer.limit, layer.limit)), self.up)
         return x.astype(np.int64)
 
 
-def _shuffled(x: Whole, up: int) -> Whole:
+def _shuffle(x: Whole, up: int) -> Whole:
     """Sub-pixel upsampling: (B, C * up ** 2, H, W) to (B, C, H * up, W * up)."""
     if up == 1:
         return x

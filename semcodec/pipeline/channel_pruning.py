@@ -85,7 +85,7 @@ class StemStep(Step):
     def kept(self, channels: Tensor, image: Image | None = None) -> nn.Module:
         """As one convolution; of an image with what normalises it."""
         [conv] = self.convs
-        narrow = folded(conv, self.norm, channels)
+        narrow = fold(conv, self.norm, channels)
         if image is None:
             return nn.Sequential(narrow, self.pool, self.act)
         if len(channels) < LANES and isinstance(self.pool, nn.MaxPool2d) and Packed.fits(conv, self.pool, image):
@@ -116,7 +116,7 @@ def last_step(modules: Sequence[nn.Module]) -> Step | None:
     return StemStep(len(modules) - place, (conv_,), norm, act, pool) if whole else None
 
 
-def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d, channels: Tensor) -> nn.Conv2d:
+def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d, channels: Tensor) -> nn.Conv2d:
     """Those output channels of a convolution and the batch norm after it, as one convolution."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
@@ -174,11 +174,11 @@ class NarrowBlock(nn.Module):
         assert isinstance(norm, nn.BatchNorm2d)
         names = ["conv1", "bn1", "act1", *(["conv2", "bn2", "act2"] if isinstance(block, Bottleneck) else []), "aa"]
         self.body = nn.Sequential(*(block.get_submodule(name) for name in names if getattr(block, name) is not None))
-        self.last = folded(conv, norm, channels)
+        self.last = fold(conv, norm, channels)
         self.projection = None
         if shortcut := _projection(block):
             pooling, conv, norm = shortcut
-            self.projection = nn.Sequential(*pooling, folded(conv, norm, channels))
+            self.projection = nn.Sequential(*pooling, fold(conv, norm, channels))
         self.register_buffer("channels", channels)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -53,6 +53,7 @@ class ChannelQuantiser(nn.Module):
     # -- calibration -------------------------------------------------------------------------------------------------
 
     def see_range(self, x: Tensor) -> None:
+        """Calibration: x (B, C, H, W) counts towards the range of each channel."""
         if self.unit:
             return
         flat = x.detach().transpose(0, 1).flatten(1).float().sort(1).values
@@ -69,6 +70,7 @@ class ChannelQuantiser(nn.Module):
         self.centroids.copy_(self._middles())
 
     def see(self, x: Tensor) -> None:
+        """Calibration: what falls into each cell of x, (B, C, H, W)."""
         if not self._seen:
             self._seen = [torch.zeros(self.counts.shape, dtype=torch.float64) for _ in range(2)]
         cells = self._cells(x.detach().float()).transpose(0, 1).flatten(1).long()
