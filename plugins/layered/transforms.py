@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semcodec.coding.integer_conv import Whole, to_fixed, unfold
+from semcodec.coding.integer_conv import Whole, to_grid, unfold
 from semcodec.interfaces import Int32
 from semcodec.training.channel_quantiser import finite
 from semcodec.training.integer_layers import IntegerConv
@@ -55,7 +55,7 @@ class Fixed:
     """
 
     def __init__(self, x: Tensor) -> None:
-        self.x = to_fixed(finite(x)[None].double().cpu().numpy(), FEATURE_BITS)
+        self.x = to_grid(finite(x)[None].double().cpu().numpy(), FEATURE_BITS)
         self.peak = float(np.abs(self.x).max(initial=0))
         self._windows: dict[int, Whole] = {}
 

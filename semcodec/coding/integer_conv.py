@@ -31,7 +31,7 @@ Whole = npt.NDArray[np.float64]
 """Integers held in float64."""
 
 
-def to_fixed(x: npt.NDArray[np.floating[Any]], bits: int) -> Whole:
+def to_grid(x: npt.NDArray[np.floating[Any]], bits: int) -> Whole:
     """Floats to the nearest multiple of ``2 ** -bits``, as integers. Element by element, so exact anywhere."""
     fixed: Whole = np.floor(x.astype(np.float64) * 2.0**bits + 0.5)
     return fixed
