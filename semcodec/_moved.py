@@ -34,8 +34,14 @@ MODULES = {
 }
 
 NAMES = {
+    ("semcodec.coding.integer_conv", "IntegerConv"): "semcodec.training.integer_layers:IntegerConv",
+    ("semcodec.coding.integer_conv", "IntegerNet"): "semcodec.training.integer_layers:IntegerNet",
+    ("semcodec.coding.integer_conv", "integer_net"): "semcodec.training.integer_layers:integer_net",
     ("semcodec.coding.pixels", "eight_bits"): "semcodec.tensors:eight_bits",
     ("semcodec.coding.pixels", "from_eight_bits"): "semcodec.tensors:from_eight_bits",
+    ("semcodec.coding.integer_conv", "to_fixed"): "semcodec.training.integer_layers:to_fixed",
+    ("semcodec.coding.quantiser", "ChannelQuantiser"): "semcodec.training.channel_quantiser:ChannelQuantiser",
+    ("semcodec.coding.quantiser", "finite"): "semcodec.training.channel_quantiser:finite",
     ("semcodec.data", "Request"): "semcodec.specs:InputRequest",
     ("semcodec.interfaces", "Learning"): "semcodec.types:TrainableParts",
     ("semcodec.pipeline.weights", "Request"): "semcodec.pipeline.weights:WeightsRequest",

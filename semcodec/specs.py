@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from types import MappingProxyType
 from typing import Literal
 
 from semcodec.errors import UsageError
@@ -19,6 +20,8 @@ CLASS, BOXES = "class", "boxes"
 """Labels that data may have: a class for each sample, or ``Boxes``."""
 LABELS = {"classification": CLASS, "video": CLASS, "detection": BOXES}
 """By task, the labels that its data must have; those of any other bear the task's own name."""
+MAPS = "maps"
+"""Name of a convolutional network's features at every cut but the input."""
 ITEM_BYTES = {"float32": 4, "float16": 2, "int64": 8, "int32": 4, "int16": 2, "uint8": 1, "bool": 1}
 
 
@@ -173,6 +176,33 @@ class EncoderSpec:
 
 class SpecMismatch(Exception):
     """Raised by spec functions: the reason, in words, why a stage refuses its input."""
+
+
+def classifier_spec(
+    height: int,
+    width: int,
+    crop: float,
+    interpolation: str,
+    patch: int | None = None,
+    maps: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+) -> BackboneSpec:
+    """Of an image classifier for ``height`` x ``width`` pixels.
+
+    patch: where its tail takes patches of that side alone. maps: by inner cut, in order, the shape (C, H, W) there.
+    """
+    image = {"image": TensorSpec((3, height, width))}
+    forms = [image]
+    if patch is not None:
+        forms.append({"patches": TensorSpec((None, 3, patch, patch)), "index": TensorSpec((None,), "int64")})
+    return BackboneSpec(
+        task="classification",
+        input=image,
+        cuts={"input": image, **{cut: {MAPS: TensorSpec(shape)} for cut, shape in maps.items()}},
+        tail={"input": forms},
+        crop=crop,
+        interpolation=interpolation,
+        patch=patch,
+    )
 
 
 def image_size(features: FeatureSpec) -> tuple[int, int]:

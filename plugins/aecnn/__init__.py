@@ -14,11 +14,13 @@ WEIGHTS = (f"{PACKAGE}:weights/aecnn4-resnet-nano.safetensors",)
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The encoder ``aecnn`` and the recoverer ``fr``."""
     yield Component(
         kind="encoder",
         name="aecnn",
         target=f"{PACKAGE}.encoder:AECNN",
         spec=f"{PACKAGE}.spec:encoder",
+        coding=f"{PACKAGE}.coding:AECNNCoding",
         summary="the most important channels of a CNN's features, by channel attention; no others are computed (AECNN)",
         params=(
             Param("ratio", int, 4, "channels for each one that is sent", RATIOS, when="build"),

@@ -11,10 +11,10 @@ EPS = 1e-5
 def channel_attention(x: Tensor) -> Tensor:
     """Q of equation 7: (B, C, H, W) to weights (B, C) in (0, 1)."""
     x = x.float()
-    return torch.sigmoid(_normalised(x.mean((2, 3))) + _normalised(x.amax((2, 3))))
+    return torch.sigmoid(_normalise(x.mean((2, 3))) + _normalise(x.amax((2, 3))))
 
 
-def _normalised(pooled: Tensor) -> Tensor:
+def _normalise(pooled: Tensor) -> Tensor:
     """Equation 6: (B, C) by the mean and standard deviation over the channels of each sample."""
     mean = pooled.mean(1, keepdim=True)
     return (pooled - mean) / (pooled.var(1, keepdim=True, correction=0) + EPS).sqrt()
@@ -33,6 +33,7 @@ class Importance:
         self.count = 0
 
     def see(self, x: Tensor) -> None:
+        """Add the samples of x, (B, C, H, W)."""
         self.total = self.total + channel_attention(x).sum(0, dtype=torch.float64)
         self.count += len(x)
 

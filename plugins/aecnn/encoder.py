@@ -1,4 +1,4 @@
-"""The AECNN encoder: what the device computes and sends, and how it becomes integers and bytes."""
+"""The AECNN encoder: what the device computes and sends as integers, and features of what was received."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from semcodec.coding.quantiser import ChannelQuantiser
-from semcodec.errors import CorruptStream
-from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.coding.module_state import ModuleState
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec
+from semcodec.training.channel_quantiser import ChannelQuantiser
 from semcodec_plugins.aecnn.attention import most_important
+from semcodec_plugins.aecnn.coding import AECNNCoding
 from semcodec_plugins.aecnn.spec import feature_map
 
 if TYPE_CHECKING:
@@ -36,16 +37,25 @@ class AECNN(nn.Module, Encoder):
 
     def __init__(self, features: FeatureSpec, *, ratio: int) -> None:
         super().__init__()
-        self.name, self.total, self.height, self.width = feature_map(features, ratio)
+        self.name, self.total, _, _ = feature_map(features, ratio)
         self.count = self.total // ratio
         self.register_buffer("importance", torch.zeros(self.total))
         self.register_buffer("kept", torch.arange(self.count))
         self.quantiser = ChannelQuantiser(self.count)
+        self.coding = AECNNCoding(features, ModuleState(self), ratio=ratio)
 
     @property
     def channels(self) -> Mapping[str, Tensor]:  # type: ignore[override]
         """The device computes these alone."""
         return {self.name: self.kept}
+
+    def device_state(self) -> Sequence[str]:
+        """Which channels are kept, their ranges and tables."""
+        return "kept", "quantiser.low", "quantiser.high", "quantiser.counts"
+
+    def server_state(self) -> Sequence[str]:
+        """Which channels are kept, their tables and what cells stand for."""
+        return "kept", "quantiser.counts", "quantiser.centroids"
 
     def prune(self, importance: Tensor) -> None:
         """Keep the channels of greatest importance, (C,)."""
@@ -59,27 +69,17 @@ class AECNN(nn.Module, Encoder):
         symbols = self.quantiser.symbols(features[self.name], params["bits"])
         return [Latent({self.name: one.astype(np.uint8)}, {"bits": params["bits"]}) for one in symbols]
 
-    def write(self, latent: Latent, sink: Sink) -> None:
-        prior = self.quantiser.prior(latent.side["bits"], self.height * self.width)
-        sink.symbols(self.name, latent.symbols[self.name].ravel().astype(np.int32), prior)
-
-    def read(self, source: Source) -> Latent:
-        bits, places = source.params["bits"], self.height * self.width
-        values = source.symbols(self.name, self.count * places, self.quantiser.prior(bits, places))
-        if values.min() < 0 or values.max() >= 1 << bits:
-            raise CorruptStream(f"{self.name}: a value does not fit {bits} bits; the stream is damaged, get it again")
-        return Latent({self.name: values.reshape(self.count, self.height, self.width).astype(np.uint8)}, {"bits": bits})
-
     def restore(self, latent: Latent) -> Partial:
         """The received channels at their places among all; ``present`` is (1, C, 1, 1)."""
         symbols = latent.symbols[self.name].astype(np.int32)
-        return self._placed(self.quantiser.values(symbols, latent.side["bits"])[None])
+        return self._place(self.quantiser.values(symbols, latent.side["bits"])[None])
 
     def forward_train(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
+        """At a number of bits that is drawn from ``trained_bits``; no bits are estimated."""
         values = self.quantiser.soft(features[self.name][:, self.kept].float(), int(rng.choice(self.trained_bits)))
-        return [(self._placed(values), None)]
+        return [(self._place(values), None)]
 
-    def _placed(self, values: Tensor) -> Partial:
+    def _place(self, values: Tensor) -> Partial:
         """Kept channels (B, C / ratio, H, W) among zeros."""
         full = values.new_zeros(len(values), self.total, *values.shape[2:])
         present = values.new_zeros(len(values), self.total, 1, 1)

@@ -34,6 +34,7 @@ ATTENTION, ALONE = 0.1, 1
 
 
 def recipe(job: Job) -> list[Step]:
+    """The steps of the module's docstring. Raises UsageError for an empty data set."""
     if len(job.dataset) == 0:
         raise UsageError("there are no images to find the importance of channels on: give a data set that has some")
     recoverer = job.modules.get("recoverer")

@@ -42,6 +42,7 @@ class FeatureRecovery(nn.Module, Recoverer):
         return generated
 
     def recover(self, partial: Partial) -> Features:
+        """Features with missing channels generated, (B, C, H, W)."""
         mask = partial.present.get(self.name)
         if mask is None:
             return partial.features

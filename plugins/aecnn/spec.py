@@ -19,6 +19,7 @@ def feature_map(features: FeatureSpec, ratio: int) -> tuple[str, int, int, int]:
 
 
 def encoder(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    """The kept channels, uint8. Raises SpecMismatch where the ratio does not divide all channels."""
     ratio = params["ratio"]
     name, channels, height, width = feature_map(features, ratio)
     sent = TensorSpec((channels // ratio, height, width), "uint8")
@@ -27,5 +28,6 @@ def encoder(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
 
 
 def recoverer(features: FeatureSpec, params: Mapping[str, Any]) -> FeatureSpec:
+    """The features as they are. Raises SpecMismatch where the ratio does not divide their channels."""
     feature_map(features, params["ratio"])
     return features

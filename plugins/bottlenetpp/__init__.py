@@ -12,15 +12,17 @@ PACKAGE = "semcodec_plugins.bottlenetpp"
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The encoder ``bottlenetpp``."""
     yield Component(
         kind="encoder",
         name="bottlenetpp",
         target=f"{PACKAGE}.encoder:BottleNetPP",
         spec=f"{PACKAGE}.spec:encoder",
+        coding=f"{PACKAGE}.coding:BottleNetPPCoding",
         summary="a CNN's features through a learned bottleneck: strided convolution, sigmoid, 8 bits (BottleNet++)",
         params=(
             Param("ratio", int, 4, "values at the cut for each one that is sent", (2, 4, 8, 16, 32, 64), "build",
-                  open=True, low=2),
+                  open=True, low=2, high=65536),
             Param("spatial", int, 2, "by how much each side of the maps shrinks; channels do the rest", (1, 2, 4),
                   "build"),
             Param("bits", int, 8, "of each value that is sent", (8, 6, 4, 3, 2, 1), open=True, low=1, high=8),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semcodec.coding.quantiser import ChannelQuantiser, finite
-from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source, TrainableParts
+from semcodec.coding.module_state import ModuleState
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, TrainableParts
 from semcodec.specs import FeatureSpec
+from semcodec.training.channel_quantiser import ChannelQuantiser, finite
+from semcodec_plugins.bottlenetpp.coding import BottleNetPPCoding
 from semcodec_plugins.bottlenetpp.spec import shapes
 
 if TYPE_CHECKING:
@@ -33,12 +35,21 @@ class BottleNetPP(nn.Module, Encoder):
         self.name, self.shape = found.name, found.sent
         channels, sent = found.features[0], found.sent[0]
         # Patches that do not overlap where the maps shrink; 3x3 where they do not.
-        form = {"kernel_size": 3, "padding": 1} if spatial == 1 else {"kernel_size": spatial, "stride": spatial}
-        self.reduce = nn.Conv2d(channels, sent, **form, bias=False)  # batch norm has its own
+        kernel, padding = (3, 1) if spatial == 1 else (spatial, 0)
+        self.reduce = nn.Conv2d(channels, sent, kernel, spatial, padding, bias=False)  # batch norm has its own
         self.reduce_norm = nn.BatchNorm2d(sent)
         self.quantiser = ChannelQuantiser(sent, unit=True)
-        self.expand = nn.ConvTranspose2d(sent, channels, **form, bias=False)
+        self.expand = nn.ConvTranspose2d(sent, channels, kernel, spatial, padding, bias=False)
         self.expand_norm = nn.BatchNorm2d(channels)
+        self.coding = BottleNetPPCoding(features, ModuleState(self), ratio=ratio, spatial=spatial)
+
+    def device_state(self) -> Sequence[str]:
+        """The first half, its ranges and tables."""
+        return "reduce.", "reduce_norm.", "quantiser.low", "quantiser.high", "quantiser.counts"
+
+    def server_state(self) -> Sequence[str]:
+        """The second half, the tables and what cells stand for."""
+        return "expand.", "expand_norm.", "quantiser.counts", "quantiser.centroids"
 
     def compressed(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C', H', W') in [0, 1]."""
@@ -54,6 +65,7 @@ class BottleNetPP(nn.Module, Encoder):
         return [(Partial({self.name: self.expanded(z)}), None)]
 
     def trainable_parts(self) -> TrainableParts:
+        """All of it; histograms are counted anew when learning ends."""
         return TrainableParts([self], self.quantiser.finish, see=self.see)
 
     def see(self, features: Features) -> None:
@@ -64,31 +76,22 @@ class BottleNetPP(nn.Module, Encoder):
         """``compressed`` as it is in use, (B, C', H', W') float64."""
         with torch.no_grad():
             z = F.conv2d(x.double(), self.reduce.weight.double(), None, self.reduce.stride, self.reduce.padding)
-            return torch.sigmoid(_settled(self.reduce_norm, z))
+            return torch.sigmoid(_normalise(self.reduce_norm, z))
 
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
+        """Cells of the bottleneck's maps, int32 (C', H', W'). Raises UsageError for NaN and infinity."""
         bits = params["bits"]
         x = finite(features[self.name])  # of infinity a sigmoid makes an ordinary value
         symbols = self.quantiser.symbols(self.exact(x), bits)
         return [Latent({self.name: one}, {"bits": bits}) for one in symbols]
 
-    def write(self, latent: Latent, sink: Sink) -> None:
-        sink.symbols(self.name, latent.symbols[self.name].ravel(), self._prior(latent.side["bits"]))
-
-    def read(self, source: Source) -> Latent:
-        bits, (channels, height, width) = source.params["bits"], self.shape
-        symbols = source.symbols(self.name, channels * height * width, self._prior(bits))
-        return Latent({self.name: symbols.reshape(self.shape)}, {"bits": bits})
-
-    def _prior(self, bits: int) -> Any:
-        return self.quantiser.prior(bits, self.shape[1] * self.shape[2])
-
     def restore(self, latent: Latent) -> Partial:
+        """The map, (1, C, H, W), none of it below zero. Raises CorruptStream."""
         z = self.quantiser.values(latent.symbols[self.name], latent.side["bits"])
         with torch.no_grad():
-            return Partial({self.name: _settled(self.expand_norm, self.expand(z[None])).relu()})
+            return Partial({self.name: _normalise(self.expand_norm, self.expand(z[None])).relu()})
 
     def panels(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], partial: Partial
@@ -102,8 +105,9 @@ class BottleNetPP(nn.Module, Encoder):
         return [at_cut, Panel(f"sent: {channels} maps of {height}x{width}", heat=maps(z)), received]
 
 
-def _settled(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+def _normalise(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """Batch norm by the statistics that were collected, at the precision of ``x``."""
+    assert norm.running_mean is not None and norm.running_var is not None
     column = [t.to(x.dtype)[:, None, None] for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)]
     mean, variance, weight, bias = column
     return (x - mean) / (variance + norm.eps).sqrt() * weight + bias

@@ -24,6 +24,7 @@ ALONE = 1
 
 
 def recipe(job: Job) -> list[Step]:
+    """The steps of the module's docstring. Raises UsageError for an empty data set."""
     if len(job.dataset) == 0:
         raise UsageError("there are no images to train the bottleneck on: give a data set that has some")
     encoder: Any = job.modules["encoder"]

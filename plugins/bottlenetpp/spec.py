@@ -8,6 +8,9 @@ from typing import Any
 
 from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, map_size
 
+MOST_WEIGHTS = 1 << 26
+"""Of each half: a header names their sizes, and whoever reads it builds them."""
+
 
 @dataclass(frozen=True)
 class Shapes:
@@ -30,10 +33,13 @@ def shapes(features: FeatureSpec, ratio: int, spatial: int) -> Shapes:
             f"ratio={ratio} does not divide {channels} channels x spatial={spatial} squared of {name}; {advice}"
         )
     sent = channels * spatial**2 // ratio, height // spatial, width // spatial
+    if (weights := channels * sent[0] * max(3, spatial) ** 2) > MOST_WEIGHTS:
+        raise SpecMismatch(f"a bottleneck of {weights} weights is above the {MOST_WEIGHTS} of one; use a larger ratio")
     return Shapes(name, (channels, height, width), sent)
 
 
 def encoder(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    """The map that is sent, int32. Raises SpecMismatch."""
     found = shapes(features, params["ratio"], params["spatial"])
     channels, height, width = found.sent
     figures = {"8-bit values, bytes": float(channels * height * width)}

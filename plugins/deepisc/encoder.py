@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from semcodec.coding.quantiser import ChannelQuantiser
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec
 from semcodec.tensors import eight_bits, from_eight_bits
+from semcodec.training.channel_quantiser import ChannelQuantiser
 from semcodec.training.frame_attention import FrameAttention
 from semcodec_plugins.deepisc import residual
 from semcodec_plugins.deepisc.coding import DeepISCCoding

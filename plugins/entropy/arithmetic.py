@@ -10,8 +10,7 @@ table come first, then those of the second, in their own order: one coder call f
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,6 +18,7 @@ import constriction
 import numpy as np
 import numpy.typing as npt
 
+from semcodec.coding.coder_errors import only_corrupt
 from semcodec.errors import CorruptStream, UsageError
 from semcodec.priors import Counted, Indexed, Int32, Prior, Table
 from semcodec_plugins.entropy.counted import counted_side_bytes, decode_counted, encode_counted
@@ -231,16 +231,3 @@ def grouping(prior: Indexed, count: int) -> tuple[Keys, list[tuple[Model, slice]
     ]
     keys &= key((1 << width) - 1)
     return keys, groups
-
-
-@contextmanager
-def only_corrupt() -> Iterator[None]:
-    """Whatever constriction raises on words that it did not write is a CorruptStream, its panics included."""
-    try:
-        yield
-    except (ValueError, AssertionError) as error:
-        raise CorruptStream(f"coded symbols: {error}") from error
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # derives from BaseException and cannot be imported
-            raise
-        raise CorruptStream("coded symbols are damaged") from error

@@ -34,11 +34,13 @@ def _trade(default: float) -> Param:
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The encoders ``feature-hyperprior`` and ``layered``."""
     yield Component(
         kind="encoder",
         name="feature-hyperprior",
         target=f"{PACKAGE}.encoder:FeatureHyperprior",
         spec=f"{PACKAGE}.spec:single",
+        coding=f"{PACKAGE}.coding:FeatureHyperpriorCoding",
         summary="features reduced, rounded and coded under a scale hyperprior: one rate for each set of weights",
         params=(
             Param(
@@ -65,6 +67,7 @@ def semcodec_components() -> Iterator[Component]:
         name="layered",
         target=f"{PACKAGE}.encoder:Layered",
         spec=f"{PACKAGE}.spec:layered",
+        coding=f"{PACKAGE}.coding:LayeredCoding",
         summary="features in a base and enhancement layers: a packet cut at the end of any layer decodes",
         params=(
             Param("layers", int, 0, "layers that are sent; 0 sends all", (1, 2, 3, 4), open=True, low=0, high=64),

@@ -1,4 +1,7 @@
-"""Learned codecs at a cut: reductions, priors and expansions of one layer or of several."""
+"""Learned codecs at a cut: reductions, priors and expansions of one layer or of several.
+
+``coding`` has how their integers become bytes.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source, TrainableParts
+from semcodec.coding.module_state import ModuleState
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, TrainableParts
 from semcodec.panels import Panel, usual
 from semcodec.specs import FeatureSpec, map_sizes
 from semcodec.tensors import eight_bits
 from semcodec_plugins.layered import spec
+from semcodec_plugins.layered.coding import CodecCoding, FeatureHyperpriorCoding, LayeredCoding, count_layers
 from semcodec_plugins.layered.image_decoder import ImageFromFeatures
-from semcodec_plugins.layered.prior import PRIORS, straight_through
+from semcodec_plugins.layered.prior import PRIORS, Factorized, Hyper, straight_through
 from semcodec_plugins.layered.transforms import Adaptation, Expansion, Fixed, Reduction, start
 
 Rows = list[Tensor]
@@ -28,7 +33,7 @@ class Unit(nn.Module):
     def __init__(self, channels: int, layer: spec.Layer, prior: str) -> None:
         super().__init__()
         self.reduction = Reduction(channels, layer.channels, layer.stride)
-        self.prior = PRIORS[prior](layer.channels)
+        self.prior: Factorized | Hyper = PRIORS[prior](layer.channels)
 
 
 class Decoder(nn.Module):
@@ -41,12 +46,19 @@ class Decoder(nn.Module):
         )
         self.adaptations = nn.ModuleList(Adaptation(c) for c in channels)
 
+    @property
+    def by_layer(self) -> list[list[Expansion]]:
+        """The expansions by layer and feature."""
+        rows = (row for row in self.expansions if isinstance(row, nn.ModuleList))
+        return [[expansion for expansion in row if isinstance(expansion, Expansion)] for row in rows]
+
     def forward(self, layers: Sequence[Rows], sizes: Sequence[tuple[int, int]]) -> Rows:
         """By layer and feature, y (B, C, h, w) float; as many layers as there are. Returns features (B, C, H, W)."""
-        return [
-            adapt(sum(self.expansions[i][t].expand(ys[t], size) for i, ys in enumerate(layers)))
-            for t, (adapt, size) in enumerate(zip(self.adaptations, sizes, strict=True))
-        ]
+        expansions, found = self.by_layer, []
+        for t, (adapt, size) in enumerate(zip(self.adaptations, sizes, strict=True)):
+            first, *others = (expansions[i][t].expand(ys[t], size) for i, ys in enumerate(layers))
+            found.append(adapt(sum(others, first)))
+        return found
 
 
 class Codec(nn.Module, Encoder):
@@ -56,6 +68,8 @@ class Codec(nn.Module, Encoder):
     values too large for exact integers are refused.
     trade: lambda of the loss that it is trained by. low: so many layers, or fewer, go through a decoder of their own.
     """
+
+    coding: CodecCoding
 
     def __init__(
         self, features: FeatureSpec, stack: Sequence[spec.Layer], prior: str, trade: float, low: int = 0
@@ -70,6 +84,12 @@ class Codec(nn.Module, Encoder):
         self.lower = Decoder(channels, self.stack[:low]) if low else None
         self.picture = ImageFromFeatures(channels)
 
+    @property
+    def by_layer(self) -> list[list[Unit]]:
+        """``units_of`` by their type: by layer and feature."""
+        rows = (row for row in self.units_of if isinstance(row, nn.ModuleList))
+        return [[unit for unit in row if isinstance(unit, Unit)] for row in rows]
+
     # -- device ------------------------------------------------------------------------------------------------------
 
     def encode(
@@ -82,44 +102,27 @@ class Codec(nn.Module, Encoder):
             latents.append(
                 Latent(
                     {
-                        f"y{i}.{name}": unit.reduction.integers(fixed[name]).cpu().numpy()
-                        for i, units in enumerate(self.units_of[: self.count(params)], 1)
+                        f"y{i}.{name}": unit.reduction.integers(fixed[name])
+                        for i, units in enumerate(self.by_layer[: count_layers(params, self.stack)], 1)
                         for name, unit in zip(self.features, units, strict=True)
                     }
                 )
             )
         return latents
 
-    def count(self, params: Mapping[str, Any]) -> int:
-        """Layers that are sent."""
-        return params.get("layers") or len(self.stack)
-
-    def write(self, latent: Latent, sink: Sink) -> None:
-        for i, units in enumerate(self.units_of, 1):
-            for name, unit in zip(self.features, units, strict=True):
-                if (key := f"y{i}.{name}") not in latent.symbols:
-                    return
-                unit.prior.write(key, latent.symbols[key], sink)
-            self.end(sink)
-
-    def end(self, sink: Sink | Source) -> bool:
-        """Ends a layer; whether another follows."""
-        return sink.layer() is not False
+    def device_state(self) -> Sequence[str]:
+        """The integers of reductions and of what is coded under."""
+        return [
+            f"units_of.{i}.{t}.{name}"
+            for i, units in enumerate(self.by_layer)
+            for t, unit in enumerate(units)
+            for name in ("reduction.whole", *(f"prior.{name}" for name in unit.prior.integers(writes=True)))
+        ]
 
     # -- server ------------------------------------------------------------------------------------------------------
 
-    def read(self, source: Source) -> Latent:
-        latent = Latent({})
-        for i, units in enumerate(self.units_of[: self.count(source.params)], 1):
-            for (name, shape), unit in zip(self.shapes.items(), units, strict=True):
-                latent.symbols[f"y{i}.{name}"] = unit.prior.read(
-                    f"y{i}.{name}", spec.places(shape, self.stack[i - 1]), source
-                )
-            if not self.end(source):
-                break
-        return latent
-
     def restore(self, latent: Latent) -> Partial:
+        """Features (1, C, H, W) from the layers that were received, by the decoder for so many."""
         received = len(latent.symbols) // len(self.features)
         there = next(self.high.parameters())
         layers = [
@@ -133,12 +136,22 @@ class Codec(nn.Module, Encoder):
         decoder = self.lower if self.lower is not None and len(layers) <= self.low else self.high
         return dict(zip(self.features, decoder(layers, sizes), strict=True))
 
+    def server_state(self) -> Sequence[str]:
+        """Expansions, adaptations, and the integers of what is coded under."""
+        priors = [
+            f"units_of.{i}.{t}.prior.{name}"
+            for i, units in enumerate(self.by_layer)
+            for t, unit in enumerate(units)
+            for name in unit.prior.integers(writes=False)
+        ]
+        return ["high.", "lower.", *priors]
+
     def decoder_state(self) -> Mapping[str, Tensor]:
         """Expansions, adaptations, and the integers that priors are made of."""
         state = {f"high.{n}": t for n, t in self.high.state_dict().items()}
         if self.lower is not None:
             state |= {f"lower.{n}": t for n, t in self.lower.state_dict().items()}
-        for i, units in enumerate(self.units_of):
+        for i, units in enumerate(self.by_layer):
             for t, unit in enumerate(units):
                 state |= {f"prior.{i}.{t}.{n}": value for n, value in unit.prior.decoding().items()}
         return state
@@ -164,15 +177,16 @@ class Codec(nn.Module, Encoder):
             torch.random.fork_rng(devices=[]),
         ):
             torch.manual_seed(int(rng.integers(1 << 31)))
-            for units in self.units_of[: max(counts)]:
+            for units in self.by_layer[: max(counts)]:
                 ys = [u.reduction(features[name].float()) for name, u in zip(self.features, units, strict=True)]
-                cost = sum(unit.prior.bits(y) for unit, y in zip(units, ys, strict=True))
-                bits.append(cost + bits[-1] if bits else cost)
+                costs = [unit.prior.bits(y) for unit, y in zip(units, ys, strict=True)]
+                bits.append(sum(costs[1:], costs[0]) + bits[-1] if bits else sum(costs[1:], costs[0]))
                 layers.append([straight_through(y) for y in ys])
             sizes = [(features[name].shape[2], features[name].shape[3]) for name in self.features]
             return [(Partial(self.rebuild(layers[:count], sizes)), bits[count - 1]) for count in counts]
 
     def trainable_parts(self) -> TrainableParts:
+        """All but the picture; the densities that it begins with learn along. Raises PluginError without CompressAI."""
         lower = [] if self.lower is None else [self.lower]
         return TrainableParts([self.units_of, self.high, *lower], self.freeze, densities={"densities": self.begin()})
 
@@ -180,11 +194,11 @@ class Codec(nn.Module, Encoder):
         """The densities that training needs in place of integer tables; they learn along with the encoder."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return nn.ModuleList(unit.prior.begin() for units in self.units_of for unit in units)
+            return nn.ModuleList(unit.prior.begin() for units in self.by_layer for unit in units)
 
     def freeze(self) -> None:
         """Take the integers, which are what codes, from the weights and densities as they are now."""
-        for units in self.units_of:
+        for units in self.by_layer:
             for unit in units:
                 unit.reduction.freeze()
                 unit.prior.freeze()
@@ -199,7 +213,8 @@ class Codec(nn.Module, Encoder):
             mean = x.mean((0, 2, 3))
             rest, deviation = x - mean[:, None, None], x.std()
             for i, step in enumerate(steps):
-                unit, expansion = self.units_of[i][t], self.high.expansions[i][t]
+                unit, expansion = self.by_layer[i][t], self.high.by_layer[i][t]
+                assert unit.reduction.bias is not None and expansion.bias is not None
                 rest, scales = start(unit.reduction, expansion, rest, step * deviation)
                 unit.reduction.bias.copy_(-(unit.reduction.weight.sum((2, 3)) @ mean))
                 unit.reduction.freeze()
@@ -224,9 +239,7 @@ class FeatureHyperprior(Codec):
     def __init__(self, features: FeatureSpec, **params: Any) -> None:
         stack = [spec.Layer(params["channels"], params["stride"])]
         super().__init__(features, stack, params["prior"], params["lambda"])
-
-    def end(self, sink: Sink | Source) -> bool:
-        return False
+        self.coding = FeatureHyperpriorCoding(features, ModuleState(self), **params)
 
 
 class Layered(Codec):
@@ -234,3 +247,4 @@ class Layered(Codec):
 
     def __init__(self, features: FeatureSpec, **params: Any) -> None:
         super().__init__(features, spec.layers(params["channels"]), params["prior"], params["lambda"], params["low"])
+        self.coding = LayeredCoding(features, ModuleState(self), **params)

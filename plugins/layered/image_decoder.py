@@ -34,7 +34,8 @@ class ImageFromFeatures(nn.Module):
         x = torch.stack([F.interpolate(m, size=size) for m in maps]).sum(0)
         x = F.interpolate(self.coarse(x), scale_factor=2.0)
         x = F.interpolate(self.middle(x), scale_factor=2.0)
-        return self.fine(x)
+        picture: Tensor = self.fine(x)
+        return picture
 
 
 def _conv(inside: int, out: int) -> nn.Sequential:

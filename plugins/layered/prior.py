@@ -1,46 +1,35 @@
-"""What the integers of one layer are coded under: static tables, or a scale hyperprior that runs in integers.
+"""How integers of one layer are learned to be coded: under static tables, or a scale hyperprior in integers.
 
-For training both use CompressAI's densities (``learned`` extra), which ``begin`` makes and which are no part of the
-weights: what is kept of them are integer tables. Without them nothing here needs CompressAI.
+``coding`` has what codes them. For training both use CompressAI's densities (``learned`` extra), which ``begin`` makes
+and which are no part of the weights: what is kept of them are integer tables. Without them nothing here needs
+CompressAI.
 """
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from semcodec.coding import gaussian_tables
-from semcodec.coding.integer_conv import integer_net
-from semcodec.coding.tables import channel_prior
 from semcodec.errors import PluginError, UsageError
-from semcodec.interfaces import Sink, Source
-from semcodec.priors import Indexed
+from semcodec.training.integer_layers import integer_net
+from semcodec_plugins.layered.coding import REACH, side_channels
 
-Int32 = npt.NDArray[np.int32]
-Shape = tuple[int, int, int]
-
-REACH = 127
-"""Static tables hold -REACH to REACH; what lies beyond goes through their escape."""
 COUNTED = 1 << 20
-LARGEST = (1 << 31) - 1
-DOWN = 4
-"""Places of y along each side that one place of z describes."""
+"""What a static table's counts sum to, about."""
 
 
-def half_up(x: Tensor) -> Tensor:
+def round_half_up(x: Tensor) -> Tensor:
     """Rounds as integer networks do."""
     return torch.floor(x + 0.5)
 
 
 def straight_through(x: Tensor) -> Tensor:
     """Rounded, with the gradient of what is not."""
-    return x + (half_up(x) - x).detach()
+    return x + (round_half_up(x) - x).detach()
 
 
 class Factorized(nn.Module):
@@ -59,34 +48,28 @@ class Factorized(nn.Module):
 
     def begin(self) -> nn.Module:
         """The density that is trained in the tables' place. Raises PluginError where CompressAI is missing."""
-        self._density = [_compressai().EntropyBottleneck(len(self.counts))]
-        return self._density[0]
+        density: nn.Module = _compressai().EntropyBottleneck(len(self.counts))
+        self._density = [density]
+        return density
 
     def bits(self, y: Tensor) -> Tensor:
         """Of y (B, C, h, w) with uniform noise for quantisation: (B,), differentiable."""
-        return _bits(_begun(self._density)(y, training=True)[1])
+        return _bits(_require(self._density)(y, training=True)[1])
 
     @torch.no_grad()
     def freeze(self) -> None:
         """The tables of the density as it is now: its medians stay at zero, so that these are of whole numbers."""
         grid = torch.arange(-REACH, REACH + 1.0).expand(1, len(self.counts), -1)
-        density = _begun(self._density)(grid.contiguous(), training=False)[1][0]
+        density = _require(self._density)(grid.contiguous(), training=False)[1][0]
         self.counts.copy_((density / density.sum(1, keepdim=True) * COUNTED).round())
 
-    def prior(self, shape: Shape) -> Indexed:
-        _, height, width = shape
-        return channel_prior(self.counts.cpu().numpy(), height * width, -REACH, escape=True)
+    def integers(self, writes: bool) -> list[str]:
+        """Of the state dict, what ``read`` uses, or ``write``."""
+        return ["counts"]
 
     def decoding(self) -> dict[str, Tensor]:
         """The weights that ``read`` uses."""
         return {"counts": self.counts}
-
-    def write(self, name: str, y: Int32, sink: Sink) -> None:
-        """y: int32 (C, h, w)."""
-        sink.symbols(name, y, self.prior(y.shape))
-
-    def read(self, name: str, shape: Shape, source: Source) -> Int32:
-        return source.symbols(name, math.prod(shape), self.prior(shape)).reshape(shape)
 
 
 class Hyper(nn.Module):
@@ -98,7 +81,7 @@ class Hyper(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        hidden, side = max(8, channels), max(2, min(16, channels // 2))
+        hidden, side = max(8, channels), side_channels(channels)
         self.side = side
         self.analysis = integer_net((channels, hidden, side), stride=2)
         self.synthesis = integer_net((side, hidden, channels), up=2)
@@ -110,51 +93,42 @@ class Hyper(nn.Module):
     def start(self, scales: Tensor) -> None:
         """Predict these standard deviations (C,) whatever z is."""
         index = (scales.double() / gaussian_tables.LOWEST).log() / gaussian_tables.STEP
-        self.synthesis.convs[-1].bias.copy_(index.clamp(0, gaussian_tables.SCALES - 1).float().repeat_interleave(4))
+        bias = self.synthesis.layers[-1].bias
+        assert bias is not None
+        bias.copy_(index.clamp(0, gaussian_tables.SCALES - 1).float().repeat_interleave(4))
         self.synthesis.freeze()
 
     def begin(self) -> nn.Module:
+        """The densities that are trained in the tables' place. Raises PluginError where CompressAI is missing."""
         self._density = [_compressai().GaussianConditional(None)]
         return nn.ModuleList([*self._density, self.z.begin()])
 
     def bits(self, y: Tensor) -> Tensor:
-        z = self.analysis(y.abs())
-        index = self.synthesis(straight_through(z))[:, :, : y.shape[2], : y.shape[3]]
+        """Of y (B, C, h, w), and of z, with uniform noise for quantisation: (B,), differentiable."""
+        z: Tensor = self.analysis(y.abs())
+        index: Tensor = self.synthesis(straight_through(z))[:, :, : y.shape[2], : y.shape[3]]
         scales = gaussian_tables.LOWEST * (gaussian_tables.STEP * index.clamp(0, gaussian_tables.SCALES - 1)).exp()
-        return self.z.bits(z) + _bits(_begun(self._density)(y, scales, training=True)[1])
+        return self.z.bits(z) + _bits(_require(self._density)(y, scales, training=True)[1])
 
     def freeze(self) -> None:
+        """The integers of both networks and the tables of z, as they are now."""
         self.analysis.freeze()
         self.synthesis.freeze()
         self.z.freeze()
 
-    def prior(self, z: Int32, shape: Shape) -> Indexed:
-        index = self.synthesis.exact(self._there(z))[0, :, : shape[1], : shape[2]]
-        index = index.clamp(0, gaussian_tables.SCALES - 1).to(torch.uint8)
-        return Indexed(gaussian_tables.tables(), index.cpu().numpy().ravel())
-
-    def _there(self, integers: Int32) -> Tensor:
-        """As a batch of one where the weights are."""
-        return torch.from_numpy(integers)[None].to(self.z.counts.device, torch.float64)
+    def integers(self, writes: bool) -> list[str]:
+        """Of the state dict, beginnings of the names of what ``read`` uses, or ``write``."""
+        networks = {"synthesis": self.synthesis, **({"analysis": self.analysis} if writes else {})}
+        convs = [f"{name}.convs.{i}.whole" for name, net in networks.items() for i in range(len(net.convs))]
+        return [*convs, "z.counts"]
 
     def decoding(self) -> dict[str, Tensor]:
+        """The weights that ``read`` uses."""
         whole = {n: t for n, t in self.synthesis.state_dict().items() if "whole" in n}
         return {**whole, "z": self.z.counts}
 
-    def write(self, name: str, y: Int32, sink: Sink) -> None:
-        found = self.analysis.exact(self._there(y).abs())[0]
-        z = found.clamp(-LARGEST, LARGEST).int().cpu().numpy()
-        sink.symbols(f"z.{name}", z, self.z.prior(z.shape), side=True)
-        sink.symbols(name, y, self.prior(z, y.shape))
 
-    def read(self, name: str, shape: Shape, source: Source) -> Int32:
-        _, height, width = shape
-        places = (self.side, -(-height // DOWN), -(-width // DOWN))
-        z = source.symbols(f"z.{name}", math.prod(places), self.z.prior(places)).reshape(places)
-        return source.symbols(name, math.prod(shape), self.prior(z, shape)).reshape(shape)
-
-
-PRIORS = {"hyper": Hyper, "factorized": Factorized}
+PRIORS: dict[str, type[Factorized] | type[Hyper]] = {"hyper": Hyper, "factorized": Factorized}
 
 
 def _bits(likelihood: Tensor) -> Tensor:
@@ -171,7 +145,7 @@ def _compressai() -> Any:
     return entropy_models
 
 
-def _begun(density: list[Any]) -> Any:
+def _require(density: list[Any]) -> Any:
     if not density:
         raise UsageError("the estimate of bits is for training: start it with the encoder's begin()")
     return density[0]

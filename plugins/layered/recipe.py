@@ -39,11 +39,13 @@ WINDOW = 320
 
 
 def single(job: Job) -> list[Step]:
+    """For ``feature-hyperprior``, at its one lambda. Raises UsageError for an empty data set."""
     encoder: Any = job.modules["encoder"]
     return _steps(job, [encoder.trade])
 
 
 def layered(job: Job) -> list[Step]:
+    """For ``layered``, at a lambda for each number of layers. Raises UsageError for an empty data set."""
     encoder: Any = job.modules["encoder"]
     count = len(encoder.stack)
     ratio = SPREAD ** (1 / max(1, count - 1))
@@ -58,7 +60,7 @@ def _steps(job: Job, trades: list[float]) -> list[Step]:
         raise UsageError("there are no images to train on: give a data set that has some")
     last = list(job.cuts)[-1]
     to = () if last == job.cut else (last,)
-    job.modules["backbone"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
+    job.modules["backbone"].to(memory_format=torch.channels_last)  # faster on CPUs
     learning = job.trainable_parts
     codec = [*learning.modules, *learning.densities.values()]
     steps = [] if "encoder" in job.ready else [_start(job, trades, batch)]
@@ -116,7 +118,7 @@ def _match(job: Job, trades: list[float], to: tuple[str, ...]) -> Callable[[Batc
             far = [distance(backbone.advance(recovered, job.cut, cut), wanted) for cut, wanted in later.items()]
             return torch.stack([distance(recovered, features), *far]).sum()
 
-        return _weighed(job, b, features, trades, distortion)
+        return _weigh(job, b, features, trades, distortion)
 
     return loss
 
@@ -132,12 +134,12 @@ def _task(job: Job, trades: list[float]) -> Callable[[Batch], tuple[Tensor, dict
     def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:
         with torch.no_grad():
             features = backbone.head(model_input(b), job.cut)
-        return _weighed(job, b, features, trades, lambda given: backbone.task_loss(given, job.cut, b.labels)[0])
+        return _weigh(job, b, features, trades, lambda given: backbone.task_loss(given, job.cut, b.labels)[0])
 
     return loss
 
 
-def _weighed(
+def _weigh(
     job: Job, b: Batch, features: Features, trades: list[float], cost: Callable[[Features], Tensor]
 ) -> tuple[Tensor, dict[str, float]]:
     """The mean over drawn numbers of layers of rate / lambda + cost. Rate in bits a pixel of the input."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semcodec.coding.integer_conv import IntegerConv, to_fixed, unfold
-from semcodec.coding.quantiser import finite
+from semcodec.coding.integer_conv import Whole, to_grid, unfold
+from semcodec.interfaces import Int32
+from semcodec.training.channel_quantiser import finite
+from semcodec.training.integer_layers import IntegerConv
 
 FEATURE_BITS = 10
 """Fraction bits of features on their way into a reduction."""
@@ -31,32 +34,38 @@ class Reduction(IntegerConv):
         self.step = stride
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) float to (B, out, h, w): the differentiable view."""
         return super().forward(pad(x, self.step))
 
-    def integers(self, x: Fixed) -> Tensor:
+    def integers(self, x: Fixed) -> Int32:
         """int32 (out, h, w): the same whatever the batch, threads and device. Raises UsageError for what is too large.
 
         Sums below 2 ** 52 are below 2 ** 30 once shifted.
         """
-        self.check(x.peak)
-        return self.exact_of(x.windows(self.step))[0].int()
+        whole = self.whole
+        whole.check(x.peak)
+        found: Int32 = whole.exact_of(x.windows(self.step))[0].astype(np.int32)
+        return found
 
 
 class Fixed:
-    """Features of one sample, (C, H, W), on the fixed-point grid, unfolded once for all reductions of a stride.
+    """Features of one sample, (C, H, W), as integers on a grid, unfolded once for all reductions of a stride.
 
     Raises UsageError for what is not finite.
     """
 
     def __init__(self, x: Tensor) -> None:
-        self.x = to_fixed(finite(x)[None], FEATURE_BITS)
-        self.peak = float(self.x.abs().max())
-        self._windows: dict[int, Tensor] = {}
+        self.x = to_grid(finite(x)[None].double().cpu().numpy(), FEATURE_BITS)
+        self.peak = float(np.abs(self.x).max(initial=0))
+        self._windows: dict[int, Whole] = {}
 
-    def windows(self, stride: int) -> Tensor:
+    def windows(self, stride: int) -> Whole:
+        """What a reduction of this stride is multiplied with: (1, C * kernel ** 2, h, w)."""
         if stride not in self._windows:
             kernel, padding = window(stride)
-            self._windows[stride] = unfold(pad(self.x, stride), kernel, stride, padding)
+            below, right = (-side % stride for side in self.x.shape[2:])
+            padded = np.pad(self.x, ((0, 0), (0, 0), (0, below), (0, right)), "edge") if below or right else self.x
+            self._windows[stride] = unfold(padded, kernel, stride, padding)
         return self._windows[stride]
 
 
@@ -69,7 +78,8 @@ class Expansion(nn.ConvTranspose2d):
 
     def expand(self, y: Tensor, size: tuple[int, int]) -> Tensor:
         """y (B, C, h, w) to (B, out, *size)."""
-        return self(y)[:, :, : size[0], : size[1]]
+        out: Tensor = self(y)
+        return out[:, :, : size[0], : size[1]]
 
 
 class Adaptation(nn.Module):
@@ -78,6 +88,7 @@ class Adaptation(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         width = max(8, channels // 2)
+        last = nn.Conv2d(width, channels, 1)
         self.net = nn.Sequential(
             nn.Conv2d(channels, width, 1),
             nn.SiLU(),
@@ -85,16 +96,20 @@ class Adaptation(nn.Module):
             nn.SiLU(),
             nn.Conv2d(width, width, 3, padding=1),
             nn.SiLU(),
-            nn.Conv2d(width, channels, 1),
+            last,
         )
-        nn.init.zeros_(self.net[-1].weight)
-        nn.init.zeros_(self.net[-1].bias)
+        assert last.bias is not None
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.net(x)
+        """(B, C, H, W) to the same shape."""
+        added: Tensor = self.net(x)
+        return x + added
 
 
 def pad(x: Tensor, stride: int) -> Tensor:
+    """Maps whose sides the stride divides, by repeating their last row and column."""
     height, width = x.shape[-2:]
     below, right = -height % stride, -width % stride
     return F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
@@ -122,9 +137,10 @@ def start(reduction: Reduction, expansion: Expansion, x: Tensor, step: Tensor) -
     for weight, values in ((reduction.weight, basis / step), (expansion.weight, basis * step)):
         weight.zero_()
         weight[:, :, inner, inner] = values.T.reshape(count, channels, stride, stride)
-    reduction.bias.zero_()
-    expansion.bias.zero_()
+    for bias in (reduction.bias, expansion.bias):
+        assert bias is not None
+        bias.zero_()
     reduction.freeze()
-    columns = (outputs * step @ basis.T).unflatten(0, (len(x), -1)).transpose(1, 2)
+    columns = (outputs * step @ basis.T).view(len(x), -1, blocks.shape[1]).transpose(1, 2)
     back = F.fold(columns, padded.shape[-2:], stride, stride=stride)
     return x - back[:, :, : x.shape[2], : x.shape[3]], outputs.std(0).clamp_min(1e-3)

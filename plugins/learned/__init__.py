@@ -12,11 +12,13 @@ PACKAGE = "semcodec_plugins.learned"
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The family ``learned/*``, by CompressAI's names."""
     yield Component(
         kind="encoder",
         name="learned/*",
         target=f"{PACKAGE}.encoder:Learned",
         spec=f"{PACKAGE}.spec:encoder",
+        coding=f"{PACKAGE}.coding:LearnedCoding",
         summary="the input by a learned image codec of CompressAI, as learned/bmshj2018-hyperprior",
         params=(
             Param(

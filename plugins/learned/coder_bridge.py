@@ -7,7 +7,6 @@ which tape this is about is known to the thread alone, so that an instance serve
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,26 +14,25 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from semcodec.coding import gaussian_tables
 from semcodec.errors import UsageError
-from semcodec.interfaces import Source
+from semcodec.interfaces import Int32, Source
 from semcodec.priors import Indexed, Table
+from semcodec_plugins.learned.coding import Bytes
 
-Int32 = npt.NDArray[np.int32]
-Bytes = npt.NDArray[np.uint8]
-
-REACH = 127
-"""Static tables hold -REACH to REACH around the median; what lies beyond goes through their escape."""
 LARGEST = 1 << 24
 """Beyond which float32 holds no consecutive integers."""
 
 
 class Tape(Protocol):
-    def put(self, symbols: Int32, index: Int32, static: bool) -> int: ...
+    """Where CompressAI's models put one sample's symbols, or get them from."""
 
-    def get(self, number: int, index: Int32, static: bool) -> Int32: ...
+    def put(self, symbols: Int32, index: Int32, static: bool) -> int:
+        """Take symbols and the indexes of their tables; the number that ``get`` is asked for."""
+
+    def get(self, number: int, index: Int32, static: bool) -> Int32:
+        """The symbols whose tables are these."""
 
 
 TAPE: ContextVar[Tape | None] = ContextVar("tape", default=None)
@@ -59,6 +57,7 @@ class Coder:
         self.static = static
 
     def encode_with_indexes(self, symbols: Sequence[int], index: Sequence[int], *tables: Any) -> int:
+        """Put symbols on the thread's tape. Raises UsageError for what float32 does not hold exactly."""
         tape = TAPE.get()
         assert tape is not None
         values = np.array(symbols, np.int64)
@@ -67,6 +66,7 @@ class Coder:
         return tape.put(values.astype(np.int32), np.array(index, np.int32), self.static)
 
     def decode_with_indexes(self, number: int, index: Sequence[int], *tables: Any) -> Int32:
+        """The symbols from the thread's tape."""
         tape = TAPE.get()
         assert tape is not None
         return tape.get(number, np.array(index, np.int32), self.static)
@@ -83,11 +83,13 @@ class Written:
     index: list[Bytes] = field(default_factory=list)
 
     def put(self, symbols: Int32, index: Int32, static: bool) -> int:
+        """Keep symbols and indexes; their number among all."""
         self.symbols.append(symbols)
         self.index.append(np.zeros(0, np.uint8) if static else index.astype(np.uint8))
         return len(self.symbols) - 1
 
     def get(self, number: int, index: Int32, static: bool) -> Int32:
+        """The symbols that were put under this number."""
         return self.symbols[number]
 
 
@@ -99,9 +101,11 @@ class Replayed:
     at: int = 0
 
     def put(self, symbols: Int32, index: Int32, static: bool) -> int:
+        """Never called: reading codes nothing."""
         raise AssertionError("nothing is coded where symbols are read")
 
     def get(self, number: int, index: Int32, static: bool) -> Int32:
+        """The next symbols."""
         self.at += 1
         return self.symbols[self.at - 1]
 
@@ -117,18 +121,12 @@ class Received:
     index: list[Bytes] = field(default_factory=list)
 
     def put(self, symbols: Int32, index: Int32, static: bool) -> int:
+        """Never called: reading codes nothing."""
         raise AssertionError("nothing is coded where symbols are read")
 
     def get(self, number: int, index: Int32, static: bool) -> Int32:
+        """The next symbols from the packet, by these tables. Raises CorruptStream."""
         self.index.append(np.zeros(0, np.uint8) if static else index.astype(np.uint8))
         prior = Indexed(self.tables if static else gaussian_tables.tables(), index)
         self.symbols.append(self.source.symbols(self.names[len(self.symbols)], len(index), prior))
         return self.symbols[-1]
-
-
-def check_of(index: Sequence[Bytes]) -> bytes:
-    """Four octets that tell whether both ends came to the same tables."""
-    value = 0
-    for part in index:
-        value = zlib.crc32(part.tobytes(), value)
-    return value.to_bytes(4, "little")

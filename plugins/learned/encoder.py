@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from threading import RLock
 from typing import Any
 
@@ -11,15 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semcodec.coding import gaussian_tables
-from semcodec.coding.tables import channel_prior, channel_tables
+from semcodec.coding.module_state import ModuleState
 from semcodec.errors import CorruptStream, UsageError
-from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source, TrainableParts
-from semcodec.priors import Indexed
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Source, TrainableParts
 from semcodec.specs import FeatureSpec, image_size
 from semcodec_plugins.learned import autoregressive, coder_bridge, network, spec
-
-CHECK = 4
+from semcodec_plugins.learned.coding import CHECK, LearnedCoding, check_of, most_raster_bytes
 
 
 class Learned(nn.Module, Encoder):
@@ -30,6 +27,7 @@ class Learned(nn.Module, Encoder):
     """
 
     counts: Tensor
+    coding: LearnedCoding
 
     def __init__(self, features: FeatureSpec, **params: Any) -> None:
         super().__init__()
@@ -42,20 +40,23 @@ class Learned(nn.Module, Encoder):
         self.y, self.z = spec.places((self.height, self.width), self.model)
         self.net = network.build(self.name, self.n, self.m)
         self.register_buffer("counts", network.counts_of(network.bottleneck(self.net)))
+        self.coding = LearnedCoding(features, ModuleState(self), **params)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled by arguments and tensors: some of CompressAI's modules have classes that pickle cannot name."""
-        return _made_again, (type(self), *self._arguments, self.state_dict(), self.training)
+        return _rebuild, (type(self), *self._arguments, self.state_dict(), self.training)
 
     # -- device ------------------------------------------------------------------------------------------------------
 
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
+        """Symbols of each image and the indexes of their tables. Raises UsageError for NaN, infinity, huge latents."""
         if not bool(torch.isfinite(features["image"]).all()):
             raise UsageError("the image has NaN or infinity, which a learned codec cannot send")
         network.prepare(self.net)
-        return [self._sample(image) for image in features["image"].clamp(0, 1).split(1)]
+        images = features["image"].clamp(0, 1)
+        return [self._sample(images[i : i + 1]) for i in range(len(images))]
 
     @torch.no_grad()
     def _sample(self, image: Tensor) -> Latent:
@@ -68,45 +69,48 @@ class Learned(nn.Module, Encoder):
                 y = self.net.g_a(x)
                 strings = self.net.entropy_bottleneck.compress(self.net.h_a(y))
                 z = self.net.entropy_bottleneck.decompress(strings, self.z)
-                found = autoregressive.compress(self.net, y, z)
-                for values, part in zip(found, (written.symbols, written.index), strict=True):
-                    part.append(values)
-        names = self._names()
-        latent = Latent(self._shaped(written.symbols))
+                values, index = autoregressive.compress(self.net, y, z)
+                written.symbols.append(values)
+                written.index.append(index)
+        names = self.coding.names
+        latent = Latent(self.coding.shape_symbols(written.symbols))
         if self.model.context != spec.FACTORIZED:
             latent.side["index"] = dict(zip(names, written.index, strict=True))
         return latent
 
-    def write(self, latent: Latent, sink: Sink) -> None:
-        index = latent.side.get("index", {})
-        for name, symbols in latent.symbols.items():
-            if name == self._names()[0]:
-                places = symbols.size // len(self.counts)
-                prior = channel_prior(self.counts.cpu().numpy(), places, -coder_bridge.REACH, escape=True)
-                sink.symbols(name, symbols.ravel(), prior)
-            elif self.model.context == spec.RASTER:
-                sink.blob(name, autoregressive.coded(self.net, symbols.ravel(), index[name]))
-            else:
-                sink.symbols(name, symbols.ravel(), Indexed(gaussian_tables.tables(), index[name]))
-        if self._checked():
-            sink.blob("check", coder_bridge.check_of(list(index.values())), side=True)
+    def device_state(self) -> Sequence[str]:
+        """All but the synthesis."""
+        return self._state_without("g_s")
 
     # -- server ------------------------------------------------------------------------------------------------------
 
+    def server_state(self) -> Sequence[str]:
+        """All but the analyses."""
+        return self._state_without("g_a", "h_a")
+
+    def _state_without(self, *networks: str) -> list[str]:
+        return [name for name in self.state_dict() if not set(networks) & set(name.split("."))]
+
     def read(self, source: Source) -> Latent:
-        """Runs the networks that tell the tables, up to the synthesis."""
+        """The inverse of ``write``. Raises CorruptStream.
+
+        But for factorized models it runs the networks that predict the tables, up to the synthesis.
+        """
+        if self.model.context == spec.FACTORIZED:
+            return self.coding.read(source)
         network.prepare(self.net)
-        tables = channel_tables(self.counts.cpu().numpy(), -coder_bridge.REACH, escape=True)
-        received = coder_bridge.Received(source, self._names(), tables)
-        y = self._decoded(received, lambda: source.blob("y", autoregressive.most_bytes(self.m * self.y[0] * self.y[1])))
-        if self._checked() and source.blob("check", CHECK) != coder_bridge.check_of(received.index):
+        received = coder_bridge.Received(source, self.coding.names, self.coding.static_tables())
+        most = most_raster_bytes(self.m * self.y[0] * self.y[1])
+        y = self._decoded(received, lambda: source.blob("y", most))
+        if self.coding.checked and source.blob("check", CHECK) != check_of(received.index):
             raise CorruptStream(
                 "this machine's networks round otherwise than the sender's, or the stream is damaged: decode it on "
                 "a machine like the sender's, or send it by a model whose tables are exact"
             )
-        return Latent(self._shaped(received.symbols), {"y": y.numpy()})
+        return Latent(self.coding.shape_symbols(received.symbols), {"y": y.numpy()})
 
     def restore(self, latent: Latent) -> Partial:
+        """The image, (1, 3, H, W) in [0, 1]. Raises CorruptStream where it has NaN."""
         network.prepare(self.net)
         with torch.no_grad():
             if "y" in latent.side:
@@ -120,49 +124,34 @@ class Learned(nn.Module, Encoder):
         return Partial({"image": image})
 
     @torch.no_grad()
-    def _decoded(self, symbols: coder_bridge.Received | coder_bridge.Replayed, blob: Any) -> Tensor:
+    def _decoded(
+        self, symbols: coder_bridge.Received | coder_bridge.Replayed, blob: Callable[[], bytes] | None
+    ) -> Tensor:
         """y as g_s is given it."""
         with self._turn, coder_bridge.on(symbols):
             if self.model.context != spec.RASTER:
                 try:
                     self.net.decompress(*self._shape())
-                except network.Received as found:
-                    return found.y
+                except network.Received as received:
+                    return received.y
                 raise AssertionError("CompressAI decodes without a synthesis")
             z = self.net.entropy_bottleneck.decompress([0], self.z)
         if isinstance(symbols, coder_bridge.Replayed):
             return autoregressive.replay(self.net, z, symbols.symbols[1])
-        y, *found = autoregressive.decompress(self.net, z, blob())
-        for one, part in zip(found, (symbols.symbols, symbols.index), strict=True):
-            part.append(one)
+        assert blob is not None
+        y, values, index = autoregressive.decompress(self.net, z, blob())
+        symbols.symbols.append(values)
+        symbols.index.append(index)
         return y
 
     def _shape(self) -> tuple[list[Any], Any]:
         """Strings, which are on the tape, and shape, as CompressAI's ``decompress`` wants them."""
         if self.model.context in (spec.FACTORIZED, spec.HYPER):
-            return [[0]] * len(self._names()), self.y if self.model.context == spec.FACTORIZED else self.z
+            return [[0]] * len(self.coding.names), self.y if self.model.context == spec.FACTORIZED else self.z
         groups = getattr(self.net, "groups", None)
         one = [(group, *self.y) for group in groups or [self.m]]
         strings = {"y": [[0]] * (2 * len(one)), "hyper": [[0]]}
         return [*strings["y"], *strings["hyper"]], {"y": one if groups else one[0], "hyper": self.z}
-
-    def _names(self) -> list[str]:
-        """Of what is sent, in order."""
-        if self.model.context == spec.FACTORIZED:
-            return ["y"]
-        if self.model.context == spec.CHECKERBOARD:
-            return ["z", *(f"y{i}" for i in range(2 * len(getattr(self.net, "groups", [0]))))]
-        return ["z", "y"]
-
-    def _shaped(self, symbols: list[coder_bridge.Int32]) -> dict[str, coder_bridge.Int32]:
-        """By name, as the spec function says; parts of y, which it does not name, as they are."""
-        shapes = {"z": (self.n, *self.z), "y": spec.shape_of_y(self.model, self.m, self.y)}
-        named = zip(self._names(), symbols, strict=True)
-        return {name: part.reshape(shapes[name]) if name in shapes else part for name, part in named}
-
-    def _checked(self) -> bool:
-        """Whether the tables depend on networks in floats."""
-        return self.model.context in (spec.CHECKERBOARD, spec.RASTER)
 
     def _padded(self, x: Tensor) -> Tensor:
         step = spec.DOWN if self.model.context == spec.FACTORIZED else 4 * spec.DOWN
@@ -173,7 +162,7 @@ class Learned(nn.Module, Encoder):
 
     def adapt(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """A checkpoint in CompressAI's form."""
-        state, counts = network.converted(self.net, tensors)
+        state, counts = network.convert(self.net, tensors)
         return {**{f"net.{name}": tensor for name, tensor in state.items()}, "counts": counts}
 
     def forward_train(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
@@ -182,7 +171,7 @@ class Learned(nn.Module, Encoder):
         Images may be of other sizes than those that packets are made of. Models that code place after place have noise
         in both.
         """
-        with network.rounded(self.net):
+        with network.rounding(self.net):
             return self.noisy(features, rng)
 
     def noisy(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
@@ -198,6 +187,7 @@ class Learned(nn.Module, Encoder):
         return [(Partial({"image": x}), bits)]
 
     def trainable_parts(self) -> TrainableParts:
+        """The whole model; its bottleneck is the density that tables are made of."""
         return TrainableParts([self.net], self.freeze, densities={"density": network.bottleneck(self.net)})
 
     @torch.no_grad()
@@ -208,7 +198,7 @@ class Learned(nn.Module, Encoder):
         self.counts.copy_(network.counts_of(density))
 
 
-def _made_again(
+def _rebuild(
     kind: type[Learned], features: FeatureSpec, params: Mapping[str, Any], state: Mapping[str, Tensor], training: bool
 ) -> Learned:
     with torch.random.fork_rng(devices=[]):

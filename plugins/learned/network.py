@@ -6,7 +6,6 @@ import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Context, Decimal
 from importlib import import_module
 from typing import Any
 
@@ -14,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semcodec.coding import gaussian_tables
-from semcodec.coding.integer_conv import to_fixed
 from semcodec.errors import PluginError, UsageError
+from semcodec.training.integer_layers import to_fixed
 from semcodec_plugins.learned import spec
-from semcodec_plugins.learned.coder_bridge import GAUSSIAN, LARGEST, REACH, STATIC, TAPE
+from semcodec_plugins.learned.coder_bridge import GAUSSIAN, LARGEST, STATIC, TAPE
+from semcodec_plugins.learned.coding import REACH, scales
 
 COUNTED = 1 << 20
 """What a static table's counts sum to, about."""
@@ -35,11 +34,18 @@ class Received(Exception):
         self.y = y
 
 
+def _through(layers: nn.Sequential, x: Tensor) -> Tensor:
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
 class Analysis(nn.Sequential):
     """g_a. What is coded is finite and exact in float32, or refused: NaN would become some integer."""
 
     def forward(self, x: Tensor) -> Tensor:
-        y = super().forward(x)
+        """Image (B, 3, H, W) to y (B, M, h, w). Raises UsageError, on a tape, for what cannot be coded."""
+        y = _through(self, x)
         if TAPE.get() is not None and not bool((y.abs() < LARGEST).all()):
             raise UsageError("the latent has NaN, infinity or values too large to code: look at the input or weights")
         return y
@@ -49,9 +55,10 @@ class Synthesis(nn.Sequential):
     """g_s, where a tape ends: what CompressAI does before it is reading."""
 
     def forward(self, y: Tensor) -> Tensor:
+        """y to the image; on a tape it raises Received instead."""
         if TAPE.get() is not None:
             raise Received(y)
-        return super().forward(y)
+        return _through(self, y)
 
 
 class Exact(nn.Sequential):
@@ -62,8 +69,9 @@ class Exact(nn.Sequential):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """z to what tells the scales of y; in integers on a tape."""
         if TAPE.get() is None:
-            return super().forward(x)
+            return _through(self, x)
         x = to_fixed(x, VALUES)
         for layer in self:
             x = _exact(layer, x)
@@ -121,7 +129,7 @@ def build(name: str, n: int, m: int) -> Any:
     net.g_a, net.g_s = Analysis(*net.g_a), Synthesis(*net.g_s)
     if known.context == spec.HYPER:
         net.h_s = Exact(*net.h_s)
-    scales = torch.tensor(_scales())
+    table = torch.from_numpy(scales()).float()
     for module in net.modules():
         if isinstance(module, EntropyBottleneck | GaussianConditional):
             # Their coder's tables: not used, but asked for.
@@ -134,7 +142,7 @@ def build(name: str, n: int, m: int) -> Any:
             del module.quantiles
             module.register_buffer("quantiles", quantiles)
         if isinstance(module, GaussianConditional):
-            module.register_buffer("scale_table", scales.clone(), persistent=False)
+            module.register_buffer("scale_table", table.clone(), persistent=False)
     return net.eval()
 
 
@@ -150,7 +158,7 @@ def prepare(net: nn.Module) -> None:
 
 
 @contextmanager
-def rounded(net: nn.Module) -> Iterator[None]:
+def rounding(net: nn.Module) -> Iterator[None]:
     """Latents that a decoder would have, with the gradient of what was rounded; likelihoods stay those of noise."""
     from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 
@@ -188,7 +196,7 @@ def counts_of(density: Any) -> Tensor:
     """Integer counts, int32 (C, 2 REACH + 1), of an EntropyBottleneck's density around its medians."""
     grid = torch.arange(-REACH, REACH + 1.0) + density.quantiles[:, :, 1:2]
     likelihood = density._likelihood(grid, stop_gradient=True)[0][:, 0]
-    counts = (likelihood / likelihood.sum(1, keepdim=True).clamp_min(1e-9) * COUNTED).round().int()
+    counts: Tensor = (likelihood / likelihood.sum(1, keepdim=True).clamp_min(1e-9) * COUNTED).round().int()
     counts[:, REACH] += 1  # so that every table has something
     return counts
 
@@ -205,7 +213,7 @@ def counts_from(cdf: Tensor, lengths: Tensor, offsets: Tensor) -> Tensor:
     return counts
 
 
-def converted(net: nn.Module, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+def convert(net: nn.Module, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
     """A checkpoint in CompressAI's form as tensors of ``net``, and the counts of its static tables."""
     from compressai.entropy_models import EntropyBottleneck
     from compressai.models.utils import remap_old_keys
@@ -232,17 +240,10 @@ def converted(net: nn.Module, tensors: dict[str, Tensor]) -> tuple[dict[str, Ten
 
 
 def compressai() -> None:
+    """Import CompressAI. Raises PluginError where it is missing."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import_module("compressai.models")
     except ImportError as error:
         raise PluginError(f"learned codecs need CompressAI ({error}): pip install 'semcodec[learned]'") from error
-
-
-def _scales() -> list[float]:
-    """The standard deviations of ``semcodec.coding.gaussian_tables``, without a C library's exp, which differs."""
-    context = Context(prec=40)
-    low, high = Decimal(str(gaussian_tables.LOWEST)), Decimal(str(gaussian_tables.HIGHEST))
-    step = context.divide(context.ln(context.divide(high, low)), gaussian_tables.SCALES - 1)
-    return [float(context.multiply(low, context.exp(context.multiply(step, i)))) for i in range(gaussian_tables.SCALES)]

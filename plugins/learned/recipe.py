@@ -25,6 +25,7 @@ WINDOW = 128
 
 
 def recipe(job: Job) -> list[Step]:
+    """The steps of the module's docstring. Raises UsageError for an empty data set."""
     encoder: Any = job.modules["encoder"]
     if not len(job.dataset):
         raise UsageError("there are no images to train on: give a data set that has some")

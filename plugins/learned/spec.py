@@ -13,15 +13,15 @@ from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, i
 FACTORIZED, HYPER, CHECKERBOARD, RASTER = "factorized", "hyper", "checkerboard", "raster"
 DOWN = 16
 """Pixels along each side that one place of the latent y stands for; of z, where there is one, ``4 * DOWN``."""
-MOST = 1024
-"""Channels of one layer."""
+MOST = 512
+"""Channels of a model of one's own, whose weights stay below a gigabyte: the header may be a stranger's."""
 
 
 @dataclass(frozen=True)
 class Model:
     """context: what y is coded under. small, large: channels (N, M) below the quality ``turn`` and from it on.
 
-    one: whether N is also M, and all that the constructor takes.
+    one: whether N is also M, and all that the constructor takes. groups: of channels of y, coded one after another.
     """
 
     context: str
@@ -30,6 +30,7 @@ class Model:
     turn: int
     qualities: int = 8
     one: bool = False
+    groups: int = 1
 
 
 _SMALL, _LARGE = (128, 192), (192, 320)
@@ -42,13 +43,14 @@ MODELS = {
     "cheng2020-anchor": Model(RASTER, (128, 128), (192, 192), 4, 6, one=True),
     "cheng2020-attn": Model(RASTER, (128, 128), (192, 192), 4, 6, one=True),
     "cheng2020-anchor-checkerboard": Model(CHECKERBOARD, (192, 192), (192, 192), 1, 6, one=True),
-    "elic2022-official": Model(CHECKERBOARD, _LARGE, _LARGE, 1),
-    "elic2022-chandelier": Model(CHECKERBOARD, _LARGE, _LARGE, 1),
+    "elic2022-official": Model(CHECKERBOARD, _LARGE, _LARGE, 1, groups=5),
+    "elic2022-chandelier": Model(CHECKERBOARD, _LARGE, _LARGE, 1, groups=5),
 }
 """CompressAI's image models by name, but those of variable rate, whose weights it does not publish."""
 
 
 def model(name: str) -> Model:
+    """What is known of a model by its name. Raises SpecMismatch for one that CompressAI has not."""
     if name not in MODELS:
         close = get_close_matches(name, MODELS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(MODELS)}"

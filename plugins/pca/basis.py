@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from semcodec.coding.quantiser import ChannelQuantiser
+from semcodec.training.channel_quantiser import ChannelQuantiser
 from semcodec_plugins.pca.covariance import Components
 
 
@@ -55,9 +55,3 @@ class Basis(nn.Module):
     def rebuild(self, y: Tensor) -> Tensor:
         """(B, k, H, W), the first k components, to (B, C, H, W); the others are taken as zero, their mean."""
         return torch.einsum("kc,bkhw->bchw", self.vectors[: y.shape[1]], y) + self.mean[:, None, None]
-
-    def part(self, start: int, stop: int) -> ChannelQuantiser:
-        """The quantiser of components ``start`` to ``stop``."""
-        part = ChannelQuantiser(min(stop, self.rank) - start)
-        part.load_state_dict({name: t[start:stop] for name, t in self.quantiser.state_dict().items()})
-        return part

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Sink, Source
+from semcodec.coding.module_state import ModuleState
+from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec, map_sizes
 from semcodec_plugins.pca.basis import Basis
+from semcodec_plugins.pca.coding import PCACoding
 from semcodec_plugins.pca.spec import ranks
 
 if TYPE_CHECKING:
@@ -31,61 +33,44 @@ class PCA(nn.Module, Encoder):
         self.most = max(kept.values())
         # Tensors may have names that modules may not.
         self._bases = nn.ModuleList(Basis(shape[0], kept[name]) for name, shape in self.shapes.items())
+        self.coding = PCACoding(features, ModuleState(self), rank=rank)
 
     @property
-    def bases(self) -> dict[str, Any]:
+    def bases(self) -> dict[str, Basis]:
         """By tensor, its ``Basis``."""
-        return dict(zip(self.shapes, self._bases, strict=True))
+        bases = (basis for basis in self._bases if isinstance(basis, Basis))
+        return dict(zip(self.shapes, bases, strict=True))
+
+    def device_state(self) -> Sequence[str]:
+        """Components, and their ranges and tables."""
+        return self._of_bases("mean", "vectors", "quantiser.low", "quantiser.high", "quantiser.counts")
+
+    def server_state(self) -> Sequence[str]:
+        """Components, and their tables and what cells stand for."""
+        return self._of_bases("mean", "vectors", "quantiser.counts", "quantiser.centroids")
+
+    def _of_bases(self, *names: str) -> list[str]:
+        return [f"_bases.{i}.{name}" for i in range(len(self.shapes)) for name in names]
 
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
+        """Cells of the leading components of each tensor, int32 (k, H, W)."""
         count, bits = params["components"], params["bits"]
         symbols = {}
         for name, basis in self.bases.items():
-            symbols[name] = basis.part(0, count).symbols(basis.project(features[name], count), bits)
+            symbols[name] = basis.quantiser.symbols(basis.project(features[name], count), bits)
         side = {"bits": bits, "group": params["group"]}
         batch = len(next(iter(symbols.values())))
         return [Latent({name: values[row] for name, values in symbols.items()}, dict(side)) for row in range(batch)]
 
-    def write(self, latent: Latent, sink: Sink) -> None:
-        bits = latent.side["bits"]
-        for parts in self._layers({name: len(values) for name, values in latent.symbols.items()}, latent.side["group"]):
-            for name, start, stop in parts:
-                sink.symbols(name, latent.symbols[name][start:stop].ravel(), self._prior(name, start, stop, bits))
-            sink.layer()
-
-    def read(self, source: Source) -> Latent:
-        bits, group = source.params["bits"], source.params["group"]
-        due = {name: min(source.params["components"], basis.rank) for name, basis in self.bases.items()}
-        found: dict[str, list[Any]] = {name: [] for name in due}
-        for parts in self._layers(due, group):
-            for name, start, stop in parts:
-                _, height, width = self.shapes[name]
-                count = (stop - start) * height * width
-                values = source.symbols(name, count, self._prior(name, start, stop, bits))
-                found[name].append(values.reshape(stop - start, height, width))
-            if not source.layer():
-                break
-        symbols = {name: np.concatenate(parts) for name, parts in found.items()}
-        return Latent(symbols, {"bits": bits, "group": group})
-
-    @staticmethod
-    def _layers(counts: Mapping[str, int], group: int) -> Iterator[list[tuple[str, int, int]]]:
-        """Layer by layer, (tensor, first component, last but one) of what it holds of ``counts`` components."""
-        for start in range(0, max(counts.values()), group):
-            yield [(name, start, min(start + group, count)) for name, count in counts.items() if start < count]
-
-    def _prior(self, name: str, start: int, stop: int, bits: int) -> Any:
-        _, height, width = self.shapes[name]
-        return self.bases[name].part(start, stop).prior(bits, height * width)
-
     def restore(self, latent: Latent) -> Partial:
+        """Every tensor, (1, C, H, W), from the components that were received. Raises CorruptStream."""
         bits = latent.side["bits"]
         rebuilt = {}
         for name, sent in latent.symbols.items():
             basis = self.bases[name]
-            rebuilt[name] = basis.rebuild(basis.part(0, len(sent)).values(sent, bits)[None])
+            rebuilt[name] = basis.rebuild(basis.quantiser.values(sent, bits)[None])
         with torch.no_grad():
             return Partial(self.adapted(rebuilt))
 
@@ -100,7 +85,7 @@ class PCA(nn.Module, Encoder):
         rebuilt = {}
         for name, basis in self.bases.items():
             y = basis.project(features[name], count).float()
-            rebuilt[name] = basis.rebuild(basis.part(0, count).soft(y))
+            rebuilt[name] = basis.rebuild(basis.quantiser.soft(y))
         return [(Partial(self.adapted(rebuilt)), None)]
 
     def explained(self, count: int) -> dict[str, float]:
@@ -142,5 +127,10 @@ class PCAAdapt(PCA):
             nn.init.zeros_(layer.bias)
             self.adapt.append(layer)
 
+    def server_state(self) -> Sequence[str]:
+        """The convolutions too."""
+        return [*super().server_state(), "adapt."]
+
     def adapted(self, features: Features) -> Features:
+        """By the convolution of each."""
         return {name: layer(features[name]) for name, layer in zip(self.shapes, self.adapt, strict=True)}

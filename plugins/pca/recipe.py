@@ -26,11 +26,13 @@ MOST = 100_000
 
 
 def pca(job: Job) -> list[Step]:
+    """The backbone, then the fit. Raises UsageError for an empty data set."""
     steps = fitting(job)
     return [*backbone_first(job), *steps]
 
 
 def pca_adapt(job: Job) -> list[Step]:
+    """The same, and the convolution. Raises UsageError for an empty data set."""
     encoder: Any = job.modules["encoder"]
     _, after = around(job.cuts, job.cut)
     later = () if after == job.cut else (after,)
@@ -81,11 +83,11 @@ def fitting(job: Job) -> list[Step]:
     histograms = observe(job, cells, finish_cells, name="histograms")
     looked = histograms.loss
 
-    def told(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def add_explanation(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         return looked(batch)[0], encoder.explanation()
 
     return [
         observe(job, spread, fit, name="covariance"),
         observe(job, ranges, finish_ranges, name="ranges"),
-        replace(histograms, loss=told),
+        replace(histograms, loss=add_explanation),
     ]

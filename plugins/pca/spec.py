@@ -17,6 +17,7 @@ def ranks(maps: Mapping[str, tuple[int, int, int]], rank: int) -> dict[str, int]
 
 
 def encoder(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
+    """The components that are sent of each tensor. Raises SpecMismatch."""
     maps = map_sizes(features)
     kept = ranks(maps, params["rank"])
     latent = {

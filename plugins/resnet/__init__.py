@@ -12,6 +12,7 @@ PACKAGE = "semcodec_plugins.resnet"
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The backbones ``resnet18``, ``-34``, ``-50``, ``resnet50-caffe`` and ``resnet-nano``."""
     for depth, count in ((18, "11.7 M"), (34, "21.8 M"), (50, "25.6 M")):
         yield Component(
             kind="backbone",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from semcodec.errors import UsageError
+from semcodec.training.augmentation import vary
 from semcodec.training.loop import Batch, Job, Step, top1
-from semcodec_plugins.timm_models.recipe import moved
 
 TRUNK = "layer3"
 
@@ -17,7 +19,7 @@ def last_stage(job: Job) -> list[Step]:
     """``layer4`` and the classifier; what comes before stays as it was given, its batch norms' statistics as well."""
     if not job.pretrained:
         raise UsageError("resnet50-caffe learns its last stage on a given trunk: --init PATH of a Caffe ResNet-50")
-    backbone = job.modules["backbone"]
+    backbone: Any = job.modules["backbone"]
 
     def learn(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         with torch.no_grad():
@@ -31,10 +33,10 @@ def last_stage(job: Job) -> list[Step]:
 
 def scenes(job: Job) -> list[Step]:
     """From labels alone."""
-    backbone = job.modules["backbone"]
+    backbone: Any = job.modules["backbone"]
 
     def learn(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        logits = backbone.tail({"image": moved(batch.pixels, batch.rng)}, "input")
+        logits = backbone.tail({"image": vary(batch.pixels, batch.rng)}, "input")
         return F.cross_entropy(logits, batch.labels, label_smoothing=0.05), {"top1": top1(logits, batch.labels)}
 
     return [Step("labels", [backbone], learn, min(120_000, 12 * len(job.dataset)), 4e-3, 64)]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from semcodec.specs import BackboneSpec, SpecMismatch
-from semcodec_plugins.timm_models.spec import classifier
+from semcodec.specs import BackboneSpec, SpecMismatch, classifier_spec
 
 
 @dataclass(frozen=True)
 class Layout:
     """blocks: how many each stage has; stages: channels after each. The stem has 64 at a quarter of the side."""
 
-    blocks: Sequence[int]
-    stages: Sequence[int]
+    blocks: tuple[int, ...]
+    stages: tuple[int, ...]
 
 
 BASIC, BOTTLENECK = (64, 128, 256, 512), (256, 512, 1024, 2048)
@@ -38,27 +37,32 @@ def maps(layout: Layout, side: int) -> dict[str, tuple[int, int, int]]:
 
 
 def _published(depth: int) -> BackboneSpec:
-    return classifier(224, 224, 0.95, "bicubic", None, maps(LAYOUTS[depth], 224))
+    return classifier_spec(224, 224, 0.95, "bicubic", None, maps(LAYOUTS[depth], 224))
 
 
 def resnet18(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of timm's network at 224 pixels."""
     return _published(18)
 
 
 def resnet34(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of timm's network at 224 pixels."""
     return _published(34)
 
 
 def resnet50(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of timm's network at 224 pixels."""
     return _published(50)
 
 
 def resnet50_caffe(params: Mapping[str, Any]) -> BackboneSpec:
+    """At the side that is asked for. Raises SpecMismatch for one that 32 does not divide."""
     side = params["side"]
     if side % 32:
         raise SpecMismatch(f"its side is a multiple of 32, not {side}")
-    return classifier(side, side, CROP, "bilinear", None, maps(LAYOUTS[50], side))
+    return classifier_spec(side, side, CROP, "bilinear", None, maps(LAYOUTS[50], side))
 
 
 def nano(params: Mapping[str, Any]) -> BackboneSpec:
-    return classifier(NANO_SIDE, NANO_SIDE, 1.0, "bicubic", None, maps(NANO, NANO_SIDE))
+    """Of the embedded network."""
+    return classifier_spec(NANO_SIDE, NANO_SIDE, 1.0, "bicubic", None, maps(NANO, NANO_SIDE))

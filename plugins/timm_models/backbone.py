@@ -2,85 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Protocol, cast
+from typing import Any
 
 import timm
-import torch
-from timm.data.config import resolve_model_data_config
-from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
+from timm.data import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from semcodec.errors import SemcodecError, UsageError
-from semcodec.interfaces import Backbone, Features
-from semcodec.specs import BackboneSpec, image_size
-from semcodec_plugins.timm_models import channel_pruning, sequential_graph, tokens
-from semcodec_plugins.timm_models.sequential_graph import INPUT
-from semcodec_plugins.timm_models.spec import MAPS, classifier
+from semcodec.interfaces import Features
+from semcodec.pipeline import sequential_graph
+from semcodec.pipeline.image_classifier import SequentialClassifier, imagenet_classes
+from semcodec_plugins.timm_models import tokens
 
 
-class Headed(Protocol):
-    """What timm's classifiers have in common."""
-
-    def forward_head(self, x: Tensor) -> Tensor:
-        """What their features end in to logits (B, classes)."""
-
-
-class ImageClassifier(nn.Module, Backbone):
+class ImageClassifier(SequentialClassifier):
     """A model of timm's, with what its config says of pixels.
 
     classes: names of the classes. model: maps normalised images to logits. config: timm's data config.
 
-    A convolutional network has cuts after its stem, each block and each stage, see ``chain``; features there are
-    {"maps": (B, C, H, W)}. Other models have the cut "input" alone. There a ViT that embeds its patches one by one
+    A convolutional network has cuts after its stem, each block and each stage, see ``sequential_graph``; features there
+    are {"maps": (B, C, H, W)}. Other models have the cut "input" alone. There a ViT that embeds its patches one by one
     takes {"image"} or {"patches", "index"}; for the latter it computes those tokens alone. See ``tokens`` for what is
     relied on.
     """
 
-    spec: BackboneSpec
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, classes: Sequence[str], model: nn.Module, config: Mapping[str, Any]) -> None:
-        super().__init__()
-        self.classes = list(classes)
-        self.model = model
-        self.takes_patches = tokens.takes_patches(model)
-        _, height, width = config["input_size"]
+        takes_patches = tokens.takes_patches(model)
+        chain = None if takes_patches else sequential_graph.find(model, config["input_size"])
         patch = tokens.patch_side(model) if tokens.has_scores(model) else None
-        self.chain = None if self.takes_patches else sequential_graph.find(model, config["input_size"])
-        if self.chain:
-            model.to(memory_format=torch.channels_last)
-        maps = self.chain.shapes if self.chain else {}
-        self.spec = classifier(height, width, config["crop_pct"], config["interpolation"], patch, maps)
-        self.register_buffer("mean", torch.tensor(config["mean"]).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(config["std"]).view(3, 1, 1), persistent=False)
-
-    def adapt(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A state dict of timm's in this module's form."""
-        return {f"model.{name}": tensor for name, tensor in tensors.items()}
-
-    def head(self, x: Features, cut: str) -> Features:
-        """{"image": (B, 3, H, W)} float32 in [0, 1] to {"maps": (B, C, H, W)}; at "input" as it is."""
-        return self.advance(x, INPUT, cut)
-
-    def advance(self, features: Features, cut: str, to: str) -> Features:
-        """From the features at ``cut`` to those at ``to``, which is no earlier."""
-        if cut == to:
-            return features
-        x = self.normalised(features["image"]) if cut == INPUT else features[MAPS]
-        return {MAPS: self._run(x, self._place(cut), self._place(to))}
-
-    def _place(self, cut: str) -> int:
-        return 0 if cut == INPUT else self._sequence.cuts[cut]
-
-    @property
-    def _sequence(self) -> sequential_graph.Chain:
-        """Of a model with inner cuts."""
-        assert self.chain is not None
-        return self.chain
+        super().__init__(classes, model, config, chain, patch)
+        self.takes_patches = takes_patches
 
     @property
     def vit(self) -> VisionTransformer:
@@ -88,85 +42,25 @@ class ImageClassifier(nn.Module, Backbone):
         assert isinstance(self.model, VisionTransformer)
         return self.model
 
-    def _run(self, x: Tensor, start: int, stop: int | None = None) -> Tensor:
-        x = self._laid_out(x)
-        for name in self._sequence.links[start:stop]:
-            x = self.model.get_submodule(name)(x)
-        return x
-
-    def head_state(self, cut: str) -> Sequence[str]:
-        """Of a convolutional network the modules before the cut."""
-        return [] if cut == INPUT else [f"model.{name}." for name in self._sequence.links[: self._place(cut)]]
-
-    def tail_state(self, cut: str) -> Sequence[str] | None:
-        """What the head does not use."""
-        before = tuple(self.head_state(cut))
-        return [name for name in self.state_dict() if not name.startswith(before)] if before else None
-
-    def narrowed(self, cut: str, channels: Mapping[str, Tensor]) -> Callable[[Features], Features]:
-        """A head that computes only those channels in the last step before the cut, see ``narrow``.
-
-        Networks whose last step it cannot narrow compute all of them.
-        """
-        step = self._last_step(cut)
-        if step is None or MAPS not in channels:
-            return super().narrowed(cut, channels)
-        before = self._place(cut) - step.links
-        image = None if before else channel_pruning.Image(image_size(self.spec.input), self.mean, self.std)
-        last = step.kept(channels[MAPS], image).eval()
-
-        def head(x: Features) -> Features:
-            return {MAPS: last(self._run(self.normalised(x["image"]), 0, before) if before else x["image"])}
-
-        return head
-
-    def narrowed_share(self, cut: str, channels: int) -> float:
-        """Multiplications of the head at an inner cut that computes so many channels, over those of the whole head."""
-        links = self._sequence.links[: self._place(cut)]
-        layers = channel_pruning.operations(self.model, links, (3, *image_size(self.spec.input)))
-        step, total = self._last_step(cut), sum(layers.values())
-        last = sum(layers[conv] for conv in step.convs) if step else 0
-        return 1 - last / total * (1 - channels / self._sequence.shapes[cut][0])
-
-    def _last_step(self, cut: str) -> channel_pruning.Step | None:
-        if cut == INPUT:
-            return None
-        return channel_pruning.last_step(
-            [self.model.get_submodule(name) for name in self._sequence.links[: self._place(cut)]]
-        )
-
     def tail(self, features: Features, cut: str) -> Tensor:
         """To logits (B, classes), from {"image": (B, 3, H, W)}, {"maps": (B, C, H, W)} or
 
         {"patches": (B, K, 3, p, p), "index": (B, K) int64}, all float32, pixels in [0, 1]; an index is the patch's
         place in raster order, or -1 for padding. Raises SemcodecError where the model takes no patches.
         """
-        if cut != INPUT:
-            return cast(Headed, self.model).forward_head(self._run(features[MAPS], self._place(cut))).float()
         if "patches" not in features:
-            logits: Tensor = self.model(self.normalised(features["image"]))
-            return logits.float()
+            return super().tail(features, cut)
         self._check(features["index"])
         x = tokens.embed(self.vit, self.normalised(features["patches"]), features["index"])
         return tokens.classify(self.vit, x, features["index"]).float()
 
-    def normalised(self, pixels: Tensor) -> Tensor:
-        """Pixels (..., 3, H, W) in [0, 1] to what the model was trained on, laid out in memory as it likes it."""
-        return self._laid_out((pixels - self.mean) / self.std)
-
-    def _laid_out(self, maps: Tensor) -> Tensor:
-        """Channels last: convolutions are faster so, and in one layout their sums are equal to the bit."""
-        return maps.contiguous(memory_format=torch.channels_last) if self.chain else maps
-
     def _check(self, index: Tensor) -> None:
         if not self.takes_patches:
-            raise SemcodecError(f"{self._name} takes whole images: it does not embed its patches one by one")
+            raise SemcodecError(f"{self.model_name} takes whole images: it does not embed its patches one by one")
         if not tokens.pads(self.vit) and bool((index == tokens.PADDING).any()):
-            raise SemcodecError(f"{self._name} pools over all tokens, so samples padded with -1 cannot go together")
-
-    @property
-    def _name(self) -> str:
-        return type(self.model).__name__
+            raise SemcodecError(
+                f"{self.model_name} pools over all tokens, so samples padded with -1 cannot go together"
+            )
 
     def attend(self, features: Features, scores: str = "mean") -> tuple[Tensor, Tensor]:
         """Logits (B, classes), and (B, N) the class token's attention to each patch; its rows sum to 1.
@@ -175,7 +69,7 @@ class ImageClassifier(nn.Module, Backbone):
         keys ("mean"), or from those of every block ("rollout"). Attention to prefix tokens is left out.
         """
         if self.spec.patch is None:
-            raise SemcodecError(f"{self._name} has no class token whose attention to patches could be told")
+            raise SemcodecError(f"{self.model_name} has no class token whose attention to patches could be told")
         model, heard = tokens.listening(self.vit, len(self.vit.blocks) if scores == "rollout" else 1)
         logits: Tensor = model(self.normalised(features["image"])).float()
         row = tokens.rollout_row(heard) if scores == "rollout" else tokens.mean_row(*heard[0])
@@ -202,24 +96,18 @@ class TimmBackbone(ImageClassifier):
     def __init__(self, classes: Sequence[str], *, model: str) -> None:
         _check_name(model)
         made = timm.create_model(model, pretrained=False, num_classes=len(classes))
-        super().__init__(classes, made, resolve_model_data_config(made))  # type: ignore[no-untyped-call]
+        super().__init__(classes, made, resolve_model_data_config(made))
         self._model_name = model
 
     @property
-    def _name(self) -> str:
+    def model_name(self) -> str:
         return self._model_name
 
     @classmethod
-    def published_classes(cls, **params: Any) -> list[str] | None:
+    def published_classes(cls, *, model: str, **params: Any) -> list[str] | None:
         """ImageNet's descriptions where timm's published weights have as many classes as one of its subsets."""
-        model: str = params["model"]
         _check_name(model)
-        config = timm.get_pretrained_cfg(model)
-        subset = infer_imagenet_subset(config.to_dict()) if config else None  # type: ignore[no-untyped-call]
-        if subset is None:
-            return None
-        info = ImageNetInfo(subset)
-        return [info.index_to_description(i) for i in range(info.num_classes())]  # type: ignore[no-untyped-call]
+        return imagenet_classes(model)
 
 
 def repository(model: str) -> str | None:
@@ -250,23 +138,16 @@ class Published(TimmBackbone):
 
     @classmethod
     def published_classes(cls, **params: Any) -> list[str] | None:
-        """As of the model's name in timm."""
         return super().published_classes(model=cls.published)
 
 
 class DeiTTiny(Published):
-    """DeiT-Tiny of 16x16 patches, 224x224 pixels."""
-
     published = "deit_tiny_patch16_224.fb_in1k"
 
 
 class DeiTSmall(Published):
-    """DeiT-Small of 16x16 patches, 224x224 pixels."""
-
     published = "deit_small_patch16_224.fb_in1k"
 
 
 class DeiTBase(Published):
-    """DeiT-Base of 16x16 patches, 224x224 pixels."""
-
     published = "deit_base_patch16_224.fb_in1k"

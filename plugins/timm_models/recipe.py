@@ -8,11 +8,11 @@ encoder selects.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semcodec.training.augmentation import vary
 from semcodec.training.loop import Batch, Job, Step, top1
 from semcodec_plugins.timm_models.builtin import ViTNano
 
@@ -43,22 +43,6 @@ def pooled(logits: Tensor, saliency: Tensor) -> Tensor:
     return (logits * saliency.softmax(1)[..., None]).sum(1)
 
 
-def moved(pixels: Tensor, rng: np.random.Generator) -> Tensor:
-    """Images shifted, turned and scaled a little, their colours exchanged or turned over; none is mirrored."""
-    count = len(pixels)
-    scale, angle = rng.uniform(0.75, 1.15, count), rng.uniform(-0.15, 0.15, count)
-    rows = [
-        [scale * np.cos(angle), -scale * np.sin(angle), rng.uniform(-0.25, 0.25, count)],
-        [scale * np.sin(angle), scale * np.cos(angle), rng.uniform(-0.25, 0.25, count)],
-    ]
-    theta = torch.from_numpy(np.array(rows, np.float32)).permute(2, 0, 1)
-    grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
-    pixels = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
-    pixels = pixels[:, torch.from_numpy(rng.permutation(3))]
-    turned = torch.from_numpy(rng.random(count) < 0.5)[:, None, None, None]
-    return torch.where(turned, 1 - pixels, pixels)
-
-
 def recipe(job: Job) -> list[Step]:
     """Two steps: the teacher, then the ViT with what reads its tokens."""
     backbone = job.modules["backbone"]
@@ -70,11 +54,11 @@ def recipe(job: Job) -> list[Step]:
         reader = job.auxiliary["reader"] = nn.Linear(backbone.size.dim, classes + 1)
 
     def teach(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        logits = pooled(*teacher(backbone.normalised(moved(batch.pixels, batch.rng))))
+        logits = pooled(*teacher(backbone.normalised(vary(batch.pixels, batch.rng))))
         return F.cross_entropy(logits, batch.labels), {"top1": top1(logits, batch.labels)}
 
     def learn(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        pixels = moved(batch.pixels, batch.rng)
+        pixels = vary(batch.pixels, batch.rng)
         with torch.no_grad():
             seen, saliency = teacher(backbone.normalised(pixels))
             answer, weight = pooled(seen, saliency), saliency.softmax(1) * saliency.shape[1]

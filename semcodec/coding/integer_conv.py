@@ -1,19 +1,22 @@
-"""Convolutional networks that are trained in float and run in integers, so that every machine gets the same result.
+"""Convolutional networks in integers, so that every machine gets the same result; numpy alone.
 
 A prior that a network predicts must come out alike at both ends of a link, and float networks do not promise that: the
 order of a sum depends on threads, batch size and device. Here weights and activations are integers on a fixed-point
 grid. They are held in float64, where sums of integers are exact in any order as long as they stay below 2 ** 53, which
-``IntegerConv.limit`` guarantees; what follows a sum is a shift with rounding, exact as well.
+``Convolution.limit`` guarantees; what follows a sum is a shift with rounding, exact as well.
+
+``semcodec.training.integer_layers`` has the modules that are trained in float and hold the integers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from semcodec.errors import UsageError
 
@@ -21,64 +24,44 @@ WEIGHT_BITS = 12
 """Fraction bits of weights."""
 ACTIVATION_BITS = 8
 """Fraction bits between the layers of a network."""
-_EXACT = 1 << 52  # one bit below what float64 holds, for the half that rounds
+EXACT = 1 << 52
+"""Sums stay below: one bit less than float64 holds, for the half that rounds."""
+
+Whole = npt.NDArray[np.float64]
+"""Integers held in float64."""
 
 
-def to_fixed(x: Tensor, bits: int) -> Tensor:
-    """Floats to the nearest multiple of ``2 ** -bits``, as float64 integers. Element by element, so exact anywhere."""
-    return torch.floor(x.double() * 2.0**bits + 0.5)
+def to_grid(x: npt.NDArray[np.floating[Any]], bits: int) -> Whole:
+    """Floats to the nearest multiple of ``2 ** -bits``, as integers. Element by element, so exact anywhere."""
+    fixed: Whole = np.floor(x.astype(np.float64) * 2.0**bits + 0.5)
+    return fixed
 
 
-class IntegerConv(nn.Conv2d):
-    """A convolution with zero padding. ``forward`` is float, for training; ``exact`` is its integer twin.
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution with zero padding, square kernel and one stride.
 
-    inside, out: fraction bits of its input and output: the integer v stands for v / 2 ** bits.
-    The integers are buffers that ``freeze`` makes of the float weights. They are what a stream is tied to: no cast of
-    the model to another dtype moves them.
+    weight: int32 (out, C, k, k). bias: int64 (out,). inside, out: fraction bits of its input and output: the integer v
+    stands for v / 2 ** bits.
     """
 
-    whole_weight: Tensor
-    whole_bias: Tensor
+    weight: npt.NDArray[np.int32]
+    bias: npt.NDArray[np.int64]
+    stride: int = 1
+    padding: int = 0
+    inside: int = 0
+    out: int = 0
 
-    def __init__(
-        self,
-        channels: int,
-        out_channels: int,
-        kernel: int,
-        stride: int = 1,
-        padding: int | None = None,
-        *,
-        inside: int = 0,
-        out: int = 0,
-    ) -> None:
-        super().__init__(channels, out_channels, kernel, stride, kernel // 2 if padding is None else padding)
-        self.inside, self.out, self.shift = inside, out, inside + WEIGHT_BITS - out
-        self.register_buffer("whole_weight", torch.zeros(self.weight.shape, dtype=torch.int32))
-        self.register_buffer("whole_bias", torch.zeros(out_channels, dtype=torch.int64))
-        self.freeze()
-
-    @torch.no_grad()
-    def freeze(self) -> None:
-        """Take the integers from the float weights as they are now. Raises UsageError for what is no number."""
-        assert self.bias is not None
-        weight, bias = to_fixed(self.weight, WEIGHT_BITS), to_fixed(self.bias, self.inside + WEIGHT_BITS)
-        if not (weight.abs().max() < 1 << 31 and bias.abs().max() < _EXACT):  # true of NaN too
-            raise UsageError("the weights are too large for integers: train again at a smaller learning rate")
-        self.whole_weight.copy_(weight)
-        self.whole_bias.copy_(bias)
+    @property
+    def shift(self) -> int:
+        """Bits that a sum is shifted by."""
+        return self.inside + WEIGHT_BITS - self.out
 
     @property
     def limit(self) -> int:
         """Largest magnitude of integer inputs from which every sum is exact."""
-        rows = self.whole_weight.long().flatten(1).abs().sum(1)
-        return (_EXACT - int(self.whole_bias.abs().max())) // max(1, int(rows.max()))
-
-    def exact(self, x: Tensor) -> Tensor:
-        """Integers (B, C, H, W) to integers, both held in float64. Raises UsageError beyond ``limit``."""
-        self.check(float(x.abs().max()) if x.numel() else 0.0)
-        padding = self.padding[0]
-        assert isinstance(padding, int)
-        return self.exact_of(unfold(x, self.kernel_size[0], self.stride[0], padding))
+        rows = np.abs(self._matrix(np.int64)).sum(1)
+        return (EXACT - int(np.abs(self.bias).max())) // max(1, int(rows.max()))
 
     def check(self, peak: float) -> None:
         """Raises UsageError for inputs of this magnitude beyond ``limit``, and for NaN."""
@@ -88,66 +71,81 @@ class IntegerConv(nn.Conv2d):
                 f"{self.limit / 2**self.inside:.3g} are exact; look at the input or weights"
             )
 
-    def exact_of(self, windows: Tensor) -> Tensor:
-        """What ``exact`` gives of inputs that are checked and unfolded already: (B, C * kernel ** 2, h, w)."""
-        sums = self.whole_weight.flatten(1).double() @ windows.flatten(2) + self.whole_bias.double()[:, None]
-        return torch.floor(sums * 2.0**-self.shift + 0.5).view(*sums.shape[:2], *windows.shape[2:])
+    def exact(self, x: Whole) -> Whole:
+        """Integers (B, C, H, W) to integers (B, out, h, w). Raises UsageError beyond ``limit``."""
+        self.check(float(np.abs(x).max(initial=0)))
+        return self.exact_of(unfold(x, self.weight.shape[2], self.stride, self.padding))
+
+    def exact_of(self, windows: Whole) -> Whole:
+        """What ``exact`` gives of inputs that are checked and unfolded already: (B, C * k ** 2, h, w)."""
+        batch, rows, height, width = windows.shape
+        sums: Whole = self._matrix(np.float64) @ windows.reshape(batch, rows, height * width)
+        sums += self.bias.astype(np.float64)[:, None]
+        sums *= 2.0**-self.shift
+        sums += 0.5
+        np.floor(sums, out=sums)
+        return sums.reshape(batch, -1, height, width)
+
+    def _matrix(self, dtype: type[np.number[Any]]) -> npt.NDArray[Any]:
+        return self.weight.reshape(len(self.weight), -1).astype(dtype)
 
 
-def unfold(x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+def unfold(x: Whole, kernel: int, stride: int, padding: int) -> Whole:
     """(B, C, H, W) to the windows of a convolution with zero padding, (B, C * kernel ** 2, h, w).
 
     What a window is multiplied with is a matrix: a library's own convolution may go through transforms (Winograd, FFT)
     that are not exact.
     """
-    windows = F.pad(x, [padding] * 4).unfold(2, kernel, stride).unfold(3, kernel, stride)
-    return windows.permute(0, 1, 4, 5, 2, 3).flatten(1, 3)
+    if padding:
+        x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    windows = sliding_window_view(sliding_window_view(x, kernel, 2), kernel, 3)[:, :, ::stride, ::stride]
+    batch, channels, height, width = windows.shape[:4]
+    return windows.transpose(0, 1, 4, 5, 2, 3).reshape(batch, channels * kernel**2, height, width)
 
 
-class IntegerNet(nn.Module):
+@dataclass(frozen=True)
+class Network:
     """Convolutions, each followed by ``up``-fold sub-pixel upsampling, with ReLU between.
 
     Integers that are too large to stay exact are clamped to what is: such a network predicts, it transmits nothing.
     """
 
-    def __init__(self, convs: Sequence[IntegerConv], up: int = 1) -> None:
-        super().__init__()
-        self.convs, self.up = nn.ModuleList(convs), up
+    layers: tuple[Convolution, ...]
+    up: int = 1
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) float: the differentiable view."""
-        for i, conv in enumerate(self.convs):
-            x = F.pixel_shuffle(conv(F.relu(x) if i else x), self.up)
-        return x
+    @classmethod
+    def from_state(
+        cls, state: Mapping[str, npt.NDArray[Any]], prefix: str, layers: int, stride: int = 1, up: int = 1
+    ) -> Network:
+        """What ``integer_net`` made, of its integers in a state dict under names that begin with ``prefix``."""
+        convolutions = []
+        for i in range(layers):
+            weight, bias = (state[f"{prefix}convs.{i}.whole_{part}"] for part in ("weight", "bias"))
+            inside, out = (ACTIVATION_BITS if i else 0), (0 if i == layers - 1 else ACTIVATION_BITS)
+            convolutions.append(Convolution(weight, bias, stride, weight.shape[2] // 2, inside, out))
+        return cls(tuple(convolutions), up)
 
-    def exact(self, x: Tensor) -> Tensor:
+    def exact(self, x: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Integers (B, C, H, W) of any dtype, exact in float64, to int64."""
-        x = x.double()
-        for i, conv in enumerate(self.convs):
-            assert isinstance(conv, IntegerConv)
-            x = F.pixel_shuffle(conv.exact((F.relu(x) if i else x).clamp(-conv.limit, conv.limit)), self.up)
-        return x.long()
-
-    def freeze(self) -> None:
-        for conv in self.convs:
-            assert isinstance(conv, IntegerConv)
-            conv.freeze()
+        x = x.astype(np.float64)
+        for i, layer in enumerate(self.layers):
+            x = np.maximum(x, 0) if i else x
+            x = _shuffle(layer.exact(np.clip(x, -layer.limit, layer.limit)), self.up)
+        return x.astype(np.int64)
 
 
-def integer_net(channels: Sequence[int], kernel: int = 3, stride: int = 1, up: int = 1) -> IntegerNet:
-    """A network of ``len(channels) - 1`` convolutions from integers to integers, finer between the layers."""
-    last = len(channels) - 2
-    return IntegerNet(
-        [
-            IntegerConv(
-                inside,
-                out * up * up,
-                kernel,
-                stride,
-                inside=ACTIVATION_BITS if i else 0,
-                out=0 if i == last else ACTIVATION_BITS,
-            )
-            for i, (inside, out) in enumerate(pairwise(channels))
-        ],
-        up,
-    )
+def _shuffle(x: Whole, up: int) -> Whole:
+    """Sub-pixel upsampling: (B, C * up ** 2, H, W) to (B, C, H * up, W * up)."""
+    if up == 1:
+        return x
+    batch, channels, height, width = x.shape
+    split = x.reshape(batch, channels // up**2, up, up, height, width).transpose(0, 1, 4, 2, 5, 3)
+    return split.reshape(batch, channels // up**2, height * up, width * up)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        from semcodec._moved import moved_name
+
+        return moved_name(__name__, name)

@@ -226,6 +226,7 @@ def zigzag(value: int) -> int:
 
 
 def unzigzag(value: int) -> int:
+    """The inverse of ``zigzag``."""
     return value >> 1 ^ -(value & 1)
 
 

@@ -7,10 +7,15 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 
 from semcodec.coding import gaussian_tables
-from semcodec.coding.integer_conv import ACTIVATION_BITS, WEIGHT_BITS, IntegerConv, integer_net, to_fixed
+from semcodec.coding.integer_conv import ACTIVATION_BITS, WEIGHT_BITS, Network
 from semcodec.errors import UsageError
+from semcodec.training.integer_layers import IntegerConv, IntegerNet, integer_net, to_fixed
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +91,46 @@ def test_integers_do_not_depend_on_threads_batch_layout_or_the_dtype_of_the_mode
     before = net.cpu().float().exact(x)
     net.freeze()  # from weights that have been through half precision: other integers
     assert not torch.equal(net.exact(x), before)
+
+
+def in_torch(net: IntegerNet, x: Tensor) -> Tensor:
+    """What the network computes, in torch: an unfolded convolution, a shift that rounds half up, sub-pixels."""
+    x = x.double()
+    for i, conv in enumerate(net.layers):
+        x = (F.relu(x) if i else x).clamp(-conv.limit, conv.limit)
+        columns = F.unfold(x, conv.kernel_size, padding=conv.padding, stride=conv.stride)
+        sums = conv.whole_weight.flatten(1).double() @ columns + conv.whole_bias.double()[:, None]
+        sides = [(side + 2 * conv.padding[0] - conv.kernel_size[0]) // conv.stride[0] + 1 for side in x.shape[2:]]
+        x = F.pixel_shuffle(torch.floor(sums * 2.0**-conv.shift + 0.5).unflatten(2, sides), net.up)
+    return x.long()
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_numpy_and_torch_give_the_same_integers_over_thread_counts(data):
+    """Of any weights, sizes and inputs, by the modules and by a state dict alone."""
+    channels = data.draw(st.lists(st.integers(1, 9), min_size=2, max_size=4))
+    kernel, stride, up = data.draw(st.sampled_from([(1, 1, 1), (3, 1, 2), (3, 2, 1), (5, 1, 1), (3, 1, 3)]))
+    torch.manual_seed(data.draw(st.integers(0, 99)))
+    net = integer_net(channels, kernel, stride, up)
+    scale = data.draw(st.sampled_from([0.01, 1.0, 300.0]))
+    for conv in net.layers:
+        conv.weight.data.mul_(scale)
+    net.freeze()
+    peak = 1 << data.draw(st.integers(0, 40))
+    side = data.draw(st.tuples(st.integers(5, 12), st.integers(5, 12)))
+    x = torch.randint(-peak, peak + 1, (data.draw(st.integers(1, 3)), channels[0], *side))
+    state = {f"a.{name}": t.numpy() for name, t in net.state_dict().items() if "whole" in name}
+    alone = Network.from_state(state, "a.", len(channels) - 1, stride, up)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            expected = in_torch(net, x)
+            assert torch.equal(net.exact(x), expected)
+            assert (alone.exact(x.numpy()) == expected.numpy()).all()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_integers_travel_with_the_weights():

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from semcodec.coding.quantiser import ChannelQuantiser
 from semcodec.errors import CorruptStream, UsageError
 from semcodec.priors import Table
+from semcodec.training.channel_quantiser import ChannelQuantiser
 from semcodec_plugins.entropy.arithmetic import Rans
 
 

@@ -156,6 +156,7 @@ def test_fewer_bits_and_higher_ratios_cost_fewer_bytes():
         ("bottlenetpp:ratio=64,spatial=4+rans+resnet-nano@layer4", "spatial=4 does not divide the 3x3"),
         ("bottlenetpp+rans+resnet-nano@stage9", "no cut"),
         ("bottlenetpp+rans+vit-nano", "no cut 'stem' that bottlenetpp wants"),
+        ("bottlenetpp:ratio=2,spatial=4+rans+resnet50-caffe@layer3:256", "above the 67108864"),
         ("bottlenetpp:ratio=1+rans+resnet-nano", "ratio"),
     ],
 )

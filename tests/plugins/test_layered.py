@@ -11,17 +11,18 @@ import torch
 from two_layers import HEADER
 
 import semcodec
-from semcodec.coding.integer_conv import WEIGHT_BITS, to_fixed
+from semcodec.coding.integer_conv import WEIGHT_BITS
 from semcodec.composition.composition import compose_spec
 from semcodec.container.packets import Part, read_packets, write_packet
 from semcodec.container.sinks import PacketSink, PacketSource
 from semcodec.errors import CorruptStream, SpecError, StreamError, UsageError
 from semcodec.interfaces import Analysis, Latent
 from semcodec.specs import SpecMismatch, TensorSpec
+from semcodec.training.integer_layers import to_fixed
 from semcodec_plugins.entropy.arithmetic import Rans
 from semcodec_plugins.layered import spec
+from semcodec_plugins.layered.coding import REACH
 from semcodec_plugins.layered.encoder import Codec, FeatureHyperprior, Layered
-from semcodec_plugins.layered.prior import REACH
 from semcodec_plugins.layered.transforms import FEATURE_BITS
 
 ONE = {"a": TensorSpec((6, 12, 12))}
@@ -162,13 +163,14 @@ def test_a_hyperprior_costs_less_where_scales_differ():
     loud = encode(codec, features(codec, 1, 30.0))[0].symbols["y1.a"]
     prior = codec.units_of[0][0].prior
     z = np.zeros((prior.side, 2, 2), np.int32)
-    scales = prior.prior(z, loud.shape).index
+    coded = codec.coding.units[0]["a"]
+    scales = coded.prior(z, loud.shape).index
     assert len(scales) == loud.size
     with torch.no_grad():
         prior.start(torch.full((5,), 0.2))
-        low = prior.prior(z, loud.shape).index
+        low = coded.prior(z, loud.shape).index
         prior.start(torch.full((5,), 30.0))
-        high = prior.prior(z, loud.shape).index
+        high = coded.prior(z, loud.shape).index
     assert low.mean() + 20 < high.mean()
     quiet = np.zeros_like(loud)
     assert len(Rans().encode(quiet.ravel(), _indexed(low))) < 0.1 * len(Rans().encode(loud.ravel(), _indexed(high)))
@@ -262,6 +264,8 @@ def test_layers_are_named_by_channels_and_stride():
         ("layered:layers=5+vit-nano-server@input", "more than the 4"),
         ("layered:low=4+vit-nano-server", "leaves none"),
         ("layered+vit-nano", "feature maps"),
+        (f"layered:channels={'-'.join(['512x8'] * 64)}+resnet50@layer4", "weights, of at most"),
+        ("feature-hyperprior:channels=512,stride=8+resnet50@layer4", "weights, of at most"),
         ("layered:channels=4x3+vit-nano-server", "strides"),
         ("feature-hyperprior:stride=3+vit-nano-server", "stride"),
     ],

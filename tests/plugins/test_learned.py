@@ -271,6 +271,8 @@ def test_published_weights_are_those_of_the_zoo_and_offline_is_one_line(monkeypa
         ({"model": "cheng2020-attn", "quality": 7}, "qualities of 1 to 6"),
         ({"size": "8"}, None),
         ({"size": "eight"}, "size is N-M"),
+        ({"size": "513"}, "2 to 512 channels"),
+        ({"size": "99999999"}, "2 to 512 channels"),
         ({"model": "cheng2020-attn", "size": "8-16"}, "size is N"),
         ({"size": "8-15"}, "even number"),
         ({"features": {"frames": TensorSpec((4, 3, 8, 8))}}, "takes an RGB image"),

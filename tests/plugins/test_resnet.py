@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from copy import deepcopy
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,13 @@ from semcodec.composition.composition import compose_spec
 from semcodec.composition.registry import get_registry
 from semcodec.data import open_dataset
 from semcodec.errors import SpecError, UsageError, WeightsError
+from semcodec.pipeline import channel_pruning
+from semcodec.pipeline.image_classifier import SequentialClassifier
 from semcodec.pipeline.weights import fill, read_tensors
 from semcodec.tensors import from_eight_bits
 from semcodec.training.loop import Batch, Job
 from semcodec_plugins.resnet import recipe, spec
 from semcodec_plugins.resnet.backbone import ResNet18, ResNet34, ResNet50, ResNet50Caffe, ResNetNano
-from semcodec_plugins.timm_models import channel_pruning
-from semcodec_plugins.timm_models.backbone import ImageClassifier
 
 CLASSES = [f"class {i}" for i in range(5)]
 MADE: dict[str, tuple[Any, Mapping[str, Any]]] = {
@@ -47,7 +48,7 @@ def random_norms(model: nn.Module) -> None:
                 tensor.data = torch.empty_like(tensor).uniform_(low, low + 1.5, generator=generator)
 
 
-def made(name: str) -> ImageClassifier:
+def made(name: str) -> SequentialClassifier:
     kind, params = MADE[name]
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -57,11 +58,11 @@ def made(name: str) -> ImageClassifier:
 
 
 @pytest.fixture(scope="module", params=["resnet18", "resnet50-caffe", "resnet-nano"])
-def backbone(request: pytest.FixtureRequest) -> ImageClassifier:
+def backbone(request: pytest.FixtureRequest) -> SequentialClassifier:
     return made(request.param)
 
 
-def image(backbone: ImageClassifier, count: int = 2) -> dict[str, Tensor]:
+def image(backbone: SequentialClassifier, count: int = 2) -> dict[str, Tensor]:
     shape = backbone.spec.input["image"].shape
     return {"image": torch.rand(count, *shape, generator=torch.Generator().manual_seed(1))}
 
@@ -82,7 +83,7 @@ def test_cuts_of_the_paper():
     assert cuts["layer1"] == cuts["layer1.2"]
 
 
-def test_halves_are_the_whole_to_the_bit_at_every_cut(backbone: ImageClassifier):
+def test_halves_are_the_whole_to_the_bit_at_every_cut(backbone: SequentialClassifier):
     x = image(backbone)
     whole = backbone.model(backbone.normalised(x["image"]))
     assert torch.equal(backbone.tail(x, "input"), whole)
@@ -94,7 +95,33 @@ def test_halves_are_the_whole_to_the_bit_at_every_cut(backbone: ImageClassifier)
         assert torch.equal(backbone.tail(received, cut), whole), cut
 
 
-def test_advancing_is_what_the_head_does(backbone: ImageClassifier):
+@pytest.mark.parametrize("cut", spec.nano({}).cuts)
+def test_each_half_works_with_the_weights_that_it_names(cut: str):
+    """At every cut; the others are not a number. No weight is of both."""
+    backbone = made("resnet-nano")
+    x = image(backbone)
+    features = backbone.head(x, cut)
+    ends = {"head": backbone.head_state(cut), "tail": backbone.tail_state(cut)}
+    only = {}
+    for end, names in ends.items():
+        only[end] = deepcopy(backbone)
+        for name, tensor in only[end].state_dict().items():
+            if not name.startswith(tuple(names)):
+                tensor.fill_(float("nan") if tensor.is_floating_point() else -1)
+    assert all(torch.equal(t, features[n]) for n, t in only["head"].head(x, cut).items())
+    assert torch.equal(only["tail"].tail(features, cut), backbone.tail(features, cut))
+    assert (not ends["head"]) == (cut == "input")
+    used = {end: {n for n in backbone.state_dict() if n.startswith(tuple(names))} for end, names in ends.items()}
+    assert used["head"].isdisjoint(used["tail"])
+    assert used["head"] | used["tail"] == set(backbone.state_dict())
+    if cut != "input":
+        count = features["maps"].shape[1]
+        kept = {"maps": torch.arange(0, count, 4)}
+        whole, alone = (one.narrowed(cut, kept)(x)["maps"] for one in (backbone, only["head"]))
+        assert torch.equal(whole, alone)
+
+
+def test_advancing_is_what_the_head_does(backbone: SequentialClassifier):
     x = image(backbone)
     cuts = list(backbone.spec.cuts)
     at = backbone.head(x, "stem")
@@ -102,7 +129,7 @@ def test_advancing_is_what_the_head_does(backbone: ImageClassifier):
         assert torch.equal(backbone.advance(at, "stem", cut)["maps"], backbone.head(x, cut)["maps"]), cut
 
 
-def test_a_narrowed_head_gives_the_channels_asked_for(backbone: ImageClassifier):
+def test_a_narrowed_head_gives_the_channels_asked_for(backbone: SequentialClassifier):
     x = image(backbone)
     for cut in ("stem", "layer1.0", "layer1", "layer2.0", "layer4"):
         whole = backbone.head(x, cut)["maps"]
@@ -113,7 +140,7 @@ def test_a_narrowed_head_gives_the_channels_asked_for(backbone: ImageClassifier)
             torch.testing.assert_close(found, whole[:, channels], atol=1e-5 * whole.abs().max().item(), rtol=1e-4)
 
 
-def test_a_narrowed_head_computes_no_more(backbone: ImageClassifier):
+def test_a_narrowed_head_computes_no_more(backbone: SequentialClassifier):
     """Of wider steps operations are counted as they run; fewer channels than a CPU's lanes are laid out otherwise."""
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from semcodec.component import Component
 from semcodec.composition.registry import get_registry
 from semcodec.errors import SemcodecError, UsageError, WeightsError
+from semcodec.pipeline import sequential_graph
 from semcodec.pipeline.weights import fill
 from semcodec.training.loop import Batch, Job
-from semcodec_plugins.timm_models import sequential_graph, spec, tokens
+from semcodec_plugins.timm_models import spec, tokens
 from semcodec_plugins.timm_models.backbone import DeiTTiny, ImageClassifier, TimmBackbone
 from semcodec_plugins.timm_models.builtin import CONFIG, OFFSETS, ViTNanoEdge
 from semcodec_plugins.timm_models.recipe import recipe

@@ -7,6 +7,7 @@ copy of the weights, so values differ from the whole layer's in their last bits.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,63 +32,102 @@ class Image:
 class Normalise(nn.Module):
     """Pixels (B, 3, H, W) in [0, 1], with channels last in memory after."""
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, image: Image) -> None:
         super().__init__()
         self.register_buffer("shift", -image.mean / image.std)
         self.register_buffer("scale", 1 / image.std)
 
     def forward(self, x: Tensor) -> Tensor:
+        """To what the model was trained on."""
         return torch.addcmul(self.shift, x, self.scale).contiguous(memory_format=torch.channels_last)
 
 
+Block = BasicBlock | Bottleneck
+
+
 @dataclass(frozen=True)
-class Step:
+class Step(ABC):
     """links: how many links of the chain it stands for, from its end. convs: those that are narrowed."""
 
     links: int
     convs: tuple[nn.Conv2d, ...]
-    modules: tuple[nn.Module, ...]
 
+    @abstractmethod
     def kept(self, channels: Tensor, image: Image | None = None) -> nn.Module:
-        """The step for these channels (K,) int64, with the weights as they are now.
+        """The step for these channels (K,) int64. Uses a snapshot of the current weights.
 
         image: where its input is the image itself, as the image comes: of pixels in [0, 1].
         """
-        if len(self.modules) == 1:
-            return NarrowBlock(self.modules[0], channels)
-        conv, norm, act, pool = self.modules
-        narrow = folded(conv, norm, channels)
+
+
+@dataclass(frozen=True)
+class BlockStep(Step):
+    """A residual block."""
+
+    block: Block
+
+    def kept(self, channels: Tensor, image: Image | None = None) -> nn.Module:
+        """The block, whose input is never the image."""
+        return NarrowBlock(self.block, channels)
+
+
+@dataclass(frozen=True)
+class StemStep(Step):
+    """A convolution, its norm, activation and pooling."""
+
+    norm: nn.BatchNorm2d
+    act: nn.Module
+    pool: nn.Module
+
+    def kept(self, channels: Tensor, image: Image | None = None) -> nn.Module:
+        """As one convolution; of an image with what normalises it."""
+        [conv] = self.convs
+        narrow = fold(conv, self.norm, channels)
         if image is None:
-            return nn.Sequential(narrow, pool, act)
-        packs = len(channels) < LANES and Packed.fits(conv, pool, image)
-        return Packed(narrow, pool, act, image) if packs else nn.Sequential(Normalise(image), narrow, pool, act)
+            return nn.Sequential(narrow, self.pool, self.act)
+        if len(channels) < LANES and isinstance(self.pool, nn.MaxPool2d) and Packed.fits(conv, self.pool, image):
+            return Packed(narrow, self.pool, self.act, image)
+        return nn.Sequential(Normalise(image), narrow, self.pool, self.act)
 
 
 def last_step(modules: Sequence[nn.Module]) -> Step | None:
     """What can be narrowed at the end of a chain of ``modules``; None where nothing can."""
-    block = modules[-1]
-    if type(block) in (BasicBlock, Bottleneck):
-        plain = block.se is None and isinstance(_last(block)[1], nn.BatchNorm2d)
-        convs = (_last(block)[0], *(() if block.downsample is None else (block.downsample[-2],)))
-        return Step(1, convs, (block,)) if plain else None
+    last = modules[-1]
+    if type(last) in (BasicBlock, Bottleneck):
+        assert isinstance(last, Block)
+        conv, norm, _ = _last(last)
+        if last.se is not None or not isinstance(norm, nn.BatchNorm2d):
+            return None
+        shortcut = _projection(last)
+        return BlockStep(1, (conv,) if shortcut is None else (conv, shortcut[1]), last)
     own = [(place, module) for place, module in enumerate(modules) if not isinstance(module, nn.Identity)]
     pool: nn.Module = nn.Identity()
-    if isinstance(block, nn.MaxPool2d):
-        own, pool = own[:-1], block
-    kinds = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU)
-    found = own[-len(kinds) :]
-    if len(found) < len(kinds) or not all(isinstance(m, kind) for (_, m), kind in zip(found, kinds, strict=True)):
+    if isinstance(last, nn.MaxPool2d):
+        own, pool = own[:-1], last
+    if len(own) < 3:
         return None
-    (place, conv), (_, norm), (_, act) = found
-    whole = conv.groups == 1 and conv.padding_mode == "zeros"
-    return Step(len(modules) - place, (conv,), (conv, norm, act, pool)) if whole else None
+    (place, conv_), (_, norm), (_, act) = own[-3:]
+    if not (isinstance(conv_, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and isinstance(act, nn.ReLU)):
+        return None
+    whole = conv_.groups == 1 and conv_.padding_mode == "zeros"
+    return StemStep(len(modules) - place, (conv_,), norm, act, pool) if whole else None
 
 
-def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d, channels: Tensor) -> nn.Conv2d:
+def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d, channels: Tensor) -> nn.Conv2d:
     """Those output channels of a convolution and the batch norm after it, as one convolution."""
+    assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
     narrow = nn.Conv2d(
-        conv.in_channels, len(channels), conv.kernel_size, conv.stride, conv.padding, conv.dilation, device="meta"
+        conv.in_channels,
+        len(channels),
+        _pair(conv.kernel_size),
+        _pair(conv.stride),
+        conv.padding if isinstance(conv.padding, str) else _pair(conv.padding),
+        _pair(conv.dilation),
+        device="meta",
     )
     weight = (conv.weight * scale[:, None, None, None])[channels].detach()
     bias = (norm.bias - norm.running_mean * scale)[channels].detach()
@@ -98,32 +138,54 @@ def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d, channels: Tensor) -> nn.Conv2d
     return narrow
 
 
-def _last(block: nn.Module) -> tuple[nn.Conv2d, nn.BatchNorm2d, nn.Module]:
+def _pair(sides: Sequence[int]) -> tuple[int, int]:
+    height, width = sides
+    return height, width
+
+
+def _last(block: Block) -> tuple[nn.Conv2d, nn.Module, nn.Module]:
+    """The last convolution of a block, its norm, and the activation behind the sum."""
     if isinstance(block, Bottleneck):
-        return block.conv3, block.bn3, block.act3
-    return block.conv2, block.bn2, block.act2
+        conv, norm, act = block.conv3, block.bn3, block.act3
+    else:
+        conv, norm, act = block.conv2, block.bn2, block.act2
+    assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.Module) and isinstance(act, nn.Module)
+    return conv, norm, act
+
+
+def _projection(block: Block) -> tuple[list[nn.Module], nn.Conv2d, nn.BatchNorm2d] | None:
+    """Of a block's shortcut: pooling, convolution and norm; None where it is the identity."""
+    if block.downsample is None:
+        return None
+    assert isinstance(block.downsample, nn.Sequential)
+    *pooling, conv, norm = block.downsample
+    assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    return pooling, conv, norm
 
 
 class NarrowBlock(nn.Module):
     """A residual block of timm's, its last convolution and its shortcut for some channels alone."""
 
-    def __init__(self, block: BasicBlock | Bottleneck, channels: Tensor) -> None:
+    channels: Tensor
+
+    def __init__(self, block: Block, channels: Tensor) -> None:
         super().__init__()
         conv, norm, self.act = _last(block)
-        body = [block.conv1, block.bn1, block.act1]
-        if isinstance(block, Bottleneck):
-            body += [block.conv2, block.bn2, block.act2]
-        self.body = nn.Sequential(*body, block.aa)
-        self.last = folded(conv, norm, channels)
+        assert isinstance(norm, nn.BatchNorm2d)
+        names = ["conv1", "bn1", "act1", *(["conv2", "bn2", "act2"] if isinstance(block, Bottleneck) else []), "aa"]
+        self.body = nn.Sequential(*(block.get_submodule(name) for name in names if getattr(block, name) is not None))
+        self.last = fold(conv, norm, channels)
         self.projection = None
-        if block.downsample is not None:
-            *pooling, conv, norm = block.downsample
-            self.projection = nn.Sequential(*pooling, folded(conv, norm, channels))
+        if shortcut := _projection(block):
+            pooling, conv, norm = shortcut
+            self.projection = nn.Sequential(*pooling, fold(conv, norm, channels))
         self.register_buffer("channels", channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, K, h, w)."""
         shortcut = self.projection(x) if self.projection else x.index_select(1, self.channels)
-        return self.act(self.last(self.body(x)).add_(shortcut))
+        out: Tensor = self.act(self.last(self.body(x)).add_(shortcut))
+        return out
 
 
 class Packed(nn.Module):
@@ -135,8 +197,12 @@ class Packed(nn.Module):
     Normalising the pixels is part of the kernel and of what is added, which at the edges is less: padding comes after.
     """
 
+    weight: Tensor
+    added: Tensor
+
     def __init__(self, conv: nn.Conv2d, pool: nn.MaxPool2d, act: nn.Module, image: Image) -> None:
         super().__init__()
+        assert conv.bias is not None and not isinstance(conv.padding, str)
         count, inputs, height, width = conv.weight.shape
         down, across = conv.stride
         weight = conv.weight.new_zeros(2, 2, count, inputs, height + down, width + across)
@@ -155,6 +221,8 @@ class Packed(nn.Module):
         """Whether a window of pooling reaches one output over its 2x2, before or behind, and none is left over."""
         if not isinstance(pool, nn.MaxPool2d) or (pool.kernel_size, pool.stride, pool.dilation) != (3, 2, 1):
             return False
+        if isinstance(conv.padding, str):
+            return False
         sides = zip(image.size, conv.kernel_size, conv.stride, conv.padding, strict=True)
         outputs = [(side + 2 * padding - kernel) // stride + 1 for side, kernel, stride, padding in sides]
         before, behind = pool.padding == 1 and not pool.ceil_mode, pool.padding == 0 and pool.ceil_mode
@@ -164,7 +232,8 @@ class Packed(nn.Module):
         """Pixels (B, 3, H, W) in [0, 1]."""
         y = F.conv2d(x.contiguous(), self.weight, None, self.stride, self.padding).add_(self.added)
         y = self._greatest(y[:, : 2 * self.count], y[:, 2 * self.count :], 2)
-        return self.act(self._greatest(y[:, : self.count], y[:, self.count :], 3))
+        out: Tensor = self.act(self._greatest(y[:, : self.count], y[:, self.count :], 3))
+        return out
 
     def _greatest(self, first: Tensor, second: Tensor, axis: int) -> Tensor:
         """Of pairs along an axis, and of the one before or behind each pair."""
@@ -183,6 +252,7 @@ def operations(model: nn.Module, links: Sequence[str], shape: Sequence[int]) -> 
     found: dict[nn.Module, int] = {}
 
     def count(layer: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
         outputs = layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
         found[layer] = found.get(layer, 0) + made.numel() * layer.weight.numel() // outputs
 

@@ -65,7 +65,9 @@ def find(model: nn.Module, shape: Sequence[int]) -> Chain | None:
     if not (hasattr(model, "forward_features") and hasattr(model, "forward_head")):
         return None
     seen = _run(model, shape)
-    names = None if seen is None else _expanded(model, "", seen)
+    if seen is None:
+        return None
+    names = _expanded(model, "", seen)
     blocks = [name for name in names or () if _is_block(model, name)]
     if not names or not blocks:
         return None
@@ -75,12 +77,15 @@ def find(model: nn.Module, shape: Sequence[int]) -> Chain | None:
 
 
 class _Trunk(nn.Module):
+    model: Any  # a Module with the methods of timm's, which torch does not declare
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model.forward_features(x)
+        features: Tensor = self.model.forward_features(x)
+        return features
 
 
 def _run(model: nn.Module, shape: Sequence[int]) -> dict[str, _Seen] | None:

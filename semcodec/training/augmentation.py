@@ -1,0 +1,27 @@
+"""Images varied at random, for recipes of models that learn from few of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def vary(pixels: Tensor, rng: np.random.Generator) -> Tensor:
+    """Images (B, 3, H, W) in [0, 1], shifted, turned and scaled a little, colours exchanged or inverted; none mirrored.
+
+    Each is drawn by itself, but for the order of colours, which is that of the batch.
+    """
+    count = len(pixels)
+    scale, angle = rng.uniform(0.75, 1.15, count), rng.uniform(-0.15, 0.15, count)
+    rows = [
+        [scale * np.cos(angle), -scale * np.sin(angle), rng.uniform(-0.25, 0.25, count)],
+        [scale * np.sin(angle), scale * np.cos(angle), rng.uniform(-0.25, 0.25, count)],
+    ]
+    theta = torch.from_numpy(np.array(rows, np.float32)).permute(2, 0, 1)
+    grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
+    pixels = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+    pixels = pixels[:, torch.from_numpy(rng.permutation(3))]
+    turned = torch.from_numpy(rng.random(count) < 0.5)[:, None, None, None]
+    return torch.where(turned, 1 - pixels, pixels)
