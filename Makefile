@@ -33,6 +33,7 @@ demo: $(INSTALLED)
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@mkdir -p build/typing && ln -sfn ../../plugins build/typing/semcodec_plugins
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 

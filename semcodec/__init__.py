@@ -137,6 +137,7 @@ def train(
     weights: what to start from, as for ``compose``. objective: "task" or "refine" in place of the recipe: see
     ``semcodec.training.objectives``. rate_weight: lambda of "task". scale: multiplies the samples of every step.
     """
+    from semcodec.pipeline.weights import WeightsRequest
     from semcodec.training import train
 
     return train.train(

@@ -43,6 +43,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from semcodec.tensors import as_array
 from semcodec.types import (
     Analysis,
     Features,
@@ -342,7 +343,7 @@ class Selector(ABC):  # noqa: B024
         """
         import torch
 
-        return torch.from_numpy(self.keep_array(scores.detach().cpu().numpy(), budget, sequence)).to(scores.device)
+        return torch.from_numpy(self.keep_array(as_array(scores), budget, sequence)).to(scores.device)
 
     def keep_array(self, scores: Floats, budget: float | int | None, sequence: Sequence[int]) -> Bool:
         """``keep`` in numpy, for devices without torch."""
@@ -352,7 +353,7 @@ class Selector(ABC):  # noqa: B024
         """(B, classes) logits of the device to (B,) bool: send this sample? Here by ``gate_array``."""
         import torch
 
-        return torch.from_numpy(self.gate_array(prediction.detach().cpu().numpy())).to(prediction.device)
+        return torch.from_numpy(self.gate_array(as_array(prediction))).to(prediction.device)
 
     def gate_array(self, prediction: Floats) -> Bool:
         """``gate`` in numpy, for devices without torch."""

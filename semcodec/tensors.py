@@ -32,8 +32,13 @@ def inference(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def as_array(tensor: Tensor | None) -> Any:
-    """A tensor's values in numpy, on the CPU; None stays None."""
-    return None if tensor is None else tensor.detach().cpu().numpy()
+    """A tensor's values in numpy, on the CPU, bfloat16 as float32; None stays None."""
+    import torch
+
+    if tensor is None:
+        return None
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def alike(samples: Sequence[Mapping[str, Tensor]]) -> list[list[int]]:

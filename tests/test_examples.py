@@ -148,7 +148,9 @@ def test_the_example_plugin_is_listed(installed):
 def test_the_example_plugin_encodes_in_one_process_and_decodes_in_another(installed):
     common = ("--weights", "random", "--format", "json")
     spec = "downscale:factor=4+vit-nano"
-    sent = json.loads(run(installed, "-m", "semcodec", "encode", spec, "digits-motion:0", "-o", "clip.sem", *common))
+    sent = json.loads(
+        run(installed, "-m", "semcodec", "encode", spec, "digits-motion:0", "-o", "clip.sem", "--check", *common)
+    )
     got = json.loads(run(installed, "-m", "semcodec", "decode", "clip.sem", *common))
     assert sent["spec"] == got["spec"] == "downscale:4+rans+vit-nano"
     assert sent["logits"] == got["logits"]

@@ -104,10 +104,10 @@ class TimmBackbone(ImageClassifier):
         return self._model_name
 
     @classmethod
-    def published_classes(cls, *, model: str, **params: Any) -> list[str] | None:
+    def published_classes(cls, **params: Any) -> list[str] | None:
         """ImageNet's descriptions where timm's published weights have as many classes as one of its subsets."""
-        _check_name(model)
-        return imagenet_classes(model)
+        _check_name(params["model"])
+        return imagenet_classes(params["model"])
 
 
 def repository(model: str) -> str | None:

@@ -118,7 +118,7 @@ def _counted(pipeline: Pipeline, kept: Mapping[str, int], sent: int, total: int)
 def describe_weights(end: End) -> dict[str, dict[str, str]]:
     """By slot, where weights came from and the digest that names them."""
     return {
-        slot: {"source": source.origin if source else "none", "digest": end.digests[slot]}
+        slot: {"source": source.origin if source else "none", "digest": end.digests.get(slot)}
         for slot, source in end.sources.items()
     }
 

@@ -114,6 +114,7 @@ def load_server_half(
     both = {"backbone": backbone}
     for name in builder.own_models():
         loader.refuse_unknown(name)
+        loader.sources[name] = None
         with halves.without_memory():
             both[name] = builder.model(name)
     loader.builder = builder = builder.informed(both)
@@ -232,9 +233,8 @@ class _Loader:
         if "recoverer" in self.digests:
             self.decoding["recoverer"] = self.digests["recoverer"]
         sources, digests = self.ordered(self.sources), self.ordered(self.digests)
-        return Half(
-            self.composition, self.builder.classes, backbone, encoder, recoverer, self.decoding, sources, digests
-        )
+        classes = self.builder.classes if backbone is None else backbone.classes
+        return Half(self.composition, classes, backbone, encoder, recoverer, self.decoding, sources, digests)
 
     def ordered(self, by_slot: Mapping[str, T]) -> dict[str, T]:
         """In the order in which records name slots."""

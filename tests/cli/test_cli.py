@@ -157,7 +157,7 @@ def test_compose_names_every_source_of_weights_and_every_licence(toys):
 def test_compose_encode_and_decode_agree():
     composed = answer("compose", SPEC, "--input", SAMPLE, *RANDOM)
     assert composed.keys() >= KEYS | {"stages", "licenses", "paper"}
-    encoded = answer("encode", SPEC, SAMPLE, "-o", "a.sem", *RANDOM)
+    encoded = answer("encode", SPEC, SAMPLE, "-o", "a.sem", "--check", *RANDOM)
     assert encoded.keys() == KEYS
     decoded = answer("decode", "a.sem", *RANDOM)
     assert decoded.keys() == KEYS
@@ -184,7 +184,7 @@ def test_compose_encode_and_decode_agree():
 
 
 def test_another_process_decodes_to_the_same_logits():
-    encoded = answer("encode", SPEC, SAMPLE, "-o", "a.sem", *RANDOM)
+    encoded = answer("encode", SPEC, SAMPLE, "-o", "a.sem", "--check", *RANDOM)
     command = [sys.executable, "-m", "semcodec", "decode", "a.sem", *RANDOM, "--format", "json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -193,7 +193,7 @@ def test_another_process_decodes_to_the_same_logits():
 
 
 def test_several_inputs_make_one_file_of_records():
-    encoded = answer("encode", SPEC, SAMPLE, "digits-motion:4", "-o", "two.sem", *RANDOM)
+    encoded = answer("encode", SPEC, SAMPLE, "digits-motion:4", "-o", "two.sem", "--check", *RANDOM)
     decoded = answer("decode", "two.sem", *RANDOM)
     assert [r["sequence"] for r in decoded["records"]] == [0, 1]
     assert [r["logits"] for r in decoded["records"]] == [r["logits"] for r in encoded["records"]]
@@ -219,7 +219,7 @@ def test_the_table_tells_what_was_recognised():
 
 
 def test_a_stream_cut_after_a_layer_says_so(toys):
-    whole = answer("encode", "nibbles+pack+brightness", picture(Path("a.png"), 200), "-o", "a.sem")
+    whole = answer("encode", "nibbles+pack+brightness", picture(Path("a.png"), 200), "-o", "a.sem", "--check")
     assert whole["prediction"]["name"] == "bright"
     assert whole["layers"] == [2, 2]
     data = Path("a.sem").read_bytes()
@@ -233,7 +233,7 @@ def test_a_stream_cut_after_a_layer_says_so(toys):
 
 def test_what_the_gate_keeps_is_answered_by_the_device(toys):
     dark, spot = picture(Path("dark.png"), 100), picture(Path("spot.png"), 100, spot=255)
-    encoded = answer("encode", "nibbles+doubtful:0.99+pack+brightness", dark, spot, "-o", "g.sem")
+    encoded = answer("encode", "nibbles+doubtful:0.99+pack+brightness", dark, spot, "-o", "g.sem", "--check")
     decoded = answer("decode", "g.sem")
     for found in (encoded, decoded):
         sent, kept = found["records"]
@@ -392,7 +392,7 @@ def test_weights_of_another_model():
     assert "holds no weights of vit-nano:32" in said
     # The same architecture under the right name, from another training.
     spec = "stae:frames=1+rans+vit-nano"
-    answer("encode", spec, SAMPLE, "-o", "a.sem", *RANDOM)
+    answer("encode", spec, SAMPLE, "-o", "a.sem", "--check", *RANDOM)
     with torch.no_grad():
         next(modules["recoverer"].parameters()).add_(1)
     save(modules, {"keys": keys, "classes": [f"class {i}" for i in range(10)]}, Path("other"))

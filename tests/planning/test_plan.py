@@ -368,7 +368,7 @@ def test_deadline_over_a_trace_differs_from_sample_to_sample_and_decodes_without
     trace.unlink()
     profile.unlink()
     server = Server.load(there.header, WeightsRequest(offline=True))
-    assert [server.decode(record).index for record in encoded] == expected
+    assert [server.decode(record.data).index for record in encoded] == expected
 
 
 def test_what_the_spec_sets_stays(pipeline):

@@ -252,7 +252,7 @@ def test_eval_counts_patches_of_sent_images_and_of_all(pipeline, scenes):
 def test_another_process_decodes_to_the_same_answers(tmp_path):
     text, stream = f"cls-attn:keep=20,patches=webp+always+{SERVER}", tmp_path / "a.sem"
     options = ["--weights", "random", "--format", "json"]
-    done = CliRunner().invoke(main, ["encode", text, "digits-scenes:3", "-o", str(stream), *options])
+    done = CliRunner().invoke(main, ["encode", text, "digits-scenes:3", "-o", str(stream), "--check", *options])
     assert done.exit_code == 0, done.output
     command = [sys.executable, "-m", "semcodec", "decode", str(stream), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

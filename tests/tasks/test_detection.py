@@ -138,7 +138,7 @@ def test_boxes_are_told_in_pixels_of_the_source_from_the_bytes_alone():
     assert prediction.names == ("red",) and prediction.boxes.scores.tolist() == [1.0]
     assert (prediction.name, prediction.index, prediction.probability, prediction.source) == ("red", 0, 1.0, (640, 320))
     [elsewhere] = made.encode_batch(pixels, [7])
-    assert server.decode(elsewhere).boxes.xyxy.tolist() == [[8, 24, 16, 32]]  # of the pixels that were given
+    assert server.decode(elsewhere.data).boxes.xyxy.tolist() == [[8, 24, 16, 32]]  # of the pixels that were given
 
 
 def test_the_sources_size_is_counted_once_a_packet_as_side_information():
@@ -445,7 +445,7 @@ def test_compose_tells_and_draws_what_is_found(tmp_path):
 def test_encode_then_decode_from_the_file_alone(tmp_path):
     folder = toy_detector.yolo_folder(tmp_path / "data", toy_detector.scenes(3))
     stream = tmp_path / "a.sem"
-    encoded = call("encode", SPEC, *(f"{folder}:{i}" for i in range(3)), "-o", stream, "--format", "json")
+    encoded = call("encode", SPEC, *(f"{folder}:{i}" for i in range(3)), "-o", stream, "--check", "--format", "json")
     decoded = call("decode", stream, "--format", "json")
     first, second = (json.loads(result.stdout)["records"] for result in (encoded, decoded))
     assert [r["prediction"] for r in first] == [r["prediction"] for r in second]

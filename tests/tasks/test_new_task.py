@@ -65,7 +65,7 @@ def test_a_plot_says_it_too(tmp_path):
 
 def test_a_stream_has_the_tasks_side_information_and_is_decoded_from_the_file_alone(tmp_path):
     file = tmp_path / "greys.sem"
-    written = found("encode", SPEC, "greys:0", "greys:8", "-o", file)["records"]
+    written = found("encode", SPEC, "greys:0", "greys:8", "-o", file, "--check")["records"]
     read = found("decode", file)["records"]
     assert [r["prediction"] for r in read] == [r["prediction"] for r in written]
     first = found("inspect", file)["records"][0]["chunks"][0]
