@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from semcodec.pipeline.device import Device
     from semcodec.pipeline.pipeline import Pipeline
     from semcodec.pipeline.server import Server
-    from semcodec.pipeline.weights import WeightsRequest
     from semcodec.specs import InputRequest
     from semcodec.tasks.prediction import Prediction
 

@@ -115,7 +115,7 @@ def _counted(pipeline: Pipeline, kept: Mapping[str, int], sent: int, total: int)
     return found
 
 
-def describe_weights(end: End) -> dict[str, dict[str, str]]:
+def describe_weights(end: End) -> dict[str, dict[str, str | None]]:
     """By slot, where weights came from and the digest that names them."""
     return {
         slot: {"source": source.origin if source else "none", "digest": end.digests.get(slot)}

@@ -370,7 +370,7 @@ def test_sizes_and_pixels_are_of_the_same_upright_picture(tmp_path, orientation,
     turned.getexif()[0x0112] = orientation
     expected = np.asarray(ImageOps.exif_transpose(turned)).astype(int)
     high, wide = expected.shape[:2]
-    request = InputRequest(None, high, wide, fit="letterbox", boxes=True)
+    request = InputRequest(None, high, wide, fit="letterbox", labels="boxes")
     assert size_of(path) == (wide, high)
     assert np.abs(read_image(path, request) - expected).mean() < 6
     with Image.open(path) as image:

@@ -122,7 +122,7 @@ def test_the_servers_end_asks_for_what_the_second_round_brought_given_the_first_
     doubt, sent = float(look.doubt[0]), both.symbols["second" if name == "a-mot" else "asked"]
     chosen = sent
     if look.scores is not None:
-        chosen = pipeline.stages.keep["keep"].keep(look.scores, 20, [0])[0].numpy().reshape(sent.shape)
+        chosen = pipeline.stages.selectors.keep["keep"].keep(look.scores, 20, [0])[0].numpy().reshape(sent.shape)
     assert chosen.any()
     assert np.array_equal(encoder.second_round.ask(chosen, doubt, 0.0), sent)
     assert np.array_equal(encoder.second_round.ask(chosen, doubt, doubt), sent)
@@ -142,7 +142,7 @@ DEVICE_STATES = {"a-mot": ("server.",), "sdt": ("server.",), "cls-attn": ("edge.
 def spoil(module: torch.nn.Module, kept: tuple[str, ...] | None) -> None:
     """Fills every tensor of floats with NaN but those whose names begin as is said; None: all are kept."""
     for name, tensor in module.state_dict().items():
-        if kept is not None and not name.startswith(kept) and tensor.is_floating_point():
+        if kept is not None and not name.startswith(tuple(kept)) and tensor.is_floating_point():
             tensor.fill_(float("nan"))
 
 
