@@ -142,6 +142,7 @@ class _Loader:
         self.sources: dict[str, Weights | None] = {}
         self.digests: dict[str, str] = {}
         self.decoding: dict[str, str] = {}
+        self.in_part: set[str] = set()
         self._found: dict[str, Weights | None] = {}
         self.builder = Builder(composition, (), self.request.given)
         names = _class_names(composition, self.find("backbone"), classes)
@@ -172,6 +173,7 @@ class _Loader:
             if isinstance(model, nn.Module):
                 weights.load(model, source, halves.part(list(model.state_dict()), part(model)))
                 self.sources[slot], self.digests[slot] = source, named
+                self.in_part.add(slot)
                 return model
         if source is None and not self.partial:
             self._refuse_without_weights(slot, make)
@@ -195,14 +197,22 @@ class _Loader:
             return self.builder.encoder(backbones)
         encoder = self.fill("encoder", lambda: self.builder.encoder(backbones), part)
         if "encoder" in self.sources:
-            source, state = self.sources["encoder"], encoder.decoder_state()
-            named = source.decoding_digest if source else None
-            held = not any(tensor.is_meta for tensor in state.values())
-            found = (weights.digest(state) if state else "") if held else named
-            _compare_with_card(source, named, found or "")
-            if found:
+            if found := self._decoding_of(encoder):
                 self.decoding["encoder"] = found
         return encoder
+
+    def _decoding_of(self, encoder: Encoder) -> str:
+        """The name of what decoding uses of the Encoder: as it is, or as the card says where not all of it is here."""
+        source = self.sources["encoder"]
+        named = source.decoding_digest if source else None
+        if named is not None and "encoder" in self.in_part and type(encoder).decoder_state is Encoder.decoder_state:
+            return named
+        state = encoder.decoder_state()
+        if named is not None and any(tensor.is_meta for tensor in state.values()):
+            return named
+        found = weights.digest(state) if state else ""
+        _compare_with_card(source, named, found)
+        return found
 
     def name_only(self, slot: str) -> bool:
         """Take a slot's name from its card, without building it; False where there is none."""
