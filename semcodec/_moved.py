@@ -44,7 +44,6 @@ NAMES = {
     ("semcodec.coding.quantiser", "finite"): "semcodec.training.channel_quantiser:finite",
     ("semcodec.data", "Request"): "semcodec.specs:InputRequest",
     ("semcodec.interfaces", "Learning"): "semcodec.types:TrainableParts",
-    ("semcodec.pipeline.weights", "Request"): "semcodec.pipeline.weights:WeightsRequest",
     ("semcodec.pipeline", "Pipeline"): "semcodec.pipeline.pipeline:Pipeline",
     ("semcodec.training", "Job"): "semcodec.training.loop:Job",
     ("semcodec.training", "Step"): "semcodec.training.loop:Step",

@@ -252,9 +252,10 @@ class _Loader:
         return {slot: by_slot[slot] for slot in slots if slot in by_slot}
 
     def _refuse_without_weights(self, slot: str, make: Callable[[], Any]) -> None:
-        """Raise WeightsError, without taking memory; at once where a header may name any model of a whole family."""
-        bound = _bound(self.composition, slot)
-        if not ("/" in bound.name and bound.component.traits.get("hub")):
+        """Raise WeightsError, at once where a component says it has weights, else without taking memory."""
+        component = _bound(self.composition, slot).component
+        says = slot != "encoder" and (component.weights or component.traits.get("hub"))
+        if not says:  # an Encoder's may be its Recoverer's alone
             with halves.without_memory():
                 model = make()
             if not (isinstance(model, nn.Module) and has_weights(self.composition, slot, model)):
