@@ -53,6 +53,7 @@ class Boxes:
         return Boxes(self.xyxy[rows], self.classes[rows], None if self.scores is None else self.scores[rows])
 
     def to(self, device: torch.device | str) -> Boxes:
+        """The same on another device."""
         scores = None if self.scores is None else self.scores.to(device)
         return Boxes(self.xyxy.to(device), self.classes.to(device), scores)
 

@@ -74,4 +74,5 @@ class Component:
     coding: str | None = None
 
     def param(self, name: str) -> Param | None:
+        """The parameter of this name, or None."""
         return next((p for p in self.params if p.name == name), None)

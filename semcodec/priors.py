@@ -35,6 +35,7 @@ class Table:
 
     @property
     def precision(self) -> int:
+        """Binary logarithm of the sum of the frequencies."""
         return int(self.freqs.sum(dtype=np.uint64)).bit_length() - 1
 
 

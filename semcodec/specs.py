@@ -39,6 +39,7 @@ class TensorSpec:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the elements."""
         return self.size * ITEM_BYTES[self.dtype]
 
     def accepts(self, other: TensorSpec) -> bool:
@@ -151,6 +152,7 @@ class InputRequest:
 
     @property
     def kind(self) -> Literal["video", "image"]:
+        """Whether clips or still images are wanted."""
         return "image" if self.frames is None else "video"
 
     @property

@@ -78,9 +78,11 @@ class TrainableParts:
 class Sink(Protocol):
     """Where an Encoder writes one packet."""
 
-    def symbols(self, name: str, values: Int32, prior: Prior, *, side: bool = False) -> None: ...
+    def symbols(self, name: str, values: Int32, prior: Prior, *, side: bool = False) -> None:
+        """Send integers through the entropy stage. side: they count as side information."""
 
-    def blob(self, name: str, data: bytes, *, side: bool = False) -> None: ...
+    def blob(self, name: str, data: bytes, *, side: bool = False) -> None:
+        """Send bytes as they are."""
 
     def layer(self) -> None:
         """End a layer: a stream cut here still decodes."""
@@ -94,14 +96,17 @@ class Source(Protocol):
 
     params: Mapping[str, Any]
 
-    def symbols(self, name: str, count: int, prior: Prior) -> Int32: ...
+    def symbols(self, name: str, count: int, prior: Prior) -> Int32:
+        """``count`` integers, int32 (count,), under the prior that they were written with."""
 
-    def blob(self, name: str, max_bytes: int) -> bytes: ...
+    def blob(self, name: str, max_bytes: int) -> bytes:
+        """Bytes, of which at most ``max_bytes`` are possible."""
 
     def layer(self) -> bool:
         """End a layer; False where the stream was cut here and nothing follows."""
 
 
 def analysis_rows(analysis: Analysis, rows: Sequence[int]) -> Analysis:
+    """Some samples of an analysis of a batch."""
     prediction = None if analysis.prediction is None else analysis.prediction[list(rows)]
     return Analysis(rows_of(analysis.features, rows), rows_of(analysis.scores, rows), prediction)

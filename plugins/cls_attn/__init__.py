@@ -21,6 +21,7 @@ TRAITS = {
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The records of cls-attn and patches."""
     yield Component(
         kind="encoder",
         name="cls-attn",

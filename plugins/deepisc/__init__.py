@@ -12,6 +12,7 @@ PACKAGE = "semcodec_plugins.deepisc"
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The records of DeepISC."""
     yield Component(
         kind="encoder",
         name="deepisc",

@@ -16,6 +16,7 @@ def _scale(help: str) -> Param:  # noqa: A002 - Param's own word
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The records of ISR, and its Recoverers."""
     yield Component(
         kind="encoder",
         name="isr",

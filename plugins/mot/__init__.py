@@ -14,6 +14,7 @@ COUNTS = (25, 49, 74, 98, 123, 147)
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The records of MOT and A-MOT, and their Recoverers."""
     yield Component(
         kind="encoder",
         name="mot",

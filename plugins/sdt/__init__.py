@@ -15,6 +15,7 @@ QUALITIES = (10, 30, 50, 75, 90)
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The records of SDT."""
     yield Component(
         kind="encoder",
         name="sdt",

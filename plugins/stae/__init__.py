@@ -12,6 +12,7 @@ WEIGHTS = ("semcodec_plugins.stae:weights/stae-vit-nano.safetensors",)
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The records of STAE, and its Recoverer."""
     yield Component(
         kind="encoder",
         name="stae",

@@ -142,12 +142,18 @@ class Published(TimmBackbone):
 
 
 class DeiTTiny(Published):
+    """DeiT-Tiny at 224x224 pixels."""
+
     published = "deit_tiny_patch16_224.fb_in1k"
 
 
 class DeiTSmall(Published):
+    """DeiT-Small at 224x224 pixels."""
+
     published = "deit_small_patch16_224.fb_in1k"
 
 
 class DeiTBase(Published):
+    """DeiT-Base at 224x224 pixels."""
+
     published = "deit_base_patch16_224.fb_in1k"

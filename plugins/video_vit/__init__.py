@@ -10,6 +10,7 @@ from semcodec.hookspecs import hookimpl
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
+    """The records of the video ViTs."""
     for size, side, hub, summary in (
         ("nano", 64, None, "video ViT with a convolutional stem, 1 M parameters"),
         ("tiny", 224, None, "video ViT of DeiT-Tiny's size, 5.6 M parameters"),

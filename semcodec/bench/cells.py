@@ -36,6 +36,7 @@ def cell_of(
     seed: int,
     classes: Sequence[str] | None = None,
 ) -> Cell:
+    """The cell of a composition on some samples. classes: those that count, where these are not all."""
     c = composition
     named = [c.spec, data, split, str(limit), str(seed), *(["classes", *classes] if classes else [])]
     digest = hashlib.sha256("\n".join(named).encode()).hexdigest()[:16]
@@ -44,7 +45,7 @@ def cell_of(
     return Cell(c.spec, digest, family, repr(tuple(point_of(c))))
 
 
-class Point(NamedTuple):
+class EncodingPoint(NamedTuple):
     """What an encoding depends on beside models: the gate, by target the Selector and budget, call parameters."""
 
     gate: str
@@ -52,9 +53,10 @@ class Point(NamedTuple):
     call: tuple[tuple[str, str], ...]
 
 
-def point_of(composition: Composition) -> Point:
+def point_of(composition: Composition) -> EncodingPoint:
+    """What the encodings of a composition depend on beside its models."""
     c = composition
-    return Point(
+    return EncodingPoint(
         gate=str(c.gate.item) if c.gate else "",
         keep=tuple((target, str(bound.item), repr(budget)) for target, (bound, budget) in c.keep.items()),
         call=tuple((name, repr(value)) for name, value in c.call.items()),

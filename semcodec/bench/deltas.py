@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from semcodec.bench.results import Point, Results, names, pareto
+from semcodec.bench.results import MeasuredPoint, Results, names, pareto
 from semcodec.errors import SemcodecError, UsageError
 
 BD_POINTS = 4
@@ -49,7 +49,7 @@ def against(results: Results, anchor: str) -> dict[tuple[str, str, str], list[De
     }
 
 
-def _front(points: Sequence[Point]) -> list[Point]:
+def _front(points: Sequence[MeasuredPoint]) -> list[MeasuredPoint]:
     return pareto(point for point in points if point.bytes > 0)  # what sends nothing has no logarithm
 
 
@@ -57,7 +57,7 @@ def _too_few(count: int) -> str:
     return f"too few points on its Pareto front, {count} where the method needs {BD_POINTS}"
 
 
-def _delta(base: Sequence[Point], name: str, test: Sequence[Point]) -> Delta:
+def _delta(base: Sequence[MeasuredPoint], name: str, test: Sequence[MeasuredPoint]) -> Delta:
     if len(test) < BD_POINTS:
         return Delta(name, len(test), None, None, 0.0, _too_few(len(test)))
     try:

@@ -12,13 +12,13 @@ from typing import Any
 from semcodec._version import __version__
 from semcodec.bench.deltas import Delta
 from semcodec.bench.page import commands, origin
-from semcodec.bench.results import Group, Point, Results
+from semcodec.bench.results import Group, MeasuredPoint, Results
 from semcodec.tasks.table import metrics
 
 PIXEL_BYTES = 3
 """Of one 8-bit RGB pixel of the source."""
 Deltas = Mapping[tuple[str, str, str], Sequence[Delta]]
-COLUMNS: dict[str, Callable[[Group, Point], Any]] = {
+COLUMNS: dict[str, Callable[[Group, MeasuredPoint], Any]] = {
     "data": lambda group, point: group.data,
     "split": lambda group, point: group.split,
     "samples": lambda group, point: group.samples,
@@ -131,7 +131,7 @@ def as_compressai(results: Results) -> str:
     return json.dumps(curves[0] if len(curves) == 1 else curves, indent=2) + "\n"
 
 
-def _curve(group: Group, name: str, points: Sequence[Point]) -> dict[str, Any]:
+def _curve(group: Group, name: str, points: Sequence[MeasuredPoint]) -> dict[str, Any]:
     pixels = [(point.record.get("raw_uint8_bytes") or 0) / PIXEL_BYTES for point in points]
     bpp = {"bpp": [8 * p.bytes / n for p, n in zip(points, pixels, strict=True)]} if all(pixels) else {}
     values = {"bytes": [p.bytes for p in points], group.metric: [p.accuracy for p in points]}
@@ -144,7 +144,7 @@ def _curve(group: Group, name: str, points: Sequence[Point]) -> dict[str, Any]:
     return {"name": name, "description": about, "results": {**bpp, **values, **times}}
 
 
-def _row(point: Point) -> list[Any]:
+def _row(point: MeasuredPoint) -> list[Any]:
     mark = "**" if point.front else ""
     ratio = point.record.get("ratio_uint8")
     return [

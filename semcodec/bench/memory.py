@@ -22,6 +22,8 @@ Batch = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Scores:
+    """Scores of one target, of one batch. prefix: what they depend on. seconds: that computing them took."""
+
     prefix: Hashable
     tensor: Tensor
     seconds: float

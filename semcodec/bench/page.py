@@ -12,7 +12,7 @@ from typing import Any
 
 from semcodec._version import __version__
 from semcodec.bench.deltas import Delta
-from semcodec.bench.results import Group, Point, Results
+from semcodec.bench.results import Group, MeasuredPoint, Results
 from semcodec.tasks.table import metrics
 
 
@@ -62,7 +62,7 @@ def payload(
     }
 
 
-def _point(point: Point, curve: int) -> dict[str, Any]:
+def _point(point: MeasuredPoint, curve: int) -> dict[str, Any]:
     record = point.record
     parts = [record.get(f"bytes_{part}") for part in ("payload", "side", "header")]
     return {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semcodec.bench.results import Group, Point, Results
+from semcodec.bench.results import Group, MeasuredPoint, Results
 from semcodec.errors import SemcodecError
 from semcodec.tasks.table import metrics
 
@@ -108,7 +108,7 @@ def stages(axes: Axes, group: Group) -> None:
     _finish(axes)
 
 
-def spread(group: Group) -> list[Point]:
+def spread(group: Group) -> list[MeasuredPoint]:
     """At most ``SHOWN`` points of the front, evenly over it."""
     front = [point for point in group.points if point.front]
     count = min(SHOWN, len(front))

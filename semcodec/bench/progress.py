@@ -65,6 +65,7 @@ class Line:
 
 
 def format_seconds(seconds: float) -> str:
+    """A duration in its fitting unit."""
     return (
         f"{seconds:.0f} s"
         if seconds < 90

@@ -20,7 +20,7 @@ from semcodec.tasks.table import metric_of, metrics
 
 
 @dataclass(frozen=True)
-class Point:
+class MeasuredPoint:
     """One operating point. ``low``, ``high``: 95 % interval of the accuracy. ``front``: nothing measured beats it."""
 
     spec: str
@@ -66,7 +66,7 @@ class Group:
     samples: int
     digest: str
     metric: str
-    points: tuple[Point, ...]
+    points: tuple[MeasuredPoint, ...]
     baselines: tuple[Baseline, ...]
 
     @property
@@ -75,9 +75,9 @@ class Group:
         return self.digest, self.data, self.metric
 
     @property
-    def curves(self) -> dict[str, list[Point]]:
+    def curves(self) -> dict[str, list[MeasuredPoint]]:
         """Points by curve, curves in order of their first record."""
-        found: dict[str, list[Point]] = {}
+        found: dict[str, list[MeasuredPoint]] = {}
         for point in self.points:
             found.setdefault(point.curve, []).append(point)
         return found
@@ -180,14 +180,16 @@ def _grouped(found: Iterable[dict[str, Any]]) -> tuple[Group, ...]:
     return tuple(sorted(groups, key=lambda group: -len(group.points)))
 
 
-def _point(record: Mapping[str, Any], metric: str) -> Point:
+def _point(record: Mapping[str, Any], metric: str) -> MeasuredPoint:
     accuracy = float(record[metric])
     low, high = record.get(f"{metric}_interval") or (accuracy, accuracy)
     stages = record["stages_ms"]
     device = {stage: ms for stage, ms in stages.items() if stage not in SERVER}
     server = {stage: ms for stage, ms in stages.items() if stage in SERVER}
     curve = record.get("name") or stem(record["spec"], record.get("knobs", {}))
-    return Point(record["spec"], curve, accuracy, low, high, float(record["bytes_total"]), device, server, record)
+    return MeasuredPoint(
+        record["spec"], curve, accuracy, low, high, float(record["bytes_total"]), device, server, record
+    )
 
 
 def _baselines(members: Sequence[Mapping[str, Any]]) -> list[Baseline]:
@@ -234,9 +236,9 @@ def stem(spec: str, knobs: Mapping[str, Any]) -> str:
     return "+".join(item for item in items if item not in usual)
 
 
-def pareto(points: Iterable[Point]) -> list[Point]:
+def pareto(points: Iterable[MeasuredPoint]) -> list[MeasuredPoint]:
     """The points that no other beats, in order of bytes: each more accurate than all that take no more bytes."""
-    front: list[Point] = []
+    front: list[MeasuredPoint] = []
     for point in sorted(points, key=lambda p: (p.bytes, -p.accuracy)):
         if not front or point.accuracy > front[-1].accuracy:
             front.append(point)

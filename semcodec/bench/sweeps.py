@@ -116,6 +116,7 @@ def check_free(composition: Composition, name: str) -> None:
 
 
 def seeded(composition: Composition, seed: int) -> Composition:
+    """The composition with ``seed`` for every component that has one and is not given one by the spec."""
     for bound in composition.bounds:
         keys = {arg.key or bound.component.positional for arg in bound.item.args}
         if bound.component.param("seed") and "seed" not in keys:
@@ -125,4 +126,5 @@ def seeded(composition: Composition, seed: int) -> Composition:
 
 
 def shown(grid: Grid, values: Sequence[Value]) -> str:
+    """One point of a grid as a line of text."""
     return ", ".join(f"{name}={value}" for name, value in zip(grid, values, strict=True))

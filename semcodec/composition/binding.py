@@ -31,6 +31,7 @@ class Bound:
 
     @property
     def name(self) -> str:
+        """The component's name."""
         return self.component.name
 
     @property

@@ -63,6 +63,7 @@ class Composition:
 
     @property
     def call(self) -> Mapping[str, Any]:
+        """The Encoder's call parameters by name, in declared order."""
         return self.encoder.call
 
     @property

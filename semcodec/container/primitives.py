@@ -36,6 +36,7 @@ def unpack(decoder: msgspec.msgpack.Decoder[T], data: bytes) -> T:
 
 
 def checksum(data: bytes) -> bytes:
+    """CRC-32, four bytes, little-endian."""
     return zlib.crc32(data).to_bytes(4, "little")
 
 
@@ -52,10 +53,12 @@ def read(stream: BinaryIO, count: int) -> bytes:
 
 
 def truncated(what: str) -> NoReturn:
+    """Raise TruncatedStream. what: in words, what the stream ends inside."""
     raise TruncatedStream(f"the stream ends inside {what}: fetch or encode it again")
 
 
 def exactly(stream: BinaryIO, count: int, what: str) -> bytes:
+    """``count`` bytes of a stream. Raises TruncatedStream, which says ``what`` it ends inside."""
     data = read(stream, count)
     if len(data) < count:
         truncated(what)

@@ -45,18 +45,22 @@ class Packed:
 
     @property
     def bytes_total(self) -> int:
+        """All bytes of the packet."""
         return len(self.data)
 
     @property
     def bytes_side(self) -> int:
+        """Bytes of chunks flagged side, and of tables inside other chunks."""
         return sum(row.side_bytes for row in self.rows)
 
     @property
     def bytes_payload(self) -> int:
+        """Bytes of all other data."""
         return sum(row.bytes - row.side_bytes for row in self.rows)
 
     @property
     def bytes_header(self) -> int:
+        """Bytes of the head and of all checksums."""
         return len(self.data) - sum(row.bytes for row in self.rows)
 
 

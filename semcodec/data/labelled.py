@@ -28,6 +28,8 @@ IMAGENET = 1000
 
 
 class Row(NamedTuple):
+    """One row of the table of labels."""
+
     line: int
     """In the table, from 1."""
     file: str

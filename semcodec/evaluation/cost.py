@@ -39,6 +39,7 @@ class Meter(Clock):
 
     @property
     def parameters(self) -> dict[str, int]:
+        """By stage, elements of the parameters that took part."""
         return {stage: sum(sizes.values()) for stage, sizes in self._used.items()}
 
     @contextmanager

@@ -156,6 +156,7 @@ class Folder:
             raise DataError(f"{self.path / name}: {error.strerror}; nothing was measured") from error
 
     def write_skips(self, skips: Iterable[Mapping[str, str]]) -> None:
+        """What is not measured, and why."""
         self.write(SKIPS, "".join(json.dumps(skip) + "\n" for skip in skips))
 
     def _compare(self, before: Mapping[str, Any], header: Mapping[str, Any], resume: bool) -> None:

@@ -196,9 +196,8 @@ class _Loader:
         if self.composition.models:
             return self.builder.encoder(backbones)
         encoder = self.fill("encoder", lambda: self.builder.encoder(backbones), part)
-        if "encoder" in self.sources:
-            if found := self._decoding_of(encoder):
-                self.decoding["encoder"] = found
+        if "encoder" in self.sources and (found := self._decoding_of(encoder)):
+            self.decoding["encoder"] = found
         return encoder
 
     def _decoding_of(self, encoder: Encoder) -> str:

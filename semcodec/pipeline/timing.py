@@ -14,10 +14,12 @@ class Clock:
         self.seconds: dict[str, float] = {}
 
     def add(self, stage: str, seconds: float) -> None:
+        """Seconds that a stage took beside those it has."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        """Adds the seconds that what is done inside takes."""
         start = time.perf_counter()
         yield
         self.add(stage, time.perf_counter() - start)

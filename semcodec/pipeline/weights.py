@@ -60,6 +60,7 @@ class Weights:
 
     @property
     def classes(self) -> list[str] | None:
+        """Names of the classes by the card; None where it has none."""
         return self.card.get("classes")
 
     @property

@@ -32,9 +32,11 @@ class Row:
 
     @property
     def fits(self) -> bool:
+        """Whether it meets deadline and budget."""
         return not self.why
 
     def document(self) -> dict[str, Any]:
+        """As JSON."""
         """For JSON."""
         p = self.point
         return {
@@ -69,14 +71,17 @@ class Plan:
 
     @property
     def best(self) -> Row | None:
+        """The most accurate point that fits, or None."""
         return self.rows[0] if self.rows and self.rows[0].fits else None
 
     @property
     def runner_up(self) -> Row | None:
+        """The next one that fits, or None."""
         return self.rows[1] if len(self.rows) > 1 and self.rows[1].fits else None
 
     @property
     def fastest(self) -> Row:
+        """The point of the shortest completion time."""
         return min(self.rows, key=lambda row: row.ms)
 
 
@@ -86,6 +91,7 @@ def finite(value: float) -> float | None:
 
 
 def check_deadline(deadline_ms: float) -> None:
+    """Raise UsageError for what is no time in ms."""
     if not (np.isfinite(deadline_ms) and deadline_ms > 0):
         raise UsageError(f"a deadline is a number of ms above 0, not {deadline_ms:g}")
 
@@ -159,6 +165,7 @@ class Replay:
 
 
 def check_headroom(headroom: float) -> None:
+    """Raise UsageError for what is no share of a deadline."""
     if not 0 <= headroom < 1:
         raise UsageError(f"headroom is a share of the deadline, from 0 to below 1, not {headroom:g}")
 

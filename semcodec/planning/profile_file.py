@@ -35,6 +35,8 @@ class VitRow(msgspec.Struct):
 
 
 class EnergyRow(msgspec.Struct):
+    """Joule for each multiply-accumulate of the device and each bit that it sends."""
+
     joule_per_mac: Amount
     joule_per_bit: Amount
 
@@ -65,6 +67,8 @@ class PointRow(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ProfileFile(msgspec.Struct, forbid_unknown_fields=True):
+    """The tables of a profile; ``docs/latency.md`` describes them."""
+
     name: str = ""
     title: str = ""
     encoder: str = ""

@@ -38,6 +38,7 @@ class Refuser:
 
 
 def probe(heavy: Sequence[str], specs: Sequence[tuple[str, str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """What plugins and spec functions import of ``heavy`` packages, each in turn, in this process."""
     refuser = Refuser(heavy)
     sys.meta_path.insert(0, refuser)
     plugins: dict[str, list[str]] = {}

@@ -55,6 +55,7 @@ def state_dict(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def load_state(modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> None:
+    """Fill modules by slot from the tensors of ``state_dict``. Raises WeightsError where they do not fit."""
     for slot, module in modules.items():
         own = {k.removeprefix(f"{slot}."): v for k, v in tensors.items() if k.startswith(f"{slot}.")}
         try:

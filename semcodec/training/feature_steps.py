@@ -179,6 +179,7 @@ def backbone_first(job: Job, copies: Sequence[str] = ("reference",)) -> list[Ste
 
 
 def model_input(b: Batch) -> Features:
+    """The pixels of a batch as the model takes them."""
     return _named(b.pixels)
 
 

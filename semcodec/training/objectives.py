@@ -137,6 +137,7 @@ def _fits(composition: Composition, name: str, value: Any) -> bool:
 
 
 def draw(composition: Composition, settings: dict[str, list[Any]], rng: np.random.Generator) -> Composition:
+    """The composition at one value of each of the settings, drawn alike."""
     chosen = {name: values[rng.integers(len(values))] for name, values in settings.items()}
     named = {name: value for name, value in chosen.items() if value != settings[name][0]}
     return composition.with_call(**named) if named else composition

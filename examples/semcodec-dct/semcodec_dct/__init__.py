@@ -7,6 +7,7 @@ from semcodec.specs import EncoderSpec, SpecMismatch, TensorSpec, describe
 
 @hookimpl
 def semcodec_components():
+    """The record of the encoder."""
     yield Component(
         kind="encoder",
         name="dct",

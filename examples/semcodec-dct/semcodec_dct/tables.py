@@ -18,10 +18,12 @@ UNIT = 1 << 24
 
 @cache
 def tables():
+    """One table for each ratio, from narrow to wide."""
     return tuple(table(ratio) for ratio in RATIOS)
 
 
 def table(ratio):
+    """A two-sided geometric distribution, by integer arithmetic alone: the same on every machine."""
     counts = [UNIT]
     while len(counts) <= REACH:
         counts.append(counts[-1] * ratio // 256)
