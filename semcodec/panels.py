@@ -85,7 +85,7 @@ def usual(features: Features, partial: Partial) -> list[Panel]:
         elif name == "image":
             there = _present(present, values)
             title = "received" if there.all() else f"received: {100 * there.mean():.0f} % of the pixels"
-            panels.append(Panel(title, greyed(eight_bits(values)[0], there)))
+            panels.append(Panel(title, grey_out(eight_bits(values)[0], there)))
         elif name == "patches" and "image" in features:
             panels.append(Panel(*received_patches(features, partial)))
         elif values.is_floating_point():
@@ -109,7 +109,7 @@ def received_frames(features: Features, partial: Partial) -> tuple[str, UInt8]:
     index = partial.features["index"][0].cpu().numpy() if "index" in partial.features else np.arange(kept)
     there = np.broadcast_to(_present(partial.present.get("frames"), values), (kept, *values.shape[-2:]))
     strip = np.full((max(total, int(index.max()) + 1), *values.shape[-2:], 3), MISSING, np.uint8)
-    strip[index] = greyed(eight_bits(values)[0], there)
+    strip[index] = grey_out(eight_bits(values)[0], there)
     share = "" if there.all() else f", {100 * there.mean():.0f} % of their pixels"
     return f"received: {kept} of {total} frames{share}", side_by_side(strip)
 
@@ -134,7 +134,7 @@ def _present(present: Tensor | None, values: Tensor) -> Bool:
     return there
 
 
-def greyed(image: UInt8, present: Bool) -> UInt8:
+def grey_out(image: UInt8, present: Bool) -> UInt8:
     """Pixels (..., H, W, 3) with grey where ``present`` (..., H, W) is false."""
     return np.where(present[..., None], image, np.uint8(MISSING))
 

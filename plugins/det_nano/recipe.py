@@ -20,7 +20,7 @@ LEFT = 0.5
 """Share of a box that must have stayed inside."""
 
 
-def moved(pixels: Tensor, labels: Sequence[Boxes], rng: np.random.Generator) -> tuple[Tensor, list[Boxes]]:
+def vary_boxes(pixels: Tensor, labels: Sequence[Boxes], rng: np.random.Generator) -> tuple[Tensor, list[Boxes]]:
     """Images (B, 3, H, W) and their boxes stretched by axis and shifted, colours exchanged or turned over."""
     count, side = len(pixels), torch.tensor([pixels.shape[3], pixels.shape[2]])
     scale = torch.from_numpy(np.exp(rng.uniform(np.log(STRETCH[0]), np.log(STRETCH[1]), (count, 2))).astype(np.float32))
@@ -48,7 +48,7 @@ def recipe(job: Job) -> list[Step]:
     assert isinstance(backbone, Backbone)
 
     def detect(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        pixels, labels = moved(batch.pixels, batch.labels, batch.rng)
+        pixels, labels = vary_boxes(batch.pixels, batch.labels, batch.rng)
         return backbone.task_loss({"image": pixels}, "input", labels)
 
     return [Step("detector", [backbone], detect, min(80_000, 100 * len(job.dataset)), 3e-3, 64)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from semcodec import data as data_sets
-from semcodec.bench.sweeps import Grid, Knobs, at, check_free, check_used, knobs, part_of, seeded, shown
+from semcodec.bench.sweeps import Grid, Knobs, at, check_free, check_used, knobs, part_of, shown, with_seed
 from semcodec.component import Component, Kind
 from semcodec.composition.composition import Composition, compose_spec, resolve_backbone
 from semcodec.composition.registry import Registry, get_registry, lacking
@@ -69,9 +69,9 @@ class Matrix:
     def skip(self, spec: str, why: SemcodecError | str) -> None:
         self.skips.append(Skip(spec, why if isinstance(why, str) else first_line(why)))
 
-    def seeded(self, seed: int) -> list[Composition]:
+    def with_seed(self, seed: int) -> list[Composition]:
         """The compositions with ``seed`` wherever a component draws and the spec does not say by which."""
-        return list({c.spec: c for c in (seeded(c, seed) for c in self.cells.values())}.values())
+        return list({c.spec: c for c in (with_seed(c, seed) for c in self.cells.values())}.values())
 
 
 def enumerate_all(

@@ -115,7 +115,7 @@ def check_free(composition: Composition, name: str) -> None:
                 raise UsageError(f"{key} of {bound.name} is set in {composition.spec} and swept; leave out one")
 
 
-def seeded(composition: Composition, seed: int) -> Composition:
+def with_seed(composition: Composition, seed: int) -> Composition:
     """The composition with ``seed`` for every component that has one and is not given one by the spec."""
     for bound in composition.bounds:
         keys = {arg.key or bound.component.positional for arg in bound.item.args}

@@ -113,7 +113,7 @@ def command(
     if (retry and not resume) or (address and executor != "ray"):
         raise UsageError("--retry is for --resume" if retry and not resume else "--address is for --executor ray")
     matrix = _matrix(specs, file, data, split, classes, swept, options.request(given, offline), choice)
-    cells = ordered(cell_of(c, data, split, limit, seed, classes) for c in matrix.seeded(seed))
+    cells = ordered(cell_of(c, data, split, limit, seed, classes) for c in matrix.with_seed(seed))
     cells = part_of(cells, shard) if shard else cells
     if not cells:
         raise UsageError(_empty(matrix, shard))

@@ -61,7 +61,7 @@ def read_results(folder: Path) -> Profile:
     if len(sets) > 1:
         named = " and ".join(sorted({f"{data} ({digest})" for data, _, digest in sets})[:2])
         raise DataError(f"{folder} has records of different samples, {named}: accuracies that do not compare")
-    points = [measured(record) for record in records]
+    points = [point_of(record) for record in records]
     whole = _best(FULL, [p for p in points if _is_full(p.spec)]) or _unmeasured(records)
     alone = _best(LOCAL, [p for p in points if not p.sent])
     first = records[0]
@@ -92,7 +92,7 @@ def _backbone_ms(stages: Mapping[str, float]) -> dict[str, float]:
     return {stage: stages[stage] for stage in MODEL if stage in stages}
 
 
-def measured(record: Mapping[str, Any]) -> OperatingPoint:
+def point_of(record: Mapping[str, Any]) -> OperatingPoint:
     """A record of ``eval``, whose means are over all samples, as a point, whose server works for those sent."""
     sent = float(record["sent_ratio"])
     stages: Mapping[str, float] = record["stages_ms"]

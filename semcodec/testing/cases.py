@@ -77,7 +77,7 @@ class Case:
         return {n: wide[n] if n in wide and wide[n].accepts(spec) else spec for n, spec in self.restored.items()}
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def name_failures(self) -> Iterator[None]:
         """Failures name the spec, exceptions of the component too."""
         try:
             yield

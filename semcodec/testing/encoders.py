@@ -103,7 +103,7 @@ def check_spec(subject: Subject) -> None:
     Latents are compared where the Encoder's arrays go by the names of its spec.
     """
     for case in cases(subject):
-        with case.told():
+        with case.name_failures():
             latent_spec = case.composition.stages.latent
             assert latent_spec is not None
             prepared = case.prepare(1)
@@ -129,7 +129,7 @@ def check_spec(subject: Subject) -> None:
 def check_round_trip(subject: Subject) -> None:
     """Reading a packet gives the Latent that was written: both are restored to the same bits."""
     for case in cases(subject):
-        with case.told():
+        with case.name_failures():
             [latent] = case.prepare(1).latents
             written = case.encoder.restore(latent)
             [(_, read)] = case.receive(case.pack(latent).data)
@@ -142,7 +142,7 @@ def check_error(subject: Subject) -> None:
     compared = False
     for case in cases(subject):
         bound = _declared(subject, case, "error")
-        with case.told():
+        with case.name_failures():
             features = case.features(2)
             for row, latent in enumerate(case.select(copied(features), range(2)).latents):
                 [(_, partial)] = case.receive(case.pack(latent, row).data)
@@ -163,7 +163,7 @@ def check_size(subject: Subject) -> None:
     """A packet takes no more than the declared bound, the trait ``max_bytes``, of noise and of nothing too."""
     for case in cases(subject):
         bound = _declared(subject, case, "max_bytes")
-        with case.told():
+        with case.name_failures():
             draw, usual = np.random.default_rng(0), case.pixels(1)
             for what, pixels in (
                 ("a usual sample", usual),
@@ -187,7 +187,7 @@ def _declared(subject: Subject, case: Case, trait: str) -> float:
 def check_repeatable(subject: Subject) -> None:
     """The same input gives the same bytes, also outside inference mode; nothing else in the process changes."""
     for case in cases(subject):
-        with case.told():
+        with case.name_failures():
             pixels = case.pixels(2)
             first = [record.data for record in case.pipeline.encode_batch(pixels, [0, 1])]
             again = [record.data for record in case.pipeline.encode_batch(pixels, [0, 1])]
@@ -227,7 +227,7 @@ def check_batch(subject: Subject) -> None:
     Networks may round otherwise in another batch size; then few integers differ, each by one.
     """
     for case in cases(subject):
-        with case.told():
+        with case.name_failures():
             numbers = [3, 5, 9]
             batch = case.prepare(len(numbers), numbers)
             require(len(batch.latents) == len(numbers), f"{len(batch.latents)} latents of {len(numbers)} samples")
@@ -264,7 +264,7 @@ def check_not_finite(subject: Subject) -> None:
     said = f"{inspect.getdoc(target)} {inspect.getdoc(target.encode)}"
     for case in cases(subject):
         for bad in (float("nan"), float("inf")):
-            with case.told():
+            with case.name_failures():
                 features = case.features(1)
                 for tensor in features.values():
                     if tensor.is_floating_point():
@@ -308,7 +308,7 @@ def check_gradient(subject: Subject) -> None:
                 total = total + bits.sum()
         return total
 
-    with case.told():
+    with case.name_failures():
         require_gradient(encoder, loss)
 
 

@@ -26,7 +26,7 @@ LEAST, MOST = 6, 30
 def check_damage(subject: Subject) -> None:
     """Damaged bytes end in a SemcodecError; only a cut at the end of a layer still decodes, and says so."""
     for case in cases(subject):
-        with case.told():
+        with case.name_failures():
             [latent] = case.prepare(1).latents
             data = case.pack(latent).data
             [(packet, _)] = case.receive(data)
@@ -47,7 +47,7 @@ def check_damage(subject: Subject) -> None:
 def check_forgery(subject: Subject) -> None:
     """Chunks that ``write`` never made, under right checksums: a SemcodecError, or features that the model takes."""
     for case in cases(subject):
-        with case.told():
+        with case.name_failures():
             [latent] = case.prepare(1).latents
             packed = case.pack(latent)
             [(packet, _)] = case.receive(packed.data)

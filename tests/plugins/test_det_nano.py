@@ -19,7 +19,7 @@ from semcodec.tensors import from_eight_bits
 from semcodec_plugins.det_nano import spec
 from semcodec_plugins.det_nano.loss import assign, detection_loss, overlap
 from semcodec_plugins.det_nano.nano import DetNano, places
-from semcodec_plugins.det_nano.recipe import moved
+from semcodec_plugins.det_nano.recipe import vary_boxes
 
 CLASSES = ["one", "two", "three"]
 
@@ -129,7 +129,7 @@ def test_boxes_move_with_what_is_in_them():
         left, top = rng.integers(20, 40, 2).tolist()
         sample[:, top : top + 30, left : left + 24] = 1
         labels.append(Boxes(torch.tensor([[left, top, left + 24, top + 30]], dtype=torch.float32), torch.tensor([3])))
-    out, there = moved(pixels, labels, rng)
+    out, there = vary_boxes(pixels, labels, rng)
     changed = False
     for picture, before, boxes in zip(out, labels, there, strict=True):
         ink = (picture[0] - picture[0, 0, 0]).abs() > 0.5
@@ -144,7 +144,7 @@ def test_boxes_move_with_what_is_in_them():
 def test_boxes_that_have_mostly_left_the_image_are_dropped():
     left = Boxes(torch.tensor([[0.0, 40.0, 4.0, 50.0], [40.0, 40.0, 60.0, 60.0]]), torch.tensor([1, 2]))
     for seed in range(40):
-        _, (boxes,) = moved(torch.rand(1, 3, 96, 96), [left], np.random.default_rng(seed))
+        _, (boxes,) = vary_boxes(torch.rand(1, 3, 96, 96), [left], np.random.default_rng(seed))
         assert 2 in boxes.classes.tolist()
         if len(boxes) == 1:
             break
