@@ -206,10 +206,10 @@ def test_selectors_recoverers_and_knobs():
 
 
 def test_a_seed_reaches_what_draws():
-    [spec] = [c.spec for c in matrix.given([("mot+mean-fill+vit-nano-server", {})], {}).seeded(3)]
+    [spec] = [c.spec for c in matrix.given([("mot+mean-fill+vit-nano-server", {})], {}).with_seed(3)]
     assert "seed=3" in spec
     own = matrix.given([("mot+random:seed=1+mean-fill+vit-nano-server", {})], {})
-    assert "seed=1" in own.seeded(3)[0].spec
+    assert "seed=1" in own.with_seed(3)[0].spec
 
 
 def test_cells_from_a_file(tmp_path):

@@ -308,7 +308,7 @@ def test_speeds_scale_either_end(results):
 
 
 def test_records_with_a_gate_are_per_sample_that_is_sent():
-    gated = measured(RECORD | {"sent_ratio": 0.25})
+    gated = point_of(RECORD | {"sent_ratio": 0.25})
     assert gated.bytes == 4000
     assert gated.server_ms == {"entropy_decode": 4, "tail": 20}
     assert gated.ms(Link.fixed(8)) == pytest.approx(9 + 1)
