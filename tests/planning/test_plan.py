@@ -21,7 +21,7 @@ from semcodec.pipeline.server import Server
 from semcodec.pipeline.weights import WeightsRequest
 from semcodec.planning.latency import Coding, OperatingPoint, Profile, crossing_bytes, crossing_mbps, paying, vit_macs
 from semcodec.planning.link import Link
-from semcodec.planning.operating_points import open_points, shipped
+from semcodec.planning.operating_points import open_points, point_of, shipped
 from semcodec.planning.plan import plan, replay
 
 ROOT = Path(__file__).parents[2]
