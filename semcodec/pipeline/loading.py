@@ -290,7 +290,12 @@ def _class_names(
     bound = composition.backbone
     published = composition.registry.load(bound.component).published_classes(**bound.build)
     if found and found.path:
-        return weights.foreign_classes(found.path) or published or classes or _numbered(composition)
+        named = weights.foreign_classes(found.path)
+        count = None if named else weights.foreign_count(found.path)
+        if count is not None:
+            own = [f"class {i}" for i in range(count)]
+            return next((names for names in (published, classes) if names and len(names) == count), own)
+        return named or published or classes or _numbered(composition)
     return classes or published or _numbered(composition)
 
 

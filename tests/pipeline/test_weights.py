@@ -342,3 +342,53 @@ def test_digests_name_names_shapes_and_values():
     assert len({digest(v) for v in variants}) == len(variants)
     assert digest(dict(reversed(a.items()))) == digest(a)
     assert digest({"x": torch.arange(12.0)[::2] / 2, "y": torch.ones(2)}) == digest(a)
+
+
+# -- what stands beside another library's weights ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def three_classes():
+    import timm
+
+    return timm.create_model("test_resnet", num_classes=3).state_dict()
+
+
+def timm_folder(folder, tensors, config):
+    folder.mkdir(exist_ok=True)
+    save_file({name: t.contiguous() for name, t in tensors.items()}, folder / "model.safetensors")
+    if config is not None:
+        (folder / "config.json").write_text(config)
+    return {"backbone": str(folder)}
+
+
+NUMBERED = ["class 0", "class 1", "class 2"]
+
+
+@pytest.mark.parametrize(
+    ("config", "classes"),
+    [
+        ('{"num_classes": 3, "label_names": ["ant", "bee", "cat"], "pretrained_cfg": {}}', ["ant", "bee", "cat"]),
+        ('{"id2label": {"0": "ant", "1": "bee", "2": "cat"}}', ["ant", "bee", "cat"]),
+        ('{"num_classes": 3}', NUMBERED),
+        ('{"num_classes": 3, "label_names": ["ant", "bee"]}', NUMBERED),
+        ('{"num_classes": 2, "label_names": ["ant", "bee"]}', NUMBERED),
+        ('{"num_classes": 3, "label_names": [1, 2, 3]}', NUMBERED),
+        ('{"id2label": 3}', NUMBERED),
+        ("{", NUMBERED),
+        (None, NUMBERED),
+    ],
+)
+def test_a_config_beside_weights_names_their_classes_or_is_done_without(three_classes, tmp_path, config, classes):
+    given = timm_folder(tmp_path, three_classes, config)
+    assert Pipeline.load(compose_spec("png+timm/test_resnet"), WeightsRequest(given)).classes == classes
+
+
+def test_counts_of_batches_that_a_file_leaves_out_stay_as_they_are(three_classes, tmp_path):
+    left = {name: t for name, t in three_classes.items() if not name.endswith("num_batches_tracked")}
+    assert len(left) < len(three_classes)
+    given = timm_folder(tmp_path, left, None)
+    assert len(Pipeline.load(compose_spec("png+timm/test_resnet"), WeightsRequest(given)).classes) == 3
+    del left["fc.bias"]
+    with pytest.raises(WeightsError, match="fc.bias is missing"):
+        Pipeline.load(compose_spec("png+timm/test_resnet"), WeightsRequest(timm_folder(tmp_path, left, None)))
