@@ -69,4 +69,4 @@ class WeightsMismatch(StreamError):
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, for one line of ours; the name of its class where it has no message."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip()

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from semcodec._files import whole_file
-from semcodec.errors import DataError, UsageError
+from semcodec.errors import DataError, UsageError, first_line
 
 RECORD = 1
 """Version of the form of records, of cells that were measured and of cells that failed."""
@@ -47,7 +47,7 @@ def check_form(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise DataError(f"{folder} is no results folder: it has no {PLAN}, which 'semcodec bench' writes") from None
     except (ValueError, OSError) as error:
-        raise DataError(f"{path} cannot be read ({error}); measure into another folder") from None
+        raise DataError(f"{path} cannot be read ({first_line(error)}); measure into another folder") from None
     form = header.get("bench") if isinstance(header, dict) else None
     if form != FORM:
         raise DataError(f"{folder} holds results of form {form}, this version reads form {FORM}; use another folder")

@@ -18,7 +18,7 @@ from semcodec.container.packets import (
     read_packets,
 )
 from semcodec.container.sinks import ChunkRow, PacketSource
-from semcodec.errors import CorruptStream, UsageError, VersionMismatch
+from semcodec.errors import CorruptStream, UsageError, VersionMismatch, first_line
 from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer
 from semcodec.pipeline.end import End, make_header
 from semcodec.pipeline.loading import load_server_half
@@ -200,5 +200,4 @@ class Server(End):
         try:
             return self.composition.with_call(**params).call
         except UsageError as error:
-            first = str(error).splitlines()[0]
-            raise CorruptStream(f"the packet's call parameters are not possible: {first}") from error
+            raise CorruptStream(f"the packet's call parameters are not possible: {first_line(error)}") from error

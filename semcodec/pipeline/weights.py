@@ -30,7 +30,7 @@ from semcodec.composition.composition import Composition
 from semcodec.composition.grammar import parse_item
 from semcodec.composition.registry import import_target
 from semcodec.composition.resolution import INPUT
-from semcodec.errors import UsageError, WeightsError
+from semcodec.errors import UsageError, WeightsError, first_line
 from semcodec.pipeline.hub import cache_folder, download
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def read_card(path: Path) -> dict[str, Any]:
     except (SafetensorError, OSError, ValueError) as error:
         pickle = "; pickles can run code and are not read: save its state_dict as safetensors"
         hint = pickle if path.suffix in (".pt", ".pth", ".bin") else ""
-        raise WeightsError(f"{path} is no readable safetensors file: {error}{hint}") from error
+        raise WeightsError(f"{path} is no readable safetensors file: {first_line(error)}{hint}") from error
     if card != {} and not _is_card(card):
         raise WeightsError(f"{path} was written by semcodec train, but its card is damaged: take another copy")
     return dict(card)
@@ -301,8 +301,7 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
     try:
         found = torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # zip, pickle and torch each raise their own
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise WeightsError(f"{path} is no readable checkpoint of tensors: {first[:120]}") from error
+        raise WeightsError(f"{path} is no readable checkpoint of tensors: {first_line(error)[:120]}") from error
     found = found.get("state_dict", found) if isinstance(found, dict) else {}
     if not found or not all(torch.is_tensor(t) for t in found.values()):
         raise WeightsError(f"{path} holds no state_dict of tensors")
@@ -327,7 +326,7 @@ def read_tensors(path: Path, prefix: str = "", wanted: Collection[str] | None = 
                 chosen = short if wanted is None else {name: short[name] for name in wanted if name in short}
                 tensors = {name: file.get_tensor(long) for name, long in chosen.items()}
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is no readable safetensors file: {error}") from error
+        raise WeightsError(f"{path} is no readable safetensors file: {first_line(error)}") from error
     return {name: t.to(torch.float32) if t.is_floating_point() else t for name, t in tensors.items()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,7 @@ from semcodec.composition.composition import compose_spec
 from semcodec.composition.registry import Registry, get_registry
 from semcodec.errors import UsageError, WeightsError
 from semcodec.pipeline import weights
+from semcodec.pipeline.hub import download as fetch
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.stages import build
 from semcodec.pipeline.weights import WeightsRequest, digest
@@ -275,6 +277,7 @@ REPOSITORY = "MCG-NJU/videomae-small-finetuned-kinetics"
 
 
 def hub(monkeypatch, download=None):
+    monkeypatch.setattr("semcodec.pipeline.hub.unreachable", lambda address: None)
     module = ModuleType("huggingface_hub")
     if download:
         module.hf_hub_download = download
@@ -344,6 +347,28 @@ def test_digests_name_names_shapes_and_values():
     assert digest({"x": torch.arange(12.0)[::2] / 2, "y": torch.ones(2)}) == digest(a)
 
 
+def test_without_a_network_the_hub_is_not_waited_for(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.delenv("http_proxy", raising=False)
+    began = time.monotonic()
+    refused(lambda: load(HUB), REPOSITORY, "127.0.0.1 cannot be reached: Connection refused", "--weights PATH")
+    assert time.monotonic() - began < 8
+
+
+def test_a_repository_without_a_config_is_fetched(monkeypatch, tmp_path):
+    class RemoteEntryNotFoundError(Exception):
+        pass
+
+    def download(repository, name):
+        if name == "config.json":
+            raise RemoteEntryNotFoundError(name)
+        return str(tmp_path / name)
+
+    hub(monkeypatch, download)
+    assert fetch(REPOSITORY) == tmp_path / "model.safetensors"
+
+
 # -- what stands beside another library's weights ----------------------------------------------------------------------
 
 
@@ -390,5 +415,5 @@ def test_counts_of_batches_that_a_file_leaves_out_stay_as_they_are(three_classes
     given = timm_folder(tmp_path, left, None)
     assert len(Pipeline.load(compose_spec("png+timm/test_resnet"), WeightsRequest(given)).classes) == 3
     del left["fc.bias"]
-    with pytest.raises(WeightsError, match="fc.bias is missing"):
+    with pytest.raises(WeightsError, match=r"fc\.bias is missing"):
         Pipeline.load(compose_spec("png+timm/test_resnet"), WeightsRequest(timm_folder(tmp_path, left, None)))
