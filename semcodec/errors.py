@@ -55,6 +55,14 @@ class CorruptStream(StreamError):
     """A checksum, bound or structure that does not hold."""
 
 
+class DamagedLayer(CorruptStream):
+    """A chunk that fails its checksum, in a packet whose first ``layers`` layers are as they were written."""
+
+    def __init__(self, message: str, layers: int) -> None:
+        super().__init__(message)
+        self.layers = layers
+
+
 class TruncatedStream(StreamError):
     """The bytes end too early."""
 
