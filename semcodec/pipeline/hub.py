@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 from semcodec._files import whole_file
 from semcodec.errors import WeightsError, first_line
@@ -39,7 +40,7 @@ def download(repository: str) -> Path:
         ) from None
     # Where there is no network the client tries again and again for half a minute.
     absent = None if os.environ.get("HF_HUB_OFFLINE") else unreachable(os.environ.get("HF_ENDPOINT") or HUB)
-    local = {"local_files_only": True} if absent else {}
+    local: dict[str, Any] = {"local_files_only": True} if absent else {}
     try:
         try:
             hf_hub_download(repository, "config.json", **local)

@@ -22,6 +22,7 @@ from semcodec.interfaces import Backbone, Encoder, Recoverer
 from semcodec.pipeline import halves, weights
 from semcodec.pipeline.stages import Builder, Stages, has_weights
 from semcodec.pipeline.weights import Weights, WeightsRequest
+from semcodec.tensors import single_precision
 
 UNNAMED = 10
 """Classes of an untrained backbone whose data set is not known."""
@@ -55,6 +56,7 @@ class Whole:
     digests: Mapping[str, str]
 
 
+@single_precision()
 def load_whole(
     composition: Composition,
     request: WeightsRequest | None = None,
@@ -71,6 +73,7 @@ def load_whole(
     return Whole(stages, loader.sources, loader.digests)
 
 
+@single_precision()
 def load_device_half(
     composition: Composition, request: WeightsRequest | None = None, *, classes: Sequence[str] | None = None
 ) -> Half:
@@ -94,6 +97,7 @@ def load_device_half(
     return loader.half(backbone, encoder, None)
 
 
+@single_precision()
 def load_server_half(
     composition: Composition,
     request: WeightsRequest | None = None,

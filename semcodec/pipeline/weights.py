@@ -288,10 +288,10 @@ def _named_classes(config: Mapping[str, Any]) -> list[str] | None:
     by_index, names, count = config.get("id2label"), config.get("label_names"), config.get("num_classes")
     if isinstance(by_index, dict) and all(str(i) in by_index for i in range(len(by_index))):
         names = [by_index[str(i)] for i in range(len(by_index))]
-    numbered = isinstance(count, int) and 0 < count <= MOST_CLASSES
+    number = count if isinstance(count, int) and 0 < count <= MOST_CLASSES else None
     if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
-        return [f"class {i}" for i in range(count)] if numbered else None
-    return names if not numbered or len(names) == count else None
+        return [f"class {i}" for i in range(number)] if number else None
+    return names if number in (None, len(names)) else None
 
 
 def _unpickled(path: Path) -> dict[str, Tensor]:
