@@ -31,7 +31,7 @@ def whole_path(path: Path) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise UsageError(f"{path} is a folder; name a file in it")
-    regular = target.is_file() or not target.exists()
+    regular = _regular(target)
     own = f"{os.getpid()}-{threading.get_native_id()}"  # two processes or threads may write the same file
     written = target.with_name(f".{target.name}.{own}.tmp") if regular else target
     try:
@@ -63,6 +63,72 @@ def whole_folder(path: Path) -> Iterator[Path]:
         _sync_folder(path.parent)
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+class LineFile:
+    """A file of lines that one process at a time adds to, each of which is on the disk whole, or not there.
+
+    What is there and is no regular file, such as a pipe, is written to as it is. called: what messages name.
+    Raises UsageError where another process has it, OSError that names it.
+    """
+
+    def __init__(self, path: Path, called: Path | None = None) -> None:
+        self.path = path
+        self._opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666) if _regular(path) else -1
+        if self._opened < 0:
+            self._opened = os.open(path, os.O_WRONLY | os.O_APPEND)
+            self.regular = False
+            return
+        self.regular = True
+        try:
+            self._lock(called or path)
+        except BaseException:
+            os.close(self._opened)
+            raise
+
+    def __enter__(self) -> LineFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        os.close(self._opened)
+
+    def truncate(self, size: int) -> None:
+        """Cut off what is behind the first ``size`` bytes: half a line, of a process that was killed."""
+        if self.regular:
+            os.ftruncate(self._opened, size)
+
+    def append(self, text: str) -> None:
+        """Add one line. Raises OSError, and leaves no half of it, where that fails."""
+        left = (text + "\n").encode()
+        begun = os.fstat(self._opened).st_size if self.regular else 0
+        try:
+            while left:
+                left = left[os.write(self._opened, left) :]
+            if self.regular:
+                os.fsync(self._opened)
+        except BaseException as error:
+            with suppress(OSError):
+                self.truncate(begun)
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(self.path)
+            raise
+
+    def _lock(self, called: Path) -> None:
+        try:
+            import fcntl
+        except ImportError:  # not on this system, where two at once are the user's to avoid
+            return
+        try:
+            fcntl.flock(self._opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(f"{called} is being written to by another run; wait for it or name another") from None
+
+
+def _regular(path: Path) -> bool:
+    return path.is_file() or not path.exists()
 
 
 def _sync(file: Path) -> None:

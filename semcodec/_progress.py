@@ -68,23 +68,30 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 class Interrupt:
     """Ctrl-C as a question that the work answers at a good moment: ``asked`` becomes true. A second one is not asked.
 
-    Outside the main thread, which signals do not reach, it is never asked.
+    SIGTERM within ``terminable`` is asked alike; ``reason`` is what to raise. Outside the main thread, which signals do
+    not reach, it is never asked.
     """
 
     def __init__(self) -> None:
         self.asked = False
-        self._before: Any = None
+        self.reason: type[KeyboardInterrupt] = KeyboardInterrupt
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._ask)
+            self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._ask)
+            if signal.getsignal(signal.SIGTERM) == _terminate:
+                self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._ask)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, before in self._before.items():
+            signal.signal(number, before)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGTERM:
+            return  # what the first one asked for is under way
         if self.asked:
-            raise KeyboardInterrupt
+            raise self.reason
         self.asked = True
+        self.reason = Terminated if number == signal.SIGTERM else KeyboardInterrupt

@@ -55,6 +55,14 @@ class CorruptStream(StreamError):
     """A checksum, bound or structure that does not hold."""
 
 
+class DamagedLayer(CorruptStream):
+    """A chunk that fails its checksum, in a packet whose first ``layers`` layers are as they were written."""
+
+    def __init__(self, message: str, layers: int) -> None:
+        super().__init__(message)
+        self.layers = layers
+
+
 class TruncatedStream(StreamError):
     """The bytes end too early."""
 
@@ -69,4 +77,4 @@ class WeightsMismatch(StreamError):
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, for one line of ours; the name of its class where it has no message."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -18,14 +20,45 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class _Single:
+    """Calls that are within ``single_precision``, and the default dtype that the last of them gives back."""
+
+    lock = threading.Lock()
+    inside = 0
+    before: Any = None
+
+
+@contextmanager
+def single_precision() -> Iterator[None]:
+    """Make tensors and modules in float32, whatever the user's ``torch.set_default_dtype``; also a decorator.
+
+    torch has one default for all threads: it is given back when the last of several threads leaves.
+    """
+    import torch
+
+    with _Single.lock:
+        if not _Single.inside:
+            _Single.before = torch.get_default_dtype()
+            if _Single.before != torch.float32:
+                torch.set_default_dtype(torch.float32)
+        _Single.inside += 1
+    try:
+        yield
+    finally:
+        with _Single.lock:
+            _Single.inside -= 1
+            if not _Single.inside and _Single.before != torch.float32:
+                torch.set_default_dtype(_Single.before)
+
+
 def inference(function: Callable[P, T]) -> Callable[P, T]:
-    """The function without gradients: ``torch.inference_mode``, imported when it is called."""
+    """The function in single precision, without gradients: ``torch.inference_mode``, imported when it is called."""
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), single_precision():
             return function(*args, **kwargs)
 
     return run

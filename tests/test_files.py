@@ -14,7 +14,7 @@ from threading import Barrier, Thread
 import pytest
 import torch
 
-from semcodec._files import whole_file, whole_folder
+from semcodec._files import LineFile, whole_file, whole_folder
 from semcodec._progress import Terminated, terminable
 from semcodec.training.checkpoint import write_tensors
 
@@ -163,3 +163,106 @@ def test_a_second_sigterm_lets_the_first_one_end_what_it_began():
         assert ended and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     finally:
         signal.signal(signal.SIGTERM, own)
+
+
+# -- a disk that is full, streams that are closed, two at once ---------------------------------------------------------
+
+
+def run(cwd: Path, *arguments: object, most: int | None = None, closed: int | None = None):
+    """A command, where no file may become larger than ``most`` bytes, as on a full disk, or with a stream closed."""
+
+    def prepare() -> None:
+        if most is not None:
+            import resource
+
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        if closed is not None:
+            os.close(closed)
+
+    command = [sys.executable, "-m", "semcodec", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, preexec_fn=prepare, timeout=180)
+
+
+POSIX = pytest.mark.skipif(os.name != "posix", reason="needs POSIX limits and signals")
+TRAIN = ("train", "vit-nano:32", "--data", "digits-motion", "--samples-scale", "0.001", "-o", "out")
+BENCH = ("bench", "png+resnet-nano", "--data", "digits-scenes", "--limit", "1", "--out", "out")
+
+
+@POSIX
+@pytest.mark.parametrize("most", [100, 2000])
+def test_a_full_disk_ends_training_in_one_line(tmp_path, most):
+    told = run(tmp_path, *TRAIN, most=most)
+    assert told.returncode == 1
+    assert told.stderr.splitlines()[-1].startswith("error: out/") and "File too large" in told.stderr
+    assert "Traceback" not in told.stderr
+    assert set(names(tmp_path / "out")) <= {"log.jsonl"}
+    log = (tmp_path / "out" / "log.jsonl").read_text()
+    assert not log or log.endswith("\n")
+
+
+@POSIX
+def test_a_bench_folder_that_cannot_be_made_leaves_nothing_that_stops_the_next(tmp_path):
+    told = run(tmp_path, *BENCH, most=10)
+    assert (told.returncode, "Traceback" in told.stderr) == (1, False)
+    assert told.stderr == "error: out/plan.json: File too large; nothing was measured\n"
+    assert names(tmp_path) == []
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "records.jsonl").touch()  # as a run that was killed here leaves it
+    told = run(tmp_path, *BENCH)
+    assert told.returncode == 0, told.stderr
+    assert "plan.json" in names(tmp_path / "out")
+
+
+@POSIX
+def test_a_line_that_does_not_fit_is_not_there(tmp_path):
+    options = ("eval", "png+resnet-nano", "--data", "digits-scenes", "--limit", "1", "-o", "r.jsonl")
+    told = run(tmp_path, *options, most=100)
+    assert (told.returncode, told.stderr) == (1, "error: r.jsonl: File too large\n")
+    assert (tmp_path / "r.jsonl").read_bytes() == b""
+
+
+def test_two_do_not_write_one_file(tmp_path):
+    from click.testing import CliRunner
+
+    from semcodec.cli import main
+
+    pytest.importorskip("fcntl")
+    path = tmp_path / "r.jsonl"
+    options = ["eval", "png+resnet-nano", "--data", "digits-scenes", "--limit", "1", "-o", str(path)]
+    with LineFile(path) as file:
+        told = CliRunner().invoke(main, options)
+        assert (told.exit_code, told.stderr) == (
+            2, f"error: {path} is being written to by another run; wait for it or name another\n"
+        )  # fmt: skip
+        file.append("whole")
+    assert path.read_bytes() == b"whole\n"
+    with LineFile(path) as file:
+        file.append("again")
+    assert path.read_bytes() == b"whole\nagain\n"
+
+
+@POSIX
+@pytest.mark.parametrize("closed", [1, 2])
+@pytest.mark.parametrize("command", ["plugins list", "data list", "compose png+vit-nano --dry-run", "--help"])
+def test_a_closed_stream_is_one_line_or_silence(tmp_path, command, closed):
+    told = run(tmp_path, *command.split(), closed=closed)
+    assert told.returncode == 0
+    assert told.stderr == ""
+
+
+@POSIX
+def test_sigterm_saves_the_checkpoint_of_a_training(tmp_path):
+    command = [sys.executable, "-m", "semcodec", *TRAIN]
+    command[command.index("0.001")] = "1"
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    for _ in range(1200):
+        if (tmp_path / "out" / "log.jsonl").exists() or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 143, said
+    assert said == "out has a checkpoint: the same command goes on from there\nstopped\n"
+    assert "checkpoint.safetensors" in names(tmp_path / "out")

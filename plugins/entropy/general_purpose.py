@@ -13,7 +13,7 @@ from abc import abstractmethod
 import numpy as np
 import zstandard
 
-from semcodec.errors import CorruptStream
+from semcodec.errors import CorruptStream, first_line
 from semcodec.priors import Int32, Prior
 from semcodec_plugins.entropy.pack import lowest, raised, read_lowest
 from semcodec_plugins.entropy.stage import Stage
@@ -66,7 +66,7 @@ class Deflate(Bytewise):
         try:
             plain = coder.decompress(data, size + 1)
         except zlib.error as error:
-            raise CorruptStream(f"deflate: {error}") from error
+            raise CorruptStream(f"deflate: {first_line(error)}") from error
         if not coder.eof or coder.unused_data:
             raise CorruptStream("deflate: the data does not end where it should")
         return plain
@@ -89,4 +89,4 @@ class Zstd(Bytewise):
             coder = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS)
             return coder.decompress(data, max_output_size=size, allow_extra_data=False)
         except zstandard.ZstdError as error:
-            raise CorruptStream(f"zstd: {error}") from error
+            raise CorruptStream(f"zstd: {first_line(error)}") from error

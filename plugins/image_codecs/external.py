@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semcodec.coding.pictures import Rgb, decode_picture, encode_picture
-from semcodec.errors import CorruptStream, PluginError
+from semcodec.errors import CorruptStream, PluginError, first_line
 from semcodec_plugins.image_codecs.spec import HOMES
 
 SECONDS = 600
@@ -36,7 +36,7 @@ def run(program: str, arguments: Sequence[str | Path]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise PluginError(f"{program} cannot be used: {error}") from error
+        raise PluginError(f"{program} cannot be used: {first_line(error)}") from error
     if done.returncode:
         said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
         raise Failed(f"{program} fails with {done.returncode}: {said[-1] if said else 'it says nothing'}")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from semcodec.coding import gaussian_tables
-from semcodec.errors import PluginError, UsageError
+from semcodec.errors import PluginError, UsageError, first_line
 from semcodec.training.integer_layers import integer_net
 from semcodec_plugins.layered.coding import REACH, side_channels
 
@@ -141,7 +141,9 @@ def _compressai() -> Any:
             warnings.simplefilter("ignore")
             from compressai import entropy_models
     except ImportError as error:
-        raise PluginError(f"training needs CompressAI ({error}): pip install 'semcodec[learned]'") from error
+        raise PluginError(
+            f"training needs CompressAI ({first_line(error)}): pip install 'semcodec[learned]'"
+        ) from error
     return entropy_models
 
 

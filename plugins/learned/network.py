@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semcodec.errors import PluginError, UsageError
+from semcodec.errors import PluginError, UsageError, first_line
 from semcodec.training.integer_layers import to_fixed
 from semcodec_plugins.learned import spec
 from semcodec_plugins.learned.coder_bridge import GAUSSIAN, LARGEST, STATIC, TAPE
@@ -246,4 +246,6 @@ def compressai() -> None:
             warnings.simplefilter("ignore")
             import_module("compressai.models")
     except ImportError as error:
-        raise PluginError(f"learned codecs need CompressAI ({error}): pip install 'semcodec[learned]'") from error
+        raise PluginError(
+            f"learned codecs need CompressAI ({first_line(error)}): pip install 'semcodec[learned]'"
+        ) from error

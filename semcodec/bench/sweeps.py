@@ -10,7 +10,7 @@ from typing import Any, Literal
 from semcodec.component import Component
 from semcodec.composition.composition import Composition
 from semcodec.composition.grammar import Value
-from semcodec.errors import DataError, UsageError
+from semcodec.errors import DataError, UsageError, first_line
 
 Grid = Mapping[str, Sequence[Value]]
 """By "item.key", the values to try."""
@@ -26,7 +26,7 @@ def read_cells(path: Path) -> list[tuple[str, dict[str, list[Value]]]]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no readable TOML file: {error}") from error
+        raise DataError(f"{path} is no readable TOML file: {first_line(error)}") from error
     tables = content.get("cell")
     if set(content) - {"cell"} or not isinstance(tables, list) or not tables:
         raise DataError(f'{path}: expects [[cell]] tables and nothing else, each with spec = "..."')

@@ -65,6 +65,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        _reopen()
         try:
             with terminable(), _notes_as_lines():
                 return super().invoke(ctx)
@@ -108,6 +109,18 @@ def _leave(ctx: click.Context, error: BaseException) -> NoReturn:
         text = f"{where}{error.strerror or error}"
     click.echo(f"error: {text}", err=True)
     ctx.exit(error.exit_code if isinstance(error, SemcodecError) else 1)
+
+
+def _reopen() -> None:
+    """Where stdout or stderr was closed, as by ``>&-``, let what is written there go nowhere."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            with suppress(OSError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                if nowhere != number:  # else a file that is opened later would be taken for it
+                    os.dup2(nowhere, number)
+                    os.close(nowhere)
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _silence() -> None:

@@ -78,12 +78,15 @@ def _check_allowed(spec: str, allowed: Sequence[str]) -> None:
 
 
 def _sizes(server: Server, record: Packet | LocalRecord, prediction: Prediction) -> dict[str, int]:
-    """What the record's bytes were, as they were read."""
+    """What the record's bytes were, as they were read, less those of layers that are damaged."""
     from semcodec.container.packets import LocalRecord, write_local
+    from semcodec.container.truncation import first_layers
 
     if isinstance(record, LocalRecord):
         local = len(write_local(server.header, record))
         return dict.fromkeys(("bytes_total", "bytes_payload", "bytes_side", "bytes_header"), 0) | {"bytes_local": local}
+    if prediction.layers[0] < record.layers_present:
+        record = first_layers(record, prediction.layers[0], server.header.format)
     side = sum(row.side_bytes for row in prediction.rows)
     data = sum(row.bytes for row in prediction.rows)
     return {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from semcodec._files import LineFile
 from semcodec._progress import Progress
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_table
@@ -70,23 +72,23 @@ def command(
     composition, grid = compose_spec(spec), grid_of(swept)
     request = options.request(given, offline)
     form = form or ("json" if grid else "table")
-    done = _done(output) if output else set()
+    with LineFile(output) if output else nullcontext() as file:
+        done = _done(file) if file else set()
 
-    from semcodec.evaluation.evaluate import run_sweep
+        from semcodec.evaluation.evaluate import run_sweep
 
-    records = []
-    points = run_sweep(
-        composition, grid, request, data, split=split, classes=classes, limit=limit, batch=batch, done=done,
-        progress=Progress().count,
-    )  # fmt: skip
-    for record in points:
-        line = json.dumps(record)
-        if output:
-            with output.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-        if form == "json":
-            click.echo(line)
-        records.append(record)
+        records = []
+        points = run_sweep(
+            composition, grid, request, data, split=split, classes=classes, limit=limit, batch=batch, done=done,
+            progress=Progress().count,
+        )  # fmt: skip
+        for record in points:
+            line = json.dumps(record)
+            if file:
+                file.append(line)
+            if form == "json":
+                click.echo(line)
+            records.append(record)
     if not records:
         click.echo(f"nothing to run: {output} has every point", err=True)
     elif form == "table":
@@ -112,24 +114,18 @@ def grid_of(swept: Sequence[str]) -> dict[str, list[Value]]:
     return grid
 
 
-def _done(output: Path) -> set[str]:
-    """Keys of the records that the file has. A half line at its end, of a run that was stopped, is cut off.
-
-    Makes the file, so that one that cannot be written is known before anything runs.
-    """
-    with output.open("ab"):
-        pass
-    if not output.is_file():  # a pipe or a device has no records
+def _done(file: LineFile) -> set[str]:
+    """Keys of the records that the file has. A half line at its end, of a run that was stopped, is cut off."""
+    if not file.regular:  # a pipe or a device has no records
         return set()
-    content = output.read_bytes()
+    content = file.path.read_bytes()
     whole, newline, _ = content.rpartition(b"\n")
     try:
         keys = {json.loads(line)["key"] for line in whole.splitlines() if line.strip()}
     except (ValueError, KeyError, TypeError):
-        raise DataError(f"{output} is no file of records; name another with -o") from None
+        raise DataError(f"{file.path} is no file of records; name another with -o") from None
     if len(whole + newline) < len(content):
-        with output.open("r+b") as file:
-            file.truncate(len(whole + newline))
+        file.truncate(len(whole + newline))
     return keys
 
 

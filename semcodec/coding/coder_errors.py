@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from semcodec.errors import CorruptStream
+from semcodec.errors import CorruptStream, first_line
 
 
 @contextmanager
@@ -14,7 +14,7 @@ def only_corrupt() -> Iterator[None]:
     try:
         yield
     except (ValueError, AssertionError) as error:
-        raise CorruptStream(f"coded symbols: {error}") from error
+        raise CorruptStream(f"coded symbols: {first_line(error)}") from error
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # derives from BaseException and cannot be imported
             raise

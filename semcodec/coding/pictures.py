@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from semcodec._picture_heads import JPEG2000, JPEGXL, avif_sizes, jpeg2000_size, jpegxl_size, webp_size
-from semcodec.errors import CorruptStream, PluginError, UsageError
+from semcodec.errors import CorruptStream, PluginError, UsageError, first_line
 
 Rgb = npt.NDArray[np.uint8]
 
@@ -96,7 +96,7 @@ def decode_picture(data: bytes, max_pixels: int, formats: Sequence[str] = FORMAT
     except BaseException as error:  # Pillow raises what its decoders meet: SyntaxError, OSError, panics of Rust
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise CorruptStream(f"a picture that cannot be decoded ({error}); get the stream again") from error
+        raise CorruptStream(f"a picture that cannot be decoded ({first_line(error)}); get the stream again") from error
 
 
 def _check_head(data: bytes, max_pixels: int, formats: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from semcodec.component import Component, Kind
 from semcodec.composition.binding import Binder, Bound
 from semcodec.composition.grammar import Item, Spec, parse_item
 from semcodec.composition.selector_slots import BUDGET, assign
-from semcodec.errors import PluginError, SemcodecError
+from semcodec.errors import PluginError, SemcodecError, first_line
 from semcodec.specs import BackboneSpec, EncoderSpec, FeatureSpec, SpecMismatch, mismatch
 
 DEFAULT_ENTROPY = "rans"
@@ -224,4 +224,6 @@ def _ask(binder: Binder, bound: Bound, refusal: str, *arguments: Any) -> Any:
     except SemcodecError:
         raise
     except Exception as error:
-        raise PluginError(f"the spec function of {bound.name} failed: {type(error).__name__}: {error}") from error
+        raise PluginError(
+            f"the spec function of {bound.name} failed: {type(error).__name__}: {first_line(error)}"
+        ) from error

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semcodec.container.packets import Packet, Part, Scalar, StreamHeader, write_packet
-from semcodec.errors import CorruptStream, PluginError, TruncatedStream
+from semcodec.errors import CorruptStream, DamagedLayer, PluginError, TruncatedStream
 
 if TYPE_CHECKING:
     from semcodec.interfaces import EntropyStage
@@ -202,8 +202,14 @@ class PacketSource(_Ends):
             raise CorruptStream(
                 f"packet {packet.sequence}: chunk {name!r} has {chunk.size} bytes, at most {max_bytes} are possible"
             )
+        try:
+            data = chunk.verify(name)
+        except CorruptStream as error:
+            if self._layer:  # all chunks of the layers before were verified as they were read
+                raise DamagedLayer(str(error), self._layer) from None
+            raise
         self._at_end = chunk.ends_layer
-        return chunk.verify(name), chunk.side
+        return data, chunk.side
 
 
 def _flat_int32(name: str, values: object) -> Int32:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, BinaryIO
 
 from semcodec.container.header import format_of
@@ -51,6 +51,16 @@ def cut_stream(source: BinaryIO, target: IO[bytes], layers: int) -> Cut:
     if layers > most:
         raise UsageError(f"the packets of this stream have {most} layers: --layers is 1 to {most}, not {layers}")
     return Cut(records, cut, start, after)
+
+
+def first_layers(packet: Packet, layers: int, version: int) -> Packet:
+    """A packet as if only its first ``layers`` layers had arrived; ``size`` is that of these.
+
+    version: of the format that it was written in.
+    """
+    ends = [number for number, chunk in enumerate(packet.chunks, 1) if chunk.ends_layer]
+    size = packet.size - format_of(version).bytes_behind(packet, layers)
+    return replace(packet, chunks=packet.chunks[: ends[layers - 1]], layers_present=layers, size=size)
 
 
 def _copy(source: BinaryIO, target: IO[bytes], start: int, end: int) -> int:

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from semcodec.errors import DataError
+from semcodec.errors import DataError, first_line
 
 LARGEST_TEXT = 1 << 28
 """Bytes of a list, table or label file that is read."""
@@ -32,7 +32,7 @@ def read_text(path: Path, most: int = LARGEST_TEXT) -> str:
             raise DataError(f"{path}: has more than the {most:,} bytes that are read")
         return content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as e:
-        raise DataError(f"{path}: cannot be read as UTF-8 text ({e})") from e
+        raise DataError(f"{path}: cannot be read as UTF-8 text ({first_line(e)})") from e
 
 
 def read_lines(path: Path) -> list[str]:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from semcodec.data import orientation
 from semcodec.data.images import fit
-from semcodec.errors import DataError
+from semcodec.errors import DataError, first_line
 from semcodec.specs import InputRequest
 
 UInt8 = npt.NDArray[np.uint8]
@@ -66,7 +66,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
             codec.options = limit
             yield container, streams[0]
     except (FFmpegError, OSError, ValueError) as e:
-        reason = getattr(e, "strerror", None) or str(e)
+        reason = getattr(e, "strerror", None) or first_line(e)
         raise DataError(f"{path}: cannot be read as video ({reason}); the file is broken, truncated or no video") from e
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from semcodec.data.base import SPLITS, Dataset, EmptySplitError, summary_of
 from semcodec.data.files import Tree, printable, read_lines, read_text
 from semcodec.data.images import read_image
-from semcodec.errors import DataError, UsageError
+from semcodec.errors import DataError, UsageError, first_line
 from semcodec.specs import InputRequest
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
             if record:
                 yield reader.line_num, record
     except csv.Error as e:
-        raise DataError(f"{path}, line {reader.line_num}: is not CSV ({e})") from e
+        raise DataError(f"{path}, line {reader.line_num}: is not CSV ({first_line(e)})") from e
 
 
 def _index(table: Path, row: Row) -> int:

@@ -19,7 +19,7 @@ from semcodec._files import whole_file
 from semcodec._video_heads import coded_sizes
 from semcodec.data.frames import decode, survey
 from semcodec.data.notes import note
-from semcodec.errors import DataError
+from semcodec.errors import DataError, first_line
 from semcodec.specs import InputRequest
 
 UInt8 = npt.NDArray[np.uint8]
@@ -233,7 +233,7 @@ def decode_frames(data: bytes, form: str, title: str, count: int, height: int, w
                 frames[done] = frame.to_ndarray(format="rgb24")
                 done += 1
     except (FFmpegError, OSError, ValueError, IndexError) as error:
-        raise DataError(f"not a readable {title.split()[-1]} stream ({error})") from error
+        raise DataError(f"not a readable {title.split()[-1]} stream ({first_line(error)})") from error
     if done < count:
         raise DataError(f"{title} stream of {done} frames where {count} are due")
     return frames

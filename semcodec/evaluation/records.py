@@ -7,7 +7,6 @@ it is read and cut off when the run goes on.
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -15,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from semcodec._files import whole_file
-from semcodec.errors import DataError, UsageError
+from semcodec._files import LineFile, whole_file
+from semcodec.errors import DataError, UsageError, first_line
 
 RECORD = 1
 """Version of the form of records, of cells that were measured and of cells that failed."""
@@ -47,7 +46,7 @@ def check_form(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise DataError(f"{folder} is no results folder: it has no {PLAN}, which 'semcodec bench' writes") from None
     except (ValueError, OSError) as error:
-        raise DataError(f"{path} cannot be read ({error}); measure into another folder") from None
+        raise DataError(f"{path} cannot be read ({first_line(error)}); measure into another folder") from None
     form = header.get("bench") if isinstance(header, dict) else None
     if form != FORM:
         raise DataError(f"{folder} holds results of form {form}, this version reads form {FORM}; use another folder")
@@ -107,44 +106,45 @@ class Folder:
         if begun:
             before = check_form(path)
             self._compare(before, header, resume)
-        elif (path / RECORDS).exists():
+        elif (path / RECORDS).exists() and (path / RECORDS).stat().st_size:
             raise DataError(
                 f"{path} has {RECORDS} without {PLAN}, so what they are of is not known; use another folder"
             )
+        made = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path / RECORDS, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        self._lock()
-        found, self._end = lines(path / RECORDS, notes)
-        self.known = {record["cell"]: record for record in found if "cell" in record}
-        if found and not resume:
-            os.close(self._file)
-            raise UsageError(f"{path} holds {len(found)} records; add --resume to go on, or name another folder")
-        os.ftruncate(self._file, self._end)
-        if not begun or not resume:
-            self.write(PLAN, json.dumps({"bench": FORM, **header}, indent=2) + "\n")
+        self._file = LineFile(path / RECORDS, path)
+        try:
+            found, whole = lines(path / RECORDS, notes)
+            self.known = {record["cell"]: record for record in found if "cell" in record}
+            if found and not resume:
+                raise UsageError(f"{path} holds {len(found)} records; add --resume to go on, or name another folder")
+            self._file.truncate(whole)
+            if not begun or not resume:
+                self.write(PLAN, json.dumps({"bench": FORM, **header}, indent=2) + "\n")
+        except BaseException:
+            self._file.close()
+            if not (path / PLAN).exists():  # no later run could tell what these are records of
+                with suppress(OSError):
+                    (path / RECORDS).unlink()
+                    if made:
+                        path.rmdir()
+            raise
 
     def __enter__(self) -> Folder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        os.close(self._file)
+        self._file.close()
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one record, to the disk. Raises DataError, and leaves no half, where that fails."""
-        left = (json.dumps(record) + "\n").encode()
-        size = len(left)
         try:
-            while left:
-                left = left[os.write(self._file, left) :]
-            os.fsync(self._file)
+            self._file.append(json.dumps(record))
         except OSError as error:
-            with suppress(OSError):
-                os.ftruncate(self._file, self._end)
             raise DataError(
                 f"{self.path / RECORDS}: {error.strerror}: the {len(self.known)} records before are kept; "
                 "make room, then go on with --resume"
             ) from error
-        self._end += size
         self.known[record["cell"]] = dict(record)
 
     def write(self, name: str, text: str) -> None:
@@ -168,17 +168,6 @@ class Folder:
                 f"{self.path} was measured with {_said(before, other)}, not {_said(header, other)}: "
                 "go on with the same, or name another folder"
             )
-
-    def _lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # not on this system, where two runs at once are the user's to avoid
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._file)
-            raise UsageError(f"{self.path} is being written to by another run; wait for it or name another") from None
 
 
 def _said(header: Mapping[str, Any], names: Sequence[str]) -> str:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
+import threading
 from pathlib import Path
+from typing import Any
 
 from semcodec._files import whole_file
-from semcodec.errors import WeightsError
+from semcodec.errors import WeightsError, first_line
+
+HUB = "https://huggingface.co"
+PATIENCE = 5.0
+"""Seconds in which a server answers at all."""
 
 
 def cache_folder() -> Path:
@@ -31,14 +38,50 @@ def download(repository: str) -> Path:
         raise WeightsError(
             f"the weights are on the hub as {repository}: pip install 'semcodec[hub]', or give --weights PATH"
         ) from None
+    # Where there is no network the client tries again and again for half a minute.
+    absent = None if os.environ.get("HF_HUB_OFFLINE") else unreachable(os.environ.get("HF_ENDPOINT") or HUB)
+    local: dict[str, Any] = {"local_files_only": True} if absent else {}
     try:
-        hf_hub_download(repository, "config.json")
-        return Path(hf_hub_download(repository, "model.safetensors"))
+        try:
+            hf_hub_download(repository, "config.json", **local)
+        except Exception as error:
+            if not type(error).__name__.endswith("EntryNotFoundError"):
+                raise  # it only names classes, and not every repository has one
+        return Path(hf_hub_download(repository, "model.safetensors", **local))
     except Exception as error:  # the hub's client raises many kinds for one thing: it could not be had
-        first = next(iter(str(error).splitlines()), type(error).__name__)
         raise WeightsError(
-            f"{repository} cannot be fetched from the hub ({first[:120]}); fetch it elsewhere, give --weights PATH"
+            f"{repository} cannot be fetched from the hub ({absent or first_line(error)[:120]}); "
+            "fetch it elsewhere, give --weights PATH"
         ) from error
+
+
+def unreachable(address: str) -> str | None:
+    """Why no connection to the server of an address, or to the proxy that stands for it, can be made; None if it can.
+
+    Known after a few seconds, whatever the name server does.
+    """
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies, proxy_bypass
+
+    asked = urlsplit(address)
+    proxy = getproxies().get(asked.scheme)
+    if proxy and not proxy_bypass(asked.hostname or ""):
+        asked = urlsplit(proxy if "//" in proxy else f"http://{proxy}")
+    found = [f"{asked.hostname} does not answer"]
+
+    def connect() -> None:
+        port = asked.port or (80 if asked.scheme == "http" else 443)
+        try:
+            socket.create_connection((asked.hostname or "", port), PATIENCE).close()
+        except OSError as error:
+            found[:] = [f"{asked.hostname} cannot be reached: {error.strerror or error}"]
+        else:
+            found.clear()
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    return next(iter(found), None)
 
 
 def _fetch(url: str) -> Path:
@@ -49,10 +92,14 @@ def _fetch(url: str) -> Path:
     if kept.exists():
         return kept
     try:
+        if absent := unreachable(url):
+            raise ConnectionError(absent)
         with urlopen(url, timeout=60) as answer:
             data = answer.read()
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{url} cannot be fetched ({error}); fetch it elsewhere, give --weights PATH") from error
+        raise WeightsError(
+            f"{url} cannot be fetched ({first_line(error)}); fetch it elsewhere, give --weights PATH"
+        ) from error
     due = kept.name.partition(".")[0].rpartition("-")[2]
     if not hashlib.sha256(data).hexdigest().startswith(due):
         raise WeightsError(f"{url} arrives damaged; fetch it again, or elsewhere, and give --weights PATH")

@@ -22,6 +22,7 @@ from semcodec.interfaces import Backbone, Encoder, Recoverer
 from semcodec.pipeline import halves, weights
 from semcodec.pipeline.stages import Builder, Stages, has_weights
 from semcodec.pipeline.weights import Weights, WeightsRequest
+from semcodec.tensors import single_precision
 
 UNNAMED = 10
 """Classes of an untrained backbone whose data set is not known."""
@@ -55,6 +56,7 @@ class Whole:
     digests: Mapping[str, str]
 
 
+@single_precision()
 def load_whole(
     composition: Composition,
     request: WeightsRequest | None = None,
@@ -71,6 +73,7 @@ def load_whole(
     return Whole(stages, loader.sources, loader.digests)
 
 
+@single_precision()
 def load_device_half(
     composition: Composition, request: WeightsRequest | None = None, *, classes: Sequence[str] | None = None
 ) -> Half:
@@ -94,6 +97,7 @@ def load_device_half(
     return loader.half(backbone, encoder, None)
 
 
+@single_precision()
 def load_server_half(
     composition: Composition,
     request: WeightsRequest | None = None,
@@ -300,7 +304,12 @@ def _class_names(
     bound = composition.backbone
     published = composition.registry.load(bound.component).published_classes(**bound.build)
     if found and found.path:
-        return weights.foreign_classes(found.path) or published or classes or _numbered(composition)
+        named = weights.foreign_classes(found.path)
+        count = None if named else weights.foreign_count(found.path)
+        if count is not None:
+            own = [f"class {i}" for i in range(count)]
+            return next((names for names in (published, classes) if names and len(names) == count), own)
+        return named or published or classes or _numbered(composition)
     return classes or published or _numbered(composition)
 
 

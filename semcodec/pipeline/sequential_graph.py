@@ -56,8 +56,8 @@ def _state(value: Any) -> tuple[Tensor, int] | None:
     return (value, value._version) if isinstance(value, Tensor) else None
 
 
-def _same(a: tuple[Tensor, int], b: tuple[Tensor, int]) -> bool:
-    return a[0] is b[0] and a[1] == b[1]
+def _same(a: tuple[Tensor, int] | None, b: tuple[Tensor, int] | None) -> bool:
+    return a is not None and b is not None and a[0] is b[0] and a[1] == b[1]
 
 
 def find(model: nn.Module, shape: Sequence[int]) -> Chain | None:
@@ -100,16 +100,18 @@ def _run(model: nn.Module, shape: Sequence[int]) -> dict[str, _Seen] | None:
     training = model.training
     try:
         trunk = _Trunk(model).eval()
-        nothing = {
-            name: torch.empty_like(tensor, device="meta")
-            for name, tensor in (*trunk.named_parameters(), *trunk.named_buffers())
+        nothing = {  # by module, each once: functional_call would not put back what it met under a second name
+            f"{name}.{own}": torch.empty_like(tensor, device="meta")
+            for name, module in trunk.named_modules()
+            for own, tensor in (*module._parameters.items(), *module._buffers.items())
+            if tensor is not None
         }
         image = torch.empty(1, *shape, device="meta")
         whole = seen[""] = _Seen()
         whole.take([image], {})
         with torch.no_grad():
-            whole.give(torch.func.functional_call(trunk, nothing, (image,)))
-    except (RuntimeError, NotImplementedError, TypeError):  # a model that does not run without data
+            whole.give(torch.func.functional_call(trunk, nothing, (image,), tie_weights=False))
+    except Exception:  # a model that does not run without data
         return None
     finally:
         for hook in hooks:

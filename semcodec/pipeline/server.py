@@ -18,7 +18,9 @@ from semcodec.container.packets import (
     read_packets,
 )
 from semcodec.container.sinks import ChunkRow, PacketSource
-from semcodec.errors import CorruptStream, UsageError, VersionMismatch
+from semcodec.container.truncation import first_layers
+from semcodec.data.notes import note
+from semcodec.errors import CorruptStream, DamagedLayer, UsageError, VersionMismatch, first_line
 from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer
 from semcodec.pipeline.end import End, make_header
 from semcodec.pipeline.loading import load_server_half
@@ -116,16 +118,33 @@ class Server(End):
 
     @inference
     def decode_batch(self, records: Sequence[Packet | LocalRecord], clock: Clock | None = None) -> list[Prediction]:
-        """Records of this stream to predictions."""
+        """Records of this stream to predictions.
+
+        Of a packet whose later layers are damaged those before the damage are decoded, as if no others had arrived;
+        a ``DataNote`` says so. Raises StreamError for other damage.
+        """
         clock = clock or Clock()
-        packets = [record for record in records if isinstance(record, Packet)]
         partials: list[Partial] = []
         read: list[tuple[ChunkRow, ...]] = []
-        for packet in packets:
+        used: list[Packet | LocalRecord] = []
+        for record in records:
+            if isinstance(record, Packet):
+                record, source, partial = self._receive(record, clock)
+                partials.append(partial)
+                read.append(tuple(source.rows))
+            used.append(record)
+        return self.predict(used, self.answer(partials, clock), read)
+
+    def _receive(self, packet: Packet, clock: Clock) -> tuple[Packet, PacketSource, Partial]:
+        """A packet, or what of it comes before a damaged layer, read and restored."""
+        while True:
             source = self.source(packet)
-            partials.append(self.restore(source, clock))
-            read.append(tuple(source.rows))
-        return self.predict(records, self.answer(partials, clock), read)
+            try:
+                return packet, source, self.restore(source, clock)
+            except DamagedLayer as damage:
+                number, total = damage.layers, packet.layers_total
+                note(f"packet {packet.sequence}: layer {number + 1} of {total} is damaged, decoded without it")
+                packet = first_layers(packet, number, self.header.format)
 
     # -- the path from a packet to a prediction, step by step --------------------------------------------------------
 
@@ -200,5 +219,4 @@ class Server(End):
         try:
             return self.composition.with_call(**params).call
         except UsageError as error:
-            first = str(error).splitlines()[0]
-            raise CorruptStream(f"the packet's call parameters are not possible: {first}") from error
+            raise CorruptStream(f"the packet's call parameters are not possible: {first_line(error)}") from error

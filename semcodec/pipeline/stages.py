@@ -14,6 +14,7 @@ from semcodec.composition.composition import Composition
 from semcodec.errors import UsageError
 from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer
 from semcodec.pipeline.selection import Keep, Selectors
+from semcodec.tensors import single_precision
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Builder:
 
     def make(self, bound: Bound, *arguments: Any, **others: Any) -> Any:
         """One component, with its build parameters."""
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), single_precision():
             torch.manual_seed(0)  # for each anew: what one draws shall not change what another begins with
             made = self.composition.registry.load(bound.component)(*arguments, **{**bound.build, **others})
         if isinstance(made, nn.Module):
@@ -125,12 +126,14 @@ def build(composition: Composition, classes: Sequence[str], apart: Collection[st
     return Builder(composition, classes, apart).build()
 
 
+@single_precision()
 def build_entropy(composition: Composition) -> EntropyStage | None:
     """The entropy stage; None where the Encoder codes its bytes itself."""
     bound = composition.entropy
     return composition.registry.load(bound.component)(**bound.build) if bound else None
 
 
+@single_precision()
 def build_selectors(composition: Composition) -> Selectors:
     """The Selectors, which cost nothing to make."""
 

@@ -30,7 +30,7 @@ from semcodec.composition.composition import Composition
 from semcodec.composition.grammar import parse_item
 from semcodec.composition.registry import import_target
 from semcodec.composition.resolution import INPUT
-from semcodec.errors import UsageError, WeightsError
+from semcodec.errors import UsageError, WeightsError, first_line
 from semcodec.pipeline.hub import cache_folder, download
 
 if TYPE_CHECKING:
@@ -44,6 +44,11 @@ FILES = ("weights.safetensors", "model.safetensors")
 PICKLED = ".tar"
 """As ``.pth.tar``, CompressAI's form: torch's, of which tensors alone are read, never code."""
 SHIPPED = "shipped: "
+MOST_CLASSES = 1 << 16
+LAST_LAYERS = ("classifier", "head", "fc", "head.fc", "classifier.fc", "last_linear")
+"""As timm's and Hugging Face's classifiers call the one that gives a number for each class."""
+COUNTED = "num_batches_tracked"
+"""Of batch norms, which answers do not depend on: many files leave it out."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ def read_card(path: Path) -> dict[str, Any]:
     except (SafetensorError, OSError, ValueError) as error:
         pickle = "; pickles can run code and are not read: save its state_dict as safetensors"
         hint = pickle if path.suffix in (".pt", ".pth", ".bin") else ""
-        raise WeightsError(f"{path} is no readable safetensors file: {error}{hint}") from error
+        raise WeightsError(f"{path} is no readable safetensors file: {first_line(error)}{hint}") from error
     if card != {} and not _is_card(card):
         raise WeightsError(f"{path} was written by semcodec train, but its card is damaged: take another copy")
     return dict(card)
@@ -253,15 +258,41 @@ def _runs(folder: Path) -> list[Path]:
 
 
 def foreign_classes(path: Path) -> list[str] | None:
-    """Class names of a Hugging Face checkpoint, from the config.json beside it."""
-    config = path.with_name("config.json")
-    if not config.exists():
-        return None
+    """Class names of another library's checkpoint, from the config.json beside it: Hugging Face's form or timm's.
+
+    None where there is no such file, or it names no classes, or not as many as the tensors have: it is there to help,
+    and what a model needs are the tensors.
+    """
     try:
-        names = json.loads(config.read_text())["id2label"]
-        return [names[str(i)] for i in range(len(names))]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{config} names no classes (id2label): {error!r}") from error
+        config = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    names = _named_classes(config) if isinstance(config, dict) else None
+    return names if names and foreign_count(path) in (None, len(names)) else None
+
+
+def foreign_count(path: Path) -> int | None:
+    """How many classes another library's checkpoint tells apart, by its last layer's name; None for other names."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            here = set(file.keys()) & {f"{layer}.weight" for layer in LAST_LAYERS}
+            counts = {file.get_slice(name).get_shape()[0] for name in here}
+    except (SafetensorError, OSError, IndexError):
+        return None
+    return counts.pop() if len(counts) == 1 else None
+
+
+def _named_classes(config: Mapping[str, Any]) -> list[str] | None:
+    """``id2label`` of Hugging Face's form, ``label_names`` of timm's; timm's ``num_classes`` alone numbers them."""
+    by_index, names, count = config.get("id2label"), config.get("label_names"), config.get("num_classes")
+    if isinstance(by_index, dict) and all(str(i) in by_index for i in range(len(by_index))):
+        names = [by_index[str(i)] for i in range(len(by_index))]
+    number = count if isinstance(count, int) and 0 < count <= MOST_CLASSES else None
+    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+        return [f"class {i}" for i in range(number)] if number else None
+    return names if number in (None, len(names)) else None
 
 
 def _unpickled(path: Path) -> dict[str, Tensor]:
@@ -271,8 +302,7 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
     try:
         found = torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # zip, pickle and torch each raise their own
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise WeightsError(f"{path} is no readable checkpoint of tensors: {first[:120]}") from error
+        raise WeightsError(f"{path} is no readable checkpoint of tensors: {first_line(error)[:120]}") from error
     found = found.get("state_dict", found) if isinstance(found, dict) else {}
     if not found or not all(torch.is_tensor(t) for t in found.values()):
         raise WeightsError(f"{path} holds no state_dict of tensors")
@@ -297,7 +327,7 @@ def read_tensors(path: Path, prefix: str = "", wanted: Collection[str] | None = 
                 chosen = short if wanted is None else {name: short[name] for name in wanted if name in short}
                 tensors = {name: file.get_tensor(long) for name, long in chosen.items()}
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is no readable safetensors file: {error}") from error
+        raise WeightsError(f"{path} is no readable safetensors file: {first_line(error)}") from error
     return {name: t.to(torch.float32) if t.is_floating_point() else t for name, t in tensors.items()}
 
 
@@ -338,8 +368,11 @@ def check_fit(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], weight
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
-    """``load_state_dict`` whose errors are one line."""
-    _refuse(_misfits(module.state_dict(), tensors), origin)
+    """``load_state_dict`` whose errors are one line. What a file may leave out stays as it is."""
+    own = module.state_dict()
+    left_out = {name: t for name, t in own.items() if name.endswith(COUNTED) and name not in tensors}
+    tensors = {**tensors, **left_out}
+    _refuse(_misfits(own, tensors), origin)
     module.load_state_dict(dict(tensors))
 
 

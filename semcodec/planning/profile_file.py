@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import msgspec
 
-from semcodec.errors import DataError, UsageError
+from semcodec.errors import DataError, UsageError, first_line
 from semcodec.planning.latency import FULL, LOCAL, Coding, Energy, OperatingPoint, Profile, size_bytes, vit_macs
 
 MOST = 1e300  # no measurement is above it; infinity is
@@ -89,7 +89,7 @@ def read_profile(content: str, where: str, given: Mapping[str, float]) -> Profil
     try:
         rows = msgspec.convert(tomllib.loads(content), ProfileFile)
     except tomllib.TOMLDecodeError as error:
-        raise DataError(f"profile {where}: is no TOML: {error}") from error
+        raise DataError(f"profile {where}: is no TOML: {first_line(error)}") from error
     except msgspec.ValidationError as error:
         raise DataError(f"profile {where}: {_in_words(str(error))}; docs/latency.md has every key") from error
     for name in given:

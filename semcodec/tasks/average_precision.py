@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from semcodec.errors import DataError, SemcodecError
+from semcodec.errors import DataError, SemcodecError, first_line
 from semcodec.tasks.statistics import Z95
 
 if TYPE_CHECKING:
@@ -98,7 +98,9 @@ class Matches:
             shaped = [np.array(rows, np.int64).reshape(width, -1).T for rows, width in ((objects, 2), (found, 3))]
             return cls(int(images), *shaped)
         except (ValueError, TypeError, zlib.error) as error:
-            raise DataError(f"these matches of boxes cannot be read ({error}); measure the record anew") from None
+            raise DataError(
+                f"these matches of boxes cannot be read ({first_line(error)}); measure the record anew"
+            ) from None
 
 
 @dataclass(frozen=True)

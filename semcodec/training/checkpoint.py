@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from semcodec.errors import UsageError, WeightsError
+from semcodec.errors import UsageError, WeightsError, first_line
 from semcodec.pipeline.tensor_files import write_tensors
 
 
@@ -61,4 +61,4 @@ def load_state(modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) 
         try:
             module.load_state_dict(own)
         except RuntimeError as error:
-            raise WeightsError(f"the checkpoint does not fit the {slot}: {error}") from error
+            raise WeightsError(f"the checkpoint does not fit the {slot}: {first_line(error)}") from error

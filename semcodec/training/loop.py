@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from semcodec._files import LineFile
 from semcodec._progress import Interrupt, Progress
 from semcodec.data.base import Dataset
 from semcodec.errors import SemcodecError
@@ -34,6 +35,7 @@ from semcodec.tensors import from_eight_bits
 from semcodec.training.checkpoint import Checkpoint, load_state
 from semcodec.types import Features, Partial, TrainableParts
 
+LOG = "log.jsonl"
 Loss = Callable[["Batch"], tuple[Tensor, dict[str, float]]]
 
 
@@ -207,7 +209,8 @@ def fit(
     """Run ``steps``, resuming from ``out/checkpoint.safetensors`` if a run with the same fingerprint was stopped.
 
     Appends one JSON line per hundred iterations to ``out/log.jsonl`` and returns the last line of each step.
-    ``half`` computes in bfloat16 where autograd can; weights stay float32. Ctrl-C saves before it stops.
+    ``half`` computes in bfloat16 where autograd can; weights stay float32. Ctrl-C saves before it stops, as a command's
+    SIGTERM does. Raises UsageError where another process trains into ``out``, OSError where the disk is full.
     """
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = Checkpoint(out, fingerprint)
@@ -219,7 +222,7 @@ def fit(
         tensors, slots, state = stopped
         load_state(modules, tensors)
     progress = Progress()
-    with Interrupt() as interrupt:
+    with Interrupt() as interrupt, LineFile(out / LOG, out) as log:
         for number in range(state["step"], len(steps)):
             step = steps[number]
             optimiser = _optimiser(step, modules, slots)
@@ -232,14 +235,13 @@ def fit(
                 state["iteration"] = done
                 progress.share(f"{step.name} {number + 1}/{len(steps)}  {means}", done / step.iterations)
                 if done % 100 == 0 or done == step.iterations:
-                    with (out / "log.jsonl").open("a") as log:
-                        print(json.dumps({"step": step.name, "iteration": done, **means}), file=log)
+                    log.append(json.dumps({"step": step.name, "iteration": done, **means}))
                 if interrupt.asked or time.monotonic() - saved > every_s:
                     checkpoint.save(modules, optimiser, state)
                     saved = time.monotonic()
                 if interrupt.asked:
                     progress.close()
-                    raise KeyboardInterrupt
+                    raise interrupt.reason
             if step.finish:
                 step.finish()
             state["summary"].append({"step": step.name, "samples": step.samples, **means})

@@ -30,6 +30,7 @@ from semcodec.pipeline.stages import Stages, build
 from semcodec.pipeline.tensor_files import write_tensors
 from semcodec.specs import InputRequest
 from semcodec.tasks.table import get_task
+from semcodec.tensors import single_precision
 from semcodec.training import objectives
 from semcodec.training.checkpoint import load_state, state_dict
 from semcodec.training.feature_steps import backbone_first
@@ -40,6 +41,7 @@ WEIGHTS, CARD = "weights.safetensors", "card.json"
 DIGESTED = 64  # samples that name the training data, beside its size and classes
 
 
+@single_precision()
 def train(
     spec: str,
     data: str,

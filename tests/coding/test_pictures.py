@@ -199,3 +199,19 @@ def test_filled_pictures_are_smaller_than_zeroed_ones():
     zeroed = stack_frames(frames * mask[..., None])
     for name in ("jpeg", "webp"):
         assert len(encode_picture(filled, name, 60)) < 0.8 * len(encode_picture(zeroed, name, 60))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_a_decoder_says_of_damage_is_one_line(name):
+    data = encode_picture(scene(40, 56), name, 90)
+    rng = np.random.default_rng(0)
+    said = set()
+    for _ in range(60):
+        damaged = bytearray(data)
+        for place in rng.integers(len(data) // 4, len(data), 8):
+            damaged[place] ^= int(rng.integers(1, 256))
+        try:
+            decode_picture(bytes(damaged), 40 * 56, (name,))
+        except CorruptStream as error:
+            said.add(str(error))
+    assert not [text for text in said if len(text.splitlines()) > 1]

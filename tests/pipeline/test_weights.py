@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,7 @@ from semcodec.composition.composition import compose_spec
 from semcodec.composition.registry import Registry, get_registry
 from semcodec.errors import UsageError, WeightsError
 from semcodec.pipeline import weights
+from semcodec.pipeline.hub import download as fetch
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.stages import build
 from semcodec.pipeline.weights import WeightsRequest, digest
@@ -275,6 +277,7 @@ REPOSITORY = "MCG-NJU/videomae-small-finetuned-kinetics"
 
 
 def hub(monkeypatch, download=None):
+    monkeypatch.setattr("semcodec.pipeline.hub.unreachable", lambda address: None)
     module = ModuleType("huggingface_hub")
     if download:
         module.hf_hub_download = download
@@ -342,3 +345,75 @@ def test_digests_name_names_shapes_and_values():
     assert len({digest(v) for v in variants}) == len(variants)
     assert digest(dict(reversed(a.items()))) == digest(a)
     assert digest({"x": torch.arange(12.0)[::2] / 2, "y": torch.ones(2)}) == digest(a)
+
+
+def test_without_a_network_the_hub_is_not_waited_for(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.delenv("http_proxy", raising=False)
+    began = time.monotonic()
+    refused(lambda: load(HUB), REPOSITORY, "127.0.0.1 cannot be reached: Connection refused", "--weights PATH")
+    assert time.monotonic() - began < 8
+
+
+def test_a_repository_without_a_config_is_fetched(monkeypatch, tmp_path):
+    class RemoteEntryNotFoundError(Exception):
+        pass
+
+    def download(repository, name):
+        if name == "config.json":
+            raise RemoteEntryNotFoundError(name)
+        return str(tmp_path / name)
+
+    hub(monkeypatch, download)
+    assert fetch(REPOSITORY) == tmp_path / "model.safetensors"
+
+
+# -- what stands beside another library's weights ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def three_classes():
+    import timm
+
+    return timm.create_model("test_resnet", num_classes=3).state_dict()
+
+
+def timm_folder(folder, tensors, config):
+    folder.mkdir(exist_ok=True)
+    save_file({name: t.contiguous() for name, t in tensors.items()}, folder / "model.safetensors")
+    if config is not None:
+        (folder / "config.json").write_text(config)
+    return {"backbone": str(folder)}
+
+
+NUMBERED = ["class 0", "class 1", "class 2"]
+
+
+@pytest.mark.parametrize(
+    ("config", "classes"),
+    [
+        ('{"num_classes": 3, "label_names": ["ant", "bee", "cat"], "pretrained_cfg": {}}', ["ant", "bee", "cat"]),
+        ('{"id2label": {"0": "ant", "1": "bee", "2": "cat"}}', ["ant", "bee", "cat"]),
+        ('{"num_classes": 3}', NUMBERED),
+        ('{"num_classes": 3, "label_names": ["ant", "bee"]}', NUMBERED),
+        ('{"num_classes": 2, "label_names": ["ant", "bee"]}', NUMBERED),
+        ('{"num_classes": 3, "label_names": [1, 2, 3]}', NUMBERED),
+        ('{"id2label": 3}', NUMBERED),
+        ("{", NUMBERED),
+        (None, NUMBERED),
+    ],
+)
+def test_a_config_beside_weights_names_their_classes_or_is_done_without(three_classes, tmp_path, config, classes):
+    given = timm_folder(tmp_path, three_classes, config)
+    assert Pipeline.load(compose_spec("png+timm/test_resnet"), WeightsRequest(given)).classes == classes
+
+
+def test_counts_of_batches_that_a_file_leaves_out_stay_as_they_are(three_classes, tmp_path):
+    left = {name: t for name, t in three_classes.items() if not name.endswith("num_batches_tracked")}
+    assert len(left) < len(three_classes)
+    given = timm_folder(tmp_path, left, None)
+    assert len(Pipeline.load(compose_spec("png+timm/test_resnet"), WeightsRequest(given)).classes) == 3
+    del left["fc.bias"]
+    with pytest.raises(WeightsError, match=r"fc\.bias is missing"):
+        Pipeline.load(compose_spec("png+timm/test_resnet"), WeightsRequest(timm_folder(tmp_path, left, None)))

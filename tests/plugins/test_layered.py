@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from io import BytesIO
 
 import numpy as np
@@ -15,6 +16,7 @@ from semcodec.coding.integer_conv import WEIGHT_BITS
 from semcodec.composition.composition import compose_spec
 from semcodec.container.packets import Part, read_packets, write_packet
 from semcodec.container.sinks import PacketSink, PacketSource
+from semcodec.data.notes import DataNote
 from semcodec.errors import CorruptStream, SpecError, StreamError, UsageError
 from semcodec.interfaces import Analysis, Latent
 from semcodec.specs import SpecMismatch, TensorSpec
@@ -364,6 +366,62 @@ def test_whole_streams(text):
             f"{z}y{i}.image" for i in range(1, first[0].layers[1] + 1) for z in ("z.", "")
         ]
         assert all(row.side_bytes == (row.bytes if row.name.startswith("z.") else 0) for row in e.rows)
+
+
+def test_a_damaged_layer_is_decoded_without():
+    """Damage in layer k of a packet: what is before it decodes as of a packet cut there, and one line says so."""
+    pipeline = semcodec.compose("layered:channels=2x8-3x4-4x4,low=1+vit-nano-server", weights="random")
+    side = pipeline.composition.request.height
+    source = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
+    [encoded] = pipeline.encode_batch(source, [7])
+    [packet] = pipeline.records([encoded])
+    ends, at = [], len(encoded.data) - sum(chunk.size + 4 for chunk in packet.chunks)
+    for chunk in packet.chunks:
+        at += chunk.size + 4
+        ends += [at] if chunk.ends_layer else []
+    assert len(ends) == 3
+    starts = [len(encoded.data) - sum(chunk.size + 4 for chunk in packet.chunks), *ends]
+    for layer in (2, 3):
+        [cut] = pipeline.decode_batch(list(read_packets(BytesIO(encoded.data[: ends[layer - 2]]), pipeline.header)))
+        for place in range(starts[layer - 1], ends[layer - 1]):
+            damaged = bytearray(encoded.data)
+            damaged[place] ^= 8
+            with pytest.warns(DataNote, match=f"packet 7: layer {layer} of 3 is damaged"):
+                [found] = pipeline.decode_batch(list(read_packets(BytesIO(bytes(damaged)), pipeline.header)))
+            assert found.layers == cut.layers == (layer - 1, 3)
+            np.testing.assert_array_equal(found.logits, cut.logits)
+            assert found.rows == cut.rows
+    for place in range(ends[0]):
+        damaged = bytearray(encoded.data)
+        damaged[place] ^= 8
+        with pytest.raises(StreamError):
+            pipeline.decode_batch(list(read_packets(BytesIO(bytes(damaged)), pipeline.header)))
+    pipeline.server.restore(pipeline.server.source(packet))
+    damaged = bytearray(encoded.data)
+    damaged[-1] ^= 8
+    [packet] = read_packets(BytesIO(bytes(damaged)), pipeline.header)
+    with pytest.raises(CorruptStream, match="fails its checksum"):
+        pipeline.server.restore(pipeline.server.source(packet))
+
+
+def test_decode_says_that_a_layer_is_damaged(tmp_path):
+    from click.testing import CliRunner
+
+    from semcodec.cli import main
+
+    file, random = tmp_path / "a.sem", ["--weights", "encoder=random"]
+    spec = "layered:channels=2x8-3x4,low=1+vit-nano-server"
+    told = CliRunner().invoke(main, ["encode", spec, "digits-scenes:0", "-o", str(file), *random])
+    assert told.exit_code == 0, told.output
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    told = CliRunner().invoke(main, ["decode", str(file), *random, "--format", "json"])
+    assert told.exit_code == 0, told.output
+    assert told.stderr == "note: packet 0: layer 2 of 2 is damaged, decoded without it\n"
+    found = json.loads(told.stdout)
+    assert found["layers"] == [1, 2]
+    assert found["file_bytes"] == len(whole)
+    assert found["bytes_total"] == found["bytes_payload"] + found["bytes_side"] + found["bytes_header"] < len(whole)
 
 
 @pytest.mark.parametrize(
