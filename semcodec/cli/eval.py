@@ -11,6 +11,7 @@ import click
 from semcodec._progress import Progress
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_table
+from semcodec.cli.reads import spare
 from semcodec.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def command(
     composition, grid = compose_spec(spec), grid_of(swept)
     request = options.request(given, offline)
     form = form or ("json" if grid else "table")
+    if output:
+        spare([output], data=[data], weights=given)
     done = _done(output) if output else set()
 
     from semcodec.evaluation.evaluate import run_sweep
@@ -122,8 +125,10 @@ def _done(output: Path) -> set[str]:
     if not output.is_file():  # a pipe or a device has no records
         return set()
     content = output.read_bytes()
-    whole, newline, _ = content.rpartition(b"\n")
+    whole, newline, rest = content.rpartition(b"\n")
     try:
+        if rest and not rest.startswith(b"{"):
+            raise ValueError("not half a record either")
         keys = {json.loads(line)["key"] for line in whole.splitlines() if line.strip()}
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{output} is no file of records; name another with -o") from None

@@ -34,6 +34,7 @@ from semcodec.tensors import from_eight_bits
 from semcodec.training.checkpoint import Checkpoint, load_state
 from semcodec.types import Features, Partial, TrainableParts
 
+LOG = "log.jsonl"
 Loss = Callable[["Batch"], tuple[Tensor, dict[str, float]]]
 
 
@@ -232,7 +233,7 @@ def fit(
                 state["iteration"] = done
                 progress.share(f"{step.name} {number + 1}/{len(steps)}  {means}", done / step.iterations)
                 if done % 100 == 0 or done == step.iterations:
-                    with (out / "log.jsonl").open("a") as log:
+                    with (out / LOG).open("a") as log:
                         print(json.dumps({"step": step.name, "iteration": done, **means}), file=log)
                 if interrupt.asked or time.monotonic() - saved > every_s:
                     checkpoint.save(modules, optimiser, state)
