@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -129,6 +129,17 @@ class LineFile:
 
 def _regular(path: Path) -> bool:
     return path.is_file() or not path.exists()
+
+
+def refuse_overwrite(output: Path, read: Iterable[str | os.PathLike[str]]) -> None:
+    """Raise UsageError where ``output`` is one of the files ``read``, whatever links and names lead to it."""
+    if not output.is_file():  # a new file, or a pipe or device, which loses nothing
+        return
+    there = output.stat()
+    for path in read:
+        with suppress(OSError, ValueError):  # what is not there is not lost either
+            if os.path.samestat(os.stat(path), there):
+                raise UsageError(f"{output} is read by this very command, as {path}: name another file to write")
 
 
 def _sync(file: Path) -> None:

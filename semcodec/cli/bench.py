@@ -12,6 +12,7 @@ import click
 
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_table
+from semcodec.cli.reads import spare
 from semcodec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def command(
     if explain_skips:
         _show_skips(matrix)
     from semcodec.bench.worker import GIB, Settings
+    from semcodec.evaluation.records import PLAN, RECORDS, SKIPS
 
     settings = Settings(
         data=data if not os.path.isdir(data) else os.path.abspath(data), split=split,
@@ -133,6 +135,7 @@ def command(
         memory=None if memory_gb is None else int(memory_gb * GIB), shared=int(share_gb * GIB),
     )  # fmt: skip
     assert out is not None
+    spare((out / name for name in (PLAN, RECORDS, SKIPS)), data=[data], weights=given, files=[file])
     header = {"data": data, "split": split, "limit": limit, "seed": seed, "batch": batch, "weights": list(given)}
     header |= {"classes": classes, "command": "semcodec " + shlex.join(sys.argv[1:])}
     records = _run(

@@ -11,6 +11,7 @@ import click
 from semcodec._files import whole_file
 from semcodec.cli import options
 from semcodec.cli.output import ABSENT, echo_fields, echo_json, echo_table
+from semcodec.cli.reads import spare
 from semcodec.cli.sample_output import KEYS, Sample, document, run, show
 from semcodec.errors import UsageError
 
@@ -55,6 +56,7 @@ def command(
         raise UsageError("--dry-run builds nothing that --input could run through; leave out one")
     if plot:
         _plottable(plot, named)
+        spare([plot], data=[named or ""], weights=given)
     composition, request = compose_spec(spec), options.request(given, offline)
     if dry_run:
         sources = _sources(composition, _declared(composition, request), {}, offline)

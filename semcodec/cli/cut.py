@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from semcodec._files import whole_file
+from semcodec._files import refuse_overwrite, whole_file
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_json
 
@@ -25,12 +25,10 @@ def command(file: Path, layers: int, output: Path | None, form: str) -> None:
     from dataclasses import asdict
 
     from semcodec.container.truncation import cut_stream
-    from semcodec.errors import UsageError
 
     output = output or file.with_name(f"{file.stem}.{layers}.sem")
     with file.open("rb") as source:
-        if output.exists() and output.samefile(file):
-            raise UsageError(f"{output} is what is cut; name another file with -o")
+        refuse_overwrite(output, [file])
         with whole_file(output) as target:
             done = cut_stream(source, target, layers)
     if form == "json":

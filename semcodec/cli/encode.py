@@ -9,6 +9,7 @@ import click
 
 from semcodec._files import whole_file
 from semcodec.cli import options
+from semcodec.cli.reads import spare
 from semcodec.cli.sample_output import KEYS, Sample, document, encode, run, show
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def command(
     from semcodec.pipeline.pipeline import Pipeline
 
     composition, request = compose_spec(spec), options.request(given, offline)
+    spare([output], data=inputs, weights=given)
     with whole_file(output) as file:
         classes = classes_of(inputs[0])
         end: Device | Pipeline
@@ -57,6 +59,7 @@ def command(
             def one(sample: Sample, number: int) -> tuple[Encoded, dict[str, Any]]:
                 return encode(device, sample, number)
 
+        spare([output], files=[source.path for source in end.sources.values() if source])
         sample = Sample(inputs[0], end)
         one(sample, 0)  # so that the times are not those of a first run
         file.write(write_header(end.header))

@@ -13,6 +13,7 @@ from semcodec._files import LineFile
 from semcodec._progress import Progress
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_table
+from semcodec.cli.reads import spare
 from semcodec.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def command(
     composition, grid = compose_spec(spec), grid_of(swept)
     request = options.request(given, offline)
     form = form or ("json" if grid else "table")
+    if output:
+        spare([output], data=[data], weights=given)
     with LineFile(output) if output else nullcontext() as file:
         done = _done(file) if file else set()
 
@@ -119,8 +122,10 @@ def _done(file: LineFile) -> set[str]:
     if not file.regular:  # a pipe or a device has no records
         return set()
     content = file.path.read_bytes()
-    whole, newline, _ = content.rpartition(b"\n")
+    whole, newline, rest = content.rpartition(b"\n")
     try:
+        if rest and not rest.startswith(b"{"):
+            raise ValueError("not half a record either")
         keys = {json.loads(line)["key"] for line in whole.splitlines() if line.strip()}
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{file.path} is no file of records; name another with -o") from None

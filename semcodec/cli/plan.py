@@ -68,6 +68,8 @@ def command(
     it pays. Beside the choice: the runner-up, what local computing and full offloading would do, and where nothing
     fits what misses by least. With --trace, how the adaptive choice fares beside each fixed point.
     """
+    from semcodec._files import refuse_overwrite
+    from semcodec.evaluation.records import PLAN, RECORDS
     from semcodec.planning.link import Link, write_trace
     from semcodec.planning.operating_points import open_points, shipped
     from semcodec.planning.plan import plan, replay
@@ -95,7 +97,9 @@ def command(
         _show_plan(points, link, plan(points, link, deadline_ms, energy_mj), deadline_ms, form)
         return
     link = Link.trace(trace, rtt_ms, loss, mtu)
+    read = [Path(trace), Path(results or profile or ""), *(Path(results or "") / name for name in (PLAN, RECORDS))]
     if save_trace:
+        refuse_overwrite(save_trace, read)
         write_trace(link, save_trace)
     fared = replay(points, link, deadline_ms, period_ms, seconds, headroom or 0.0)
     _show_replay(points, link, fared, deadline_ms, form)

@@ -41,13 +41,18 @@ def command(
     A curve is the records of one "name", or of one spec without its call parameters: stae+rans+vit-nano for
     stae:frames=2+rans+vit-nano.
     """
-    from semcodec._files import whole_file
+    from semcodec._files import refuse_overwrite, whole_file
     from semcodec.bench import deltas, export
     from semcodec.bench.results import load
     from semcodec.errors import UsageError
+    from semcodec.evaluation.records import PLAN, RECORDS, SKIPS
 
     if anchor and form == "compressai":
         raise UsageError("--bd has no place in CompressAI's form; use --format html, md, csv or json")
+    if form == "html":
+        output = output or (results / "report.html" if results.is_dir() else results.with_suffix(".html"))
+    if output is not None:
+        refuse_overwrite(output, [results, *(results / name for name in (PLAN, RECORDS, SKIPS))])
     found = load(results, tuple(dict.fromkeys([*curves, anchor])) if curves and anchor else curves)
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -61,7 +66,6 @@ def command(
         from semcodec.bench.page import render
 
         text = render(found, anchor, against)
-        output = output or (results / "report.html" if results.is_dir() else results.with_suffix(".html"))
     elif form == "csv":
         text = export.as_csv(found, anchor, against)
     elif form == "md":

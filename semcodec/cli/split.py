@@ -8,6 +8,7 @@ import click
 
 from semcodec.cli import options
 from semcodec.cli.output import echo_json, echo_table
+from semcodec.cli.reads import spare
 
 
 @click.command()
@@ -23,10 +24,13 @@ def command(spec: str, output: Path, given: tuple[str, ...], offline: bool, form
     """
     from semcodec.composition.composition import compose_spec
     from semcodec.pipeline.pipeline import Pipeline
-    from semcodec.pipeline.split import write_halves
+    from semcodec.pipeline.split import halves_in, write_halves
 
     request = options.request(given, offline)
-    written = write_halves(Pipeline.load(compose_spec(spec), request), output)
+    pipeline = Pipeline.load(compose_spec(spec), request)
+    read = [source.path for source in pipeline.sources.values() if source]
+    spare(halves_in(output).values(), weights=given, files=read)
+    written = write_halves(pipeline, output)
     rows = [(end, str(path), path.stat().st_size) for end, path in written.items()]
     if form == "json":
         echo_json([{"end": end, "file": path, "bytes": size} for end, path, size in rows])

@@ -10,6 +10,7 @@ import click
 
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_json, echo_table
+from semcodec.cli.reads import spare
 from semcodec.errors import UsageError
 
 
@@ -74,11 +75,13 @@ def command(
     on from its last checkpoint when the same command is given again. With --cells each run has a folder of its own
     in DIR, and DIR as --weights finds what belongs to each spec.
     """
-    from semcodec.training.train import train
+    from semcodec.training.train import WRITTEN, train
 
     if (spec is None) == (file is None):
         raise UsageError("name what to train: a SPEC, or --cells FILE.toml")
     runs = {output: spec} if spec is not None else _runs(output, file)
+    written = (folder / name for folder in runs for name in WRITTEN)
+    spare(written, data=[data], weights=given, files=[init, file])
     request = options.request(given, offline)
     cards: list[dict[str, Any]] = []
     for folder, name in runs.items():

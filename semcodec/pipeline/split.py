@@ -32,6 +32,11 @@ def parts_of(pipeline: Pipeline) -> dict[str, Parts]:
     return {end: {slot: names for slot, names in of.items() if slot in there} for end, of in ends.items()}
 
 
+def halves_in(folder: Path) -> dict[str, Path]:
+    """By end, the file that ``write_halves`` writes."""
+    return {end: folder / f"{end}.safetensors" for end in ("device", "server")}
+
+
 def write_halves(pipeline: Pipeline, folder: Path) -> dict[str, Path]:
     """``device.safetensors`` and ``server.safetensors``, each with the whole card; by end, the file. Raises OSError."""
     c, modules = pipeline.composition, pipeline.stages.modules()
@@ -51,7 +56,7 @@ def write_halves(pipeline: Pipeline, folder: Path) -> dict[str, Path]:
         for slot, names in parts.items():
             state = modules[slot].state_dict()
             tensors |= {f"{slot}.{name}": _shortest(state[name]) for name in part(list(state), names)}
-        written[end] = folder / f"{end}.safetensors"
+        written[end] = halves_in(folder)[end]
         write_tensors(written[end], tensors, {weights.METADATA: json.dumps({**card, "end": end})})
     return written
 

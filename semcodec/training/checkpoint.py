@@ -15,12 +15,14 @@ from torch.optim import Optimizer
 from semcodec.errors import UsageError, WeightsError, first_line
 from semcodec.pipeline.tensor_files import write_tensors
 
+CHECKPOINT = "checkpoint.safetensors"
+
 
 class Checkpoint:
     """Everything a stopped run needs, as safetensors and JSON; written under a temporary name, then renamed."""
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
-        self.path, self.fingerprint = folder / "checkpoint.safetensors", fingerprint
+        self.path, self.fingerprint = folder / CHECKPOINT, fingerprint
 
     def save(self, modules: Mapping[str, nn.Module], optimiser: Optimizer | None, state: dict[str, Any]) -> None:
         tensors = {f"model.{k}": v for k, v in state_dict(modules).items()}

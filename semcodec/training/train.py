@@ -32,12 +32,14 @@ from semcodec.specs import InputRequest
 from semcodec.tasks.table import get_task
 from semcodec.tensors import single_precision
 from semcodec.training import objectives
-from semcodec.training.checkpoint import load_state, state_dict
+from semcodec.training.checkpoint import CHECKPOINT, load_state, state_dict
 from semcodec.training.feature_steps import backbone_first
-from semcodec.training.loop import Job, Step, fit
+from semcodec.training.loop import LOG, Job, Step, fit
 from semcodec.training.objectives import OBJECTIVES, RECIPE, TASK
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
+WRITTEN = (WEIGHTS, CARD, CHECKPOINT, LOG)
+"""All that is left in the folder of a run."""
 DIGESTED = 64  # samples that name the training data, beside its size and classes
 
 
