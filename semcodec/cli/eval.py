@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from semcodec._files import whole_file
 from semcodec._progress import Progress
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_table
 from semcodec.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from semcodec.composition.grammar import Value
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Append the records to this JSON Lines file; points that it has are not run again.",
 )
+@click.option("--remeasure", is_flag=True, help="With -o: measure points anew that have changed since.")
 @options.weights
 @click.option(
     "--format",
@@ -55,6 +58,7 @@ def command(
     batch: int,
     swept: tuple[str, ...],
     output: Path | None,
+    remeasure: bool,
     given: tuple[str, ...],
     offline: bool,
     form: str | None,
@@ -70,13 +74,18 @@ def command(
     composition, grid = compose_spec(spec), grid_of(swept)
     request = options.request(given, offline)
     form = form or ("json" if grid else "table")
-    done = _done(output) if output else set()
+    if remeasure and output is None:
+        raise UsageError("--remeasure is for -o FILE, whose points have changed")
+    there = _records(output) if output else []
 
     from semcodec.evaluation.evaluate import run_sweep
+    from semcodec.evaluation.keys import Known
+
+    known = Known(there, output, remeasure=remeasure, tell=partial(click.echo, err=True))
 
     records = []
     points = run_sweep(
-        composition, grid, request, data, split=split, classes=classes, limit=limit, batch=batch, done=done,
+        composition, grid, request, data, split=split, classes=classes, limit=limit, batch=batch, known=known,
         progress=Progress().count,
     )  # fmt: skip
     for record in points:
@@ -87,6 +96,8 @@ def command(
         if form == "json":
             click.echo(line)
         records.append(record)
+    if output and known.stale:
+        _leave_out(output, known.stale)
     if not records:
         click.echo(f"nothing to run: {output} has every point", err=True)
     elif form == "table":
@@ -112,25 +123,36 @@ def grid_of(swept: Sequence[str]) -> dict[str, list[Value]]:
     return grid
 
 
-def _done(output: Path) -> set[str]:
-    """Keys of the records that the file has. A half line at its end, of a run that was stopped, is cut off.
+def _records(output: Path) -> list[dict[str, Any]]:
+    """The records that the file has. A half line at its end, of a run that was stopped, is cut off.
 
     Makes the file, so that one that cannot be written is known before anything runs.
     """
     with output.open("ab"):
         pass
     if not output.is_file():  # a pipe or a device has no records
-        return set()
+        return []
     content = output.read_bytes()
     whole, newline, _ = content.rpartition(b"\n")
     try:
-        keys = {json.loads(line)["key"] for line in whole.splitlines() if line.strip()}
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f"{output} is no file of records; name another with -o") from None
+        found = [json.loads(line) for line in whole.splitlines() if line.strip()]
+    except (ValueError, RecursionError):
+        found = [None]
+    if not all(isinstance(record, dict) and "key" in record for record in found):
+        raise DataError(f"{output} is no file of records; name another with -o")
     if len(whole + newline) < len(content):
         with output.open("r+b") as file:
             file.truncate(len(whole + newline))
-    return keys
+    return found
+
+
+def _leave_out(output: Path, stale: Sequence[Mapping[str, Any]]) -> None:
+    """Take records out of a file, in whose place others were measured."""
+    if not output.is_file():
+        return
+    kept = [line for line in output.read_bytes().splitlines(keepends=True) if not line.strip() or json.loads(line) not in stale]
+    with whole_file(output) as file:
+        file.writelines(kept)
 
 
 def _show(records: Sequence[dict[str, Any]]) -> None:
