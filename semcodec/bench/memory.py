@@ -103,6 +103,12 @@ class SharedDataset(Dataset):
     def __len__(self) -> int:
         return len(self.inner)
 
+    def content(self, count: int) -> str:
+        return self.inner.content(count)
+
+    def digest(self, count: int) -> str:
+        return self.inner.digest(count)
+
     def ids(self, indices: Sequence[int]) -> list[str]:
         return self.inner.ids(indices)
 

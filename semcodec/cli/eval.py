@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from semcodec._files import LineFile
+from semcodec._files import LineFile, whole_file
 from semcodec._progress import Progress
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_table
@@ -17,7 +18,7 @@ from semcodec.cli.reads import spare
 from semcodec.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from semcodec.composition.grammar import Value
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Append the records to this JSON Lines file; points that it has are not run again.",
 )
+@click.option("--remeasure", is_flag=True, help="With -o: measure points anew that have changed since.")
 @options.weights
 @click.option(
     "--format",
@@ -58,6 +60,7 @@ def command(
     batch: int,
     swept: tuple[str, ...],
     output: Path | None,
+    remeasure: bool,
     given: tuple[str, ...],
     offline: bool,
     form: str | None,
@@ -92,6 +95,30 @@ def command(
             if form == "json":
                 click.echo(line)
             records.append(record)
+    if remeasure and output is None:
+        raise UsageError("--remeasure is for -o FILE, whose points have changed")
+    there = _records(output) if output else []
+
+    from semcodec.evaluation.evaluate import run_sweep
+    from semcodec.evaluation.keys import Known
+
+    known = Known(there, output, remeasure=remeasure, tell=partial(click.echo, err=True))
+
+    records = []
+    points = run_sweep(
+        composition, grid, request, data, split=split, classes=classes, limit=limit, batch=batch, known=known,
+        progress=Progress().count,
+    )  # fmt: skip
+    for record in points:
+        line = json.dumps(record)
+        if output:
+            with output.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        if form == "json":
+            click.echo(line)
+        records.append(record)
+    if output and known.stale:
+        _leave_out(output, known.stale)
     if not records:
         click.echo(f"nothing to run: {output} has every point", err=True)
     elif form == "table":
@@ -117,21 +144,36 @@ def grid_of(swept: Sequence[str]) -> dict[str, list[Value]]:
     return grid
 
 
-def _done(file: LineFile) -> set[str]:
-    """Keys of the records that the file has. A half line at its end, of a run that was stopped, is cut off."""
+def _records(file: LineFile) -> list[dict[str, Any]]:
+    """The records that the file has. A half line at its end, of a run that was stopped, is cut off."""
     if not file.regular:  # a pipe or a device has no records
-        return set()
+        return []
     content = file.path.read_bytes()
     whole, newline, rest = content.rpartition(b"\n")
     try:
-        if rest and not rest.startswith(b"{"):
-            raise ValueError("not half a record either")
-        keys = {json.loads(line)["key"] for line in whole.splitlines() if line.strip()}
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f"{file.path} is no file of records; name another with -o") from None
+        found = [json.loads(line) for line in whole.splitlines() if line.strip()]
+    except (ValueError, RecursionError):
+        found = [None]
+    if (rest and not rest.startswith(b"{")) or not all(
+        isinstance(record, dict) and "key" in record for record in found
+    ):
+        raise DataError(f"{file.path} is no file of records; name another with -o")
     if len(whole + newline) < len(content):
         file.truncate(len(whole + newline))
-    return keys
+    return found
+
+
+def _leave_out(output: Path, stale: Sequence[Mapping[str, Any]]) -> None:
+    """Take records out of a file, in whose place others were measured."""
+    if not output.is_file():
+        return
+    kept = [
+        line
+        for line in output.read_bytes().splitlines(keepends=True)
+        if not line.strip() or json.loads(line) not in stale
+    ]
+    with whole_file(output) as file:
+        file.writelines(kept)
 
 
 def _show(records: Sequence[dict[str, Any]]) -> None:

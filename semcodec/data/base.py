@@ -67,6 +67,20 @@ class Dataset(ABC):
         """Width and height of each source, before it was fitted to the request; of data with more than classes."""
         raise NotImplementedError
 
+    def content(self, count: int) -> str:
+        """16 hex digits over what the first ``count`` samples and their labels hold, whatever path they have.
+
+        Known before anything is measured, and cheap where files tell it: here every sample is read.
+        """
+        return self.digest(count)
+
+    def digest(self, count: int) -> str:
+        """16 hex digits over pixels and labels of the first ``count`` samples as they are given: see ``Digest``."""
+        digest = Digest()
+        for index in range(count):
+            digest.update(*self.batch([index]))
+        return digest.hexdigest()
+
     @abstractmethod
     def ids(self, indices: Sequence[int]) -> list[str]:
         """Names of the samples, the same in every run: what tables and messages show."""

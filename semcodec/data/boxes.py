@@ -13,6 +13,7 @@ import numpy as np
 
 from semcodec.data.base import SPLITS, Dataset, EmptySplitError, summary_of
 from semcodec.data.class_names import read_class_names
+from semcodec.data.contents import digest_of, file_digests
 from semcodec.data.files import Names, printable, read_lines, visible
 from semcodec.data.folders import IMAGE_SUFFIXES
 from semcodec.data.images import read_image, size_of
@@ -110,6 +111,10 @@ class BoxFolders(Dataset):
                 self._sizes[index] = size_of(self.root / IMAGES / self._files[index])
         return [self._sizes[index] for index in indices]
 
+    def content(self, count: int) -> str:
+        files = file_digests(self.root / IMAGES, self._files[:count])
+        return digest_of([self.classes, *zip(files, self._rows[:count], strict=True)])
+
     def ids(self, indices: Sequence[int]) -> list[str]:
         """Paths relative to ``root/images``."""
         return [printable(self._files[i]) for i in indices]
@@ -117,13 +122,18 @@ class BoxFolders(Dataset):
     @cached_property
     def _labels(self) -> list[torch.Tensor]:
         """By image, float64 (n, 5): class, centre x, y, width and height as shares of the image."""
+        import torch
+
+        return [torch.tensor(rows, dtype=torch.float64).reshape(-1, 5) for rows in self._rows]
+
+    @cached_property
+    def _rows(self) -> list[list[tuple[float, ...]]]:
+        """By image, the same as numbers."""
         folders = {os.path.dirname(file) for file in self._files}
         there = {folder: _label_files(self.root / LABELS / folder) for folder in folders}
         return [self._read(*os.path.split(file), there) for file in self._files]
 
-    def _read(self, folder: str, image: str, there: dict[str, Names]) -> torch.Tensor:
-        import torch
-
+    def _read(self, folder: str, image: str, there: dict[str, Names]) -> list[tuple[float, ...]]:
         parent = self.root / LABELS / folder
         try:
             name = there[folder].find(f"{os.path.splitext(image)[0]}.txt")
@@ -134,7 +144,7 @@ class BoxFolders(Dataset):
         rows = [_row(path, number, line, self.classes) for number, line in enumerate(lines, 1) if line]
         once = list(dict.fromkeys(rows))
         self.repeated += len(rows) - len(once)
-        return torch.tensor(once, dtype=torch.float64).reshape(-1, 5)
+        return once
 
     def objects(self) -> int:
         """How many boxes there are."""

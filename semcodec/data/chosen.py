@@ -47,5 +47,8 @@ class ChosenClasses(Dataset):
     def sizes(self, indices: Sequence[int]) -> list[tuple[int, int]]:
         return self.inner.sizes(indices)
 
+    def content(self, count: int) -> str:
+        return self.inner.content(count)
+
     def ids(self, indices: Sequence[int]) -> list[str]:
         return self.inner.ids(indices)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from semcodec.data.base import Dataset
+from semcodec.data.contents import digest_of
 from semcodec.data.textures import digit_images, hash64, seeds_for, texture, uniform, upsample
 from semcodec.errors import DataError
 from semcodec.specs import InputRequest
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from semcodec.data.base import Int64, UInt8
 
 CLASSES = ["left", "right", "up", "down", "rotate-cw", "rotate-ccw", "zoom-in", "zoom-out", "bounce", "orbit"]
+VERSION = 1
+"""Rises when samples change: they are made from name, split and number alone."""
 SIZES = {"train": 20_000, "test": 1_000}
 HIDDEN = (4, 9)  # frames without the digit, of 16: at least and at most
 NOISE = 4.0  # half width of the sensor noise, in 8-bit steps
@@ -46,6 +49,9 @@ class DigitsMotion(Dataset):
 
     def __len__(self) -> int:
         return SIZES[self.split]
+
+    def content(self, count: int) -> str:
+        return digest_of([self.name, VERSION, self.split, count])
 
     def ids(self, indices: Sequence[int]) -> list[str]:
         return [f"digits-motion/{self.split}/{int(i)}" for i in indices]

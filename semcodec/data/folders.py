@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from semcodec.data.base import Dataset, EmptySplitError, summary_of
+from semcodec.data.contents import digest_of, file_digests
 from semcodec.data.files import printable, read_list, visible
 from semcodec.data.images import read_image
 from semcodec.data.video import cached_clip
@@ -75,6 +76,11 @@ class ClassFolders(Dataset):
         for row, index in enumerate(indices):
             pixels[row] = read(self.root / self._samples[index][1], self.request)
         return pixels, np.array([self._samples[i][0] for i in indices], np.int64)
+
+    def content(self, count: int) -> str:
+        chosen = self._samples[:count]
+        files = file_digests(self.root, (path for _, path in chosen))
+        return digest_of([self.classes, *zip(files, (label for label, _ in chosen), strict=True)])
 
     def ids(self, indices: Sequence[int]) -> list[str]:
         """Paths relative to the root."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from semcodec.data.base import SPLITS, Dataset, EmptySplitError, summary_of
+from semcodec.data.contents import digest_of, file_digests
 from semcodec.data.files import Tree, printable, read_lines, read_text
 from semcodec.data.images import read_image
 from semcodec.errors import DataError, UsageError, first_line
@@ -92,6 +93,11 @@ class LabelledImages(Dataset):
         for row, index in enumerate(indices):
             pixels[row] = read_image(self.root / FOLDER / self._samples[index][1], self.request)
         return pixels, np.array([self._samples[i][2] for i in indices], np.int64)
+
+    def content(self, count: int) -> str:
+        chosen = self._samples[:count]
+        files = file_digests(self.root / FOLDER, (path for _, path, _ in chosen))
+        return digest_of([self.classes, *zip(files, (label for _, _, label in chosen), strict=True)])
 
     def ids(self, indices: Sequence[int]) -> list[str]:
         """The files as the table names them."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semcodec.data.base import SPLITS, Dataset
+from semcodec.data.contents import digest_of
 from semcodec.data.textures import Float32, base_colour, digit_images, seeds_for, texture, uniform, upsample
 from semcodec.errors import DataError, UsageError
 from semcodec.specs import BOXES, InputRequest
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from semcodec.boxes import Boxes
     from semcodec.data.base import Labels, UInt8
 
+VERSION = 1
+"""Rises when samples change: they are made from name, split and number alone."""
 SIZES = {"train": 10_000, "test": 1_000}
 CLASSES = [str(digit) for digit in range(10)]
 
@@ -91,6 +94,9 @@ class DigitsScenes(Dataset):
 
         found = torch.from_numpy(rows)
         return Boxes(corners(found[:, 1:] * torch.tensor([self.width, self.height] * 2)), found[:, 0].long())
+
+    def content(self, count: int) -> str:
+        return digest_of([self.name, VERSION, self.split, count])
 
     def ids(self, indices: Sequence[int]) -> list[str]:
         return [f"digits-scenes/{self.split}/{i}" for i in self._checked(indices)]

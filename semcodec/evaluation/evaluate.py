@@ -5,10 +5,10 @@ A record is a plain dict that goes into JSON Lines; ``docs/measuring.md`` says w
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import platform
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,11 +20,13 @@ from semcodec.container.packets import write_header
 from semcodec.data import Digest, open_dataset
 from semcodec.data.base import Dataset
 from semcodec.errors import DataError
+from semcodec.evaluation.keys import Identity, Known
 from semcodec.evaluation.records import RECORD
 from semcodec.pipeline import weights
 from semcodec.pipeline.end import End
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.timing import Clock
+from semcodec.specs import InputRequest
 from semcodec.tasks.table import get_task
 
 Progress = Callable[[str, int, int], None]
@@ -51,6 +53,7 @@ def evaluate(
     total = len(dataset) if limit is None else min(limit, len(dataset))
     if not total:
         raise DataError(f"{dataset.name} has no samples to evaluate")
+    this = identity(pipeline, dataset, total)
     clock, digest = Clock(), Digest()
     sizes = dict.fromkeys(SIZES, 0)
     sent = 0
@@ -77,13 +80,14 @@ def evaluate(
     composition = pipeline.composition
     return {
         "record": RECORD,
-        "key": key(pipeline, dataset, total),
+        "key": this.key,
         "spec": pipeline.spec,
         "task": composition.task,
-        "knobs": {} if composition.point else dict(composition.call),
+        "knobs": this.knobs,
         "data": dataset.name,
         "split": dataset.split,
         "samples": total,
+        "content": this.content,
         "data_digest": digest.hexdigest(),
         **score.accuracy(),
         **mean,
@@ -98,6 +102,7 @@ def evaluate(
         "paper": {**composition.stages.figures, **figures},
         "stages_ms": {stage: 1000 * seconds / total for stage, seconds in clock.seconds.items()},
         "weights": describe_weights(pipeline),
+        "formats": dict(this.formats),
         "batch": batch,
         "versions": {"semcodec": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
@@ -123,11 +128,33 @@ def describe_weights(end: End) -> dict[str, dict[str, str | None]]:
     }
 
 
-def key(pipeline: Pipeline, dataset: Dataset, total: int) -> str:
-    """What a record is of: equal for equal spec, weights and samples."""
-    parts = [pipeline.spec, dataset.name, dataset.split or "", str(total), *pipeline.digests.values()]
-    parts += [] if dataset.counted is None else [f"classes {dataset.counted}"]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+def identity(pipeline: Pipeline, dataset: Dataset, total: int) -> Identity:
+    """What a record of the first ``total`` samples is of. Raises DataError where they cannot be read."""
+    composition, header = pipeline.composition, pipeline.header
+    sources = describe_weights(pipeline)
+    return Identity(
+        spec=pipeline.spec,
+        knobs={} if composition.point else dict(composition.call),
+        data=dataset.name,
+        split=dataset.split,
+        samples=total,
+        content=dataset.content(total),
+        classes=None if dataset.counted is None else [dataset.classes[index] for index in dataset.counted],
+        weights={**sources, **{slot: {**sources.get(slot, {}), "digest": d} for slot, d in pipeline.digests.items()}},
+        formats={"container": header.format, **header.components},
+        pixels=partial(_digest_pixels, dataset, total, pipeline.request),
+    )
+
+
+_PIXELS: dict[Any, str] = {}
+
+
+def _digest_pixels(dataset: Dataset, total: int, request: InputRequest) -> str:
+    """The ``data_digest`` of a record, without running anything; read once in a process."""
+    named = dataset.content(total), total, request, tuple(dataset.counted or ())
+    if named not in _PIXELS:
+        _PIXELS[named] = dataset.digest(total)
+    return _PIXELS[named]
 
 
 def run_sweep(
@@ -141,13 +168,15 @@ def run_sweep(
     limit: int | None = None,
     batch: int = 32,
     done: Container[str] = (),
+    known: Known | None = None,
     progress: Progress | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One record for each point of ``grid`` (by "item.parameter", the values), as it is finished.
 
     All points are composed before the first is run, so a wrong value costs nothing. Models are built once for
-    points that differ in call parameters, Selectors or entropy stages alone. ``done``: keys to leave out. ``classes``:
-    those whose boxes count, where these are not all.
+    points that differ in call parameters, Selectors or entropy stages alone. ``done``: keys to leave out. ``known``:
+    records to leave out, earlier ones too; raises UsageError for a point of it that has changed since.
+    ``classes``: those whose boxes count, where these are not all.
     """
     points = []
     for values in itertools.product(*grid.values()):
@@ -168,5 +197,6 @@ def run_sweep(
         if dataset is None:
             dataset = open_dataset(data, split, pipeline.request, classes)
         total = len(dataset) if limit is None else min(limit, len(dataset))
-        if key(pipeline, dataset, total) not in done:
+        this = identity(pipeline, dataset, total)
+        if this.key not in done and not (known and known.has(this)):
             yield evaluate(pipeline, dataset, limit=limit, batch=batch, progress=progress)

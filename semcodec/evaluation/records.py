@@ -91,6 +91,27 @@ def _note(text: str, notes: list[str] | None) -> None:
         notes.append(text)
 
 
+def migrate(record: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A record with every key of today, as earlier versions lack some. Raises DataError where it is of another form.
+
+    Those lack what the samples' files hold (``content``, then None) and the versions of the formats, which were all 1
+    then (``formats``, then empty); some lack the split.
+    """
+    if record.get("record") != RECORD:
+        form = record.get("record")
+        raise DataError(f"{where}: a record of form {form!r}, and form {RECORD} is read here; measure it anew")
+    filled: dict[str, Any] = {"content": None, "split": None, "formats": {}, **record}
+    lacking = [name for name in ("key", "spec", "samples", "data", "data_digest") if name not in filled]
+    if "failed" not in record and lacking:
+        raise DataError(f"{where}: a record without {lacking[0]}; measure it anew")
+    for name in ("knobs", "weights", "formats"):
+        if not isinstance(filled.setdefault(name, {}), dict):
+            raise DataError(f"{where}: a record whose {name} are no object; measure it anew")
+    if not all(isinstance(source, dict) for source in filled["weights"].values()):
+        raise DataError(f"{where}: a record whose weights are no objects by slot; measure it anew")
+    return filled
+
+
 class Folder:
     """A results folder that is written to, by one run at a time. ``known``: records that were there, by cell."""
 
