@@ -118,14 +118,9 @@ class Server(End):
     def decode_batch(self, records: Sequence[Packet | LocalRecord], clock: Clock | None = None) -> list[Prediction]:
         """Records of this stream to predictions."""
         clock = clock or Clock()
-        packets = [record for record in records if isinstance(record, Packet)]
-        partials: list[Partial] = []
-        read: list[tuple[ChunkRow, ...]] = []
-        for packet in packets:
-            source = self.source(packet)
-            partials.append(self.restore(source, clock))
-            read.append(tuple(source.rows))
-        return self.predict(records, self.answer(partials, clock), read)
+        sources = [self.source(record) for record in records if isinstance(record, Packet)]
+        answers = self.answer(self.restore_batch(sources, clock), clock)
+        return self.predict(records, answers, [tuple(source.rows) for source in sources])
 
     # -- the path from a packet to a prediction, step by step --------------------------------------------------------
 
@@ -135,14 +130,22 @@ class Server(End):
 
     def restore(self, source: PacketSource, clock: Clock | None = None) -> Partial:
         """One packet to what it holds of the features."""
+        return self.restore_batch([source], clock)[0]
+
+    def restore_batch(self, sources: Sequence[PacketSource], clock: Clock | None = None) -> list[Partial]:
+        """Packets to what each holds of the features; all are read before the first is restored."""
         clock = clock or Clock()
-        start = time.perf_counter()
-        latent = self.read(source)
-        source.finish()
-        clock.add("entropy_decode", source.seconds)
-        clock.add("read", time.perf_counter() - start - source.seconds)
+        latents: list[Latent] = []
+        for source in sources:
+            start = time.perf_counter()
+            latents.append(self.read(source))
+            source.finish()
+            clock.add("entropy_decode", source.seconds)
+            clock.add("read", time.perf_counter() - start - source.seconds)
+        if not latents:
+            return []
         with clock("restore"):
-            return self.encoder.restore(latent)
+            return self.encoder.restore_batch(latents)
 
     def read(self, source: Source) -> Latent:
         """The inverse of ``Device.write``, less the task's side information."""
