@@ -237,6 +237,8 @@ class Encoder(ABC):
             if old in vars(cls) and new not in vars(cls):
                 warnings.warn(f"{cls.__qualname__}.{old} is now named {new}", DeprecationWarning, stacklevel=2)
                 setattr(cls, new, vars(cls)[old])
+        if "restore" in vars(cls) and "restore_batch" not in vars(cls):
+            cls.restore_batch = Encoder.restore_batch  # type: ignore[method-assign]  # a base's passes the new one by
 
     def analyse(self, features: Features) -> Analysis:
         """Scores and, where the device can answer itself, its prediction."""
@@ -292,6 +294,14 @@ class Encoder(ABC):
     @abstractmethod
     def restore(self, latent: Latent) -> Partial:
         """Dequantise and scatter: features of one sample with a batch axis of one."""
+
+    def restore_batch(self, latents: Sequence[Latent]) -> list[Partial]:
+        """What ``restore`` gives of each; here one by one.
+
+        An Encoder whose ``restore`` is a network runs it once for samples that are alike, grouped by
+        ``semcodec.types.restore_alike``. A class with a ``restore`` of its own and no ``restore_batch`` has this one.
+        """
+        return [self.restore(latent) for latent in latents]
 
     def panels(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], partial: Partial

@@ -106,6 +106,30 @@ class Source(Protocol):
         """End a layer; False where the stream was cut here and nothing follows."""
 
 
+def restore_alike(latents: Sequence[Latent], restore: Callable[[Sequence[Latent]], Partial]) -> list[Partial]:
+    """What ``restore`` makes of Latents in batches, taken apart again: a Partial with a batch axis of one for each.
+
+    Given to ``restore`` together are those with the same names and shapes of symbols and the same words and numbers on
+    the side.
+    """
+    groups: dict[Any, list[int]] = {}
+    for i, latent in enumerate(latents):
+        symbols = tuple((name, array.shape) for name, array in latent.symbols.items())
+        side = tuple(
+            (name, value) for name, value in latent.side.items() if isinstance(value, bool | int | float | str)
+        )
+        groups.setdefault((symbols, side), []).append(i)
+    out: dict[int, Partial] = {}
+    for members in groups.values():
+        batch = restore([latents[i] for i in members])
+        for row, i in enumerate(members):
+            features, present = (
+                {name: t[row : row + 1] for name, t in of.items()} for of in (batch.features, batch.present)
+            )
+            out[i] = Partial(features, present)
+    return [out[i] for i in range(len(latents))]
+
+
 def analysis_rows(analysis: Analysis, rows: Sequence[int]) -> Analysis:
     """Some samples of an analysis of a batch."""
     prediction = None if analysis.prediction is None else analysis.prediction[list(rows)]

@@ -13,6 +13,7 @@ from semcodec.coding.module_state import ModuleState
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec
 from semcodec.training.channel_quantiser import ChannelQuantiser
+from semcodec.types import restore_alike
 from semcodec_plugins.aecnn.attention import most_important
 from semcodec_plugins.aecnn.coding import AECNNCoding
 from semcodec_plugins.aecnn.spec import feature_map
@@ -71,8 +72,15 @@ class AECNN(nn.Module, Encoder):
 
     def restore(self, latent: Latent) -> Partial:
         """The received channels at their places among all; ``present`` is (1, C, 1, 1)."""
-        symbols = latent.symbols[self.name].astype(np.int32)
-        return self._place(self.quantiser.values(symbols, latent.side["bits"])[None])
+        return self._restored([latent])
+
+    def restore_batch(self, latents: Sequence[Latent]) -> list[Partial]:
+        """Together those of equally many bits."""
+        return restore_alike(latents, self._restored)
+
+    def _restored(self, latents: Sequence[Latent]) -> Partial:
+        cells = [latent.symbols[self.name] for latent in latents]
+        return self._place(self.quantiser.batch_values(cells, latents[0].side["bits"]))
 
     def forward_train(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
         """At a number of bits that is drawn from ``trained_bits``; no bits are estimated."""

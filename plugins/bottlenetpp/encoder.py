@@ -14,6 +14,7 @@ from semcodec.coding.module_state import ModuleState
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, TrainableParts
 from semcodec.specs import FeatureSpec
 from semcodec.training.channel_quantiser import ChannelQuantiser, finite
+from semcodec.types import restore_alike
 from semcodec_plugins.bottlenetpp.coding import BottleNetPPCoding
 from semcodec_plugins.bottlenetpp.spec import shapes
 
@@ -89,9 +90,16 @@ class BottleNetPP(nn.Module, Encoder):
 
     def restore(self, latent: Latent) -> Partial:
         """The map, (1, C, H, W), none of it below zero. Raises CorruptStream."""
-        z = self.quantiser.values(latent.symbols[self.name], latent.side["bits"])
+        return self._restored([latent])
+
+    def restore_batch(self, latents: Sequence[Latent]) -> list[Partial]:
+        """Together those of equally many bits."""
+        return restore_alike(latents, self._restored)
+
+    def _restored(self, latents: Sequence[Latent]) -> Partial:
+        z = self.quantiser.batch_values([latent.symbols[self.name] for latent in latents], latents[0].side["bits"])
         with torch.no_grad():
-            return Partial({self.name: _normalise(self.expand_norm, self.expand(z[None])).relu()})
+            return Partial({self.name: _normalise(self.expand_norm, self.expand(z)).relu()})
 
     def panels(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], partial: Partial

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -25,12 +26,12 @@ from semcodec_plugins.entropy.counted import counted_side_bytes, decode_counted,
 from semcodec_plugins.entropy.stage import Stage
 
 Words = npt.NDArray[np.uint32]
-Keys = npt.NDArray[np.unsignedinteger[Any]]
 Run = tuple[Int32, Any]
 """Slots and the constriction model they are coded with."""
 
 _TOTAL = 1 << 24  # of constriction's frequencies
 _DENSE = 1 << 12  # alphabets up to here keep their absent symbols, which saves looking every symbol up
+_MANY = 1 << 16  # symbols from which a counting sort pays for the import of scipy, a tenth of a second
 _HALF = constriction.stream.model.Uniform(1 << 16)
 
 
@@ -79,13 +80,9 @@ class Model:
             outside = slots.max() >= self.size
         return slots, symbols[slots == self.size] if outside else symbols[:0]
 
-    def to_symbols(self, slots: Int32) -> tuple[Int32, npt.NDArray[np.bool_] | None]:
-        """Symbols (in place where it can be), and a mask of the escapes if there are any."""
-        escaped = slots == self.size if slots.max() >= self.size else None
-        if self.places is not None:
-            slots = np.append(self.places, np.int32(0))[slots]
-        slots += self.offset
-        return slots, escaped
+    def to_places(self, slots: Int32) -> Int32:
+        """Of each slot the symbol's distance from the offset; of the escape any."""
+        return slots if self.places is None else np.append(self.places, np.int32(0))[slots]
 
 
 _models: WeakKeyDictionary[Table, Model] = WeakKeyDictionary()
@@ -108,8 +105,8 @@ class Arithmetic(Stage):
         if isinstance(prior, Table):
             return self._encode_groups([(model_of(prior), symbols)])
         assert isinstance(prior, Indexed)
-        order, groups = grouping(prior, len(symbols))
-        return self._encode_groups([(model, symbols.take(order[part])) for model, part in groups])
+        grouped, groups = by_table(prior, symbols)
+        return self._encode_groups([(model, grouped[part]) for model, part in groups])
 
     def _decode(self, data: bytes, prior: Prior, count: int) -> Int32:
         if isinstance(prior, Counted):
@@ -117,7 +114,7 @@ class Arithmetic(Stage):
         if isinstance(prior, Table):
             return self._decode_table(data, prior, count)
         assert isinstance(prior, Indexed)
-        order, groups = grouping(prior, count)
+        order, groups = by_table(prior, np.arange(count, dtype=np.int32))
         symbols = np.empty(count, np.int32)
         symbols[order] = self._decode_groups(data, [(model, part.stop - part.start) for model, part in groups])
         return symbols
@@ -148,11 +145,8 @@ class Arithmetic(Stage):
         words = np.frombuffer(data + bytes(-len(data) % 4), "<u4").astype(np.uint32, copy=False)
         with only_corrupt():
             reader = self.reader(words)
-            found = [model.to_symbols(reader.decode(model.coder, count)) for model, count in groups]
-            symbols = found[0][0] if len(found) == 1 else np.concatenate([part for part, _ in found])
-            if any(mask is not None for _, mask in found):
-                masks = [np.zeros(len(part), bool) if mask is None else mask for part, mask in found]
-                escaped = np.concatenate(masks)
+            symbols, escaped = to_symbols(groups, [reader.decode(model.coder, count) for model, count in groups])
+            if escaped is not None:
                 halves = reader.decode(_HALF, 2 * int(np.count_nonzero(escaped))).view(np.uint32)
                 symbols[escaped] = (halves[::2] << 16 | halves[1::2]).view(np.int32)
             if not self.finished(reader):
@@ -207,27 +201,48 @@ class Range(Arithmetic):
         return bool(reader.maybe_exhausted())
 
 
-def grouping(prior: Indexed, count: int) -> tuple[Keys, list[tuple[Model, slice]]]:
-    """The stable order by table, and for each table that is used its model and its part of that order."""
-    index = prior.index
-    if index.shape != (count,) or index.min() < 0 or index.max() >= len(prior.tables):
+def to_symbols(
+    groups: Sequence[tuple[Model, int]], decoded: Sequence[Int32]
+) -> tuple[Int32, npt.NDArray[np.bool_] | None]:
+    """Symbols of all groups' slots (in place where it can be), and a mask of the escapes if there are any.
+
+    As few passes as there can be over all groups together: of a packet each often has only a few symbols.
+    """
+    counts = [count for _, count in groups]
+    slots = decoded[0] if len(groups) == 1 else np.concatenate(decoded)
+    highest = np.maximum.reduceat(slots, np.cumsum([0, *counts[:-1]]))
+    sizes = np.array([model.size for model, _ in groups])
+    escaped = slots == np.repeat(sizes, counts) if (highest >= sizes).any() else None
+    if any(model.places is not None for model, _ in groups):
+        parts = zip(groups, np.split(slots, np.cumsum(counts[:-1])), strict=True)
+        slots = np.concatenate([model.to_places(part) for (model, _), part in parts])
+    slots += groups[0][0].offset if len(groups) == 1 else np.repeat([model.offset for model, _ in groups], counts)
+    return slots, escaped
+
+
+def by_table(prior: Indexed, values: Int32) -> tuple[Int32, list[tuple[Model, slice]]]:
+    """The values in stable order by table, and for each table that is used its model and its part of them."""
+    index, count, total = prior.index, len(values), len(prior.tables)
+    if index.shape != (count,) or index.min() < 0 or index.max() >= total:
         raise UsageError(
-            f"an indexed prior needs one table index below {len(prior.tables)} for each of {count} symbols, not "
+            f"an indexed prior needs one table index below {total} for each of {count} symbols, not "
             f"{index.shape} from {index.min(initial=0)} to {index.max(initial=0)}"
         )
-    # Sorting distinct keys (table, position) is stable by construction, and much faster than a stable argsort.
-    width = max(1, (count - 1).bit_length())
-    key: type[np.unsignedinteger[Any]] = np.uint32 if width + (len(prior.tables) - 1).bit_length() <= 32 else np.uint64
-    keys: Keys = index.astype(key)
-    keys <<= key(width)
-    keys |= np.arange(count, dtype=key)
-    keys.sort()
-    used: Keys = np.arange(len(prior.tables), dtype=key)
-    bounds = [*np.searchsorted(keys, used << key(width)).tolist(), count]
-    groups = [
-        (model_of(table), slice(start, stop))
-        for table, start, stop in zip(prior.tables, bounds[:-1], bounds[1:], strict=True)
-        if start < stop
-    ]
-    keys &= key((1 << width) - 1)
-    return keys, groups
+    if (index[1:] >= index[:-1]).all():
+        bounds = np.searchsorted(index, np.arange(total + 1)).tolist()
+    elif count < _MANY:
+        # Sorting distinct keys (table, position) is stable by construction, and much faster than a stable argsort.
+        width = np.uint64((count - 1).bit_length())
+        keys = index.astype(np.uint64) << width | np.arange(count, dtype=np.uint64)
+        keys.sort()
+        bounds = np.searchsorted(keys, np.arange(total + 1, dtype=np.uint64) << width).tolist()
+        values = values.take((keys & np.uint64((1 << int(width)) - 1)).astype(np.intp))
+    else:
+        from scipy.sparse import csr_array
+
+        # A matrix of one value a row, in the column of its table: by columns it is what a counting sort would give.
+        rows = csr_array((values, index.astype(np.int32), np.arange(count + 1, dtype=np.int32)), shape=(count, total))
+        columns = rows.tocsc()
+        values, bounds = columns.data, columns.indptr.tolist()
+    used = ((table, slice(*ends)) for table, ends in zip(prior.tables, pairwise(bounds), strict=True))
+    return values, [(model_of(table), part) for table, part in used if part.start < part.stop]

@@ -17,6 +17,7 @@ from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Tr
 from semcodec.panels import Panel, usual
 from semcodec.specs import FeatureSpec, map_sizes
 from semcodec.tensors import eight_bits
+from semcodec.types import restore_alike
 from semcodec_plugins.layered import spec
 from semcodec_plugins.layered.coding import CodecCoding, FeatureHyperpriorCoding, LayeredCoding, count_layers
 from semcodec_plugins.layered.image_decoder import ImageFromFeatures
@@ -123,11 +124,17 @@ class Codec(nn.Module, Encoder):
 
     def restore(self, latent: Latent) -> Partial:
         """Features (1, C, H, W) from the layers that were received, by the decoder for so many."""
-        received = len(latent.symbols) // len(self.features)
+        return self._restored([latent])
+
+    def restore_batch(self, latents: Sequence[Latent]) -> list[Partial]:
+        """Together those of which as many layers were received."""
+        return restore_alike(latents, self._restored)
+
+    def _restored(self, latents: Sequence[Latent]) -> Partial:
+        received = len(latents[0].symbols) // len(self.features)
         there = next(self.high.parameters())
         layers = [
-            [torch.from_numpy(latent.symbols[f"y{i}.{name}"])[None].to(there) for name in self.features]
-            for i in range(1, received + 1)
+            [_stacked(latents, f"y{i}.{name}").to(there) for name in self.features] for i in range(1, received + 1)
         ]
         return Partial(self.rebuild(layers, self.sizes))
 
@@ -231,6 +238,11 @@ class Codec(nn.Module, Encoder):
         """The features, what was received of them, and the picture that these still hold."""
         picture = eight_bits(self.picture(partial.features).clamp(0, 1))[0]
         return [*usual(features, partial), Panel("picture from features", picture)]
+
+
+def _stacked(latents: Sequence[Latent], name: str) -> Tensor:
+    """Integers of one name, (B, C, h, w)."""
+    return torch.from_numpy(np.stack([latent.symbols[name] for latent in latents]))
 
 
 class FeatureHyperprior(Codec):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from semcodec.coding.module_state import ModuleState
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec, map_sizes
+from semcodec.types import restore_alike
 from semcodec_plugins.pca.basis import Basis
 from semcodec_plugins.pca.coding import PCACoding
 from semcodec_plugins.pca.spec import ranks
@@ -66,11 +67,17 @@ class PCA(nn.Module, Encoder):
 
     def restore(self, latent: Latent) -> Partial:
         """Every tensor, (1, C, H, W), from the components that were received. Raises CorruptStream."""
-        bits = latent.side["bits"]
-        rebuilt = {}
-        for name, sent in latent.symbols.items():
-            basis = self.bases[name]
-            rebuilt[name] = basis.rebuild(basis.quantiser.values(sent, bits)[None])
+        return self._restored([latent])
+
+    def restore_batch(self, latents: Sequence[Latent]) -> list[Partial]:
+        """Together those of equally many components and bits."""
+        return restore_alike(latents, self._restored)
+
+    def _restored(self, latents: Sequence[Latent]) -> Partial:
+        first, bases, rebuilt = latents[0], self.bases, {}
+        for name in first.symbols:
+            sent = [latent.symbols[name] for latent in latents]
+            rebuilt[name] = bases[name].rebuild(bases[name].quantiser.batch_values(sent, first.side["bits"]))
         with torch.no_grad():
             return Partial(self.adapted(rebuilt))
 

@@ -190,7 +190,7 @@ class SharedPipeline(Pipeline):
                 return server.predict(records, known.found, [tuple(source.rows) for source in sources])
         own = Clock()
         taped = [server.source(packet, TapedSource) for packet in packets]
-        found = server.answer([server.restore(source, own) for source in taped], own)
+        found = server.answer(server.restore_batch(taped, own), own)
         _add(clock, own.seconds)
         if written is not None:
             seconds = {stage: took for stage, took in own.seconds.items() if stage != "entropy_decode"}

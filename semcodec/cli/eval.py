@@ -76,16 +76,20 @@ def command(
     composition, grid = compose_spec(spec), grid_of(swept)
     request = options.request(given, offline)
     form = form or ("json" if grid else "table")
+    if remeasure and output is None:
+        raise UsageError("--remeasure is for -o FILE, whose points have changed")
     if output:
         spare([output], data=[data], weights=given)
     with LineFile(output) if output else nullcontext() as file:
-        done = _done(file) if file else set()
+        there = _records(file) if file else []
 
         from semcodec.evaluation.evaluate import run_sweep
+        from semcodec.evaluation.keys import Known
 
+        known = Known(there, output, remeasure=remeasure, tell=partial(click.echo, err=True))
         records = []
         points = run_sweep(
-            composition, grid, request, data, split=split, classes=classes, limit=limit, batch=batch, done=done,
+            composition, grid, request, data, split=split, classes=classes, limit=limit, batch=batch, known=known,
             progress=Progress().count,
         )  # fmt: skip
         for record in points:
@@ -95,28 +99,6 @@ def command(
             if form == "json":
                 click.echo(line)
             records.append(record)
-    if remeasure and output is None:
-        raise UsageError("--remeasure is for -o FILE, whose points have changed")
-    there = _records(output) if output else []
-
-    from semcodec.evaluation.evaluate import run_sweep
-    from semcodec.evaluation.keys import Known
-
-    known = Known(there, output, remeasure=remeasure, tell=partial(click.echo, err=True))
-
-    records = []
-    points = run_sweep(
-        composition, grid, request, data, split=split, classes=classes, limit=limit, batch=batch, known=known,
-        progress=Progress().count,
-    )  # fmt: skip
-    for record in points:
-        line = json.dumps(record)
-        if output:
-            with output.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-        if form == "json":
-            click.echo(line)
-        records.append(record)
     if output and known.stale:
         _leave_out(output, known.stale)
     if not records:

@@ -124,23 +124,18 @@ class Server(End):
         a ``DataNote`` says so. Raises StreamError for other damage.
         """
         clock = clock or Clock()
-        partials: list[Partial] = []
-        read: list[tuple[ChunkRow, ...]] = []
-        used: list[Packet | LocalRecord] = []
-        for record in records:
-            if isinstance(record, Packet):
-                record, source, partial = self._receive(record, clock)
-                partials.append(partial)
-                read.append(tuple(source.rows))
-            used.append(record)
-        return self.predict(used, self.answer(partials, clock), read)
+        received = [self._receive(r, clock) if isinstance(r, Packet) else (r, None, None) for r in records]
+        latents = [latent for _, _, latent in received if latent is not None]
+        read = [tuple(source.rows) for _, source, _ in received if source is not None]
+        answers = self.answer(self._restore_latents(latents, clock), clock)
+        return self.predict([record for record, _, _ in received], answers, read)
 
-    def _receive(self, packet: Packet, clock: Clock) -> tuple[Packet, PacketSource, Partial]:
-        """A packet, or what of it comes before a damaged layer, read and restored."""
+    def _receive(self, packet: Packet, clock: Clock) -> tuple[Packet, PacketSource, Latent]:
+        """A packet, or what of it comes before a damaged layer, and what is read of it."""
         while True:
             source = self.source(packet)
             try:
-                return packet, source, self.restore(source, clock)
+                return packet, source, self._read_whole(source, clock)
             except DamagedLayer as damage:
                 number, total = damage.layers, packet.layers_total
                 note(f"packet {packet.sequence}: layer {number + 1} of {total} is damaged, decoded without it")
@@ -154,14 +149,26 @@ class Server(End):
 
     def restore(self, source: PacketSource, clock: Clock | None = None) -> Partial:
         """One packet to what it holds of the features."""
+        return self.restore_batch([source], clock)[0]
+
+    def restore_batch(self, sources: Sequence[PacketSource], clock: Clock | None = None) -> list[Partial]:
+        """Packets to what each holds of the features; all are read before the first is restored."""
         clock = clock or Clock()
+        return self._restore_latents([self._read_whole(source, clock) for source in sources], clock)
+
+    def _read_whole(self, source: PacketSource, clock: Clock) -> Latent:
         start = time.perf_counter()
         latent = self.read(source)
         source.finish()
         clock.add("entropy_decode", source.seconds)
         clock.add("read", time.perf_counter() - start - source.seconds)
+        return latent
+
+    def _restore_latents(self, latents: Sequence[Latent], clock: Clock) -> list[Partial]:
+        if not latents:
+            return []
         with clock("restore"):
-            return self.encoder.restore(latent)
+            return self.encoder.restore_batch(latents)
 
     def read(self, source: Source) -> Latent:
         """The inverse of ``Device.write``, less the task's side information."""

@@ -6,6 +6,7 @@ fewer bits cells are merged by dropping the index's low bits, and so are their c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -101,9 +102,15 @@ class ChannelQuantiser(nn.Module):
 
     def values(self, symbols: npt.NDArray[np.int32], bits: int = BITS) -> Tensor:
         """(C, ...) cells to float32. Raises CorruptStream for a cell that does not exist."""
-        check_cells(symbols, bits)
-        merged = self._merged(bits, len(symbols))
-        return merged.gather(1, torch.from_numpy(symbols.astype(np.int64)).flatten(1)).view(symbols.shape)
+        return self.batch_values([symbols], bits)[0]
+
+    def batch_values(self, symbols: Sequence[npt.NDArray[np.integer[Any]]], bits: int = BITS) -> Tensor:
+        """Cells of several samples, each (C, ...), to float32 (B, C, ...). Raises CorruptStream as ``values`` does."""
+        cells = np.stack(symbols).astype(np.int64)
+        check_cells(cells, bits)
+        merged = self._merged(bits, cells.shape[1])
+        rows = torch.from_numpy(cells).flatten(2)
+        return merged.expand(len(cells), -1, -1).gather(2, rows).view(cells.shape)
 
     def soft(self, x: Tensor, bits: int = BITS) -> Tensor:
         """What ``values`` of ``symbols`` would be, for training: gradients pass within the range."""

@@ -102,7 +102,7 @@ def refine(job: Job, stages: Stages) -> list[Step]:
         there = pipeline.replace(composition=composition, selectors=selectors)
         with torch.no_grad(), torch.autocast(b.pixels.device.type, enabled=False):  # as in use: in float32
             prepared, _, _ = there.device.prepare(eight_bits(b.pixels), b.sequence)
-            decoded = there.server.recover([stages.encoder.restore(latent) for latent in prepared.latents])
+            decoded = there.server.recover(stages.encoder.restore_batch(prepared.latents))
         losses, figures = [], dict[str, float]()
         for rows, features in backbone.collate(decoded):
             labels = b.labels[rows] if torch.is_tensor(b.labels) else [b.labels[row] for row in rows]

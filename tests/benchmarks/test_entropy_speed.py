@@ -3,7 +3,7 @@
 Run with ``pytest tests/benchmarks --benchmark-enable --benchmark-group-by=group``: each group holds ours and its
 references, and the figures in brackets are the ratios. Medians of a quiet machine count; nothing is asserted but
 that the answers are right. Targets, of a reference's speed: with a given table 85 % of bare constriction encoding
-and 90 % decoding; counted 80 % of bare constriction with ``numpy.bincount`` and ``zlib.crc32``; 64 tables 40 % of
+and 90 % decoding; counted 80 % of bare constriction with ``numpy.bincount`` and ``zlib.crc32``; 64 tables 60 % of
 one; 4 times (encode) and 2.5 times (decode) compressai's coder with its conversion to lists.
 """
 

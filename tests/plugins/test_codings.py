@@ -17,6 +17,7 @@ from semcodec.container.packets import read_packets
 from semcodec.container.sinks import PacketSink, PacketSource
 from semcodec.interfaces import Analysis, Encoder, Latent, Partial
 from semcodec.specs import TensorSpec
+from semcodec_plugins.aecnn.encoder import AECNN
 from semcodec_plugins.entropy.arithmetic import Rans
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -139,6 +140,37 @@ def test_each_end_works_with_the_weights_that_it_names(case):
     there = with_only(encoder, server)
     for one in data:
         assert same(there.restore(read(there, one, params)), encoder.restore(read(encoder, one, params)))
+
+
+def test_a_batch_is_restored_as_its_samples_are(case):
+    record, features, build_params, params = case
+    encoder = build(record, features, build_params)
+    _, latents = encode(encoder, features, params)
+    for one, several in zip(map(encoder.restore, latents), encoder.restore_batch(latents), strict=True):
+        assert one.features.keys() == several.features.keys() and one.present.keys() == several.present.keys()
+        for wanted, found in ((one.features, several.features), (one.present, several.present)):
+            for name, t in wanted.items():
+                torch.testing.assert_close(found[name], t)
+
+
+def test_latents_that_differ_are_restored_apart():
+    encoder = build(get_registry().find("layered", "encoder"), *CASES["layered"][1:3])
+    of = [encode(encoder, TWO, {"layers": count})[1][0] for count in (3, 1, 3, 2)]
+    for latent, partial in zip(of, encoder.restore_batch(of), strict=True):
+        assert same(encoder.restore(latent), partial)
+
+
+class Doubles(AECNN):
+    """Of others: it has a ``restore`` of its own and knows of no batches."""
+
+    def restore(self, latent: Latent) -> Partial:
+        return Partial({n: 2 * t for n, t in super().restore(latent).features.items()})
+
+
+def test_a_restore_of_ones_own_is_not_passed_by():
+    encoder = Doubles(MAPS, ratio=2)
+    [one, other] = encode(encoder, MAPS, {"bits": 8})[1]
+    assert all(map(same, encoder.restore_batch([one, other]), map(encoder.restore, (one, other))))
 
 
 def test_a_coding_follows_what_is_loaded(case):

@@ -22,8 +22,8 @@ from semcodec.errors import CorruptStream, UsageError
 from semcodec.interfaces import EntropyStage
 from semcodec.priors import Bits, Counted, Indexed, Int32, Prior, Table
 from semcodec.testing import strategies
-from semcodec_plugins.entropy import semcodec_components
-from semcodec_plugins.entropy.arithmetic import Model, Rans, model_of
+from semcodec_plugins.entropy import arithmetic, semcodec_components
+from semcodec_plugins.entropy.arithmetic import Model, Rans, by_table, model_of
 from semcodec_plugins.entropy.huffman import LONGEST, code_lengths
 
 INT32 = np.iinfo(np.int32)
@@ -339,3 +339,23 @@ def test_packed_bits(width: int) -> None:
     data = pack_bits(values, width)
     assert len(data) == packed_size(width, 1001)
     assert np.array_equal(unpack_bits(data, width, 1001), values)
+
+
+@pytest.mark.parametrize("tables", [1, 3, 64, 300])
+@pytest.mark.parametrize("sort", [False, True], ids=["any order", "in order"])
+def test_symbols_of_many_tables_are_in_the_same_order_however_they_are_sorted(monkeypatch, tables, sort):
+    rng = np.random.default_rng(tables)
+    index = rng.integers(0, tables, 5000).astype(np.uint16)
+    index = np.sort(index) if sort else index
+    symbols = rng.integers(INT32.min, INT32.max, 5000, dtype=np.int32)
+    prior = Indexed(tuple(table_from_counts([1, 2], i) for i in range(tables)), index)
+    found = []
+    for many in (1, 1 << 16):  # by scipy and by numpy
+        monkeypatch.setattr(arithmetic, "_MANY", many)
+        found.append(by_table(prior, symbols))
+    order = np.argsort(index, kind="stable")
+    for values, groups in found:
+        assert values.dtype == np.int32 and np.array_equal(values, symbols[order])
+        assert [model.offset for model, _ in groups] == np.unique(index).tolist()
+        assert all((index[order][part] == model.offset).all() for model, part in groups)
+    assert found[0][1] == found[1][1]
