@@ -262,6 +262,16 @@ class Encoder(ABC):
         """
         raise NotImplementedError
 
+    def forward_train_at(
+        self, features: Features, rng: np.random.Generator, points: Sequence[int]
+    ) -> list[tuple[Partial, Tensor | None]]:
+        """``forward_train`` at some of its operating points alone, by their places among its entries.
+
+        Here all are computed. Where rates differ, entries go from the fewest bits to the most.
+        """
+        found = self.forward_train(features, rng)
+        return [found[point] for point in points]
+
     def trainable_parts(self) -> TrainableParts:
         """Begins training through ``forward_train``: ``semcodec train --objective task``, and recipes that want it."""
         raise NotImplementedError

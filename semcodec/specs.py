@@ -22,15 +22,24 @@ LABELS = {"classification": CLASS, "video": CLASS, "detection": BOXES}
 """By task, the labels that its data must have; those of any other bear the task's own name."""
 MAPS = "maps"
 """Name of a convolutional network's features at every cut but the input."""
+TOKENS, PREFIX = "tokens", "prefix"
+"""Names of a transformer's features at every cut but the input: tokens of a grid, (N, D), and before them in attention
+those that have no place there, (P, D): class, distillation, registers. A model without such has no "prefix"."""
+EMBED = "embed"
+"""Cut of a transformer behind its embedding and positions; "block1", "block2", ... are behind so many blocks."""
 ITEM_BYTES = {"float32": 4, "float16": 2, "int64": 8, "int32": 4, "int16": 2, "uint8": 1, "bool": 1}
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Shape (without batch) and dtype name of one tensor."""
+    """Shape (without batch) and dtype name of one tensor.
+
+    grid: of tokens, the sizes of the grid whose places they are in raster order, (h, w) or (t, h, w); () elsewhere.
+    """
 
     shape: tuple[int | None, ...]
     dtype: str = "float32"
+    grid: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
@@ -187,10 +196,12 @@ def classifier_spec(
     interpolation: str,
     patch: int | None = None,
     maps: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+    tokens: Mapping[str, FeatureSpec] = MappingProxyType({}),
 ) -> BackboneSpec:
     """Of an image classifier for ``height`` x ``width`` pixels.
 
     patch: where its tail takes patches of that side alone. maps: by inner cut, in order, the shape (C, H, W) there.
+    tokens: of a transformer, ``token_cuts``.
     """
     image = {"image": TensorSpec((3, height, width))}
     forms = [image]
@@ -199,12 +210,41 @@ def classifier_spec(
     return BackboneSpec(
         task="classification",
         input=image,
-        cuts={"input": image, **{cut: {MAPS: TensorSpec(shape)} for cut, shape in maps.items()}},
-        tail={"input": forms},
+        cuts={"input": image, **{cut: {MAPS: TensorSpec(shape)} for cut, shape in maps.items()}, **tokens},
+        tail={"input": forms, **some_tokens(tokens)},
         crop=crop,
         interpolation=interpolation,
         patch=patch,
     )
+
+
+def token_cuts(depth: int, grid: tuple[int, ...], dim: int, prefix: int = 0) -> dict[str, FeatureSpec]:
+    """Inner cuts of a transformer of so many blocks and so wide, and the features there.
+
+    prefix: tokens that have no place in the grid. "block4" is behind the fourth block.
+    """
+    features = {TOKENS: TensorSpec((prod(grid), dim), grid=grid)}
+    if prefix:
+        features[PREFIX] = TensorSpec((prefix, dim))
+    return dict.fromkeys((EMBED, *(f"block{i}" for i in range(1, depth + 1))), features)
+
+
+def some_tokens(cuts: Mapping[str, FeatureSpec]) -> dict[str, Sequence[FeatureSpec]]:
+    """What tails take at the cuts of ``token_cuts``: any number of tokens."""
+    return {
+        cut: [{**features, TOKENS: TensorSpec((None, features[TOKENS].shape[1]))}] for cut, features in cuts.items()
+    }
+
+
+def token_grid(features: FeatureSpec) -> tuple[tuple[int, ...], int, int]:
+    """Grid, width D and number of prefix tokens. Raises SpecMismatch for anything but tokens of a known grid."""
+    tokens, prefix = features.get(TOKENS), features.get(PREFIX)
+    if tokens is not None and features.keys() <= {TOKENS, PREFIX} and len(tokens.grid) in (2, 3):
+        (count, dim), dtypes = tokens.shape, {spec.dtype for spec in features.values()}
+        before = 0 if prefix is None else prefix.shape[0]
+        if count == prod(tokens.grid) and count and dim and before is not None and dtypes == {"float32"}:
+            return tokens.grid, dim, before
+    raise SpecMismatch(f"takes tokens float32[NxD] of a known grid, not {describe(features)}")
 
 
 def image_size(features: FeatureSpec) -> tuple[int, int]:

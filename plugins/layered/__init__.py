@@ -18,6 +18,42 @@ PRIOR = Param(
 )
 
 
+LEVEL = Param(
+    "level",
+    int,
+    0,
+    "at tokens: which of the rates, from 1, the fewest bytes; 0 is the most",
+    (1, 2, 3, 4),
+    open=True,
+    low=0,
+    high=16,
+)
+TOKENS = (
+    Param(
+        "levels",
+        int,
+        4,
+        "at tokens: rates that one set of weights has",
+        (1, 2, 4, 6),
+        when="build",
+        open=True,
+        low=1,
+        high=16,
+    ),
+    Param(
+        "blocks",
+        int,
+        2,
+        "at tokens: transformer blocks of the decoder, which fill what was not sent",
+        (1, 2),
+        when="build",
+        open=True,
+        low=1,
+        high=8,
+    ),
+)
+
+
 def _trade(default: float) -> Param:
     return Param(
         "lambda",
@@ -57,6 +93,8 @@ def semcodec_components() -> Iterator[Component]:
             _trade(1.0),
             PRIOR,
             Param("stride", int, 2, "places along each side that become one", (1, 2, 4, 8), when="build"),
+            LEVEL,
+            *TOKENS,
         ),
         traits={"entropy": "required"},
         weights=(f"{PACKAGE}:weights/feature-hyperprior-det-nano.safetensors",),
@@ -75,7 +113,8 @@ def semcodec_components() -> Iterator[Component]:
                 "channels",
                 str,
                 "4x4-8x2-12-20",
-                "channels of each layer and x its stride, 2 or that of the layer before where it is left out",
+                "channels of each layer and x its stride, 2 or that of the layer before where it is left out; "
+                "as it stands here, at tokens 32x2, and 8x1 of clips",
                 ("4x4-8x2-12-20",),
                 when="build",
                 open=True,
@@ -93,6 +132,8 @@ def semcodec_components() -> Iterator[Component]:
                 high=63,
             ),
             PRIOR,
+            LEVEL,
+            *TOKENS,
         ),
         traits={"entropy": "required"},
         weights=(f"{PACKAGE}:weights/layered-det-nano.safetensors",),

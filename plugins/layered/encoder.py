@@ -22,6 +22,7 @@ from semcodec_plugins.layered import spec
 from semcodec_plugins.layered.coding import CodecCoding, FeatureHyperpriorCoding, LayeredCoding, count_layers
 from semcodec_plugins.layered.image_decoder import ImageFromFeatures
 from semcodec_plugins.layered.prior import PRIORS, Factorized, Hyper, straight_through
+from semcodec_plugins.layered.token_codec import TokenCodec
 from semcodec_plugins.layered.transforms import Adaptation, Expansion, Fixed, Reduction, start
 
 Rows = list[Tensor]
@@ -192,6 +193,13 @@ class Codec(nn.Module, Encoder):
             sizes = [(features[name].shape[2], features[name].shape[3]) for name in self.features]
             return [(Partial(self.rebuild(layers[:count], sizes)), bits[count - 1]) for count in counts]
 
+    def forward_train_at(
+        self, features: Features, rng: np.random.Generator, points: Sequence[int]
+    ) -> list[tuple[Partial, Tensor | None]]:
+        """The same at some numbers of layers, from 0 for the base alone."""
+        found = self.operate(features, rng, [point + 1 for point in points])
+        return list(found)
+
     def trainable_parts(self) -> TrainableParts:
         """All but the picture; the densities that it begins with learn along. Raises PluginError without CompressAI."""
         lower = [] if self.lower is None else [self.lower]
@@ -246,7 +254,10 @@ def _stacked(latents: Sequence[Latent], name: str) -> Tensor:
 
 
 class FeatureHyperprior(Codec):
-    """One rate: a single layer, whose packet is whole or not at all. NaN is refused."""
+    """One rate: a single layer, whose packet is whole or not at all. NaN is refused. At tokens a ``TokenCodec``."""
+
+    def __new__(cls, features: FeatureSpec | None = None, **params: Any) -> Any:  # without arguments to be copied
+        return _of_tokens(features, FeatureHyperpriorCoding, params) or super().__new__(cls)
 
     def __init__(self, features: FeatureSpec, **params: Any) -> None:
         stack = [spec.Layer(params["channels"], params["stride"])]
@@ -255,8 +266,23 @@ class FeatureHyperprior(Codec):
 
 
 class Layered(Codec):
-    """A base and enhancements: a packet cut at the end of any layer decodes. NaN is refused."""
+    """A base and enhancements: a packet cut at the end of any layer decodes. NaN is refused.
+
+    At tokens a ``TokenCodec``.
+    """
+
+    def __new__(cls, features: FeatureSpec | None = None, **params: Any) -> Any:
+        return _of_tokens(features, LayeredCoding, params) or super().__new__(cls)
 
     def __init__(self, features: FeatureSpec, **params: Any) -> None:
         super().__init__(features, spec.layers(params["channels"]), params["prior"], params["lambda"], params["low"])
         self.coding = LayeredCoding(features, ModuleState(self), **params)
+
+
+def _of_tokens(features: FeatureSpec | None, coding: type[CodecCoding], params: Mapping[str, Any]) -> TokenCodec | None:
+    """The Encoder of tokens where a cut has these, else None."""
+    if features is None or not spec.holds_tokens(features):
+        return None
+    codec = TokenCodec(features, **params)
+    codec.coding = coding(features, ModuleState(codec), **params)
+    return codec

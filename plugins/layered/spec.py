@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, map_sizes
+from semcodec.specs import TOKENS, EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, map_sizes, token_grid
 
 STRIDES = (1, 2, 4, 8)
 MOST = 512
 """Channels of one layer."""
 MOST_WEIGHTS = 1 << 26
 """Of the networks of all layers and tensors: a header names their sizes, and whoever reads it builds them."""
+CHANNELS = "4x4-8x2-12-20"
+"""Layers at maps where none are named."""
+AT_TOKENS = {2: "32x2", 3: "8x1"}
+"""The same at tokens of images and of clips, by the axes of their grid: many rates come of one layer there."""
+LEVELS, BLOCKS = 4, 2
+"""At tokens, rates of one set of weights and transformer blocks of the decoder, where none are named."""
 _LAYER = re.compile(r"([1-9][0-9]*)(?:x([1-9][0-9]*))?")
 
 
@@ -41,19 +48,79 @@ def layers(text: str | int) -> tuple[Layer, ...]:
     return tuple(made)
 
 
-def places(shape: tuple[int, int, int], layer: Layer) -> tuple[int, int, int]:
-    """Shape of one layer's integers of one tensor."""
-    _, height, width = shape
-    return layer.channels, -(-height // layer.stride), -(-width // layer.stride)
+def holds_tokens(features: FeatureSpec) -> bool:
+    """Whether a cut's features are tokens rather than maps."""
+    return TOKENS in features
 
 
-def count_weights(shapes: Mapping[str, tuple[int, int, int]], stack: Sequence[Layer]) -> int:
+def shapes_of(features: FeatureSpec) -> dict[str, tuple[int, ...]]:
+    """By tensor that is coded, (C, [T,] H, W). Raises SpecMismatch for neither maps nor tokens of a known grid."""
+    if not holds_tokens(features):
+        return dict(map_sizes(features))
+    grid, dim, _ = token_grid(features)
+    return {TOKENS: (dim, *grid)}
+
+
+def stack_of(features: FeatureSpec, params: Mapping[str, Any]) -> tuple[Layer, ...]:
+    """The layers that build parameters ask for at a cut. Raises SpecMismatch."""
+    if "stride" in params:
+        return (Layer(params["channels"], params["stride"]),)
+    usual = holds_tokens(features) and params["channels"] == CHANNELS
+    return layers(AT_TOKENS[len(token_grid(features)[0])] if usual else params["channels"])
+
+
+def places(shape: tuple[int, ...], layer: Layer) -> tuple[int, ...]:
+    """Shape of one layer's integers of one tensor: (C, [T,] h, w); time stays as it is."""
+    _, *time, height, width = shape
+    return layer.channels, *time, -(-height // layer.stride), -(-width // layer.stride)
+
+
+def token_side_channels(channels: int) -> int:
+    """Channels of z, which describes y of so many, at tokens."""
+    return max(2, min(12, channels))
+
+
+def side_places(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of z, of which one place describes two of y along each axis, at tokens."""
+    channels, *sides = shape
+    return token_side_channels(channels), *(-(-side // 2) for side in sides)
+
+
+def chosen_level(params: Mapping[str, Any], levels: int) -> int:
+    """The level that call parameters name, from 0, the coarsest."""
+    level: int = params.get("level") or levels
+    return level - 1
+
+
+def count_weights(shapes: Mapping[str, tuple[int, ...]], stack: Sequence[Layer]) -> int:
     """About how many weights the device's networks have: reductions, and those that predict scales."""
     return sum(
         channels * layer.channels * (2 * layer.stride) ** 2 + 45 * layer.channels**2
-        for channels, _, _ in shapes.values()
+        for channels, *_ in shapes.values()
         for layer in stack
     )
+
+
+def _at_tokens(
+    features: FeatureSpec, stack: Sequence[Layer], params: Mapping[str, Any], sent: int | None = None
+) -> EncoderSpec:
+    """The same of tokens. Raises SpecMismatch, also for what is of maps alone."""
+    shape, (_, dim, prefix) = shapes_of(features)[TOKENS], token_grid(features)
+    if params["prior"] != "hyper" or params.get("low"):
+        raise SpecMismatch("tokens are coded under prior=hyper and by one decoder, low=0")
+    if params["level"] > params["levels"]:
+        raise SpecMismatch(f"level={params['level']} is more than levels={params['levels']}")
+    decoder = params["blocks"] * 12 * dim**2 + (math.prod(shape[1:]) + prefix) * dim
+    if (count := count_weights({TOKENS: shape}, stack) + decoder) > MOST_WEIGHTS:
+        raise SpecMismatch(f"so many channels and blocks are {count} weights, of at most {MOST_WEIGHTS}")
+    latent: dict[str, TensorSpec] = {}
+    for i, layer in enumerate(stack[:sent], 1):
+        inner = places(shape, layer)
+        latent |= {
+            f"z{i}.{TOKENS}": TensorSpec(side_places(inner), "int32"),
+            f"y{i}.{TOKENS}": TensorSpec(inner, "int32"),
+        }
+    return EncoderSpec(latent=latent, restored=dict(features))
 
 
 def _encoder(features: FeatureSpec, stack: Sequence[Layer], sent: int | None = None) -> EncoderSpec:
@@ -70,15 +137,29 @@ def _encoder(features: FeatureSpec, stack: Sequence[Layer], sent: int | None = N
 
 
 def single(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
-    """Of ``feature-hyperprior``. Raises SpecMismatch for what is no map, and for too many weights."""
-    return _encoder(features, (Layer(params["channels"], params["stride"]),))
+    """Of ``feature-hyperprior``. Raises SpecMismatch for neither maps nor tokens, and for too many weights."""
+    stack = stack_of(features, params)
+    if holds_tokens(features):
+        return _at_tokens(features, stack, params)
+    _refuse_of_tokens(params)
+    return _encoder(features, stack)
 
 
 def layered(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
     """Of ``layered``. Raises SpecMismatch, also for layers that there are not."""
-    stack = layers(params["channels"])
+    stack = stack_of(features, params)
     if params["layers"] > len(stack):
         raise SpecMismatch(f"layers={params['layers']} is more than the {len(stack)} of channels={params['channels']}")
+    if holds_tokens(features):
+        return _at_tokens(features, stack, params, params["layers"] or None)
+    _refuse_of_tokens(params)
     if params["low"] >= len(stack):
         raise SpecMismatch(f"low={params['low']} leaves none of {len(stack)} layers to the high-rate decoder")
     return _encoder(features, stack, params["layers"] or None)
+
+
+def _refuse_of_tokens(params: Mapping[str, Any]) -> None:
+    usual = {"level": 0, "levels": LEVELS, "blocks": BLOCKS}
+    for name, value in usual.items():
+        if params.get(name, value) != value:
+            raise SpecMismatch(f"{name} is of tokens, at a transformer's cut; leave it out at maps")

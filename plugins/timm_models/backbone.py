@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -12,7 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from semcodec.errors import SemcodecError, UsageError
-from semcodec.interfaces import Features
+from semcodec.interfaces import Backbone, Features
 from semcodec.pipeline import sequential_graph
 from semcodec.pipeline.image_classifier import SequentialClassifier, imagenet_classes
 from semcodec_plugins.timm_models import tokens
@@ -24,39 +24,80 @@ class ImageClassifier(SequentialClassifier):
     classes: names of the classes. model: maps normalised images to logits. config: timm's data config.
 
     A convolutional network has cuts after its stem, each block and each stage, see ``sequential_graph``; features there
-    are {"maps": (B, C, H, W)}. Other models have the cut "input" alone. There a ViT that embeds its patches one by one
-    takes {"image"} or {"patches", "index"}; for the latter it computes those tokens alone. See ``tokens`` for what is
-    relied on.
+    are {"maps": (B, C, H, W)}. A vision transformer has the cuts "embed", "block1", ...; features there are
+    {"tokens": (B, N, D), "prefix": (B, P, D)}, the latter where it has tokens without a place, such as the class token.
+    Other models have the cut "input" alone. There a ViT that embeds its patches one by one takes {"image"} or
+    {"patches", "index"}; for the latter it computes those tokens alone, and says at inner cuts which: {"tokens",
+    "prefix", "index"}. See ``tokens`` for what is relied on.
     """
 
     def __init__(self, classes: Sequence[str], model: nn.Module, config: Mapping[str, Any]) -> None:
         takes_patches = tokens.takes_patches(model)
         chain = None if takes_patches else sequential_graph.find(model, config["input_size"])
         patch = tokens.patch_side(model) if tokens.has_scores(model) else None
-        super().__init__(classes, model, config, chain, patch)
-        self.takes_patches = takes_patches
+        cuts = tokens.inner_cuts(model)
+        super().__init__(classes, model, config, chain, patch, cuts)
+        self.takes_patches, self.inner = takes_patches, frozenset(cuts)
 
     @property
     def vit(self) -> VisionTransformer:
-        """Of a model that takes patches."""
+        """Of a model that takes patches or tokens."""
         assert isinstance(self.model, VisionTransformer)
         return self.model
 
-    def tail(self, features: Features, cut: str) -> Tensor:
-        """To logits (B, classes), from {"image": (B, 3, H, W)}, {"maps": (B, C, H, W)} or
+    def advance(self, features: Features, cut: str, to: str) -> Features:
+        """From the features at ``cut`` to those at ``to``, which is no earlier. Of patches, to their tokens alone."""
+        if cut == to or to not in self.inner:
+            return super().advance(features, cut, to)
+        x, index = self._tokens(features, cut), features.get("index")
+        return tokens.part(self.vit, tokens.run(self.vit, x, self._blocks(cut), self._blocks(to), index), index)
 
-        {"patches": (B, K, 3, p, p), "index": (B, K) int64}, all float32, pixels in [0, 1]; an index is the patch's
-        place in raster order, or -1 for padding. Raises SemcodecError where the model takes no patches.
+    def tail(self, features: Features, cut: str) -> Tensor:
+        """To logits (B, classes), from {"image": (B, 3, H, W)}, {"maps": (B, C, H, W)},
+
+        {"patches": (B, K, 3, p, p), "index": (B, K) int64} or {"tokens": (B, K, D), "prefix": (B, P, D)}, also with an
+        index, all float32, pixels in [0, 1]; an index is the patch's place in raster order, or -1 for padding. Raises
+        SemcodecError where the model takes no patches.
         """
-        if "patches" not in features:
+        if "patches" not in features and cut not in self.inner:
             return super().tail(features, cut)
+        index = features.get("index")
+        x = self._tokens(features, cut)
+        x = tokens.run(self.vit, x, self._blocks(cut), None, index)
+        logits: Tensor = self.vit.forward_head(self.vit.norm(x))
+        return logits.float()
+
+    def head_state(self, cut: str) -> Sequence[str]:
+        """Of the state dict, beginnings of the names of what ``head`` uses at a cut: nothing at "input"."""
+        if cut not in self.inner:
+            return super().head_state(cut)
+        blocks = [f"model.blocks.{i}." for i in range(self._blocks(cut))]
+        return [*(f"model.{name}" for name in tokens.EMBEDDING), *blocks]
+
+    def narrowed(self, cut: str, channels: Mapping[str, Tensor]) -> Callable[[Features], Features]:
+        """Of tokens all are computed and channels picked, as of any Backbone."""
+        return Backbone.narrowed(self, cut, channels) if cut in self.inner else super().narrowed(cut, channels)
+
+    def _blocks(self, cut: str) -> int:
+        return tokens.place(cut) if cut in self.inner else 0
+
+    def _tokens(self, features: Features, cut: str) -> Tensor:
+        """What the first block behind a cut takes: (B, prefix + K, D)."""
+        if cut in self.inner:
+            if "index" in features:
+                self._check_padding(features["index"])
+            return tokens.join(features)
+        if "patches" not in features:
+            return tokens.enter(self.vit, tokens.embed_whole(self.vit, self.normalised(features["image"])))
         self._check(features["index"])
-        x = tokens.embed(self.vit, self.normalised(features["patches"]), features["index"])
-        return tokens.classify(self.vit, x, features["index"]).float()
+        return tokens.enter(self.vit, tokens.embed(self.vit, self.normalised(features["patches"]), features["index"]))
 
     def _check(self, index: Tensor) -> None:
         if not self.takes_patches:
             raise SemcodecError(f"{self.model_name} takes whole images: it does not embed its patches one by one")
+        self._check_padding(index)
+
+    def _check_padding(self, index: Tensor) -> None:
         if not tokens.pads(self.vit) and bool((index == tokens.PADDING).any()):
             raise SemcodecError(
                 f"{self.model_name} pools over all tokens, so samples padded with -1 cannot go together"
@@ -77,11 +118,12 @@ class ImageClassifier(SequentialClassifier):
         return logits, row / row.sum(1, keepdim=True)
 
     def collate(self, samples: Sequence[Features]) -> list[tuple[list[int], Features]]:
-        """Images of one shape together, patches in buckets of about as many, see ``tokens.bucket``."""
-        parts = [i for i, sample in enumerate(samples) if "patches" in sample]
-        whole = [i for i, sample in enumerate(samples) if "patches" not in sample]
+        """Images of one shape together, what has an index in buckets of about as many, see ``tokens.bucket``."""
+        parts = [i for i, sample in enumerate(samples) if "index" in sample]
+        whole = [i for i, sample in enumerate(samples) if "index" not in sample]
+        pads = bool(self.takes_patches or self.inner) and tokens.pads(self.vit)
         groups = [
-            (parts, tokens.bucket([samples[i] for i in parts], self.takes_patches and tokens.pads(self.vit))),
+            (parts, tokens.bucket([samples[i] for i in parts], pads)),
             (whole, super().collate([samples[i] for i in whole])),
         ]
         return [([members[i] for i in rows], batch) for members, batches in groups for rows, batch in batches]

@@ -17,9 +17,13 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from semcodec.interfaces import Features
+from semcodec.specs import EMBED, PREFIX, TOKENS, FeatureSpec, token_cuts
 from semcodec.tensors import alike, stack
 
 PADDING = -1  # the index of a patch that is not there
+PARTS = ("patches", TOKENS)  # of which a sample has one for each index
+EMBEDDING = ("patch_embed.", "cls_token", "reg_token", "pos_embed", "norm_pre.")
+"""Beginnings of the names of what makes the tokens that enter the first block."""
 Heard = tuple[Tensor, Tensor]
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -51,6 +55,24 @@ def has_scores(model: nn.Module) -> TypeGuard[VisionTransformer]:
         and model.has_class_token
         and all(isinstance(getattr(block, "attn", None), Attention) for block in model.blocks)
     )
+
+
+def inner_cuts(model: nn.Module) -> dict[str, FeatureSpec]:
+    """Between which of its blocks a vision transformer is cut; none of any other model, or of one of any image size."""
+    if (
+        not isinstance(model, VisionTransformer)
+        or type(model).forward_features is not VisionTransformer.forward_features
+        or model.dynamic_img_size
+        or not hasattr(model.patch_embed, "grid_size")
+    ):
+        return {}
+    height, width = _embedding(model).grid_size
+    return token_cuts(len(model.blocks), (int(height), int(width)), model.embed_dim, model.num_prefix_tokens)
+
+
+def place(cut: str) -> int:
+    """How many blocks are before an inner cut."""
+    return 0 if cut == EMBED else int(cut.removeprefix("block"))
 
 
 def pads(model: VisionTransformer) -> bool:
@@ -87,20 +109,42 @@ def classify(model: VisionTransformer, tokens: Tensor, index: Tensor | None = No
 
 def transform(model: VisionTransformer, tokens: Tensor, index: Tensor | None = None) -> Tensor:
     """Tokens (B, prefix + K, D) through all blocks and the last norm."""
-    x = model.norm_pre(tokens)
-    there = None if index is None else index != PADDING
-    if there is None or bool(there.all()):
-        x = model.blocks(x)  # without a mask attention is fastest
-    else:
-        mask = nn.functional.pad(there, (model.num_prefix_tokens, 0), value=True)[:, None, None]
-        for block in model.blocks:
-            x = block(x, attn_mask=mask)
-    normed: Tensor = model.norm(x)
+    normed: Tensor = model.norm(run(model, enter(model, tokens), 0, None, index))
     return normed
 
 
+def enter(model: VisionTransformer, tokens: Tensor) -> Tensor:
+    """Embedded tokens as the first block takes them."""
+    normed: Tensor = model.norm_pre(tokens)
+    return normed
+
+
+def run(model: VisionTransformer, x: Tensor, start: int, stop: int | None, index: Tensor | None = None) -> Tensor:
+    """Tokens with their prefix, (B, prefix + K, D), through some of the blocks. ``index``: as of ``classify``."""
+    options = {}
+    if index is not None and not bool((there := index != PADDING).all()):  # without a mask attention is fastest
+        options["attn_mask"] = nn.functional.pad(there, (model.num_prefix_tokens, 0), value=True)[:, None, None]
+    for block in list(model.blocks)[start:stop]:
+        x = block(x, **options)
+    return x
+
+
+def join(features: Features) -> Tensor:
+    """Features at an inner cut as the blocks take them: (B, prefix + K, D)."""
+    tokens: Tensor = features[TOKENS]
+    return torch.cat([features[PREFIX], tokens], 1) if PREFIX in features else tokens
+
+
+def part(model: VisionTransformer, x: Tensor, index: Tensor | None) -> Features:
+    """The inverse of ``join``; ``index``, where there is one, goes along."""
+    features = {TOKENS: x[:, model.num_prefix_tokens :]}
+    if model.num_prefix_tokens:
+        features[PREFIX] = x[:, : model.num_prefix_tokens]
+    return features if index is None else {**features, "index": index}
+
+
 def bucket(samples: Sequence[Features], pad: bool) -> list[tuple[list[int], Features]]:
-    """Batches of single samples with patches; their padding is at most an eighth, or 8 tokens where that is more.
+    """Batches of single samples with an "index"; their padding is at most an eighth, or 8 tokens where that is more.
 
     A bucket begins with its sample of fewest patches. Without ``pad`` only samples of equal counts go together.
     """
@@ -118,12 +162,10 @@ def bucket(samples: Sequence[Features], pad: bool) -> list[tuple[list[int], Feat
 
 
 def _padded(sample: Features, length: int) -> Features:
-    patches, index = sample["patches"], sample["index"]
+    index = sample["index"]
     more = length - index.shape[1]
-    return {
-        "patches": nn.functional.pad(patches, (0,) * 7 + (more,)),
-        "index": nn.functional.pad(index, (0, more), value=PADDING),
-    }
+    padded = {n: nn.functional.pad(sample[n], (0,) * (2 * sample[n].dim() - 3) + (more,)) for n in sample if n in PARTS}
+    return {**sample, **padded, "index": nn.functional.pad(index, (0, more), value=PADDING)}
 
 
 class _Listener(nn.Module):

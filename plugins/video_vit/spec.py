@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from semcodec.specs import BackboneSpec, SpecMismatch, TensorSpec
+from semcodec.specs import BackboneSpec, SpecMismatch, TensorSpec, some_tokens, token_cuts
 
 FRAMES = 16
 PATCH = 16
@@ -31,13 +31,22 @@ SIZES = {
 }
 
 
-def _spec(params: Mapping[str, Any]) -> BackboneSpec:
-    side = params["side"]
-    if side % PATCH:
-        raise SpecMismatch(f"side={side} is no multiple of the {PATCH}-pixel patches")
-    clip = {"frames": TensorSpec((FRAMES, 3, side, side)), "index": TensorSpec((FRAMES,), "int64")}
-    some = {"frames": TensorSpec((None, 3, side, side)), "index": TensorSpec((None,), "int64")}
-    return BackboneSpec(task="video", input={"frames": clip["frames"]}, cuts={"input": clip}, tail={"input": (some,)})
+def _of(size: Size) -> Callable[[Mapping[str, Any]], BackboneSpec]:
+    def spec(params: Mapping[str, Any]) -> BackboneSpec:
+        side = params["side"]
+        if side % PATCH:
+            raise SpecMismatch(f"side={side} is no multiple of the {PATCH}-pixel patches")
+        clip = {"frames": TensorSpec((FRAMES, 3, side, side)), "index": TensorSpec((FRAMES,), "int64")}
+        some = {"frames": TensorSpec((None, 3, side, side)), "index": TensorSpec((None,), "int64")}
+        tokens = token_cuts(size.depth, (FRAMES // TUBELET, side // PATCH, side // PATCH), size.dim)
+        return BackboneSpec(
+            task="video",
+            input={"frames": clip["frames"]},
+            cuts={"input": clip, **tokens},
+            tail={"input": (some,), **some_tokens(tokens)},
+        )
+
+    return spec
 
 
-nano = tiny = small = base = _spec
+nano, tiny, small, base = (_of(SIZES[name]) for name in ("nano", "tiny", "small", "base"))

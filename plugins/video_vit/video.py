@@ -15,10 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semcodec.interfaces import Backbone, Features
+from semcodec.specs import TOKENS
 from semcodec_plugins.video_vit.checkpoints import from_image_vit, from_videomae
 from semcodec_plugins.video_vit.spec import PATCH, SIZES, TUBELET, Size
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+INPUT = "input"
 EPS = 1e-12  # VideoMAE's; DeiT's 1e-6 makes no difference to its logits' fourth decimal
 
 
@@ -168,17 +170,45 @@ class VideoViT(nn.Module, Backbone):
         return from_image_vit(tensors, self.state_dict())
 
     def head(self, x: Features, cut: str) -> Features:
-        """{"frames": (B, 16, 3, H, W)} float32 in [0, 1] to the same with each frame's place in the clip."""
+        """{"frames": (B, 16, 3, H, W)} float32 in [0, 1] to the same with each frame's place in the clip, or at inner
+
+        cuts to {"tokens": (B, N, D)}. Of some of the frames, with their "index", to the tokens of those alone.
+        """
         frames = x["frames"]
-        index = torch.arange(frames.shape[1], device=frames.device).expand(len(frames), -1)
-        return {"frames": frames, "index": index}
+        index = x.get("index", torch.arange(frames.shape[1], device=frames.device).expand(len(frames), -1))
+        return self.advance({"frames": frames, "index": index}, INPUT, cut)
+
+    def advance(self, features: Features, cut: str, to: str) -> Features:
+        """From the features at ``cut`` to those at ``to``, which is no earlier."""
+        return features if cut == to else {TOKENS: self._run(features, cut, _blocks(to))}
 
     def head_state(self, cut: str) -> Sequence[str]:
-        """Nothing: at its one cut, "input", the device runs no part of the model."""
-        return ()
+        """Nothing at "input", where the device runs no part of the model."""
+        return () if cut == INPUT else ["embed.", *(f"blocks.{i}." for i in range(_blocks(cut)))]
+
+    def tail_state(self, cut: str) -> Sequence[str] | None:
+        """All that ``head`` does not use."""
+        used = tuple(self.head_state(cut))
+        return [name for name in self.state_dict() if not name.startswith(used)] if used else None
 
     def tail(self, features: Features, cut: str) -> Tensor:
-        """{"frames": (B, k, 3, H, W) in [0, 1], "index": (B, k) int64, rising} to logits (B, classes)."""
+        """{"frames": (B, k, 3, H, W) in [0, 1], "index": (B, k) int64, rising} to logits (B, classes).
+
+        At inner cuts from {"tokens": (B, N, D)}, any number of them.
+        """
+        x = self._run(features, cut, len(self.blocks))
+        logits: Tensor = self.classifier(self.norm(x.mean(1)))
+        return logits.float()
+
+    def _run(self, features: Features, cut: str, stop: int) -> Tensor:
+        """Tokens (B, N, D) behind so many blocks, from the features at a cut before."""
+        x: Tensor = self._tokens(features) if cut == INPUT else features[TOKENS]
+        for block in list(self.blocks)[_blocks(cut) : stop]:
+            x = block(x)
+        return x
+
+    def _tokens(self, features: Features) -> Tensor:
+        """Frames to the tokens of their tubelets with positions, (B, N, D)."""
         frames, index = features["frames"], features["index"]
         if frames.shape[1] % TUBELET:
             frames = torch.cat([frames, frames[:, -1:]], 1)
@@ -189,11 +219,13 @@ class VideoViT(nn.Module, Backbone):
         # Tubelet t holds frames 2t and 2t + 1, whose mean index is 2t + 1/2.
         tubelet = (index.view(batch, pairs, TUBELET).double().mean(-1) - (TUBELET - 1) / 2) / TUBELET
         position = tubelet[..., None] * places + torch.arange(places, device=frames.device)
-        x = (tokens + self.embed.position(sinusoid(position, dim))).flatten(1, 2)
-        for block in self.blocks:
-            x = block(x)
-        logits: Tensor = self.classifier(self.norm(x.mean(1)))
-        return logits.float()
+        placed: Tensor = (tokens + self.embed.position(sinusoid(position, dim))).flatten(1, 2)
+        return placed
+
+
+def _blocks(cut: str) -> int:
+    """How many blocks are before a cut."""
+    return int(cut.removeprefix("block")) if cut.startswith("block") else 0
 
 
 class ViTNano(VideoViT):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import timm
@@ -14,7 +15,7 @@ from semcodec.errors import SemcodecError
 from semcodec.interfaces import Backbone, Features
 from semcodec.pipeline import channel_pruning
 from semcodec.pipeline.sequential_graph import INPUT, Chain
-from semcodec.specs import MAPS, BackboneSpec, classifier_spec
+from semcodec.specs import MAPS, BackboneSpec, FeatureSpec, classifier_spec
 
 
 class SequentialClassifier(nn.Module, Backbone):
@@ -22,6 +23,7 @@ class SequentialClassifier(nn.Module, Backbone):
 
     classes: names of the classes. model: maps normalised images to logits. config: timm's data config. chain: how it is
     cut, see ``sequential_graph.find``; None where it is not. patch: side of the patches whose attention it tells.
+    tokens: of a transformer, its inner cuts.
 
     Features at inner cuts are {"maps": (B, C, H, W)}; at "input" {"image": (B, 3, H, W)}, float32 in [0, 1].
     """
@@ -38,6 +40,7 @@ class SequentialClassifier(nn.Module, Backbone):
         config: Mapping[str, Any],
         chain: Chain | None,
         patch: int | None = None,
+        tokens: Mapping[str, FeatureSpec] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         self.classes = list(classes)
@@ -46,7 +49,7 @@ class SequentialClassifier(nn.Module, Backbone):
             model.to(memory_format=torch.channels_last)
         _, height, width = config["input_size"]
         maps = chain.shapes if chain else {}
-        self.spec = classifier_spec(height, width, config["crop_pct"], config["interpolation"], patch, maps)
+        self.spec = classifier_spec(height, width, config["crop_pct"], config["interpolation"], patch, maps, tokens)
         self.register_buffer("mean", torch.tensor(config["mean"]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config["std"]).view(3, 1, 1), persistent=False)
 

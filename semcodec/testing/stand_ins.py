@@ -26,7 +26,8 @@ MAPS = TensorSpec((CHANNELS, HEIGHT // POOL, WIDTH // POOL))
 COARSE = TensorSpec((CHANNELS, HEIGHT // POOL // 2, WIDTH // POOL // 2))
 PATCH = 8
 PATCHES = {"patches": TensorSpec((None, 3, None, None)), "index": TensorSpec((None,), "int64")}
-TOKENS = TensorSpec((HEIGHT // POOL * (WIDTH // POOL), CHANNELS))
+GRID = HEIGHT // POOL, WIDTH // POOL
+TOKENS = TensorSpec((GRID[0] * GRID[1], CHANNELS), grid=GRID)
 
 
 def clips(params: Mapping[str, Any]) -> BackboneSpec:

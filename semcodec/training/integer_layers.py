@@ -9,7 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semcodec.coding.integer_conv import ACTIVATION_BITS, EXACT, WEIGHT_BITS, Convolution, Network
+from semcodec.coding.integer_conv import (
+    ACTIVATION_BITS,
+    EXACT,
+    WEIGHT_BITS,
+    Convolution,
+    Network,
+    shuffle_order,
+    up_of,
+)
 from semcodec.errors import UsageError
 
 
@@ -18,7 +26,7 @@ def to_fixed(x: Tensor, bits: int) -> Tensor:
     return torch.floor(x.double() * 2.0**bits + 0.5)
 
 
-class IntegerConv(nn.Conv2d):
+class _IntegerConv(nn.modules.conv._ConvNd):
     """A convolution with zero padding. ``forward`` is float, for training; ``exact`` is its integer twin.
 
     inside, out: fraction bits of its input and output: the integer v stands for v / 2 ** bits.
@@ -40,7 +48,8 @@ class IntegerConv(nn.Conv2d):
         inside: int = 0,
         out: int = 0,
     ) -> None:
-        super().__init__(channels, out_channels, kernel, stride, kernel // 2 if padding is None else padding)
+        padding = kernel // 2 if padding is None else padding
+        super().__init__(channels, out_channels, kernel, stride, padding)  # type: ignore[call-arg, arg-type]
         self.inside, self.out = inside, out
         self.register_buffer("whole_weight", torch.zeros(self.weight.shape, dtype=torch.int32))
         self.register_buffer("whole_bias", torch.zeros(out_channels, dtype=torch.int64))
@@ -81,22 +90,33 @@ class IntegerConv(nn.Conv2d):
         return torch.from_numpy(self.whole.exact(x.double().cpu().numpy())).to(x.device)
 
 
+class IntegerConv(_IntegerConv, nn.Conv2d):
+    """Over two axes."""
+
+
+class IntegerConv3d(_IntegerConv, nn.Conv3d):
+    """Over three axes."""
+
+
+CONVS: dict[int, type[IntegerConv] | type[IntegerConv3d]] = {2: IntegerConv, 3: IntegerConv3d}
+
+
 class IntegerNet(nn.Module):
     """Convolutions, each followed by ``up``-fold sub-pixel upsampling, with ReLU between; see ``Network``."""
 
-    def __init__(self, convs: Sequence[IntegerConv], up: int = 1) -> None:
+    def __init__(self, convs: Sequence[IntegerConv | IntegerConv3d], up: int | tuple[int, ...] = 1) -> None:
         super().__init__()
         self.convs, self.up = nn.ModuleList(convs), up
 
     @property
-    def layers(self) -> list[IntegerConv]:
+    def layers(self) -> list[IntegerConv | IntegerConv3d]:
         """``convs``, by their type."""
-        return [conv for conv in self.convs if isinstance(conv, IntegerConv)]
+        return [conv for conv in self.convs if isinstance(conv, IntegerConv | IntegerConv3d)]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) float: the differentiable view."""
+        """(B, C, [T,] H, W) float: the differentiable view."""
         for i, conv in enumerate(self.layers):
-            x = F.pixel_shuffle(conv(F.relu(x) if i else x), self.up)
+            x = _shuffle(conv(F.relu(x) if i else x), up_of(self.up, i))
         return x
 
     def exact(self, x: Tensor) -> Tensor:
@@ -110,18 +130,38 @@ class IntegerNet(nn.Module):
             conv.freeze()
 
 
-def integer_net(channels: Sequence[int], kernel: int = 3, stride: int = 1, up: int = 1) -> IntegerNet:
-    """A network of ``len(channels) - 1`` convolutions from integers to integers, finer between the layers."""
+def _shuffle(x: Tensor, up: int) -> Tensor:
+    """Sub-pixel upsampling over all axes behind the channels."""
+    if up == 1 or x.dim() == 4:
+        return F.pixel_shuffle(x, up)
+    batch, channels, *places = x.shape
+    axes = len(places)
+    split = x.reshape(batch, channels // up**axes, *[up] * axes, *places).permute(shuffle_order(axes))
+    return split.reshape(batch, channels // up**axes, *(up * side for side in places))
+
+
+def integer_net(
+    channels: Sequence[int],
+    kernel: int = 3,
+    stride: int = 1,
+    up: int | tuple[int, ...] = 1,
+    axes: int = 2,
+    out_bits: int = 0,
+) -> IntegerNet:
+    """A network of ``len(channels) - 1`` convolutions from integers to integers, finer between the layers.
+
+    out_bits: fraction bits of what it gives.
+    """
     last = len(channels) - 2
     return IntegerNet(
         [
-            IntegerConv(
+            CONVS[axes](
                 inside,
-                out * up * up,
+                out * up_of(up, i) ** axes,
                 kernel,
                 stride,
                 inside=ACTIVATION_BITS if i else 0,
-                out=0 if i == last else ACTIVATION_BITS,
+                out=out_bits if i == last else ACTIVATION_BITS,
             )
             for i, (inside, out) in enumerate(pairwise(channels))
         ],

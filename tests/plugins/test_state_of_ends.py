@@ -10,7 +10,7 @@ import torch
 from semcodec.composition.registry import get_registry
 
 CLASSES = ["one", "two", "three"]
-NAMES = ["det-nano", "vit-nano-server", "timm/test_resnet", "yolov5n", "yolo/yolov8n"]
+NAMES = ["det-nano", "vit-nano-server", "timm/test_vit", "vit-nano", "timm/test_resnet", "yolov5n", "yolo/yolov8n"]
 SIDE = 64
 
 
@@ -38,7 +38,8 @@ def alone(backbone, beginnings):
 @torch.inference_mode()
 def test_an_end_needs_no_weights_but_its_own(name):
     backbone, spec = built(name)
-    image = {"image": torch.rand(1, *spec.input["image"].shape, generator=torch.Generator().manual_seed(1))}
+    [(key, tensor)] = spec.input.items()
+    image = {key: torch.rand(1, *tensor.shape, generator=torch.Generator().manual_seed(1))}
     for cut in spec.cuts:
         head, tail = backbone.head_state(cut), backbone.tail_state(cut)
         features = backbone.head(image, cut)

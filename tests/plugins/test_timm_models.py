@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -77,6 +78,37 @@ def vit(request: pytest.FixtureRequest) -> ImageClassifier:
 def test_all_patches_are_the_whole_image(vit: ImageClassifier, image: Tensor):
     whole = vit.tail({"image": image}, "input")
     torch.testing.assert_close(vit.tail(patches(image, 16, raster(vit, 3)), "input"), whole, atol=1e-5, rtol=0)
+
+
+def test_cut_anywhere_it_is_the_same_model_to_the_bit(vit: ImageClassifier, image: Tensor):
+    whole = vit.model(vit.normalised(image))
+    cuts = vit.spec.cuts
+    assert list(cuts) == ["input", "embed", "block1", "block2", "block3"]
+    assert cuts["block2"]["tokens"].grid == (4, 4)
+    for cut in cuts:
+        features = vit.head({"image": image}, cut)
+        assert {name: tensor.shape[1:] for name, tensor in features.items()} == {
+            n: s.shape for n, s in cuts[cut].items()
+        }
+        assert torch.equal(vit.tail(features, cut), whole), cut
+    for cut, to in itertools.pairwise(cuts):
+        there = vit.advance(vit.head({"image": image}, cut), cut, to)
+        assert all(torch.equal(there[name], tensor) for name, tensor in vit.head({"image": image}, to).items())
+
+
+def test_kept_patches_alone_go_through_every_cut(vit: ImageClassifier, image: Tensor):
+    some = patches(image, 16, torch.tensor([[1, 4, 5, 14], [0, 2, 9, 15], [3, 6, 7, 8]]))
+    answer = vit.tail(some, "input")
+    for cut in list(vit.spec.cuts)[1:]:
+        features = vit.head(some, cut)
+        assert features["tokens"].shape[1] == 4
+        assert torch.equal(vit.tail(features, cut), answer), cut
+        assert torch.equal(features["index"], some["index"])
+        samples = [{name: t[row : row + 1, : 2 + row] if name in ("tokens", "index") else t[row : row + 1]
+                    for name, t in features.items()} for row in range(3)]  # fmt: skip
+        for rows, batch in vit.collate(samples):
+            alone = torch.cat([vit.tail(samples[row], cut) for row in rows])
+            torch.testing.assert_close(vit.tail(batch, cut), alone, atol=1e-5, rtol=0)
 
 
 def test_patches_may_come_in_any_order(vit: ImageClassifier, image: Tensor):
@@ -211,8 +243,8 @@ def test_pixels_are_as_timm_says():
 
 
 def test_deit_is_known_unbuilt_as_it_is_built():
-    assert DeiTTiny(CLASSES).spec == spec.deit({})
-    assert ViTNanoEdge(CLASSES).spec == spec.nano({})
+    assert DeiTTiny(CLASSES).spec == spec.deit_tiny({})
+    assert ViTNanoEdge(CLASSES).spec == spec.nano_edge({})
 
 
 def test_state_dicts_of_timm_fit():

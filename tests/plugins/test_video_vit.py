@@ -323,3 +323,33 @@ def test_names_come_from_the_config_beside_the_weights(videomae):
     assert weights.foreign_classes(videomae[1] / "model.safetensors") == NAMES
     config = json.loads((videomae[1] / "config.json").read_text())
     assert config["id2label"]["2"] == "sit"
+
+
+# -- cuts -------------------------------------------------------------------------------------------------------------
+
+
+def test_cut_anywhere_it_is_the_same_model_to_the_bit():
+    model = ViTNano(NAMES, side=SIDE).eval()
+    frames = torch.rand(2, 16, 3, SIDE, SIDE)
+    places = (SIDE // 16) ** 2
+    with torch.no_grad():
+        whole = model.tail(model.head({"frames": frames}, "input"), "input")
+        for cut in ("embed", "block1", "block2", "block3", "block4"):
+            features = model.head({"frames": frames}, cut)
+            assert features["tokens"].shape == (2, 8 * places, 128)
+            assert torch.equal(model.tail(features, cut), whole), cut
+
+
+@pytest.mark.parametrize("kept", [1, 5, 8])
+def test_dropped_frames_make_fewer_tokens_before_the_cut(kept):
+    model = ViTNano(NAMES, side=SIDE).eval()
+    frames, index = (
+        torch.rand(2, 16, 3, SIDE, SIDE),
+        sorted(np.random.default_rng(kept).permutation(16)[:kept].tolist()),
+    )
+    some = {"frames": frames[:, index], "index": torch.tensor(index).expand(2, -1)}
+    with torch.no_grad():
+        for cut in ("embed", "block2"):
+            features = model.head(some, cut)
+            assert features["tokens"].shape[1] == -(-kept // 2) * (SIDE // 16) ** 2
+            assert torch.equal(model.tail(features, cut), tail(model, frames, index))
