@@ -1,5 +1,7 @@
 """How learned codecs at a cut are trained; the backbone stays as it is.
 
+At tokens by ``semcodec.training.distillation``, at maps:
+
 1. The backbone, if it comes without weights, by its own recipe.
 2. Reductions and expansions start as the principal components of blocks of features, with the step of quantisation
    that is best at lambda for many uniform quantisers.
@@ -14,6 +16,7 @@ of its own on the curve of rate and distortion.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,8 +28,11 @@ from torch import Tensor
 
 from semcodec.errors import UsageError
 from semcodec.interfaces import Features
+from semcodec.specs import TOKENS
+from semcodec.training import distillation
 from semcodec.training.feature_steps import backbone_first, distance, model_input, observe
 from semcodec.training.loop import Batch, Job, Step
+from semcodec_plugins.layered.token_codec import TokenCodec
 
 SPREAD = 64.0
 MATCH, PICTURE, TASK = 16, 4, 2
@@ -41,15 +47,43 @@ WINDOW = 320
 def single(job: Job) -> list[Step]:
     """For ``feature-hyperprior``, at its one lambda. Raises UsageError for an empty data set."""
     encoder: Any = job.modules["encoder"]
+    if isinstance(encoder, TokenCodec):
+        return _at_tokens(job, encoder)
     return _steps(job, [encoder.trade])
 
 
 def layered(job: Job) -> list[Step]:
     """For ``layered``, at a lambda for each number of layers. Raises UsageError for an empty data set."""
     encoder: Any = job.modules["encoder"]
+    if isinstance(encoder, TokenCodec):
+        return _at_tokens(job, encoder)
     count = len(encoder.stack)
     ratio = SPREAD ** (1 / max(1, count - 1))
     return _steps(job, [encoder.trade * ratio ** (i - count + 1) for i in range(count)])
+
+
+def _at_tokens(job: Job, encoder: TokenCodec) -> list[Step]:
+    """Of tokens: their mean and deviation, then distillation, with 1 / lambda the weight of a kilobyte.
+
+    Raises UsageError for an empty data set.
+    """
+    if not len(job.dataset):
+        raise UsageError("there are no samples to train on: give a data set that has some")
+    seen: list[Tensor] = []
+    begin = observe(
+        job, lambda features: seen.append(features[TOKENS]), lambda: encoder.observe(torch.cat(seen)), name="start"
+    )
+    steps = [
+        replace(step, finish=functools.partial(_finish, step.finish, encoder))
+        for step in distillation.steps(job, 1 / encoder.trade)
+    ]
+    return [*backbone_first(job), *([] if "encoder" in job.ready else [begin]), *steps]
+
+
+def _finish(first: Callable[[], None] | None, encoder: TokenCodec) -> None:
+    if first is not None:
+        first()
+    encoder.freeze()
 
 
 def _steps(job: Job, trades: list[float]) -> list[Step]:

@@ -58,11 +58,10 @@ def has_scores(model: nn.Module) -> TypeGuard[VisionTransformer]:
 
 
 def inner_cuts(model: nn.Module) -> dict[str, FeatureSpec]:
-    """Between which of its blocks a vision transformer is cut; none of any other model, or of one of any image size."""
+    """Between which of its blocks a vision transformer is cut; none of any other model."""
     if (
         not isinstance(model, VisionTransformer)
         or type(model).forward_features is not VisionTransformer.forward_features
-        or model.dynamic_img_size
         or not hasattr(model.patch_embed, "grid_size")
     ):
         return {}

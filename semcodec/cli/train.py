@@ -30,17 +30,19 @@ from semcodec.errors import UsageError
 @click.option("--init", metavar="PATH", help="Weights of another task that the backbone starts from (safetensors).")
 @click.option(
     "--objective",
-    type=click.Choice(["recipe", "task", "refine"]),
+    type=click.Choice(["recipe", "task", "refine", "distil"]),
     default="recipe",
     show_default=True,
     help="By the method's own recipe; 'task': encoder, recoverer and backbone together on L = task loss + lambda * "
-    "rate; 'refine': the backbone alone, on what the codec decodes.",
+    "rate; 'refine': the backbone alone, on what the codec decodes; 'distil': encoder and recoverer, on the answers of "
+    "the uncompressed model: pictures or clips in a folder are enough, labels are not looked at.",
 )
 @click.option(
     "--rate-weight",
     type=click.FloatRange(0),
     metavar="FLOAT",
-    help="lambda of 'task', of a rate in bits a pixel of the input.  [default: 1.0]",
+    help="lambda of 'task', of a rate in bits a pixel of the input, or of 'distil', of a kilobyte at the coarsest of a "
+    "codec's operating points.  [default: 1.0]",
 )
 @click.option("--until", metavar="STEP", help="The recipe's last step to run, as its card names it.")
 @click.option(

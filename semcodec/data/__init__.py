@@ -76,6 +76,18 @@ def open_dataset(
     return dataset
 
 
+def open_unlabelled(name_or_path: str, request: InputRequest) -> Dataset:
+    """What training without labels takes: the training split of a set or folder, or every file of a folder of any form.
+
+    Raises DataError and UsageError as ``open_dataset``.
+    """
+    from semcodec.data import unlabelled
+
+    if unlabelled.needed(name_or_path, request):
+        return unlabelled.Unlabelled(name_or_path, request)
+    return open_dataset(name_or_path, "train", request)
+
+
 def _open_for(
     name_or_path: str, split: str, request: InputRequest | None, classes: Sequence[str] | None = None
 ) -> Dataset:

@@ -149,7 +149,7 @@ class _Loader:
         self.in_part: set[str] = set()
         self._found: dict[str, Weights | None] = {}
         self.builder = Builder(composition, (), self.request.given)
-        names = _class_names(composition, self.find("backbone"), classes)
+        names = class_names(composition, self.find("backbone"), classes)
         self.builder = Builder(composition, names, self.request.given)
         if not hub:
             self._found.clear()
@@ -295,7 +295,7 @@ def _no_weights(composition: Composition, slot: str) -> str:
     return f"{message}; {fallback}, in its place in the spec, needs none" if fallback else message
 
 
-def _class_names(
+def class_names(
     composition: Composition, found: weights.Weights | None, classes: Sequence[str] | None
 ) -> Sequence[str]:
     """As the weights name them; else as those that are published do, then as the data does."""

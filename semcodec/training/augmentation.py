@@ -25,3 +25,17 @@ def vary(pixels: Tensor, rng: np.random.Generator) -> Tensor:
     pixels = pixels[:, torch.from_numpy(rng.permutation(3))]
     turned = torch.from_numpy(rng.random(count) < 0.5)[:, None, None, None]
     return torch.where(turned, 1 - pixels, pixels)
+
+
+def mosaic(pixels: Tensor, rng: np.random.Generator, share: float = 0.5) -> Tensor:
+    """Images (B, 3, H, W), some of them four of the batch at half size, for detectors: objects small and many.
+
+    share: of the images that are.
+    """
+    count, _, height, width = pixels.shape
+    small = F.interpolate(pixels, size=(height // 2, width // 2), mode="area")
+    four = [small[torch.from_numpy(rng.permutation(count))] for _ in range(4)]
+    tiled = torch.cat([torch.cat(four[:2], 3), torch.cat(four[2:], 3)], 2)
+    tiled = F.interpolate(tiled, size=(height, width)) if tiled.shape != pixels.shape else tiled
+    chosen = torch.from_numpy(rng.random(count) < share)[:, None, None, None]
+    return torch.where(chosen, tiled, pixels)

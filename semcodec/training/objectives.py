@@ -5,12 +5,14 @@ input as ``Encoder.forward_train`` estimates it (Y. Wang, Learnt Compression for
 ICME 2023).
 ``refine``: the backbone alone, on what a codec really decodes, which stays as it is: all that can be done for a codec
 that does not learn (ibid.).
+``distil``: encoder and recoverer, without labels, on the uncompressed model's own answers, see ``distillation``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -18,18 +20,22 @@ import torch
 from torch import Tensor, nn
 
 from semcodec.composition.composition import Composition
+from semcodec.composition.registry import import_target
 from semcodec.composition.resolution import INPUT
 from semcodec.errors import UsageError
 from semcodec.interfaces import Encoder
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.stages import Stages
 from semcodec.tensors import eight_bits, from_eight_bits
+from semcodec.training import distillation
 from semcodec.training.feature_steps import end_to_end, layers, model_input, observe, passes, rate_alone
 from semcodec.training.loop import Batch, Job, Step
 
-RECIPE, TASK, REFINE = OBJECTIVES = ("recipe", "task", "refine")
+RECIPE, TASK, REFINE, DISTIL = OBJECTIVES = ("recipe", "task", "refine", "distil")
 RATE_WEIGHT = 1.0
 """lambda where none is named."""
+KILOBYTE = 1.0
+"""The same of distillation, which is the weight of a kilobyte at the coarsest operating point."""
 PASSES = 4
 """Over the data, of either objective."""
 DENSITIES = 2
@@ -44,8 +50,8 @@ def task(job: Job, stages: Stages, rate_weight: float | None) -> tuple[list[Step
 
     Raises UsageError for an Encoder that does not learn this way, or a weight of a rate that nothing tells.
     """
-    name, encoder = stages.composition.encoder.name, stages.encoder
-    if type(encoder).trainable_parts is Encoder.trainable_parts:
+    name = stages.composition.encoder.name
+    if type(stages.encoder).trainable_parts is Encoder.trainable_parts:
         raise UsageError(
             f"{name} cannot learn for a task together with the backbone; "
             "to train the backbone on what it decodes: --objective refine"
@@ -64,11 +70,50 @@ def task(job: Job, stages: Stages, rate_weight: float | None) -> tuple[list[Step
         job, learn, passes(job, PASSES), distil=0.0, rate=weight or 0.0, name="task-aware", lr=TOGETHER, batch=BATCH,
         weight_decay=0.0, statistics=False,
     ))  # fmt: skip
+    return _settled(job, steps, list(densities.values())), weight
+
+
+def distil(job: Job, stages: Stages, rate_weight: float | None) -> tuple[list[Step], float | None]:
+    """The steps, and the weight of a kilobyte at the coarsest operating point, None where training sets no rate.
+
+    A codec without weights first begins as its recipe does, by what learns nothing there, and matches features. Raises
+    UsageError for an Encoder that does not learn this way, or a weight of a rate that nothing tells.
+    """
+    name, component = stages.composition.encoder.name, stages.composition.encoder.component
+    if type(stages.encoder).trainable_parts is Encoder.trainable_parts:
+        raise UsageError(f"{name} does not learn by distillation: --objective refine trains the backbone instead")
+    new, learning = "encoder" not in job.ready, job.trainable_parts
+    told = _tells_its_rate(job)
+    if rate_weight is not None and not told:
+        raise UsageError(f"{name} has a rate that its parameters set, not training: leave out --rate-weight")
+    recipe = import_target(component.recipe, name)(job) if new and component.recipe is not None else []
+    begun = [*takewhile(lambda step: not step.learn, recipe)]
+    densities = list(learning.densities.values()) if told else []
+    if not new and densities:
+        begun = [_fitted(job, densities, "densities")]
+    names = (distillation.MATCH, distillation.DISTIL) if new else (distillation.DISTIL,)
+    weight = KILOBYTE if rate_weight is None else rate_weight
+    steps = distillation.steps(job, weight, names)
+    return _settled(job, [*begun, *steps], densities), weight if told else None
+
+
+def _settled(job: Job, steps: list[Step], densities: Sequence[nn.Module]) -> list[Step]:
+    """The same steps with what has to be made of what they learned, densities first fitted to what is sent."""
+    learning = job.trainable_parts
     if densities:
-        steps.append(_fitted(job, list(densities.values()), "tables"))
+        steps = [*steps, _fitted(job, densities, "tables")]
     if learning.see is not None:
-        return [*steps, observe(job, learning.see, learning.settle, name="settle")], weight
-    return [replace(step, finish=learning.settle) for step in steps], weight
+        return [*steps, observe(job, learning.see, learning.settle, name="settle")]
+    return [replace(step, finish=_after(step.finish, learning.settle)) if step.learn else step for step in steps]
+
+
+def _after(first: Callable[[], None] | None, then: Callable[[], None]) -> Callable[[], None]:
+    def both() -> None:
+        if first is not None:
+            first()
+        then()
+
+    return both
 
 
 def _fitted(job: Job, densities: Sequence[nn.Module], name: str) -> Step:

@@ -21,11 +21,12 @@ from semcodec.composition.binding import Bound
 from semcodec.composition.composition import compose_spec, resolve_backbone
 from semcodec.composition.grammar import parse
 from semcodec.composition.registry import get_registry, import_target
-from semcodec.data import Digest, open_dataset
+from semcodec.data import Digest, open_dataset, open_unlabelled
 from semcodec.data.base import Dataset
 from semcodec.data.chosen import ChosenClasses
 from semcodec.errors import UsageError, WeightsError
 from semcodec.pipeline import weights
+from semcodec.pipeline.loading import class_names
 from semcodec.pipeline.stages import Stages, build
 from semcodec.pipeline.tensor_files import write_tensors
 from semcodec.specs import InputRequest
@@ -35,7 +36,7 @@ from semcodec.training import objectives
 from semcodec.training.checkpoint import CHECKPOINT, load_state, state_dict
 from semcodec.training.feature_steps import backbone_first
 from semcodec.training.loop import LOG, Job, Step, fit
-from semcodec.training.objectives import OBJECTIVES, RECIPE, TASK
+from semcodec.training.objectives import DISTIL, OBJECTIVES, RECIPE, REFINE, TASK
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 WRITTEN = (WEIGHTS, CARD, CHECKPOINT, LOG)
@@ -60,7 +61,8 @@ def train(
 ) -> dict[str, Any]:
     """Train what ``spec`` names, a pipeline or a Backbone alone, by its recipe or another objective; returns the card.
 
-    objective: "recipe", or one of ``semcodec.training.objectives`` for a pipeline. rate_weight: lambda of "task".
+    objective: "recipe", or one of ``semcodec.training.objectives`` for a pipeline. rate_weight: lambda of "task" and
+    "distil".
     classes: those whose boxes are learned, where these are not all. init: weights of another task that the Backbone
     starts from. until: the recipe's last step to run.
     scale: multiplies every step's samples.
@@ -100,17 +102,20 @@ def train(
         step.samples = max(step.batch, round(scale * step.samples))
     learned = {id(parameter) for step in steps for module in step.learn for parameter in module.parameters()}
     # What an objective makes is one whole: its backbone is of use to this encoder alone.
-    whole = weights.SLOTS if objective != RECIPE else ()
+    # Distillation leaves the backbone as it is, whose weights the card names.
+    whole = weights.SLOTS if objective in (TASK, REFINE) else ()
+    frozen = ("backbone",) if objective == DISTIL else ()
     written = {
         slot: module
         for slot, module in job.modules.items()
-        if slot not in job.shipped or slot in whole or any(id(p) in learned for p in module.parameters())
+        if slot not in frozen
+        and (slot not in job.shipped or slot in whole or any(id(p) in learned for p in module.parameters()))
     }
     card: dict[str, Any] = {
         "spec": canonical,
         "keys": {slot: key for slot, key in keys.items() if slot in written or slot in whole},
         **told,
-        "classes": list(job.dataset.classes),
+        "classes": list(stages.backbone.classes if stages and frozen else job.dataset.classes),
         "data": data,
         **({} if classes is None else {"counted": list(classes)}),
         "data_digest": _digest(job.dataset),
@@ -174,15 +179,23 @@ def _pipeline_job(
             f"{name} has nothing to train; for the backbone alone: semcodec train {composition.backbone.item}; "
             f"on what {name} decodes: --objective refine"
         )
-    stages = build(composition, open_dataset(data, "train").classes, request.given)
+    distils = objective == DISTIL
+    if distils:  # the classes are those that the teacher knows, whatever those of the data are
+        teacher = weights.find(composition, "backbone", request, alone=True)
+        classes = class_names(composition, teacher, None)
+    else:
+        classes = open_dataset(data, "train").classes
+    stages = build(composition, classes, request.given)
     composition, modules = stages.composition, stages.modules()
-    dataset = open_dataset(data, "train", composition.request)
+    assert composition.request is not None
+    dataset = (open_unlabelled if distils else _open_labelled)(data, composition.request)
     ready, shipped = set(), set()
     for slot, module in modules.items():
         # A backbone that knows these classes is the start; a recipe's other slots start anew unless theirs are named.
         asked = slot == "backbone" or slot in request.given or objective != RECIPE
-        found = weights.find(composition, slot, request, alone=objective == RECIPE) if asked else None
-        if found and (slot != "backbone" or found.classes == dataset.classes or slot in request.given):
+        alone = objective == RECIPE or (distils and slot == "backbone")
+        found = weights.find(composition, slot, request, alone=alone) if asked else None
+        if found and (slot != "backbone" or distils or found.classes == dataset.classes or slot in request.given):
             weights.load(module, found)
             ready.add(slot)
             shipped |= {slot} if found.shipped else set()
@@ -211,6 +224,16 @@ def _objective(
     """Steps of an objective, after those that make what has no weights to start from, and what a card says of it."""
     if not len(job.dataset):
         raise UsageError(f"{job.dataset.name} has no samples to train on: give a data set that has some")
+    if objective == DISTIL:
+        if "backbone" not in job.ready and "backbone" in job.modules:
+            raise WeightsError(
+                f"no weights for {stages.composition.weights_key('backbone')}, which teaches here: give --weights "
+                "backbone=PATH, or train them with semcodec train"
+            )
+        steps, weight = objectives.distil(job, stages, rate_weight)
+        named = weights.digest(job.modules["backbone"].state_dict()) if "backbone" in job.modules else None
+        rate = {} if weight is None else {"rate_weight": weight}
+        return steps, {"objective": objective, "teacher": named, **rate}
     _, labels = job.dataset.batch(range(min(DIGESTED, len(job.dataset))))
     get_task(stages.composition.task).check_labels(job.dataset.name, labels)
     composition, component = stages.composition, stages.composition.encoder.component
@@ -231,6 +254,10 @@ def _objective(
     return [*backbone_first(job), *steps], told
 
 
+def _open_labelled(data: str, request: InputRequest) -> Dataset:
+    return open_dataset(data, "train", request)
+
+
 def _check(objective: str, rate_weight: float | None, backbone: str | None) -> None:
     if objective not in OBJECTIVES:
         raise UsageError(f"an objective is one of {', '.join(OBJECTIVES)}, not {objective!r}")
@@ -238,8 +265,8 @@ def _check(objective: str, rate_weight: float | None, backbone: str | None) -> N
         raise UsageError(
             f"--objective {objective} is for a codec and a backbone: name an encoder too, as in jpeg+{backbone}"
         )
-    if rate_weight is not None and objective != TASK:
-        raise UsageError("--rate-weight is lambda of --objective task, and of nothing else: leave it out")
+    if rate_weight is not None and objective not in (TASK, DISTIL):
+        raise UsageError("--rate-weight is lambda of --objective task or distil, and of nothing else: leave it out")
     if rate_weight is not None and not (math.isfinite(rate_weight) and rate_weight >= 0):
         raise UsageError(f"the weight of the rate is a number of at least 0, not {rate_weight}")
 

@@ -1,0 +1,180 @@
+"""Distillation: a codec at a cut learns without labels to leave the uncompressed model's answers as they are.
+
+Shared by every codec that learns through ``Encoder.forward_train``. First ``match``, the squared error of features
+beside the rate; then ``distil``, the distance of answers beside both (Hinton et al., 2015; Singh et al., 2020). The
+backbone is its own teacher and stays as it is, so any pictures or clips are training data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from semcodec.specs import PREFIX, TOKENS
+from semcodec.tensors import from_eight_bits
+from semcodec.training.augmentation import mosaic
+from semcodec.training.averaging import Average
+from semcodec.training.feature_steps import model_input
+from semcodec.training.loop import Batch, Job, Step
+from semcodec.types import Features
+
+MATCH, DISTIL = "match", "distil"
+SAMPLES = {MATCH: 40_000, DISTIL: 100_000}
+"""Of each step, however many there are in the data: each is seen in another crop every time."""
+RATES = {MATCH: 2e-3, DISTIL: 7e-4}
+"""Learning rates."""
+FEATURES = {MATCH: 1.0, DISTIL: 0.1}
+"""Weight of the squared error of normalised features."""
+WARM = 100
+"""Batches in which the weight of the rate rises from nothing, of ``match``."""
+SPREAD = 40.0
+"""How much less a byte weighs at the finest operating point than at the coarsest, which all others are between."""
+BATCH = 32
+
+
+def steps(job: Job, rate: float, names: Sequence[str] = (MATCH, DISTIL)) -> list[Step]:
+    """Those steps of a codec. rate: weight of a kilobyte at the coarsest operating point.
+
+    What learned at the end is the moving average of each step. Raises NotImplementedError for a codec that has no
+    differentiable view.
+    """
+    learning = job.trainable_parts
+    recoverer = [module for slot, module in job.modules.items() if slot == "recoverer"]
+    learn = [*learning.modules, *learning.densities.values(), *recoverer]
+    average = Average(nn.ModuleList(learn))
+    job.auxiliary["average"] = average
+    points = count_points(job)
+    return [
+        Step(
+            name,
+            learn,
+            _loss(job, name, weights_of(rate, points), average),
+            SAMPLES[name],
+            RATES[name],
+            BATCH,
+            weight_decay=1e-4,
+            statistics=False,
+            finish=average.give,
+        )
+        for name in names
+    ]
+
+
+def weights_of(rate: float, points: int) -> list[float]:
+    """Weights of a kilobyte by operating point, from ``rate`` in equal ratios to a ``SPREAD``-th of it."""
+    return [rate * SPREAD ** (-point / max(1, points - 1)) for point in range(points)]
+
+
+def count_points(job: Job) -> int:
+    """Operating points that the codec is trained at."""
+    encoder: Any = job.modules["encoder"]
+    with torch.no_grad():
+        one = _one(job)
+        return len(encoder.forward_train(_head(job, one), one.rng))
+
+
+def _loss(
+    job: Job, name: str, weights: Sequence[float], average: Average
+) -> Callable[[Batch], tuple[Tensor, dict[str, float]]]:
+    """At one operating point a batch, each in its turn."""
+    backbone: Any = job.modules["backbone"]
+    encoder: Any = job.modules["encoder"]
+    boxes = finds_boxes(job)
+
+    def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:
+        assert job.recover is not None
+        average.see()
+        number = b.sequence[0] // BATCH
+        point = number % len(weights)
+        pixels = mosaic(b.pixels, b.rng) if boxes else b.pixels
+        b = replace(b, pixels=pixels)
+        with torch.autocast(b.pixels.device.type, torch.bfloat16, enabled=gains_by_bfloat16(b.pixels.device)):
+            with torch.no_grad():
+                wanted = _head(job, b)
+                answers = backbone.tail(wanted, job.cut) if name == DISTIL else None
+            [(partial, bits)] = encoder.forward_train_at(wanted, b.rng, [point])
+            given = job.recover(partial)
+            apart = feature_distance(given, wanted)
+            total, figures = FEATURES[name] * apart, {"features": apart.item()}
+            if answers is not None:
+                agreed = answer_distance(backbone.tail(given, job.cut), answers)
+                total, figures = total + agreed, {**figures, "answers": agreed.item()}
+        if bits is not None:
+            warm = min(1.0, number / WARM) if name == MATCH else 1.0
+            kilobytes = bits.float().mean() / 8000
+            total, figures = total + warm * weights[point] * kilobytes, {**figures, "bytes": 1000 * kilobytes.item()}
+        return total, figures
+
+    return loss
+
+
+def finds_boxes(job: Job) -> bool:
+    """Whether the backbone's answers are boxes rather than logits of classes."""
+    backbone: Any = job.modules["backbone"]
+    with torch.no_grad():
+        answer: Tensor = backbone.tail(_head(job, _one(job)), job.cut)
+    return answer.dim() == 3
+
+
+def _one(job: Job) -> Batch:
+    return Batch(from_eight_bits(job.dataset.batch([0])[0]), None, np.random.default_rng(0), [0])
+
+
+def _head(job: Job, b: Batch) -> Features:
+    backbone: Any = job.modules["backbone"]
+    features: Features = backbone.head(model_input(b), job.cut)
+    return features
+
+
+def feature_distance(given: Features, wanted: Features) -> Tensor:
+    """Squared error over the variance of each channel of what is wanted, its mean, summed over tensors of one shape.
+
+    Channels are the second axis of maps and the last of tokens, whose prefix is measured as they are.
+    """
+    given, wanted = _joined(given), _joined(wanted)
+    errors = []
+    for name, t in wanted.items():
+        if not t.is_floating_point() or name not in given or given[name].shape != t.shape:
+            continue
+        axis = t.dim() - 1 if name == TOKENS else t.dim() - 3
+        others = [other for other in range(t.dim()) if other != axis]
+        scale = t.float().var(others, keepdim=True).clamp_min(1e-6)
+        errors.append(((given[name].float() - t.float()).square() / scale).mean())
+    return torch.stack(errors).sum() if errors else torch.zeros(())
+
+
+def _joined(features: Features) -> Features:
+    if PREFIX not in features:
+        return features
+    return {TOKENS: torch.cat([features[PREFIX], features[TOKENS]], 1)}
+
+
+def answer_distance(given: Tensor, wanted: Tensor) -> Tensor:
+    """Of logits (B, classes) the KL divergence. Of boxes (B, N, 4 + classes), as detectors answer, their scores'
+
+    cross-entropy and the error of boxes over their size, where the teacher sees something: weighted by its best score.
+    """
+    given, wanted = given.float(), wanted.float()
+    if wanted.dim() == 2:
+        return F.kl_div(given.log_softmax(1), wanted.log_softmax(1), log_target=True, reduction="batchmean")
+    p, q = wanted[..., 4:], given[..., 4:].clamp(1e-6, 1 - 1e-6)
+    seen = p.amax(2)
+    most = seen.sum().clamp_min(1.0)
+    scores = -(p * q.log() + (1 - p) * (1 - q).log()).sum() / most
+    size = wanted[..., 2:4].mean(2, keepdim=True).clamp_min(1.0)
+    boxes = (seen[..., None] * (given[..., :4] - wanted[..., :4]).abs() / size).sum() / most
+    return scores + boxes
+
+
+def gains_by_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 by itself; others emulate it, which is slower than float32."""
+    if device.type != "cpu":
+        return True
+    known = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")]
+    return any(told is not None and told() for told in known)

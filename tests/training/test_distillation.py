@@ -1,0 +1,180 @@
+"""Any codec at a cut learns without labels to leave the uncompressed model's answers as they are."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from feature_jobs import images, job_of
+from PIL import Image
+from safetensors.torch import load_file
+
+import semcodec
+from semcodec.data import open_unlabelled
+from semcodec.errors import DataError, UsageError, WeightsError
+from semcodec.pipeline import weights
+from semcodec.pipeline.weights import WeightsRequest
+from semcodec.specs import InputRequest
+from semcodec.training import distillation, loop, train
+from semcodec.training.augmentation import mosaic
+from semcodec.training.averaging import Average
+
+SPEC = "layered:blocks=1,levels=2+vit-nano-server@block2"
+SMALL = 1 / 1600  # of the samples: about a batch or two a step
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch, tmp_path, one_thread):
+    torch.manual_seed(0)
+    monkeypatch.setenv("SEMCODEC_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder without classes, in folders of any depth."""
+    root = tmp_path / "pictures"
+    (root / "deep" / "er").mkdir(parents=True)
+    for i, pixels in enumerate(images(12)):
+        Image.fromarray(pixels).save(root / ("deep/er" if i % 2 else ".") / f"{i:02}.png")
+    return root
+
+
+def distil(data, out, spec=SPEC, scale=SMALL, **options):
+    request = options.pop("request", WeightsRequest({}, True))
+    return train.train(spec, str(data), out, request=request, objective="distil", scale=scale, **options)
+
+
+def test_a_folder_of_pictures_is_enough(pictures, tmp_path):
+    """Weights of the encoder alone, and a card that names the backbone's; what is used of both gives answers."""
+    card = distil(pictures, tmp_path / "run")
+    backbone = semcodec.compose("png+vit-nano-server").stages.backbone
+    assert card["teacher"] == weights.digest(backbone.state_dict())
+    assert card["keys"] == {"encoder": SPEC}
+    assert {name.split(".")[0] for name in load_file(tmp_path / "run" / "weights.safetensors")} == {"encoder"}
+    assert card["classes"] == list(backbone.classes)
+    assert [step["step"] for step in card["recipe"]] == ["start", "match", "distil"]
+    assert json.loads((tmp_path / "run" / "card.json").read_text())["objective"] == "distil"
+    pipeline = semcodec.compose(SPEC, weights=str(tmp_path / "run"))
+    for level in (1, 2):
+        there = pipeline.replace(composition=pipeline.composition.with_call(level=level))
+        encoded = there.encode_batch(images(2), [0, 1])
+        assert len(pipeline.decode_batch(there.records(encoded))) == 2
+    assert weights.digest(pipeline.stages.backbone.state_dict()) == card["teacher"]
+
+
+def test_given_weights_learn_on_from_where_they_are(pictures, tmp_path):
+    distil(pictures, tmp_path / "run", until="match")
+    card = distil(pictures, tmp_path / "more", request=WeightsRequest({"encoder": str(tmp_path / "run")}, True))
+    assert [step["step"] for step in card["recipe"]] == ["distil"]
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not(pictures, tmp_path, monkeypatch):
+    whole = distil(pictures, tmp_path / "whole", scale=3 * SMALL)
+    calls, learn = [], loop._learn
+
+    def stopping(*arguments):
+        calls.append(0)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return learn(*arguments)
+
+    monkeypatch.setattr(loop, "_learn", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        distil(pictures, tmp_path / "cut", scale=3 * SMALL)
+    monkeypatch.setattr(loop, "_learn", learn)
+    assert (tmp_path / "cut" / "checkpoint.safetensors").exists()
+    again = distil(pictures, tmp_path / "cut", scale=3 * SMALL)
+    assert again["digests"] == whole["digests"]
+
+
+def test_it_learns_what_the_teacher_says():
+    """Both losses fall on one batch that is repeated."""
+    job = job_of(SPEC)
+    job.dataset.kind = "image"
+    pixels = torch.from_numpy(images(32)).movedim(-1, 1).float() / 255
+    for step in distillation.steps(job, 0.1):
+        optimiser = loop._optimiser(step, {**job.modules, **job.auxiliary}, {})
+        losses = []
+        for i in range(12):
+            loss, _ = step.loss(loop.Batch(pixels, None, np.random.default_rng(0), range(32 * 2 * i, 32 * 2 * i + 32)))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        assert losses[-1] < losses[0]
+    assert all(p.grad is None for p in job.modules["backbone"].parameters())
+
+
+def test_codecs_of_maps_learn_too(pictures, tmp_path):
+    pytest.importorskip("compressai")
+    for spec in ("layered:channels=2x4-2+det-nano@d3", "bottlenetpp+resnet-nano"):
+        card = distil(pictures, tmp_path / spec, spec)
+        assert "distil" in [step["step"] for step in card["recipe"]]
+        semcodec.compose(spec, weights=str(tmp_path / spec))
+
+
+def test_what_cannot_learn_is_told(pictures, tmp_path):
+    with pytest.raises(UsageError, match="does not learn by distillation"):
+        distil(pictures, tmp_path / "run", "jpeg+vit-nano-server")
+    with pytest.raises(WeightsError, match="which teaches here"):
+        distil(pictures, tmp_path / "run", "layered+timm/test_vit@block1", request=WeightsRequest({}, True))
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError):
+        distil(tmp_path / "none", tmp_path / "run")
+
+
+def test_a_test_set_is_never_learned(pictures):
+    request = InputRequest(None, 32, 32)
+    assert len(open_unlabelled(str(pictures), request)) == 12
+    (pictures / "test.txt").write_text("00.png\ndeep/er/01.png\n")
+    assert set(open_unlabelled(str(pictures), request).ids(range(10))).isdisjoint({"00.png", "deep/er/01.png"})
+    boxed = InputRequest(None, 32, 32, fit="letterbox", labels="boxes")
+    assert len(open_unlabelled(str(pictures), boxed)) == 10
+
+
+def test_weights_of_the_rate_fall_in_equal_ratios():
+    found = distillation.weights_of(2.0, 3)
+    assert found == pytest.approx([2.0, 2 / 40**0.5, 2 / 40])
+    assert distillation.weights_of(2.0, 1) == [2.0]
+
+
+def test_features_are_measured_channel_by_channel():
+    wanted = {"tokens": torch.randn(4, 9, 2) * torch.tensor([1.0, 100.0]), "prefix": torch.randn(4, 1, 2)}
+    given = {name: torch.zeros_like(tensor) for name, tensor in wanted.items()}
+    assert 0.5 < distillation.feature_distance(given, wanted).item() < 2
+    assert distillation.feature_distance(wanted, wanted).item() == 0
+    maps = {"maps": torch.randn(4, 2, 5, 5) * torch.tensor([1.0, 100.0]).view(2, 1, 1)}
+    assert 0.8 < distillation.feature_distance({"maps": torch.zeros(4, 2, 5, 5)}, maps).item() < 1.2
+
+
+def test_boxes_count_where_the_teacher_sees_something():
+    wanted = torch.rand(2, 5, 7)
+    wanted[..., 4:] = 0.01
+    wanted[0, 2, 5] = 0.9
+    off, beside = wanted.clone(), wanted.clone()
+    off[0, 2, :4] += 5
+    beside[0, 3, :4] += 5
+    same = distillation.answer_distance(wanted, wanted)
+    assert distillation.answer_distance(off, wanted) - same > 20 * (distillation.answer_distance(beside, wanted) - same)
+
+
+def test_an_average_follows_slowly_and_is_given_back():
+    module = torch.nn.Linear(1, 1, bias=False)
+    module.weight.data.zero_()
+    average = Average(module)
+    for _ in range(5):
+        module.weight.data += 1
+        average.see()
+    average.give()
+    assert 3 < module.weight.item() < 5
+    assert average.count == 0
+
+
+def test_mosaics_hold_four_of_a_batch():
+    pixels = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 8, 8) / 4
+    found = mosaic(pixels, np.random.default_rng(0), share=1.0)
+    assert found.shape == pixels.shape
+    assert set(found.unique().tolist()) <= set(pixels.unique().tolist())
+    assert torch.equal(mosaic(pixels, np.random.default_rng(0), share=0.0), pixels)
