@@ -35,6 +35,11 @@ class Progress:
         if done >= total:
             self.close()
 
+    def note(self, text: str) -> None:
+        """A line of its own where stderr is no terminal, as in a log: of each large part of the work that is done."""
+        if not self.shown:
+            print(text, file=sys.stderr, flush=True)
+
     def close(self) -> None:
         self.show("")
 

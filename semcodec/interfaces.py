@@ -29,6 +29,8 @@ Traits, declared in ``Component.traits``:
                models has no other weights
     backbone   hub: repository of published weights, or "package.module:function" that is given the build parameters
                and returns it or None;  example: a member for checks of a family ("timm/*");
+               known: of a family, "package.module:function" that is given the build parameters and raises UsageError
+               for a member that cannot exist; without torch;
                by the name of an Encoder's model: the usual Backbone for it
     recoverer  fallback: one without weights to name where none are found
     entropy    alphabet: largest alphabet it codes natively (absent: any)

@@ -29,7 +29,12 @@ def semcodec_components() -> Iterator[Component]:
         target=f"{PACKAGE}.backbone:TimmBackbone",
         summary="any image classifier of timm by its name there, as in timm/resnet50",
         requires=("timm",),
-        traits={"hub": f"{PACKAGE}.backbone:repository", "edge": "deit-tiny", "example": "test_vit"},
+        traits={
+            "hub": f"{PACKAGE}.backbone:repository",
+            "known": f"{PACKAGE}.names:check",
+            "edge": "deit-tiny",
+            "example": "test_vit",
+        },
     )
     for size, summary in (("edge", "for the device"), ("server", "for the server")):
         yield Component(

@@ -11,7 +11,7 @@ from timm.data import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from semcodec.errors import SemcodecError, UsageError
+from semcodec.errors import SemcodecError, UsageError, first_line
 from semcodec.interfaces import Backbone, Features
 from semcodec.pipeline import sequential_graph
 from semcodec.pipeline.image_classifier import SequentialClassifier, imagenet_classes
@@ -137,9 +137,23 @@ class TimmBackbone(ImageClassifier):
 
     def __init__(self, classes: Sequence[str], *, model: str) -> None:
         _check_name(model)
-        made = timm.create_model(model, pretrained=False, num_classes=len(classes))
-        super().__init__(classes, made, resolve_model_data_config(made))
+        try:
+            made = timm.create_model(model, pretrained=False, num_classes=len(classes))
+            super().__init__(classes, made, resolve_model_data_config(made))
+        except SemcodecError:
+            raise
+        except Exception as error:  # each of its thousand models has its own; a missing package, say
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise UsageError(f"timm's {model} cannot be used as an image classifier here ({reason})") from error
         self._model_name = model
+
+    def tail(self, features: Features, cut: str) -> Tensor:
+        """As that of ``ImageClassifier``. Raises UsageError for a model that gives no logits."""
+        logits = super().tail(features, cut)
+        if logits.shape[1:] != (len(self.classes),):
+            shape = tuple(logits.shape)
+            raise UsageError(f"timm's {self.model_name} is no image classifier: it gives {shape}, not a number a class")
+        return logits
 
     @property
     def model_name(self) -> str:

@@ -72,16 +72,22 @@ def ordered(cells: Iterable[Cell]) -> list[Cell]:
     return sorted(unique, key=lambda cell: (families[cell.family], points[cell.family, cell.point]))
 
 
+def parts(text: str) -> int:
+    """Into how many parts ``i/n`` divides a plan. Raises UsageError."""
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise UsageError(f"--shard {text}: expects I/N with I from 1 to N, as in 2/8")
+    return int(count)
+
+
 def shard(cells: Sequence[Cell], text: str) -> list[Cell]:
     """The cells of part ``i/n``, counted from 1, the same in every run. Cells that share an encoding stay together.
 
     Raises UsageError.
     """
-    number, slash, count = text.partition("/")
-    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise UsageError(f"--shard {text}: expects I/N with I from 1 to N, as in 2/8")
+    count, number = parts(text), text.partition("/")[0]
     points = [list(group) for _, group in groupby(cells, key=lambda cell: (cell.family, cell.point))]
-    return [cell for point in points[int(number) - 1 :: int(count)] for cell in point]
+    return [cell for point in points[int(number) - 1 :: count] for cell in point]
 
 
 class Queue:

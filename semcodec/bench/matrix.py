@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -50,21 +51,30 @@ class Choice:
 
 @dataclass
 class Matrix:
-    """Compositions to measure, each once, and what was left out."""
+    """Compositions to measure, each once, and what was left out. limit: of their number, None for any."""
 
     registry: Registry
+    limit: int | None = None
     cells: dict[str, Composition] = field(default_factory=dict)
     skips: list[Skip] = field(default_factory=list)
 
     def add(self, composition: Composition, grid: Grid) -> None:
-        """Every point of ``grid``, those that are possible."""
+        """Every point of ``grid``, those that are possible. Raises UsageError where they become more than ``limit``."""
         for values in product(*grid.values()):
             try:
                 point = at(composition, dict(zip(grid, values, strict=True)))
             except SemcodecError as error:
                 self.skip(f"{composition.spec} with {shown(grid, values)}", error)
             else:
-                self.cells.setdefault(point.spec, point)
+                self.put(point, grid)
+
+    def put(self, point: Composition, grid: Grid) -> None:
+        """One point of ``grid``. Raises UsageError for one more than ``limit``, before the others are composed."""
+        self.cells.setdefault(point.spec, point)
+        if self.limit is not None and len(self.cells) > self.limit:
+            points = math.prod(map(len, grid.values()))
+            sweep = f", and {points:,} points of {point.encoder.name} alone" if points > self.limit else ""
+            raise UsageError(f"the plan has more than {self.limit:,} cells{sweep}: narrow it or raise --max-cells")
 
     def skip(self, spec: str, why: SemcodecError | str) -> None:
         self.skips.append(Skip(spec, why if isinstance(why, str) else first_line(why)))
@@ -82,6 +92,7 @@ def enumerate_all(
     weights: WeightsRequest,
     registry: Registry | None = None,
     classes: Sequence[str] | None = None,
+    limit: int | None = None,
 ) -> Matrix:
     """Every combination of what is registered that composes for the data.
 
@@ -89,7 +100,7 @@ def enumerate_all(
     be used, all that can. One that codes its bytes itself is one cell, whatever entropy stages there are.
     Raises UsageError for a name that is unknown, a task that the data cannot serve or a sweep of nothing.
     """
-    matrix = Matrix(registry or get_registry())
+    matrix = Matrix(registry or get_registry(), limit)
     dataset = data_sets.open_dataset(data, split, classes=classes)
     _Enumeration(matrix, data, dataset, choice, sweep, weights).fill()
     check_used(sweep, matrix.cells.values())
@@ -206,9 +217,11 @@ class _Enumeration:
         return ""
 
 
-def given(specs: Iterable[tuple[str, Grid]], sweep: Grid, registry: Registry | None = None) -> Matrix:
-    """The specs, each with its own grid and ``sweep``. Raises where one of them cannot be."""
-    matrix = Matrix(registry or get_registry())
+def given(
+    specs: Iterable[tuple[str, Grid]], sweep: Grid, registry: Registry | None = None, limit: int | None = None
+) -> Matrix:
+    """The specs, each with its own grid and ``sweep``. Raises where one of them cannot be, and for too many."""
+    matrix = Matrix(registry or get_registry(), limit)
     for spec, own in specs:
         composition = compose_spec(spec, matrix.registry)
         for name in set(own) & set(sweep):
@@ -217,7 +230,6 @@ def given(specs: Iterable[tuple[str, Grid]], sweep: Grid, registry: Registry | N
         for name in grid:
             check_free(composition, name)
         for values in product(*grid.values()):
-            point = at(composition, dict(zip(grid, values, strict=True)))
-            matrix.cells.setdefault(point.spec, point)
+            matrix.put(at(composition, dict(zip(grid, values, strict=True))), grid)
     check_used(sweep, matrix.cells.values())
     return matrix

@@ -40,7 +40,10 @@ class Remaining:
 
 
 class Line:
-    """The line of a run: cells that are done, those that failed, and the time that is left."""
+    """The line of a run: cells that are done, those that failed, and the time that is left.
+
+    Where stderr is no terminal, as in a batch scheduler's log, it is a line a cell.
+    """
 
     def __init__(self, cells: Sequence[Cell], workers: int) -> None:
         self.total, self.finished, self.failed = len(cells), 0, 0
@@ -53,6 +56,8 @@ class Line:
         self.failed += "failed" in (done.record or {})
         self._remaining.done(done)
         self._write(done.cell.spec)
+        outcome = f"failed: {done.record['failed']}" if done.record and "failed" in done.record else "done"
+        self._progress.note(f"{self.finished}/{self.total}  {done.cell.spec}  {outcome}, {done.seconds:.1f} s")
 
     def close(self) -> None:
         self._progress.close()

@@ -1,7 +1,7 @@
 """The command line. A command's module is imported when that command runs or shows its own help.
 
 Data goes to stdout, everything else to stderr. Exit codes: 0, 1 for the input's or the environment's fault,
-2 for a wrong request, 130 after Ctrl-C, 143 after SIGTERM.
+2 for a wrong request, 3 where part of the work failed ('bench'), 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 from __future__ import annotations

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from semcodec.bench.worker import Settings
 
 MANY = 2000
+SOME_FAILED = 3
+"""The exit code where some cells failed, and others were measured."""
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
@@ -103,17 +105,18 @@ def command(
     """Measure many pipelines alike: the SPECs, or every combination of what is installed that composes for the data.
 
     Each is a cell: one record, that of semcodec eval, in DIR/records.jsonl as it is finished; a cell that fails is
-    recorded with the reason. Cells share what they have in common. 'semcodec report DIR' shows the results,
-    'semcodec plan --results DIR' chooses among them.
+    recorded with the reason, and the exit code is then 3, or 1 where all cells failed. Cells share what they have in
+    common. 'semcodec report DIR' shows the results, 'semcodec plan --results DIR' chooses among them.
     """
-    from semcodec.bench.cells import cell_of, ordered
+    from semcodec.bench.cells import cell_of, ordered, parts
     from semcodec.bench.cells import shard as part_of
 
     if not dry_run and out is None:
         raise UsageError("--out DIR is missing: where results go; or --dry-run to see the plan")
     if (retry and not resume) or (address and executor != "ray"):
         raise UsageError("--retry is for --resume" if retry and not resume else "--address is for --executor ray")
-    matrix = _matrix(specs, file, data, split, classes, swept, options.request(given, offline), choice)
+    most = max_cells * (parts(shard) if shard else 1)
+    matrix = _matrix(specs, file, data, split, classes, swept, options.request(given, offline), choice, most)
     cells = ordered(cell_of(c, data, split, limit, seed, classes) for c in matrix.with_seed(seed))
     cells = part_of(cells, shard) if shard else cells
     if not cells:
@@ -144,8 +147,9 @@ def command(
     )  # fmt: skip
     if form == "table":
         _show(records, out)
-    if all("failed" in record for record in records):
-        click.get_current_context().exit(1)
+    failed = ["failed" in record for record in records]
+    if any(failed):
+        click.get_current_context().exit(1 if all(failed) else SOME_FAILED)
 
 
 def _matrix(
@@ -157,6 +161,7 @@ def _matrix(
     swept: Sequence[str],
     request: Any,
     choice: dict[str, Any],
+    limit: int,
 ) -> Matrix:
     from semcodec.bench import matrix, sweeps
     from semcodec.cli.eval import grid_of
@@ -164,12 +169,12 @@ def _matrix(
     sweep = grid_of(swept)
     chosen = matrix.Choice(**choice)
     if not specs and file is None:
-        return matrix.enumerate_all(data, split, chosen, sweep, request, classes=classes)
+        return matrix.enumerate_all(data, split, chosen, sweep, request, classes=classes, limit=limit)
     narrowed = [*chosen.named(), *(["--knobs"] if chosen.knobs else [])]
     if narrowed:
         raise UsageError(f"{narrowed[0]} is for the matrix of all there is, and specs are given: leave out one")
     named: list[tuple[str, Any]] = [(spec, {}) for spec in specs]
-    return matrix.given([*named, *(sweeps.read_cells(file) if file else [])], sweep)
+    return matrix.given([*named, *(sweeps.read_cells(file) if file else [])], sweep, limit=limit)
 
 
 def _empty(matrix: Matrix, shard: str | None) -> str:

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
     "all there is without --input, beside spec, task and weights."
 )
 @click.argument("spec")
-@click.option("--dry-run", is_flag=True, help="Only what the components declare: builds nothing, imports no torch.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only what the components declare: builds nothing, imports no torch; refuses what cannot exist here.",
+)
 @click.option("--input", "named", metavar="FILE|DATASET:INDEX", help="Also run a clip or an image through it.")
 @click.option(
     "--save-plot",
@@ -50,6 +54,7 @@ def command(
     stage gives at the spec's knobs before it is coded; the link's are measured with --input.
     """
     from semcodec.composition.composition import compose_spec
+    from semcodec.composition.registry import check_possible
     from semcodec.evaluation.stage_table import explain, outline
 
     if dry_run and named:
@@ -59,6 +64,7 @@ def command(
         spare([plot], data=[named or ""], weights=given)
     composition, request = compose_spec(spec), options.request(given, offline)
     if dry_run:
+        check_possible(composition.bounds)
         sources = _sources(composition, _declared(composition, request), {}, offline)
         _show(composition, outline(composition), sources, form)
         return

@@ -79,10 +79,14 @@ def show(name: str, form: str) -> None:
         "traits": {key: list(v) if isinstance(v, tuple) else v for key, v in component.traits.items()},
         "params": [_param(component, param) for param in component.params],
     }
+    if component.kind == "backbone":
+        found["cuts"] = _cuts(component.name)
     if form == "json":
         echo_json(found)
         return
     params = found.pop("params")
+    if component.kind == "backbone" and found["cuts"] is None:
+        found["cuts"] = "known once it is built: semcodec compose shows them"
     echo_fields((key, _text(value)) for key, value in found.items())
     click.echo()
     if component.params:
@@ -92,6 +96,18 @@ def show(name: str, form: str) -> None:
             click.echo(f"\n{component.name}:VALUE sets {component.positional}")
     else:
         click.echo("no parameters" if not params else "")
+
+
+def _cuts(name: str) -> list[str] | None:
+    """Where a Backbone can be cut, with its parameters at their defaults; None where only building it tells."""
+    from semcodec.composition.composition import resolve_backbone
+    from semcodec.errors import SemcodecError
+
+    try:
+        spec = resolve_backbone(name).spec
+    except SemcodecError:  # as of a family, of which a member is asked
+        return None
+    return list(spec.cuts) if spec else None
 
 
 def _param(component: Component, param: Param) -> dict[str, Any]:

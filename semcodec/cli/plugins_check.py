@@ -38,6 +38,7 @@ def command(ctx: click.Context, name: str, kind: Kind | None, form: str) -> None
     progress.count(checks[0].name, 0, len(checks))
     for done, outcome in enumerate(outcomes(component, registry=registry), 1):
         rows.append(outcome)
+        progress.note(f"{done}/{len(checks)}  {outcome.check} {outcome.result}, {outcome.seconds:.1f} s")
         progress.count(checks[min(done, len(checks) - 1)].name, done, len(checks))
     results = ("passed", "failed", "expected", "skipped")
     count = {result: sum(row.result == result for row in rows) for result in results}

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from semcodec.component import Component
 from semcodec.composition.registry import Registry, get_registry, missing
-from semcodec.testing.subject import MODULES, CheckFailed, CheckSkipped, Subject
+from semcodec.testing.subject import MODULES, CheckFailed, CheckSkipped, Subject, describe, shorten
 
 __all__ = [
     "Check",
@@ -74,7 +74,7 @@ class Check:
         except CheckSkipped:
             raise
         except Exception as error:
-            outcome = CheckFailed(f"raises {type(error).__name__}: {error}")
+            outcome = CheckFailed(f"raises {describe(error)}")
             outcome.__cause__ = error
         if function is not self.function:
             known[function] = outcome
@@ -86,7 +86,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a check ended. reason: why it failed, is expected to or was skipped; "" where it passed."""
+    """How a check ended. reason: why it failed, is expected to or was skipped, cut short; "" where it passed."""
 
     check: str
     result: Literal["passed", "failed", "expected", "skipped"]
@@ -137,7 +137,7 @@ def outcomes(
         else:
             if check.name in expected:
                 result, reason = "failed", f"passes, and is expected to fail: {expected[check.name]}"
-        yield Outcome(check.name, result, time.perf_counter() - began, reason)
+        yield Outcome(check.name, result, time.perf_counter() - began, shorten(reason))
 
 
 def check_component(

@@ -28,7 +28,7 @@ from semcodec.priors import Int32, Prior
 from semcodec.specs import FeatureSpec, TensorSpec
 from semcodec.testing.side_effects import witness
 from semcodec.testing.stand_ins import at_cut, surroundings, with_stand_ins
-from semcodec.testing.subject import CheckFailed, CheckSkipped, Subject, require, settings
+from semcodec.testing.subject import CheckFailed, CheckSkipped, Subject, describe, require, settings
 from semcodec.testing.tensors import copied, pixels
 from semcodec.types import Features, Latent, Partial
 
@@ -86,7 +86,7 @@ class Case:
         except CheckFailed as failure:
             raise CheckFailed(f"{self.composition.spec}: {failure}") from failure.__cause__
         except Exception as error:
-            raise CheckFailed(f"{self.composition.spec}: raises {type(error).__name__}: {error}") from error
+            raise CheckFailed(f"{self.composition.spec}: raises {describe(error)}") from error
 
     def pixels(self, count: int) -> npt.NDArray[np.uint8]:
         """``count`` samples for the pipeline, uint8, channels last, each different."""
@@ -145,6 +145,10 @@ class Case:
         self.pipeline.server.read(source)
         return source.seen
 
+    def listening(self, packet: Packet) -> _Witness:
+        """A source of a packet that notes counts, priors and symbols by the chunk's place."""
+        return _Witness(packet, self.pipeline.stages.entropy)
+
     def receive(self, data: bytes) -> list[tuple[Packet, Partial]]:
         """What a server makes of bytes, up to the Recoverer. Raises SemcodecError for bytes that are no packets."""
         received, server = [], self.pipeline.server
@@ -160,10 +164,14 @@ class _Witness(PacketSource):
     def __init__(self, packet: Packet, stage: EntropyStage | None) -> None:
         super().__init__(packet, stage)
         self.seen: dict[int, tuple[int, Prior]] = {}
+        self.values: dict[int, list[int]] = {}
 
     def symbols(self, name: str, count: int, prior: Prior) -> Int32:
-        self.seen[len(self.rows)] = count, prior
-        return super().symbols(name, count, prior)
+        place = len(self.rows)
+        self.seen[place] = count, prior
+        values = super().symbols(name, count, prior)
+        self.values[place] = values.tolist()
+        return values
 
 
 @lru_cache(maxsize=1)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from semcodec.container.packets import Part, write_packet
+from semcodec.container.packets import Packet, Part, read_packets, write_packet
+from semcodec.container.sinks import PacketSink
 from semcodec.errors import SemcodecError
+from semcodec.interfaces import EntropyStage, Latent
+from semcodec.priors import Prior
 from semcodec.testing.cases import Case, cases
 from semcodec.testing.entropy import damages
-from semcodec.testing.subject import Subject, require
+from semcodec.testing.subject import CheckFailed, Subject, describe, require
 from semcodec.testing.tensors import require_partial
 
 T = TypeVar("T")
@@ -45,7 +49,10 @@ def check_damage(subject: Subject) -> None:
 
 
 def check_forgery(subject: Subject) -> None:
-    """Chunks that ``write`` never made, under right checksums: a SemcodecError, or features that the model takes."""
+    """Chunks that ``write`` never made, under right checksums: a SemcodecError, or features that the model takes.
+
+    What is read of symbols is what was sent: values that do not fit are refused, not wrapped or cut to what does.
+    """
     for case in cases(subject):
         with case.name_failures():
             [latent] = case.prepare(1).latents
@@ -63,9 +70,51 @@ def check_forgery(subject: Subject) -> None:
                 except SemcodecError:
                     continue
                 except Exception as error:
-                    raise AssertionError(f"chunk {names[i]!r} {what}: {type(error).__name__}: {error}") from error
+                    raise CheckFailed(f"chunk {names[i]!r} {what}: {describe(error)}") from error
                 # A forger may choose otherwise than the Selectors would have; the server's model must still take it.
                 require_partial(received[0][1], case.taken, f"chunk {names[i]!r} {what}: what is restored")
+                if packed.rows[i].kind == "symbols" and not parts[i].side:
+                    _require_as_sent(case, latent, stream, i, f"chunk {names[i]!r} {what}")
+
+
+class _Heard(PacketSink):
+    """A sink that keeps the symbols of each chunk."""
+
+    def __init__(self, stage: EntropyStage | None) -> None:
+        super().__init__(stage)
+        self.values: dict[int, list[int]] = {}
+
+    def symbols(self, name: str, values: npt.NDArray[Any], prior: Prior, *, side: bool = False) -> None:
+        self.values[len(self.rows)] = np.ravel(values).tolist()
+        super().symbols(name, values, prior, side=side)
+
+
+def _require_as_sent(case: Case, made: Latent, stream: bytes, i: int, what: str) -> None:
+    """Raise CheckFailed where the Latent that is read of a packet has other symbols in chunk ``i`` than were sent, or
+
+    some that ``encode`` has no room for: those of ``made`` are of the dtypes that it gives.
+    """
+    [packet] = read_packets(BytesIO(stream), case.pipeline.header)
+    assert isinstance(packet, Packet)
+    stage = case.pipeline.stages.entropy
+    source, sink = case.listening(packet), _Heard(stage)
+    latent = case.pipeline.server.read(source)
+    for name, own in made.symbols.items():
+        values = np.asarray(latent.symbols.get(name, ()))
+        if values.size and own.dtype.kind in "iub" and own.dtype.itemsize < 4:
+            low, high = (0, 1) if own.dtype.kind == "b" else (np.iinfo(own.dtype).min, np.iinfo(own.dtype).max)
+            outside = not low <= int(values.min()) <= int(values.max()) <= high
+            message = f"{what}: read accepts {name} of {values.min()} to {values.max()}, and encode gives {own.dtype}"
+            require(not outside, f"{message}; refuse in read what cannot have been written")
+    try:
+        case.pipeline.device.write(latent, sink)
+    except Exception:  # a Latent that was read need not be in the form that is written
+        return
+    sent, read = source.values.get(i), sink.values.get(i)
+    if sent is not None and read is not None and len(sent) == len(read) and sent != read:
+        at = next(k for k, pair in enumerate(zip(sent, read, strict=True)) if pair[0] != pair[1])
+        message = f"{what}: {sent[at]} was sent and read as {read[at]}; refuse in read what cannot have been written"
+        raise CheckFailed(message)
 
 
 def some(tries: Sequence[T], subject: Subject) -> list[T]:

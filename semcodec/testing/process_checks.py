@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from semcodec.component import Component
 from semcodec.testing.acts import acts_of, digests
 from semcodec.testing.side_effects import witness
-from semcodec.testing.subject import Act, CheckFailed, Subject, require
+from semcodec.testing.subject import Act, CheckFailed, Subject, describe, require
 from semcodec.testing.subprocess import elsewhere
 
 THREADS, ROUNDS = 2, 20
@@ -66,14 +66,14 @@ def copies(instance: Any) -> Iterator[tuple[str, Any]]:
     try:
         yield "deep copy", copy.deepcopy(instance, dict(shared))
     except Exception as error:
-        require(False, f"cannot be deep-copied: {type(error).__name__}: {error}")
+        require(False, f"cannot be deep-copied: {describe(error)}")
     try:
         file = io.BytesIO()
         _Pickler(file, shared).dump(instance)
         file.seek(0)
         restored = _Unpickler(file, shared).load()
     except Exception as error:
-        require(False, f"cannot be pickled: {type(error).__name__}: {error}")
+        require(False, f"cannot be pickled: {describe(error)}")
     yield "pickled copy", restored
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
+import traceback
 import unittest
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from semcodec.component import Component, Param
 from semcodec.composition.registry import Registry
+from semcodec.errors import first_line
 
 MODULES = {
     "backbone": "backbones",
@@ -66,6 +69,23 @@ class Act:
     what: str
     who: Any
     do: Callable[[Any, int], bytes]
+
+
+LONGEST = 400
+"""Characters of a reason that are shown."""
+
+
+def shorten(text: str) -> str:
+    """The first ``LONGEST`` characters of a reason, and how many there are."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST].rstrip()} ... ({len(text):,} characters)"
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line: its class, the first line of what it says, and the file and line that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).parent != Path(__file__).parent] or frames
+    said = f"{type(error).__name__}: {shorten(first_line(error))}"
+    return f"{said} ({'/'.join(Path(own[-1].filename).parts[-2:])}:{own[-1].lineno})" if own else said
 
 
 def require(condition: object, message: str) -> None:

@@ -137,6 +137,8 @@ WRONG = [
     ("check_damage", ENCODER, "NeedsBothLayers", "IndexError"),
     ("check_forgery", ENCODER, "TrustsTheMask", "chunk 'rows'"),
     ("check_forgery", ENCODER, "TrustsTheSymbols", "IndexError"),
+    ("check_forgery", ENCODER, "ReadsWithoutARange", "was sent and read as"),
+    ("check_forgery", ENCODER, "KeepsWhatItReads", "encode gives uint8"),
     ("check_gradient", LEARNED, "TrainsHalf", "no gradient reaches idle"),
     ("check_gradient", LEARNED, "CutsTheGradient", "no gradient at all"),
     ("check_gradient", LEARNED, "OneNumberOfBits", "bits a sample"),

@@ -161,6 +161,28 @@ class TrustsTheSymbols(Rows):
         return Latent({"rows": rows, "q": q.reshape(self.shape)}, {"step": source.params["step"]})
 
 
+class ReadsWithoutARange(Rows):
+    """Values above 255 become others that look as good: the cast wraps."""
+
+    def read(self, source):
+        rows = self.unpack(source.blob("rows", self.shape[1] // 8))
+        q = source.symbols("high", int(np.prod(self.shape)), Counted()) << 4
+        if source.layer():
+            q = q | source.symbols("low", q.size, Bits(4))
+            source.layer()
+        return Latent({"rows": rows, "q": q.astype(np.uint8).reshape(self.shape)}, {"step": source.params["step"]})
+
+
+class KeepsWhatItReads(ReadsWithoutARange):
+    def read(self, source):
+        rows = self.unpack(source.blob("rows", self.shape[1] // 8))
+        q = source.symbols("high", int(np.prod(self.shape)), Counted()) << 4
+        if source.layer():
+            q = q | source.symbols("low", q.size, Bits(4))
+            source.layer()
+        return Latent({"rows": rows, "q": q.reshape(self.shape)}, {"step": source.params["step"]})
+
+
 class Greets(Rows):
     def encode(self, *arguments):
         print("encoding ...")
