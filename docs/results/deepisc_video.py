@@ -35,6 +35,7 @@ from detection_coco import timed
 from semcodec.composition.composition import compose_spec
 from semcodec.data import open_dataset
 from semcodec.evaluation.evaluate import run_sweep
+from semcodec.evaluation.keys import Known
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.weights import WeightsRequest
 from semcodec.tasks.statistics import paired, wilson
@@ -76,13 +77,12 @@ def video(name: str) -> Iterator[Sweep]:
 
 def measure(data: str, vit: str | None, deepisc: str | None) -> None:
     name = Path(data).name
-    lines = [line for path in (RECORDS, BEFORE[name]) if path.exists() for line in path.read_text().splitlines()]
-    done = {json.loads(line)["key"] for line in lines}
+    known = Known.read(RECORDS, BEFORE[name])
     alone = WeightsRequest({"backbone": vit} if vit else {}, offline=True)
     whole = WeightsRequest({"": deepisc} if deepisc else {}, offline=True)
     for spec, grid in plan(name):
         request, batch = whole if spec.startswith("deepisc") else alone, 32 if name == "digits-motion" else 8
-        for record in run_sweep(compose_spec(spec), grid, request, data, limit=CLIPS[name], batch=batch, done=done):
+        for record in run_sweep(compose_spec(spec), grid, request, data, limit=CLIPS[name], batch=batch, known=known):
             record["data"] = name
             for weights in record["weights"].values():
                 weights["source"] = Path(weights["source"]).name

@@ -150,7 +150,11 @@ def _leave_out(output: Path, stale: Sequence[Mapping[str, Any]]) -> None:
     """Take records out of a file, in whose place others were measured."""
     if not output.is_file():
         return
-    kept = [line for line in output.read_bytes().splitlines(keepends=True) if not line.strip() or json.loads(line) not in stale]
+    kept = [
+        line
+        for line in output.read_bytes().splitlines(keepends=True)
+        if not line.strip() or json.loads(line) not in stale
+    ]
     with whole_file(output) as file:
         file.writelines(kept)
 

@@ -54,6 +54,11 @@ def check_form(folder: Path) -> dict[str, Any]:
     return dict(header)
 
 
+def data_of(folder: Path, data: str) -> str:
+    """What a results folder calls its data, ``data`` where there is none yet: cells are named after it."""
+    return str(check_form(folder).get("data", data)) if (folder / PLAN).exists() else data
+
+
 def lines(path: Path, notes: list[str] | None = None) -> tuple[list[dict[str, Any]], int]:
     """The objects of a JSON Lines file, and how many bytes of it are whole lines. Raises DataError."""
     try:
@@ -183,6 +188,8 @@ class Folder:
         if not resume:
             return
         other = [name for name in FIXED if name in header and before.get(name) != header[name]]
+        if "data" in other and before.get("content") and before["content"] == header.get("content"):
+            other.remove("data")  # the same samples under another path
         if other:
             raise UsageError(
                 f"{self.path} was measured with {_said(before, other)}, not {_said(header, other)}: "
