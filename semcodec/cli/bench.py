@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from semcodec._json import to_json
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_table
 from semcodec.errors import UsageError
@@ -248,7 +249,6 @@ def _run(
     remeasure: bool,
 ) -> list[dict[str, Any]]:
     """The records of the cells, in their order: those that were there and those that are made now."""
-    import json
     from dataclasses import asdict
 
     from semcodec.bench import resume as resumed
@@ -270,7 +270,7 @@ def _run(
         if form == "json":
             for cell in cells:
                 if cell.digest in known:
-                    click.echo(json.dumps(known[cell.digest]))
+                    click.echo(to_json(known[cell.digest]))
         if left:
             line = Line(left, jobs)
             try:
@@ -279,7 +279,7 @@ def _run(
                     folder.append(done.record)
                     line.done(done)
                     if form == "json":
-                        click.echo(json.dumps(done.record))
+                        click.echo(to_json(done.record))
             finally:
                 line.close()
         return [folder.known[cell.digest] for cell in cells]

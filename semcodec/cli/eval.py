@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from semcodec._files import whole_file
+from semcodec._json import to_json
 from semcodec._progress import Progress
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_table
@@ -89,7 +90,7 @@ def command(
         progress=Progress().count,
     )  # fmt: skip
     for record in points:
-        line = json.dumps(record)
+        line = to_json(record)
         if output:
             with output.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")

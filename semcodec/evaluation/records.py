@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from semcodec._files import whole_file
+from semcodec._json import to_json
 from semcodec.errors import DataError, UsageError
 
 RECORD = 1
@@ -147,7 +148,7 @@ class Folder:
             raise UsageError(f"{path} holds {len(found)} records; add --resume to go on, or name another folder")
         os.ftruncate(self._file, self._end)
         if not begun or not resume:
-            self.write(PLAN, json.dumps({"bench": FORM, **header}, indent=2) + "\n")
+            self.write(PLAN, to_json({"bench": FORM, **header}, indent=2) + "\n")
 
     def __enter__(self) -> Folder:
         return self
@@ -157,7 +158,7 @@ class Folder:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one record, to the disk. Raises DataError, and leaves no half, where that fails."""
-        left = (json.dumps(record) + "\n").encode()
+        left = (to_json(record) + "\n").encode()
         size = len(left)
         try:
             while left:
@@ -182,7 +183,7 @@ class Folder:
             raise DataError(f"{self.path / name}: {error.strerror}; nothing was measured") from error
 
     def write_skips(self, skips: Iterable[Mapping[str, str]]) -> None:
-        self.write(SKIPS, "".join(json.dumps(skip) + "\n" for skip in skips))
+        self.write(SKIPS, "".join(to_json(skip) + "\n" for skip in skips))
 
     def _compare(self, before: Mapping[str, Any], header: Mapping[str, Any], resume: bool) -> None:
         if not resume:
@@ -209,4 +210,4 @@ class Folder:
 
 
 def _said(header: Mapping[str, Any], names: Sequence[str]) -> str:
-    return ", ".join(f"{name} {json.dumps(header.get(name))}" for name in names)
+    return ", ".join(f"{name} {to_json(header.get(name))}" for name in names)

@@ -312,6 +312,7 @@ def load(module: nn.Module, weights: Weights, wanted: Sequence[str] | None = Non
 
         tensors = read_tensors(weights.path, f"{weights.slot}.", wanted)
         check_fit({name: t for name, t in module.state_dict().items() if name in wanted}, tensors, weights)
+        _refuse_not_finite(tensors, weights.origin)
         fill_part(module, tensors)
         return
     tensors = read_tensors(weights.path, f"{weights.slot}." if weights.ours else "")
@@ -339,6 +340,7 @@ def check_fit(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], weight
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
     """``load_state_dict`` whose errors are one line."""
     _refuse(_misfits(module.state_dict(), tensors), origin)
+    _refuse_not_finite(tensors, origin)
     module.load_state_dict(dict(tensors))
 
 
@@ -358,6 +360,12 @@ def _refuse(misfits: Sequence[str], origin: str) -> None:
     if misfits:
         more = f" and {len(misfits) - 1} more" if len(misfits) > 1 else ""
         raise WeightsError(f"{origin} does not fit the model: {misfits[0]}{more}")
+
+
+def _refuse_not_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise WeightsError(f"{origin} is of no use: {name} holds NaN or infinity; train it again or take another")
 
 
 def name_weights(modules: Mapping[str, Any]) -> dict[str, dict[str, str]]:
