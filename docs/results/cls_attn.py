@@ -86,7 +86,7 @@ def digits() -> Iterator[tuple[str, str]]:
     for bits in (0.8, 0.2):
         for threshold in (0.99, 1.0):  # 1.0: the whole picture behind the same gate
             for coding in ("webp", "avif"):
-                for quality in (30, 50, 75):
+                for quality in (1, 10, 30, 50, 75):
                     spec = f"cls-attn:patches={coding},quality={quality}+attention-sum:{threshold}"
                     name = f"{coding} gated at {bits}, {'whole' if threshold == 1 else 'patches'}"
                     yield name, f"{spec}+min-entropy:{bits}+{server}"

@@ -56,11 +56,13 @@ def plan(random: str | None) -> Iterator[Sweep]:
     yield Sweep("space and time", "stae:frames=8,pixels=1.0+rans+vit-nano", {})
     yield Sweep("all budgets", "stae+rans+vit-nano", {"stae.frames": FRAMES, "stae.pixels": PIXELS}, clips=300)
     for coding in ("webp", "jpeg"):
-        pictures = {f"{coding}.frames": (16, 8, 4), f"{coding}.quality": (10, 30, 75)}
+        pictures = {f"{coding}.frames": (16, 8, 4), f"{coding}.quality": (1, 10, 30, 75)}
         yield Sweep("other", f"{coding}+vit-nano", pictures, clips=300)
         budgets = {"stae.frames": (16, 4), "stae.pixels": (1.0, 0.4), "stae.quality": (30, 75)}
         yield Sweep("other", f"stae:coding={coding}+rans+vit-nano", budgets, clips=300)
-    yield Sweep("other", "h264+vit-nano", {"h264.frames": (16, 4), "h264.crf": (20, 28, 36, 44)}, clips=300)
+    low = {"stae.frames": (16, 8, 4, 2), "stae.pixels": (1.0, 0.4), "stae.quality": (1, 10)}
+    yield Sweep("other", "stae:coding=webp+rans+vit-nano", low, clips=300)
+    yield Sweep("other", "h264+vit-nano", {"h264.frames": (16, 4), "h264.crf": (20, 28, 36, 44, 51)}, clips=300)
 
 
 def measure(records: Path, random: str | None) -> None:
