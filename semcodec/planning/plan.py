@@ -73,7 +73,7 @@ class Plan:
 
     @property
     def best_at_home(self) -> bool:
-        """Whether nothing should be sent: local computing fits, and is more accurate than the best, or equal and faster.
+        """Whether nothing should be sent: local computing fits, and is more accurate than the best or equal and faster.
 
         Never where its accuracy is not known.
         """
