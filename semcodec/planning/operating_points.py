@@ -62,9 +62,9 @@ def read_results(folder: Path) -> Profile:
     if len(sets) > 1:
         named = " and ".join(sorted({f"{data} ({digest})" for data, _, digest in sets})[:2])
         raise DataError(f"{folder} has records of different samples, {named}: accuracies that do not compare")
-    records, spreads = pool_tails(records)
-    points = [measured(record) for record in records]
-    whole = _best(FULL, [p for p in points if _is_full(p.spec)]) or _unmeasured(records)
+    pooled, spreads = pool_tails(records)
+    points = [measured(record) for record in pooled]
+    whole = _best(FULL, [p for p in points if _is_full(p.spec)]) or _unmeasured(pooled)
     alone = _best(LOCAL, [p for p in points if not p.sent])
     first = records[0]
     return Profile(
