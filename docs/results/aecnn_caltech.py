@@ -23,6 +23,7 @@ import torch
 from semcodec.composition.composition import compose_spec
 from semcodec.data import open_dataset
 from semcodec.evaluation.evaluate import run_sweep
+from semcodec.evaluation.keys import Known
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.weights import WeightsRequest
 from semcodec.tasks.statistics import paired
@@ -87,8 +88,8 @@ def keep(
     options: Namespace, name: str, text: str, grid: dict[str, Sequence[Any]], request: WeightsRequest, **more: Any
 ) -> None:
     """Append the records of a sweep that are not there yet."""
-    done = {record["key"] for record in records()}
-    for record in run_sweep(compose_spec(text), grid, request, options.data, limit=options.limit, done=done):
+    known = Known.read(RECORDS)
+    for record in run_sweep(compose_spec(text), grid, request, options.data, limit=options.limit, known=known):
         for weights in record["weights"].values():
             weights["source"] = Path(weights["source"]).name
         record |= {"name": name, **more, "data": Path(options.data).name}

@@ -23,7 +23,8 @@ from semcodec.composition.composition import compose_spec
 from semcodec.composition.registry import get_registry
 from semcodec.data import open_dataset
 from semcodec.data.base import Dataset
-from semcodec.evaluation.evaluate import evaluate, key
+from semcodec.evaluation.evaluate import evaluate, identity
+from semcodec.evaluation.keys import Known
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.weights import WeightsRequest
 
@@ -85,7 +86,7 @@ def digits() -> Iterator[tuple[str, str]]:
     for bits in (0.8, 0.2):
         for threshold in (0.99, 1.0):  # 1.0: the whole picture behind the same gate
             for coding in ("webp", "avif"):
-                for quality in (30, 50, 75):
+                for quality in (1, 10, 30, 50, 75):
                     spec = f"cls-attn:patches={coding},quality={quality}+attention-sum:{threshold}"
                     name = f"{coding} gated at {bits}, {'whole' if threshold == 1 else 'patches'}"
                     yield name, f"{spec}+min-entropy:{bits}+{server}"
@@ -136,7 +137,7 @@ def others(server: str) -> Iterator[tuple[str, str]]:
 
 
 def measure(points: list[tuple[str, str]], records: Path, data: str, request: WeightsRequest, batch: int) -> None:
-    memory = Memory(MEMORY)
+    memory, known = Memory(MEMORY), Known.read(records)
     pipeline: Pipeline | None = None
     dataset: Dataset | None = None
     for name, spec in points:
@@ -146,9 +147,10 @@ def measure(points: list[tuple[str, str]], records: Path, data: str, request: We
         else:
             pipeline = Pipeline.load(composition, request, classes=open_dataset(data).classes)
         dataset = dataset or SharedDataset(open_dataset(data, "test", pipeline.request), memory)
-        if key(pipeline, dataset, len(dataset)) in _done(records):
+        if known.has(identity(pipeline, dataset, len(dataset))):
             continue
         record = evaluate(share(pipeline, memory), dataset, batch=batch)
+        known.add(record)
         record["data"] = Path(data).name
         for weights in record["weights"].values():
             weights["source"] = Path(weights["source"]).name
@@ -157,11 +159,6 @@ def measure(points: list[tuple[str, str]], records: Path, data: str, request: We
         patches, sent = record.get("patches_mean", 0) or 0, record["sent_ratio"]
         size, top1 = record["bytes_total"], 100 * record["top1"]
         print(f"{name:22} {record['spec']:72} {top1:5.1f} % {size:8.0f} B {patches:6.1f} x {sent:.3f}", flush=True)
-
-
-def _done(records: Path) -> set[str]:
-    lines = records.read_text().splitlines() if records.exists() else []
-    return {json.loads(line)["key"] for line in lines}
 
 
 def tables(data: str, request: WeightsRequest) -> None:

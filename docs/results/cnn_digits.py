@@ -16,6 +16,7 @@ from typing import Any
 
 from semcodec.composition.composition import compose_spec
 from semcodec.evaluation.evaluate import run_sweep
+from semcodec.evaluation.keys import Known
 from semcodec.pipeline.weights import WeightsRequest
 from semcodec.training.train import WEIGHTS, train
 
@@ -38,8 +39,8 @@ def records() -> list[dict[str, Any]]:
 
 
 def keep(name: str, spec: str, request: WeightsRequest, limit: int) -> None:
-    done = {record["key"] for record in records()}
-    for record in run_sweep(compose_spec(spec), {}, request, DATA, limit=limit, done=done):
+    known = Known.read(RECORDS)
+    for record in run_sweep(compose_spec(spec), {}, request, DATA, limit=limit, known=known):
         for weights in record["weights"].values():
             weights["source"] = Path(weights["source"]).name
         with RECORDS.open("a") as file:

@@ -35,6 +35,7 @@ from detection_coco import timed
 from semcodec.composition.composition import compose_spec
 from semcodec.data import open_dataset
 from semcodec.evaluation.evaluate import run_sweep
+from semcodec.evaluation.keys import Known
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.weights import WeightsRequest
 from semcodec.tasks.statistics import paired, wilson
@@ -48,6 +49,8 @@ CLIPS = {"digits-motion": 300, "activities": 49}
 FRAMES = (16, 8, 4, 2, 1)
 TARGETS = {"digits-motion": (99, 98, 95, 80), "activities": (85, 80, 75, 70)}
 VIDEO = {"h265": (28, 36, 44), "av1": (35, 48, 60), "h264": (28, 36, 44)}
+LOWEST = {"h265": (51,), "av1": (63,), "h264": (51,)}
+"""Down to the lowest quality that each has, where that takes minutes."""
 Record = dict[str, Any]
 Sweep = tuple[str, dict[str, Any]]
 
@@ -71,18 +74,18 @@ def video(name: str) -> Iterator[Sweep]:
     for codec, crfs in VIDEO.items():
         # Written out, as the records of h264 before have it.
         frames = {f"{codec}.frames": (16,)} if name == "digits-motion" else {}
+        crfs = (*crfs, *(LOWEST[codec] if name == "digits-motion" else ()))
         yield f"{codec}+{BACKBONE[name]}", {f"{codec}.crf": crfs, **frames}
 
 
 def measure(data: str, vit: str | None, deepisc: str | None) -> None:
     name = Path(data).name
-    lines = [line for path in (RECORDS, BEFORE[name]) if path.exists() for line in path.read_text().splitlines()]
-    done = {json.loads(line)["key"] for line in lines}
+    known = Known.read(RECORDS, BEFORE[name])
     alone = WeightsRequest({"backbone": vit} if vit else {}, offline=True)
     whole = WeightsRequest({"": deepisc} if deepisc else {}, offline=True)
     for spec, grid in plan(name):
         request, batch = whole if spec.startswith("deepisc") else alone, 32 if name == "digits-motion" else 8
-        for record in run_sweep(compose_spec(spec), grid, request, data, limit=CLIPS[name], batch=batch, done=done):
+        for record in run_sweep(compose_spec(spec), grid, request, data, limit=CLIPS[name], batch=batch, known=known):
             record["data"] = name
             for weights in record["weights"].values():
                 weights["source"] = Path(weights["source"]).name

@@ -23,6 +23,7 @@ from PIL import Image, ImageOps
 
 from semcodec.composition.composition import compose_spec
 from semcodec.evaluation.evaluate import run_sweep
+from semcodec.evaluation.keys import Known
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.weights import WeightsRequest
 from semcodec.tasks.average_precision import Matches, paired
@@ -148,13 +149,13 @@ def learn(runs: Path, coco: Path, images: Path, detector: str) -> None:
 
 
 def evaluate(runs: Path, coco: Path, detector: str) -> None:
-    done = {json.loads(line)["key"] for line in RECORDS.read_text().splitlines()} if RECORDS.exists() else set()
+    known = Known.read(RECORDS)
     for name, spec, run, grid in points():
         if run and not (runs / run / "weights.safetensors").exists():
             print(f"{name}: not trained", flush=True)
             continue
         request = WeightsRequest({"backbone": detector} | ({"encoder": str(runs / run)} if run else {}))
-        for record in run_sweep(compose_spec(spec), grid, request, str(coco), batch=4, done=done):
+        for record in run_sweep(compose_spec(spec), grid, request, str(coco), batch=4, known=known):
             record["data"] = coco.name
             for weights in record["weights"].values():
                 weights["source"] = Path(weights["source"]).name

@@ -16,6 +16,7 @@ from typing import Any
 
 from semcodec.composition.composition import compose_spec
 from semcodec.evaluation.evaluate import run_sweep
+from semcodec.evaluation.keys import Known
 from semcodec.pipeline.weights import WeightsRequest
 
 HERE = Path(__file__).parent
@@ -36,10 +37,13 @@ def plan(vit: str, stae: str) -> list[tuple[str, dict[str, Any], WeightsRequest]
 
 
 def main() -> None:
-    data, vit, stae = sys.argv[1:]
-    done = {json.loads(line)["key"] for line in RECORDS.read_text().splitlines()} if RECORDS.exists() else set()
+    measure(*sys.argv[1:])
+
+
+def measure(data: str, vit: str, stae: str) -> None:
+    known = Known.read(RECORDS)
     for spec, grid, request in plan(vit, stae):
-        for record in run_sweep(compose_spec(spec), grid, request, data, batch=8, done=done):
+        for record in run_sweep(compose_spec(spec), grid, request, data, batch=8, known=known):
             record["data"] = Path(data).name
             for weights in record["weights"].values():
                 weights["source"] = Path(weights["source"]).name

@@ -23,12 +23,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from cls_attn import Kept, remember
 from torch import Tensor
 
+from semcodec.bench.memory import Memory, SharedDataset
+from semcodec.bench.reuse import share
 from semcodec.composition.composition import Composition, compose_spec
 from semcodec.data import open_dataset
-from semcodec.evaluation.evaluate import evaluate, key
+from semcodec.evaluation.evaluate import evaluate, identity
+from semcodec.evaluation.keys import Known
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.weights import WeightsRequest, read_tensors
 from semcodec.tasks.statistics import paired
@@ -248,7 +250,10 @@ def learned(inputs: Inputs, ending: str, backbone: str) -> Iterator[Point]:
 
 
 def measure(
-    inputs: Inputs, points: Sequence[Points], images: dict[tuple[str, str], Kept], finished: set[tuple[str, str]]
+    inputs: Inputs,
+    points: Sequence[Points],
+    images: dict[tuple[str, str], SharedDataset],
+    finished: set[tuple[str, str]],
 ) -> None:
     """What can be measured by now. images: kept from one call to the next; finished: data and spec of what is there."""
     for made in points:
@@ -268,21 +273,22 @@ def measure(
                     save_work(pipeline)
                 name = data, composition.backbone.name
                 if name not in images:
-                    images[name] = Kept(open_dataset(data, "test", pipeline.request))
+                    images[name] = SharedDataset(open_dataset(data, "test", pipeline.request), MEMORY)
                 total = point.limit or len(images[name])
-                if key(pipeline, images[name], total) not in {record["key"] for record in own()}:
-                    keep(point.name, evaluate(pipeline, images[name], limit=total, batch=25), data)
+                if not Known.read(RECORDS).has(identity(pipeline, images[name], total)):
+                    shared = share(pipeline, MEMORY)
+                    keep(point.name, evaluate(shared, images[name], limit=total, batch=25), data)
                 finished.add((data, composition.spec))
 
 
+MEMORY = Memory(8 << 30)
+"""What points share."""
 HEADS: dict[tuple[str, str, bytes], Any] = {}
 
 
 def save_work(pipeline: Pipeline) -> None:
-    """What no point of a sweep changes is computed once: an analysis of the image, the network up to the cut."""
+    """What no point of a sweep changes is computed once: the network up to the cut."""
     cut, backbone = pipeline.composition.cut, pipeline.stages.backbone
-    if pipeline.composition.models:
-        remember(pipeline)
     if cut != DEEP:
         return
     head, digest = backbone.head, pipeline.digests["backbone"]
@@ -497,7 +503,7 @@ def main() -> None:
     *given, runs = sys.argv[1:]
     torch.set_num_threads(1)
     inputs = Inputs(*given, Path(runs))
-    images: dict[tuple[str, str], Kept] = {}
+    images: dict[tuple[str, str], SharedDataset] = {}
     finished: set[tuple[str, str]] = set()
     measure(inputs, [nips, caltech, caltech_others, nips_others], images, finished)
     for _ in learn(inputs):

@@ -23,6 +23,7 @@ from semcodec.bench import deltas, results
 from semcodec.composition.composition import compose_spec
 from semcodec.errors import UsageError
 from semcodec.evaluation.evaluate import run_sweep
+from semcodec.evaluation.keys import Known
 from semcodec.pipeline.weights import WeightsRequest
 from semcodec.tasks.table import compare
 from semcodec.training.train import WEIGHTS, train
@@ -119,8 +120,8 @@ def learn(runs: Path, run: Run) -> None:
 def measure(runs: Path, curve: Curve) -> None:
     request = WeightsRequest({"": str(runs / curve.run)} if curve.run else {}, offline=True)
     grid = dict([curve.grid]) if curve.grid else {}
-    done = {record["key"] for record in records()}
-    for record in run_sweep(compose_spec(curve.spec), grid, request, DATA, limit=curve.samples, done=done):
+    known = Known.read(RECORDS)
+    for record in run_sweep(compose_spec(curve.spec), grid, request, DATA, limit=curve.samples, known=known):
         for weights in record["weights"].values():
             weights["source"] = Path(weights["source"]).name
         with RECORDS.open("a") as file:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from semcodec._json import to_json
 from semcodec._version import __version__
 from semcodec.bench.deltas import Delta
 from semcodec.bench.page import commands, origin
@@ -118,7 +118,7 @@ def as_json(results: Results, anchor: str | None, deltas: Deltas) -> str:
         "skips": list(results.skips),
         "warnings": list(results.warnings),
     }
-    return json.dumps(found, indent=2) + "\n"
+    return to_json(found, indent=2) + "\n"
 
 
 def as_compressai(results: Results) -> str:
@@ -128,7 +128,7 @@ def as_compressai(results: Results) -> str:
     source's size is not in the records.
     """
     curves = [_curve(group, name, points) for group in results.groups for name, points in group.curves.items()]
-    return json.dumps(curves[0] if len(curves) == 1 else curves, indent=2) + "\n"
+    return to_json(curves[0] if len(curves) == 1 else curves, indent=2) + "\n"
 
 
 def _curve(group: Group, name: str, points: Sequence[MeasuredPoint]) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import html
-import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
+from semcodec._json import to_json
 from semcodec._version import __version__
 from semcodec.bench.deltas import Delta
 from semcodec.bench.results import Group, MeasuredPoint, Results
@@ -27,7 +27,7 @@ def render(
     page = parts["html"]
     found = payload(results, anchor, deltas or {})
     # "<" only ever opens markup, so data that holds "</script>" cannot end the script it lies in
-    inside = json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    inside = to_json(found, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     for name, text in (("title", html.escape(title)), ("css", parts["css"]), ("js", parts["js"]), ("data", inside)):
         page = page.replace("{{" + name + "}}", text, 1)
     return page

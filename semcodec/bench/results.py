@@ -15,7 +15,7 @@ from semcodec.composition.grammar import parse
 from semcodec.errors import DataError, SemcodecError, UsageError
 from semcodec.evaluation import records
 from semcodec.evaluation.records import RECORD
-from semcodec.planning.operating_points import MODEL, SERVER
+from semcodec.planning.operating_points import MODEL, SERVER, pool_tails
 from semcodec.tasks.table import metric_of, metrics
 
 
@@ -193,21 +193,28 @@ def _point(record: Mapping[str, Any], metric: str) -> MeasuredPoint:
 
 
 def _baselines(members: Sequence[Mapping[str, Any]]) -> list[Baseline]:
-    """Local computing and full offloading for each backbone, timed by the record that left it the most to do."""
+    """Local computing and full offloading for each backbone, timed by the records that left it the most to do.
+
+    Tails that compute the same are pooled first, as ``semcodec plan`` does.
+    """
     most: dict[str, Mapping[str, Any]] = {}
-    for record in members:
+    for record in pool_tails([{"sent_ratio": 1.0, **record} for record in members])[0]:
         backbone = record["spec"].rpartition("+")[2]
-        whole = record.get("sent_ratio", 1.0) == 1.0 and {"head", "tail"} <= set(record["stages_ms"])
-        if whole and record["bytes_total"] > most.get(backbone, {"bytes_total": 0})["bytes_total"]:
+        whole = record["sent_ratio"] == 1.0 and {"head", "tail"} <= set(record["stages_ms"])
+        if whole and (backbone not in most or _backbone_ms(record) > _backbone_ms(most[backbone])):
             most[backbone] = record
     found = []
     for backbone, record in most.items():
         name, _, cut = backbone.partition("@")
-        whole_ms = sum(record["stages_ms"].get(stage, 0.0) for stage in MODEL)
+        whole_ms = _backbone_ms(record)
         found.append(Baseline(f"local: {name} on the device", 0.0, whole_ms, 0.0))
         if cut in ("", "input") and record.get("raw_uint8_bytes"):
             found.append(Baseline(f"full offloading to {name}, 8-bit pixels", record["raw_uint8_bytes"], 0.0, whole_ms))
     return found
+
+
+def _backbone_ms(record: Mapping[str, Any]) -> float:
+    return sum(float(record["stages_ms"].get(stage, 0.0)) for stage in MODEL)
 
 
 def stem(spec: str, knobs: Mapping[str, Any]) -> str:

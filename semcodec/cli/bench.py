@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from semcodec._json import to_json
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_table
 from semcodec.cli.reads import spare
@@ -39,6 +41,7 @@ def _several(name: str, what: str) -> Callable[[_Command], _Command]:
 @click.option("--out", "out", type=click.Path(path_type=Path), metavar="DIR", help="Where results go.")
 @click.option("--resume", is_flag=True, help="Go on with the results that --out has.")
 @click.option("--retry", is_flag=True, help="With --resume: run the cells that failed again.")
+@click.option("--remeasure", is_flag=True, help="With --resume: measure cells anew that have changed since.")
 @click.option("--dry-run", is_flag=True, help="Only show the plan; runs nothing, imports no torch.")
 @click.option("--explain-skips", is_flag=True, help="List what is left out, with the reason.")
 @_several("task", "models of this task (video, classification, detection)")
@@ -79,6 +82,7 @@ def command(
     out: Path | None,
     resume: bool,
     retry: bool,
+    remeasure: bool,
     dry_run: bool,
     explain_skips: bool,
     swept: tuple[str, ...],
@@ -110,14 +114,19 @@ def command(
     """
     from semcodec.bench.cells import cell_of, ordered, parts
     from semcodec.bench.cells import shard as part_of
+    from semcodec.evaluation.records import data_of
 
     if not dry_run and out is None:
         raise UsageError("--out DIR is missing: where results go; or --dry-run to see the plan")
-    if (retry and not resume) or (address and executor != "ray"):
-        raise UsageError("--retry is for --resume" if retry and not resume else "--address is for --executor ray")
+    for name, given_so in (("retry", retry), ("remeasure", remeasure)):
+        if given_so and not resume:
+            raise UsageError(f"--{name} is for --resume")
+    if address and executor != "ray":
+        raise UsageError("--address is for --executor ray")
     most = max_cells * (parts(shard) if shard else 1)
     matrix = _matrix(specs, file, data, split, classes, swept, options.request(given, offline), choice, most)
-    cells = ordered(cell_of(c, data, split, limit, seed, classes) for c in matrix.with_seed(seed))
+    named = data_of(out, data) if resume and out is not None and not dry_run else data
+    cells = ordered(cell_of(c, named, split, limit, seed, classes) for c in matrix.with_seed(seed))
     cells = part_of(cells, shard) if shard else cells
     if not cells:
         raise UsageError(_empty(matrix, shard))
@@ -139,11 +148,21 @@ def command(
     )  # fmt: skip
     assert out is not None
     spare((out / name for name in (PLAN, RECORDS, SKIPS)), data=[data], weights=given, files=[file])
-    header = {"data": data, "split": split, "limit": limit, "seed": seed, "batch": batch, "weights": list(given)}
+    from semcodec.bench.resume import content
+
+    header = {
+        "data": data,
+        "content": content(settings),
+        "split": split,
+        "limit": limit,
+        "seed": seed,
+        "batch": batch,
+        "weights": list(given),
+    }
     header |= {"classes": classes, "command": "semcodec " + shlex.join(sys.argv[1:])}
     records = _run(
         cells, matrix, settings, header, out, retry, form,
-        lambda: _pool(executor, settings, timeout, address), resume=resume, jobs=jobs,
+        lambda: _pool(executor, settings, timeout, address), resume=resume, jobs=jobs, remeasure=remeasure,
     )  # fmt: skip
     if form == "table":
         _show(records, out)
@@ -235,11 +254,12 @@ def _run(
     *,
     resume: bool,
     jobs: int,
+    remeasure: bool,
 ) -> list[dict[str, Any]]:
     """The records of the cells, in their order: those that were there and those that are made now."""
-    import json
     from dataclasses import asdict
 
+    from semcodec.bench import resume as resumed
     from semcodec.bench.progress import Line
     from semcodec.bench.runner import run
     from semcodec.evaluation.records import Folder
@@ -250,11 +270,15 @@ def _run(
             click.echo(f"warning: {note}", err=True)
         folder.write_skips(map(asdict, matrix.skips))
         known = {cell: r for cell, r in folder.known.items() if not (retry and "failed" in r)}
+        tell = partial(click.echo, err=True)
+        if known:
+            for digest in resumed.changed(cells, known, settings, out, remeasure=remeasure, tell=tell):
+                del known[digest]
         left = [cell for cell in cells if cell.digest not in known]
         if form == "json":
             for cell in cells:
                 if cell.digest in known:
-                    click.echo(json.dumps(known[cell.digest]))
+                    click.echo(to_json(known[cell.digest]))
         if left:
             line = Line(left, jobs)
             try:
@@ -263,7 +287,7 @@ def _run(
                     folder.append(done.record)
                     line.done(done)
                     if form == "json":
-                        click.echo(json.dumps(done.record))
+                        click.echo(to_json(done.record))
             finally:
                 line.close()
         return [folder.known[cell.digest] for cell in cells]

@@ -75,9 +75,9 @@ def command(
     classes = classes_of(named) if named else None
     pipeline = Pipeline.load(composition, request, classes=classes, partial=not named)
     composition = pipeline.composition
-    rows, found = explain(pipeline), None
-    if named:
-        sample = Sample(named, pipeline)
+    sample = Sample(named, pipeline) if named else None
+    rows, found = explain(pipeline, sample and sample.pixels), None
+    if sample:
         run(pipeline, sample)  # so that the times are not those of a first run
         found = document(pipeline, [run(pipeline, sample)[1]])
         if plot:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from semcodec._files import LineFile, whole_file
+from semcodec._json import to_json
 from semcodec._progress import Progress
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_table
@@ -93,7 +94,7 @@ def command(
             progress=Progress().count,
         )  # fmt: skip
         for record in points:
-            line = json.dumps(record)
+            line = to_json(record)
             if file:
                 file.append(line)
             if form == "json":

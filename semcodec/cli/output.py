@@ -9,14 +9,14 @@ from typing import Any
 
 import click
 
+from semcodec._json import to_json
+
 ABSENT = "-"
 
 
 def echo_json(value: Any) -> None:
     """One JSON document, indented."""
-    import json
-
-    click.echo(json.dumps(value, indent=2))
+    click.echo(to_json(value, indent=2))
 
 
 def echo_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], expendable: Sequence[str] = ()) -> None:

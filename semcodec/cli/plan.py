@@ -129,9 +129,11 @@ def _show_plan(profile: Profile, link: Link, found: Plan, deadline_ms: float, fo
                 "loss": link.loss,
                 "deadline_ms": deadline_ms,
                 "assumed": dict(profile.assumed),
+                "notes": dict(profile.notes),
                 "best": _or_none(found.best),
                 "runner_up": _or_none(found.runner_up),
                 "local": _or_none(found.local),
+                "best_at_home": found.best_at_home,
                 "full_offload": _or_none(found.full),
                 "fastest": fastest.document(),
                 "why": None if found.best else _why(fastest),
@@ -156,6 +158,10 @@ def _show_plan(profile: Profile, link: Link, found: Plan, deadline_ms: float, fo
     fields += [("assumed", f"{name} = {why}") for name, why in profile.assumed.items()]
     if found.best:
         fields.insert(0, ("spec", found.best.point.spec or _knobs(profile, found.best)))
+    if found.best_at_home and found.local:
+        accuracy = 100 * (found.local.point.accuracy or 0)
+        fields.insert(0, ("best of all", f"{LOCAL}: {accuracy:.2f} % in {found.local.ms:.2f} ms, with nothing sent"))
+    fields += profile.notes.items()
     if fields:
         echo_fields(fields)
 

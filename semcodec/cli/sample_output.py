@@ -32,6 +32,7 @@ answered, as on a device that only sends, prediction, logits and top1 are null; 
 class Sample:
     """One input as it was named: uint8 pixels with a batch axis of one, and its label where that is known.
 
+    data: the data set that it is of, None for a file.
     label: as the task tells it: a class's name, or ``Boxes`` in pixels of the source. size: width and height of the
     source, where the task's labels lie in it.
     """
@@ -43,6 +44,8 @@ class Sample:
         self.pixels: npt.NDArray[np.uint8]
         request = end.request
         self.pixels, label, self.classes, self.name, self.size = open_input(named, request)
+        name, colon, _ = named.rpartition(":")
+        self.data = name if self.classes is not None and colon else None
         self.label: Any = None
         if label is not None and self.classes is not None:
             self.label = get_task(end.composition.task).label(label, self.classes, self.size, request)
@@ -78,10 +81,27 @@ def run(pipeline: Pipeline, sample: Sample, sequence: int = 0) -> tuple[Encoded,
     """Encode to bytes and decode those: the bytes, and what is told of them."""
     from semcodec.pipeline.timing import Clock
 
+    _note_other_data(pipeline, sample)
     clock = Clock()
     encoded = pipeline.encode_batch(sample.pixels, [sequence], clock, sample.size and [sample.size])
     prediction = pipeline.decode_batch(pipeline.records(encoded), clock)[0]
     return encoded[0], describe_sample(pipeline, prediction, _sizes(encoded[0]), clock, sequence, sample)
+
+
+def _note_other_data(end: End, sample: Sample) -> None:
+    """Say so where the answers are of a network that has seen a built-in data set alone, and this is none of it."""
+    from semcodec.data import rows
+    from semcodec.data.notes import note
+
+    source = end.sources.get("backbone")
+    data = source.card.get("data") if source else None
+    if source and data != sample.data and data in [row["name"] for row in rows()]:
+        few = ", ".join(end.classes[:4])
+        more = ", ..." if len(end.classes) > 4 else ""
+        note(
+            f"{source.origin} was trained on {data} alone, so it answers one of its {len(end.classes)} classes "
+            f"({few}{more}) whatever {sample.name} shows"
+        )
 
 
 def _sizes(encoded: Encoded) -> dict[str, int]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from semcodec._files import whole_file
+from semcodec._json import to_json
 from semcodec.errors import DataError
 
 SETTLED_NS = 2_000_000_000
@@ -59,7 +60,7 @@ def file_digests(root: Path, files: Iterable[str]) -> list[str]:
         with suppress(OSError):
             kept_at.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(kept_at) as file:
-                file.write(json.dumps({"version": _VERSION, "files": kept}).encode())
+                file.write(to_json({"version": _VERSION, "files": kept}).encode())
     return found
 
 

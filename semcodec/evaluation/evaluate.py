@@ -198,5 +198,8 @@ def run_sweep(
             dataset = open_dataset(data, split, pipeline.request, classes)
         total = len(dataset) if limit is None else min(limit, len(dataset))
         this = identity(pipeline, dataset, total)
-        if this.key not in done and not (known and known.has(this)):
-            yield evaluate(pipeline, dataset, limit=limit, batch=batch, progress=progress)
+        if this.key not in done and not (known is not None and known.has(this)):
+            record = evaluate(pipeline, dataset, limit=limit, batch=batch, progress=progress)
+            if known is not None:
+                known.add(record)
+            yield record

@@ -10,10 +10,11 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from semcodec.errors import UsageError
-from semcodec.evaluation.records import RECORD, migrate
+from semcodec.evaluation.records import RECORD, lines, migrate
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,19 @@ class Known:
         self._records: dict[str, list[tuple[Mapping[str, Any], dict[str, Any]]]] = {}
         for record in found:
             if "failed" not in record:
-                new = migrate(record, str(where))
-                self._records.setdefault(new["spec"], []).append((record, new))
-                if new["content"] is not None:
-                    self._keys.add(new["key"])
+                self.add(record)
+
+    @classmethod
+    def read(cls, *paths: Path) -> Known:
+        """Those of files in JSON Lines, of which the first is the one that is written to. Raises DataError."""
+        return cls((record for path in paths for record in lines(path)[0]), paths[0])
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """One that was measured. Raises DataError for a record of a form that is not known."""
+        new = migrate(record, str(self.where))
+        self._records.setdefault(new["spec"], []).append((record, new))
+        if new["content"] is not None:
+            self._keys.add(new["key"])
 
     def has(self, new: Identity) -> bool:
         """Whether it was measured. Raises UsageError for a point that has changed, unless it is measured anew."""

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from semcodec._files import LineFile, whole_file
+from semcodec._json import to_json
 from semcodec.errors import DataError, UsageError, first_line
 
 RECORD = 1
@@ -51,6 +52,11 @@ def check_form(folder: Path) -> dict[str, Any]:
     if form != FORM:
         raise DataError(f"{folder} holds results of form {form}, this version reads form {FORM}; use another folder")
     return dict(header)
+
+
+def data_of(folder: Path, data: str) -> str:
+    """What a results folder calls its data, ``data`` where there is none yet: cells are named after it."""
+    return str(check_form(folder).get("data", data)) if (folder / PLAN).exists() else data
 
 
 def lines(path: Path, notes: list[str] | None = None) -> tuple[list[dict[str, Any]], int]:
@@ -141,7 +147,7 @@ class Folder:
                 raise UsageError(f"{path} holds {len(found)} records; add --resume to go on, or name another folder")
             self._file.truncate(whole)
             if not begun or not resume:
-                self.write(PLAN, json.dumps({"bench": FORM, **header}, indent=2) + "\n")
+                self.write(PLAN, to_json({"bench": FORM, **header}, indent=2) + "\n")
         except BaseException:
             self._file.close()
             if not (path / PLAN).exists():  # no later run could tell what these are records of
@@ -160,7 +166,7 @@ class Folder:
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one record, to the disk. Raises DataError, and leaves no half, where that fails."""
         try:
-            self._file.append(json.dumps(record))
+            self._file.append(to_json(record))
         except OSError as error:
             raise DataError(
                 f"{self.path / RECORDS}: {error.strerror}: the {len(self.known)} records before are kept; "
@@ -178,12 +184,14 @@ class Folder:
 
     def write_skips(self, skips: Iterable[Mapping[str, str]]) -> None:
         """What is not measured, and why."""
-        self.write(SKIPS, "".join(json.dumps(skip) + "\n" for skip in skips))
+        self.write(SKIPS, "".join(to_json(skip) + "\n" for skip in skips))
 
     def _compare(self, before: Mapping[str, Any], header: Mapping[str, Any], resume: bool) -> None:
         if not resume:
             return
         other = [name for name in FIXED if name in header and before.get(name) != header[name]]
+        if "data" in other and before.get("content") and before["content"] == header.get("content"):
+            other.remove("data")  # the same samples under another path
         if other:
             raise UsageError(
                 f"{self.path} was measured with {_said(before, other)}, not {_said(header, other)}: "
@@ -192,4 +200,4 @@ class Folder:
 
 
 def _said(header: Mapping[str, Any], names: Sequence[str]) -> str:
-    return ", ".join(f"{name} {json.dumps(header.get(name))}" for name in names)
+    return ", ".join(f"{name} {to_json(header.get(name))}" for name in names)

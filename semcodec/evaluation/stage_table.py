@@ -73,8 +73,12 @@ def outline(composition: Composition) -> list[StageRow]:
     return rows
 
 
-def explain(pipeline: Pipeline) -> list[StageRow]:
-    """``outline`` with parameters and multiply-accumulates, counted by running a sample of zeros through."""
+def explain(pipeline: Pipeline, pixels: Any = None) -> list[StageRow]:
+    """``outline`` with parameters and multiply-accumulates, counted by running a sample through.
+
+    pixels: uint8, with a batch axis of one; zeros where left out, of which it means nothing how many units a Selector
+    without a budget keeps: that is then said to be as scored.
+    """
     import numpy as np
 
     from semcodec.evaluation.cost import Meter
@@ -84,7 +88,8 @@ def explain(pipeline: Pipeline) -> list[StageRow]:
     probe = pipeline.replace(selectors=replace(selectors, keep=spies, gate=None))  # the sample must get to the server
     wanted = pipeline.request
     frames = () if wanted.frames is None else (wanted.frames,)
-    pixels = np.zeros((1, *frames, wanted.height, wanted.width, 3), np.uint8)
+    real = pixels is not None
+    pixels = pixels if real else np.zeros((1, *frames, wanted.height, wanted.width, 3), np.uint8)
     probe.decode_batch(probe.records(probe.encode_batch(pixels, [0], meter)), meter)
 
     rows = []
@@ -92,7 +97,7 @@ def explain(pipeline: Pipeline) -> list[StageRow]:
         target = row.stage.removeprefix("select_")
         if row.stage == "tail":
             row = replace(row, gives=get_task(pipeline.composition.task).port(len(pipeline.classes)))
-        elif target in spies:
+        elif target in spies and (real or pipeline.composition.keep[target][1] is not None):
             row = replace(row, **spies[target].ports())
         if row.where != "link":
             row = replace(row, parameters=meter.parameters.get(row.stage, 0), macs=meter.macs.get(row.stage, 0))

@@ -13,7 +13,7 @@ from semcodec.composition.composition import Composition, compose_spec
 from semcodec.container.packets import LocalRecord, StreamHeader, write_header, write_local
 from semcodec.container.sinks import ChunkRow, PacketSink
 from semcodec.data.inputs import read
-from semcodec.errors import DataError
+from semcodec.errors import DataError, WeightsError
 from semcodec.interfaces import Encoder, EntropyStage
 from semcodec.pipeline.end import End, make_header
 from semcodec.pipeline.heads import Head
@@ -226,7 +226,11 @@ class Device(End):
         with clock("head"):
             features = self.head(x)
         with clock("analyse"):
-            return features, self.encoder.analyse(features)
+            analysis = self.encoder.analyse(features)
+        logits = as_array(analysis.prediction)
+        if logits is not None and not np.isfinite(logits).all():
+            raise WeightsError(f"{self.spec}: the device's own answer is NaN or infinity: its weights are of no use")
+        return features, analysis
 
     def gate(self, analysis: Analysis, sequence: Sequence[int]) -> tuple[list[int], dict[int, Encoded]]:
         """Rows to send, and the LOCAL records of the others."""

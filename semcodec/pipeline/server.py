@@ -199,6 +199,9 @@ class Server(End):
         for members, batch in tail.collate(recovered):
             with clock("tail"):
                 values = tail.tail(batch, self.composition.cut).cpu()
+            if not bool(values.isfinite().all()):
+                name = self.composition.backbone.name
+                raise CorruptStream(f"{name} answers with NaN or infinity: what it was sent is damaged or forged")
             found.update(zip(members, task.answers(values, clock), strict=True))
         return [found[i] for i in range(len(partials))]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
+from semcodec._json import to_json
 from semcodec._version import __version__
 from semcodec.composition.resolution import INPUT
 from semcodec.pipeline import weights
@@ -57,7 +57,7 @@ def write_halves(pipeline: Pipeline, folder: Path) -> dict[str, Path]:
             state = modules[slot].state_dict()
             tensors |= {f"{slot}.{name}": _shortest(state[name]) for name in part(list(state), names)}
         written[end] = halves_in(folder)[end]
-        write_tensors(written[end], tensors, {weights.METADATA: json.dumps({**card, "end": end})})
+        write_tensors(written[end], tensors, {weights.METADATA: to_json({**card, "end": end})})
     return written
 
 

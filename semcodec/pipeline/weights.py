@@ -343,6 +343,7 @@ def load(module: nn.Module, weights: Weights, wanted: Sequence[str] | None = Non
 
         tensors = read_tensors(weights.path, f"{weights.slot}.", wanted)
         check_fit({name: t for name, t in module.state_dict().items() if name in wanted}, tensors, weights)
+        _refuse_not_finite(tensors, weights.origin)
         fill_part(module, tensors)
         return
     tensors = read_tensors(weights.path, f"{weights.slot}." if weights.ours else "")
@@ -373,6 +374,7 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
     left_out = {name: t for name, t in own.items() if name.endswith(COUNTED) and name not in tensors}
     tensors = {**tensors, **left_out}
     _refuse(_misfits(own, tensors), origin)
+    _refuse_not_finite(tensors, origin)
     module.load_state_dict(dict(tensors))
 
 
@@ -392,6 +394,12 @@ def _refuse(misfits: Sequence[str], origin: str) -> None:
     if misfits:
         more = f" and {len(misfits) - 1} more" if len(misfits) > 1 else ""
         raise WeightsError(f"{origin} does not fit the model: {misfits[0]}{more}")
+
+
+def _refuse_not_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise WeightsError(f"{origin} is of no use: {name} holds NaN or infinity; train it again or take another")
 
 
 def name_weights(modules: Mapping[str, Any]) -> dict[str, dict[str, str]]:

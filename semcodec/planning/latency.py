@@ -130,6 +130,8 @@ class Profile:
     encoder: str = ""
     energy: Energy | None = None
     assumed: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What tables say of the figures, by its subject."""
 
     def at_speeds(self, device: float, server: float) -> Profile:
         """The same on a device and a server so many times as fast. Raises UsageError."""

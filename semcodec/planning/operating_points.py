@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from semcodec.errors import DataError, SemcodecError, UsageError
@@ -61,8 +62,9 @@ def read_results(folder: Path) -> Profile:
     if len(sets) > 1:
         named = " and ".join(sorted({f"{data} ({digest})" for data, _, digest in sets})[:2])
         raise DataError(f"{folder} has records of different samples, {named}: accuracies that do not compare")
-    points = [point_of(record) for record in records]
-    whole = _best(FULL, [p for p in points if _is_full(p.spec)]) or _unmeasured(records)
+    pooled, spreads = pool_tails(records)
+    points = [point_of(record) for record in pooled]
+    whole = _best(FULL, [p for p in points if _is_full(p.spec)]) or _unmeasured(pooled)
     alone = _best(LOCAL, [p for p in points if not p.sent])
     first = records[0]
     return Profile(
@@ -71,7 +73,49 @@ def read_results(folder: Path) -> Profile:
         points=tuple(points),
         local=alone or _at_home(whole),
         full=whole,
+        notes={
+            **spreads,
+            "ends": "both are taken to be as fast as the machine that measured: see --device-speed, --server-speed",
+        },
     )
+
+
+def pool_tails(records: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
+    """Records in which tails that compute the same take the same time, the median, and by backbone their spread.
+
+    One timing is noise: equal tails of one run have been seen to differ threefold. Where a backbone computes only what
+    was sent, those points alone are pooled that send the same.
+    """
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for number, record in enumerate(records):
+        if "tail" in record["stages_ms"] and record["sent_ratio"]:
+            groups.setdefault(_tail_of(record["spec"]), []).append(number)
+    pooled, spreads = list(records), {}
+    for (backbone, *_), members in groups.items():
+        sent = [float(records[number]["sent_ratio"]) for number in members]
+        took = [records[number]["stages_ms"]["tail"] / share for number, share in zip(members, sent, strict=True)]
+        middle = median(took)
+        for number, share in zip(members, sent, strict=True):
+            stages = {**records[number]["stages_ms"], "tail": middle * share}
+            pooled[number] = {**records[number], "stages_ms": stages}
+        if len(members) > 1 and f"tail of {backbone}" not in spreads:
+            told = f"{min(took):.2f} to {max(took):.2f} ms in {len(took)} records; taken is the median, {middle:.2f}"
+            spreads[f"tail of {backbone}"] = told
+    return pooled, spreads
+
+
+def _tail_of(spec: str) -> tuple[str, ...]:
+    """What is equal where the server's part of the backbone computes the same: its item, and what it is sent."""
+    from semcodec.composition.composition import compose_spec
+
+    backbone = spec.rpartition("+")[2]
+    try:
+        composition = compose_spec(spec)
+    except SemcodecError:  # measured where there were other plugins
+        return backbone, spec
+    entropy = str(composition.entropy.item) if composition.entropy else ""
+    whole = not composition.keep or composition.recoverer.name != "none"
+    return (backbone,) if whole else (backbone, spec.replace(f"+{entropy}+", "+") if entropy else spec)
 
 
 def _unmeasured(records: Sequence[Mapping[str, Any]]) -> OperatingPoint:

@@ -75,6 +75,17 @@ class Plan:
         return self.rows[0] if self.rows and self.rows[0].fits else None
 
     @property
+    def best_at_home(self) -> bool:
+        """Whether nothing should be sent: local computing fits, and is more accurate than the best or equal and faster.
+
+        Never where its accuracy is not known.
+        """
+        local, best = self.local, self.best
+        if local is None or not local.fits or local.point.accuracy is None:
+            return False
+        return best is None or (_accuracy(local.point), -local.ms) > (_accuracy(best.point), -best.ms)
+
+    @property
     def runner_up(self) -> Row | None:
         """The next one that fits, or None."""
         return self.rows[1] if len(self.rows) > 1 and self.rows[1].fits else None

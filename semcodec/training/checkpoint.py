@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from semcodec._json import to_json
 from semcodec.errors import UsageError, WeightsError, first_line
 from semcodec.pipeline.tensor_files import write_tensors
 
@@ -28,7 +29,7 @@ class Checkpoint:
         tensors = {f"model.{k}": v for k, v in state_dict(modules).items()}
         for i, slots in optimiser.state_dict()["state"].items() if optimiser else ():
             tensors |= {f"optimiser.{i}.{name}": value for name, value in slots.items()}
-        metadata = {"state": json.dumps(state), "fingerprint": self.fingerprint}
+        metadata = {"state": to_json(state), "fingerprint": self.fingerprint}
         write_tensors(self.path, tensors, metadata)
 
     def load(self) -> tuple[dict[str, Tensor], dict[int, dict[str, Tensor]], dict[str, Any]] | None:

@@ -7,7 +7,6 @@ checkpoints and resumes. Each step starts from what the one before it left.
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 import time
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from semcodec._files import LineFile
+from semcodec._json import to_json
 from semcodec._progress import Interrupt, Progress
 from semcodec.data.base import Dataset
 from semcodec.errors import SemcodecError
@@ -235,7 +235,7 @@ def fit(
                 state["iteration"] = done
                 progress.share(f"{step.name} {number + 1}/{len(steps)}  {means}", done / step.iterations)
                 if done % 100 == 0 or done == step.iterations:
-                    log.append(json.dumps({"step": step.name, "iteration": done, **means}))
+                    log.append(to_json({"step": step.name, "iteration": done, **means}))
                 if interrupt.asked or time.monotonic() - saved > every_s:
                     checkpoint.save(modules, optimiser, state)
                     saved = time.monotonic()

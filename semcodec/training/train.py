@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from copy import deepcopy
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from semcodec._files import whole_file
+from semcodec._json import to_json
 from semcodec._version import __version__
 from semcodec.component import Component
 from semcodec.composition.binding import Bound
@@ -129,7 +129,7 @@ def train(
         "versions": {"semcodec": __version__, "torch": torch.__version__},
     }
     start = weights.digest(state_dict(job.modules))
-    fingerprint = hashlib.sha256(json.dumps([card, start], sort_keys=True).encode()).hexdigest()[:16]
+    fingerprint = hashlib.sha256(to_json([card, start], sort_keys=True).encode()).hexdigest()[:16]
     card["metrics"] = fit(steps, job, out, seed=seed, fingerprint=fingerprint)
     save(written, card, out)
     return card
@@ -141,9 +141,9 @@ def save(modules: dict[str, nn.Module] | Any, card: dict[str, Any], out: Path) -
     rounded = deepcopy(dict(modules))  # the card names what a reader of the file will have
     load_state(rounded, tensors)
     card |= weights.name_weights(rounded)
-    write_tensors(out / WEIGHTS, tensors, {weights.METADATA: json.dumps(card)})
+    write_tensors(out / WEIGHTS, tensors, {weights.METADATA: to_json(card)})
     with whole_file(out / CARD) as file:
-        file.write((json.dumps(card, indent=2) + "\n").encode())
+        file.write((to_json(card, indent=2) + "\n").encode())
 
 
 def _halved(tensor: torch.Tensor) -> torch.Tensor:

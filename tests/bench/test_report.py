@@ -147,6 +147,18 @@ def test_completion_time_by_hand(folder: Path):
     assert full.ms(1.0) == pytest.approx(12288 * 8 / 1000 + 10)
 
 
+def test_local_computing_is_timed_as_plan_does(tmp_path: Path):
+    """By the record with the most of the backbone's time, not by the one with the most bytes."""
+    stages = ({"head": 1.0, "tail": 30.0}, {"head": 1.0, "tail": 50.0}, {"head": 0.5, "tail": 3.0})
+    specs = ("webp:1+vit-nano", "webp:9+vit-nano", "other:1+thing+vit-nano")
+    rows = [
+        record(spec, 0.5, size, cell=spec) | {"stages_ms": took}
+        for spec, size, took in zip(specs, (10, 20, 9000), stages, strict=True)
+    ]
+    (group,) = results.load(written(tmp_path / "r", rows)).groups
+    assert group.baselines[0].ms(1) == pytest.approx(1 + 40)  # the median of two tails that compute the same
+
+
 def test_detection_is_told_by_its_own_metric(tmp_path: Path):
     one = record("jpeg+yolo", 0.0, 100)
     del one["top1"], one["top1_interval"]

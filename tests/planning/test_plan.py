@@ -297,6 +297,36 @@ def test_a_results_folder_is_points_with_its_baselines(results):
     assert found.local.point.bytes == 0
 
 
+def test_equal_tails_are_pooled_and_local_computing_is_named_where_it_is_best(results):
+    """Three records of one tail, timed 5, 9 and 40 ms by chance, rank as one; a tail of fewer patches is its own."""
+    kept = "cls-attn:keep={}+top-k+rans+vit-nano-server"
+    rows = [json.loads(line) for line in (results / "records.jsonl").read_text().splitlines()]
+    for row, tail in zip(rows, (5.0, 40.0, 9.0), strict=False):
+        row["stages_ms"] = row["stages_ms"] | {"tail": tail}
+    rows += [
+        rows[0] | {"spec": kept.format(n), "knobs": {"keep": n}, "cell": str(n), "top1": 0.5}
+        | {"stages_ms": {"head": 1.0, "tail": float(n)}}
+        for n in (18, 27)
+    ]  # fmt: skip
+    (results / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    profile = open_points(str(results))
+    tails = {point.spec: point.server_ms["tail"] for point in profile.points}
+    assert [tails[row["spec"]] for row in rows[:3]] == [9.0, 9.0, 9.0]
+    assert [tails[kept.format(n)] for n in (18, 27)] == [18.0, 27.0]
+    assert profile.notes["tail of vit-nano"] == "5.00 to 40.00 ms in 3 records; taken is the median, 9.00"
+    assert "--device-speed" in profile.notes["ends"]
+    found = plan(profile, Link.fixed(1), 100)
+    assert (found.local.point.accuracy, found.local.ms) == (0.95, pytest.approx(10))
+    assert found.best_at_home
+    slow = profile.at_speeds(0.01, 1)
+    assert not plan(slow, Link.fixed(1), 10_000).best_at_home  # as accurate as what is sent, and slower
+    assert not plan(slow, Link.fixed(1), 999).best_at_home  # not within the deadline
+    shown = CliRunner().invoke(main, ["plan", "--results", str(results), "--rate-mbps", "1", "--deadline-ms", "100"])
+    assert "best of all" in shown.stdout
+    assert "local: 95.00 % in 10.00 ms, with nothing sent" in shown.stdout
+    assert "5.00 to 40.00 ms in 3 records" in shown.stdout
+
+
 def test_speeds_scale_either_end(results):
     found = plan(open_points(str(results)).at_speeds(0.1, 2), Link.fixed(1), 1000)
     stages = {"head": 10, "entropy_encode": 20, "link": 32, "entropy_decode": 0.5, "tail": 2.5}
