@@ -130,7 +130,7 @@ def _done(output: Path) -> set[str]:
         if rest and not rest.startswith(b"{"):
             raise ValueError("not half a record either")
         keys = {json.loads(line)["key"] for line in whole.splitlines() if line.strip()}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise DataError(f"{output} is no file of records; name another with -o") from None
     if len(whole + newline) < len(content):
         with output.open("r+b") as file:

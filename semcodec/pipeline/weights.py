@@ -15,7 +15,6 @@ Among several files one that was trained as the whole composition comes first.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,14 +22,18 @@ from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
+from semcodec._files import read_regular
+from semcodec._typed import convert, read_json
 from semcodec.composition.binding import Bound
 from semcodec.composition.composition import Composition
 from semcodec.composition.grammar import parse_item
 from semcodec.composition.registry import import_target
 from semcodec.composition.resolution import INPUT
-from semcodec.errors import UsageError, WeightsError
+from semcodec.errors import UsageError, WeightsError, first_line
 from semcodec.pipeline.hub import cache_folder, download
 
 if TYPE_CHECKING:
@@ -73,8 +76,8 @@ class Weights:
         return self._named("decoding") if self.slot == "encoder" else self.digest
 
     def _named(self, what: str) -> str | None:
-        name = self.card.get(what, {}).get(self.slot)
-        return name if isinstance(name, str) else None
+        name: str | None = self.card.get(what, {}).get(self.slot)
+        return name
 
     @property
     def shipped(self) -> bool:
@@ -122,8 +125,25 @@ class WeightsRequest:
                 raise UsageError(f"--weights {slot}={path}: {composition.spec} has the slots {', '.join(slots)}")
 
 
+def _check_file(path: Path) -> None:
+    """Refuse what would be waited for, or mapped without end."""
+    if path.exists() and not path.is_file():
+        raise WeightsError(f"{path} is a pipe, a device or a folder, and no weights file")
+
+
+class Card(msgspec.Struct):
+    """What is used of a card; it may hold more. Keys and names are by slot."""
+
+    keys: dict[str, str]
+    classes: list[str] | None = None
+    digests: dict[str, str] = {}
+    decoding: dict[str, str] = {}
+    end: Literal["device", "server"] | None = None
+
+
 def read_card(path: Path) -> dict[str, Any]:
     """The metadata that training left in a safetensors file; empty for another library's file."""
+    _check_file(path)
     if path.suffix == PICKLED and path.exists():
         return {}
     from safetensors import SafetensorError, safe_open
@@ -131,22 +151,21 @@ def read_card(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, "np") as file:
             metadata = file.metadata() or {}
-        card = json.loads(metadata.get(METADATA, "{}"))
     except FileNotFoundError:
         raise WeightsError(f"no such weights file: {path}") from None
     except (SafetensorError, OSError, ValueError) as error:
         pickle = "; pickles can run code and are not read: save its state_dict as safetensors"
         hint = pickle if path.suffix in (".pt", ".pth", ".bin") else ""
         raise WeightsError(f"{path} is no readable safetensors file: {error}{hint}") from error
-    if card != {} and not _is_card(card):
-        raise WeightsError(f"{path} was written by semcodec train, but its card is damaged: take another copy")
-    return dict(card)
-
-
-def _is_card(card: Any) -> bool:
-    return (
-        isinstance(card, dict) and isinstance(card.get("keys"), dict) and isinstance(card.get("classes"), list | None)
-    )
+    if METADATA not in metadata or metadata[METADATA] == "{}":
+        return {}
+    try:
+        card = read_json(metadata[METADATA], dict[str, Any])
+        convert(card, Card)
+    except ValueError as error:
+        damaged = "was written by semcodec train, but its card is damaged"
+        raise WeightsError(f"{path} {damaged}: take another copy ({error})") from error
+    return card
 
 
 def find(
@@ -251,15 +270,25 @@ def _runs(folder: Path) -> list[Path]:
     return [] if any((folder / name).exists() for name in FILES) else sorted(folder.glob(f"*/{FILES[0]}"))
 
 
+class Config(msgspec.Struct):
+    """What is used of a Hugging Face checkpoint's ``config.json``."""
+
+    id2label: dict[str, str]
+
+
+LARGEST_CONFIG = 1 << 26
+"""Bytes of a ``config.json`` that is read."""
+
+
 def foreign_classes(path: Path) -> list[str] | None:
     """Class names of a Hugging Face checkpoint, from the config.json beside it."""
     config = path.with_name("config.json")
     if not config.exists():
         return None
     try:
-        names = json.loads(config.read_text())["id2label"]
+        names = read_json(read_regular(config, LARGEST_CONFIG), Config).id2label
         return [names[str(i)] for i in range(len(names))]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise WeightsError(f"{config} names no classes (id2label): {error!r}") from error
 
 
@@ -286,6 +315,7 @@ def read_tensors(path: Path, prefix: str = "", wanted: Collection[str] | None = 
     import torch
     from safetensors import SafetensorError, safe_open
 
+    _check_file(path)
     try:
         if path.suffix == PICKLED:
             tensors = _unpickled(path)
@@ -295,8 +325,8 @@ def read_tensors(path: Path, prefix: str = "", wanted: Collection[str] | None = 
                 short = {name.removeprefix(prefix): name for name in names}
                 chosen = short if wanted is None else {name: short[name] for name in wanted if name in short}
                 tensors = {name: file.get_tensor(long) for name, long in chosen.items()}
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is no readable safetensors file: {error}") from error
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise WeightsError(f"{path} is no readable safetensors file: {first_line(error)}") from error
     return {name: t.to(torch.float32) if t.is_floating_point() else t for name, t in tensors.items()}
 
 
