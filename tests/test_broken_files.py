@@ -247,9 +247,8 @@ def test_a_kept_clip_that_cannot_be_read_is_made_anew(tmp_path, monkeypatch):
 def test_fetched_weights_that_were_damaged_since_are_fetched_anew(tmp_path, monkeypatch):
     monkeypatch.setenv("SEMCODEC_CACHE", str(tmp_path))
     asked: list[str] = []
-    monkeypatch.setattr(
-        "urllib.request.urlopen", lambda url, timeout: asked.append(url) or (tmp_path / "net").open("rb")
-    )
+    net = tmp_path / "net"
+    monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: asked.append(url) or net.open("rb"))
     net.write_bytes(b"weights")
     url = "https://example.org/a-9c3a21c8.pth.tar"
     monkeypatch.setattr(hub, "_is_whole", lambda data, due: data == b"weights" and due == "9c3a21c8")

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from semcodec.component import KINDS, Component, Kind, Param
 from semcodec.composition.discovery import Failure, Loaded, Plugin, load_plugins
+from semcodec.composition.supervision import prints_to_stderr
 from semcodec.errors import PluginError, UsageError
 
 
@@ -167,7 +168,8 @@ def import_target(path: str, name: str) -> Any:
     """Import "package.module:attribute" for the component ``name``. Raises PluginError, the original chained."""
     module, _, attribute = path.partition(":")
     try:
-        return getattr(import_module(module), attribute)
+        with prints_to_stderr():
+            return getattr(import_module(module), attribute)
     except Exception as error:
         first = next(iter(str(error).splitlines()), "")
         raise PluginError(f"{name} cannot be loaded from {path}: {type(error).__name__}: {first}") from error

@@ -123,7 +123,8 @@ def cached_clip(path: str | os.PathLike[str], request: InputRequest) -> UInt8:
 def _kept_clip(kept: Path, shape: tuple[int, ...]) -> UInt8 | None:
     """A clip that ``np.save`` wrote, byte for byte as it writes one of this shape, or None."""
     head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    due = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(head, due)  # type: ignore[no-untyped-call]
     size = len(head.getvalue()) + math.prod(shape)
     try:
         content = read_regular(kept, size)
