@@ -35,7 +35,7 @@ def supervised() -> Iterator[None]:
 
 
 def prints_to_stderr() -> AbstractContextManager[object]:
-    """What plugins print is no part of what a command says. In the main thread alone, as there is one stdout for all."""
+    """What plugins print is no part of what a command says. In the main thread alone: there is one stdout for all."""
     return redirect_stdout(sys.stderr) if _in_main_thread() else nullcontext()
 
 
