@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
@@ -129,6 +131,19 @@ class LineFile:
 
 def _regular(path: Path) -> bool:
     return path.is_file() or not path.exists()
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """A regular file's content. Raises OSError, with a word for pipes and devices, which would be waited for, and where
+    it has more than ``most`` bytes."""
+    opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with open(opened, "rb") as file:
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            raise OSError(errno.EINVAL, "is a pipe, a device or a folder, and no file", str(path))
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"has more than the {most:,} bytes that are read", str(path))
+    return content
 
 
 def refuse_overwrite(output: Path, read: Iterable[str | os.PathLike[str]]) -> None:

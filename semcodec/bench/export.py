@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +19,8 @@ from semcodec.tasks.table import metrics
 
 PIXEL_BYTES = 3
 """Of one 8-bit RGB pixel of the source."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What cells that spreadsheets compute begin with."""
 Deltas = Mapping[tuple[str, str, str], Sequence[Delta]]
 COLUMNS: dict[str, Callable[[Group, MeasuredPoint], Any]] = {
     "data": lambda group, point: group.data,
@@ -55,15 +59,22 @@ def as_csv(results: Results, anchor: str | None, deltas: Deltas) -> str:
     names = list(rows[0]) if rows else ["data", "data_digest", "anchor", "curve"]
     writer = csv.DictWriter(out, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _neutral(value) for name, value in row.items()} for row in rows)
     return out.getvalue()
+
+
+def _neutral(value: Any) -> Any:
+    """Text on one line; what a spreadsheet would take for a formula after an apostrophe (OWASP, CSV injection)."""
+    if not isinstance(value, str):
+        return value
+    return "'" * value.startswith(FORMULA) + " ".join(value.splitlines())
 
 
 def as_markdown(results: Results, anchor: str | None, deltas: Deltas) -> str:
     """Tables by data set, and what was not measured."""
     lines = []
     for group in results.groups:
-        lines += [f"## {_cell(group.data)}, {group.split or 'all'}, {group.samples:,} samples", ""]
+        lines += [f"## {_text(group.data)}, {_text(group.split or 'all')}, {group.samples:,} samples", ""]
         lines += _table(
             [
                 "spec",
@@ -80,18 +91,25 @@ def as_markdown(results: Results, anchor: str | None, deltas: Deltas) -> str:
         )
         lines += ["", "Bold: on the Pareto front.", ""]
         if rows := deltas.get(group.key):
-            lines += [f"### Bjøntegaard deltas against {_cell(anchor)}", ""]
+            lines += [f"### Bjøntegaard deltas against {_text(anchor)}", ""]
             figures = [
-                [d.curve, d.points, _signed(d.rate, " %"), _signed(d.accuracy, ""), f"{d.overlap:.0%}", d.note]
+                [_text(d.curve), d.points, _signed(d.rate, " %"), _signed(d.accuracy, ""), f"{d.overlap:.0%}", d.note]
                 for d in rows
             ]
             head = ["curve", "points", "BD-rate", "BD-accuracy, points", "overlap", "note"]
             lines += [*_table(head, figures, right=range(1, 5)), ""]
-        lines += [f"- {name}: {value}" for name, value in origin(results, group)]
-        lines += ["", "```", *commands(results, group), "```", ""]
+        lines += [f"- {name}: {_text(value)}" for name, value in origin(results, group)]
+        told = "\n".join(commands(results, group))
+        fence = "`" * max(3, _longest_ticks(told) + 1)
+        lines += ["", fence, told, fence, ""]
     for title, entries, key in (("Failed", results.failures, "failed"), ("Skipped", results.skips, "reason")):
         if entries:
-            lines += [f"## {title}", "", *_table(["spec", "why"], [[e.get("spec"), e.get(key)] for e in entries]), ""]
+            lines += [
+                f"## {title}",
+                "",
+                *_table(["spec", "why"], [[_text(e.get("spec")), _text(e.get(key))] for e in entries]),
+                "",
+            ]
     return "\n".join(lines)
 
 
@@ -148,8 +166,8 @@ def _row(point: MeasuredPoint) -> list[Any]:
     mark = "**" if point.front else ""
     ratio = point.record.get("ratio_uint8")
     return [
-        f"{mark}`{point.spec}`{mark}",
-        point.curve,
+        f"{mark}{_code(point.spec)}{mark}",
+        _text(point.curve),
         f"{100 * point.accuracy:.1f}",
         f"{100 * point.low:.1f} - {100 * point.high:.1f}",
         f"{point.bytes:,.1f}",
@@ -170,3 +188,20 @@ def _table(headers: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequenc
 
 def _cell(value: Any) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _text(value: Any) -> str:
+    """Text on one line in which Markdown finds no tag, link or code."""
+    plain = html.escape(" ".join(str(value).splitlines()), quote=False)
+    return re.sub(r"([`\[\]])", r"\\\1", plain)
+
+
+def _code(text: str) -> str:
+    """Text as code, whatever backticks it has."""
+    count = _longest_ticks(text)
+    space, ticks = " " * bool(count), "`" * (count + 1)
+    return f"{ticks}{space}{' '.join(text.splitlines())}{space}{ticks}"
+
+
+def _longest_ticks(text: str) -> int:
+    return max(map(len, re.findall("`+", text)), default=0)

@@ -14,7 +14,7 @@ from typing import Any
 from semcodec.composition.grammar import parse
 from semcodec.errors import DataError, SemcodecError, UsageError
 from semcodec.evaluation import records
-from semcodec.evaluation.records import RECORD
+from semcodec.evaluation.record_form import check_record, check_version
 from semcodec.planning.operating_points import MODEL, SERVER, pool_tails
 from semcodec.tasks.table import metric_of, metrics
 
@@ -122,15 +122,14 @@ def _checked(found: Sequence[dict[str, Any]], path: Path) -> list[dict[str, Any]
     kept: dict[Any, dict[str, Any]] = {}
     for number, record in enumerate(found, 1):
         where = f"{path}, record {number}"
-        if record.get("record") != RECORD:
-            raise DataError(
-                f"{where}: of form {record.get('record')!r}, and form {RECORD} is read here; measure it anew"
-            )
+        check_version(record, where)
         if "failed" in record:
+            check_record(record, where)
             continue
         numbers = [record.get("bytes_total"), record.get(_metric(record, where)), *_stages(record, where).values()]
         if not isinstance(record.get("spec"), str) or not all(map(_is_number, numbers)):
             raise DataError(f"{where}: lacks a spec, bytes_total, an accuracy or stages_ms as numbers")
+        check_record(record, where)
         same = record.get("cell") or record.get("key") or number
         kept[record.get("name"), same] = record
     return list(kept.values())

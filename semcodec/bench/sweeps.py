@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
+from semcodec._files import read_regular
+from semcodec._typed import read_toml
 from semcodec.component import Component
 from semcodec.composition.composition import Composition
 from semcodec.composition.grammar import Value
@@ -18,36 +21,53 @@ Grid = Mapping[str, Sequence[Value]]
 Knobs = Literal["usual", "all"]
 
 
+LARGEST = 1 << 26
+"""Bytes of a file of cells that is read."""
+
+
+class CellRow(msgspec.Struct, forbid_unknown_fields=True):
+    """A ``[[cell]]``."""
+
+    spec: str
+    sweep: dict[str, Any] = {}
+
+
+class CellsFile(msgspec.Struct, forbid_unknown_fields=True):
+    """A file of cells."""
+
+    cell: list[CellRow] = []
+
+
 def read_cells(path: Path) -> list[tuple[str, dict[str, list[Value]]]]:
     """Specs with their grids from a TOML file of ``[[cell]]`` tables. Raises DataError.
 
     A table has ``spec`` and may have ``sweep``, as in ``sweep = {stae.frames = [1, 2, 4]}``.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        cells = read_toml(read_regular(path, LARGEST).decode(), CellsFile).cell
+        if not cells:
+            raise ValueError("has no [[cell]]")
+        return [(cell.spec, dict(_flat(f"cell {i}", cell.sweep))) for i, cell in enumerate(cells, 1)]
+    except RecursionError:
+        raise DataError(f"{path}: is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is no readable TOML file: it is no UTF-8 text") from None
+    except OSError as error:
         raise DataError(f"{path} is no readable TOML file: {first_line(error)}") from error
-    tables = content.get("cell")
-    if set(content) - {"cell"} or not isinstance(tables, list) or not tables:
-        raise DataError(f'{path}: expects [[cell]] tables and nothing else, each with spec = "..."')
-    found = []
-    for number, table in enumerate(tables, 1):
-        where = f"{path}, cell {number}"
-        if not isinstance(table, dict) or not isinstance(table.get("spec"), str) or set(table) - {"spec", "sweep"}:
-            raise DataError(f'{where}: expects spec = "..." and, if anything, sweep = {{item.key = [...]}}')
-        found.append((table["spec"], dict(_flat(where, table.get("sweep", {})))))
-    return found
+    except ValueError as error:
+        form = 'expects [[cell]] tables and nothing else, each with spec = "..." and, if anything, sweep'
+        raise DataError(f"{path} is no readable TOML file of cells: {error}; {form} = {{item.key = [...]}}") from error
 
 
 def _flat(where: str, tree: Any, name: str = "") -> Iterator[tuple[str, list[Value]]]:
-    """ "item.key" and values of a table, whose keys may be quoted or dotted."""
+    """ "item.key" and values of a table, whose keys may be quoted or dotted. Raises ValueError."""
     if isinstance(tree, dict) and (tree or not name):
         for key, branch in tree.items():
             yield from _flat(where, branch, f"{name}.{key}" if name else key)
     elif isinstance(tree, list) and tree and all(isinstance(v, bool | int | float | str) for v in tree) and "." in name:
         yield name, tree
     else:
-        raise DataError(f"{where}: sweep of {name or 'nothing'}: expects item.key = [value, ...]")
+        raise ValueError(f"{where}: sweep of {name or 'nothing'}: expects item.key = [value, ...]")
 
 
 def at(composition: Composition, values: Mapping[str, Value]) -> Composition:

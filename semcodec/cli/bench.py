@@ -262,6 +262,7 @@ def _run(
     from semcodec.bench import resume as resumed
     from semcodec.bench.progress import Line
     from semcodec.bench.runner import run
+    from semcodec.evaluation.record_form import lacking
     from semcodec.evaluation.records import Folder
 
     notes: list[str] = []
@@ -269,7 +270,8 @@ def _run(
         for note in notes:
             click.echo(f"warning: {note}", err=True)
         folder.write_skips(map(asdict, matrix.skips))
-        known = {cell: r for cell, r in folder.known.items() if not (retry and "failed" in r)}
+        shown = ("ratio_uint8",)
+        known = {cell: r for cell, r in folder.known.items() if (not retry if "failed" in r else not lacking(r, shown))}
         tell = partial(click.echo, err=True)
         if known:
             for digest in resumed.changed(cells, known, settings, out, remeasure=remeasure, tell=tell):

@@ -137,9 +137,8 @@ def _records(file: LineFile) -> list[dict[str, Any]]:
         found = [json.loads(line) for line in whole.splitlines() if line.strip()]
     except (ValueError, RecursionError):
         found = [None]
-    if (rest and not rest.startswith(b"{")) or not all(
-        isinstance(record, dict) and "key" in record for record in found
-    ):
+    half = not rest or rest.startswith(b"{")
+    if not half or not all(isinstance(record, dict) and "key" in record for record in found):
         raise DataError(f"{file.path} is no file of records; name another with -o")
     if len(whole + newline) < len(content):
         file.truncate(len(whole + newline))

@@ -14,11 +14,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from itertools import islice
 
 import pluggy
 
 from semcodec.component import API, KINDS, Component
 from semcodec.composition.grammar import NAME
+from semcodec.composition.supervision import COMPONENTS, TooSlow, supervised
 from semcodec.errors import PluginError
 from semcodec.hookspecs import GROUP, Hooks
 
@@ -77,7 +79,8 @@ def load_entry_points(found: Iterable[EntryPoint], *, strict: bool = False) -> L
     for ep in found:
         distribution, version = _origin(ep)
         try:
-            components = _load(manager, ep, f"{distribution}:{ep.name}")
+            with supervised():
+                components = _load(manager, ep, f"{distribution}:{ep.name}")
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # sys.exit() and panics of extension modules are a plugin's failure too
@@ -105,7 +108,9 @@ def _load(manager: pluggy.PluginManager, ep: EntryPoint, name: str) -> tuple[Com
         yielded = manager.subset_hook_caller("semcodec_components", others)()
         if not yielded:
             raise PluginError(f"{ep.value} implements no semcodec_components hook")
-        components = tuple(component for group in yielded for component in group)
+        components = tuple(islice((component for group in yielded for component in group), COMPONENTS + 1))
+        if len(components) > COMPONENTS:
+            raise PluginError(f"{ep.value} yields more than the {COMPONENTS:,} components that a plugin may have")
         for component in components:
             _check(component)
     except BaseException:
@@ -155,4 +160,4 @@ def _normal(distribution: str) -> str:
 
 def _one_line(error: BaseException) -> str:
     first = next(iter(str(error).strip().splitlines()), "")
-    return first if isinstance(error, PluginError) else f"{type(error).__name__}: {first}".rstrip(": ")
+    return first if isinstance(error, PluginError | TooSlow) else f"{type(error).__name__}: {first}".rstrip(": ")

@@ -25,6 +25,8 @@ def printable(name: str) -> str:
 
 def read_text(path: Path, most: int = LARGEST_TEXT) -> str:
     """A UTF-8 file of at most ``most`` bytes, with or without a byte order mark. Raises DataError."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is a pipe, a device or a folder, and no text file")
     try:
         with open(path, "rb") as file:
             content = file.read(most + 1)

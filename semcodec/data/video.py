@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from av.error import FFmpegError
 
-from semcodec._files import whole_file
+from semcodec._files import read_regular, whole_file
 from semcodec._video_heads import coded_sizes
 from semcodec.data.frames import decode, survey
 from semcodec.data.notes import note
-from semcodec.errors import DataError, first_line
+from semcodec.errors import DataError, UsageError, first_line
 from semcodec.specs import InputRequest
 
 UInt8 = npt.NDArray[np.uint8]
@@ -105,18 +106,33 @@ def cached_clip(path: str | os.PathLike[str], request: InputRequest) -> UInt8:
     stat = os.stat(path)
     key = repr((_CLIPS, os.path.realpath(path), stat.st_mtime_ns, stat.st_size, request, SAMPLING_RATE))
     kept = folder / "clips" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
-    with suppress(Exception):  # NumPy raises nearly anything on broken files
-        clip: UInt8 = np.load(kept, allow_pickle=False)
-        if clip.shape == request.shape and clip.dtype == np.uint8:
-            return clip
+    kept_clip = _kept_clip(kept, request.shape)
+    if kept_clip is not None:
+        return kept_clip
     clip, lost = _read_clip(path, request)
     if lost:
         return clip
-    with suppress(OSError):
+    with suppress(OSError, UsageError):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(kept) as file:
-            np.save(file, clip)
+        if kept.is_file() or not kept.exists():  # nobody reads what goes into a pipe
+            with whole_file(kept) as file:
+                np.save(file, clip)
     return clip
+
+
+def _kept_clip(kept: Path, shape: tuple[int, ...]) -> UInt8 | None:
+    """A clip that ``np.save`` wrote, byte for byte as it writes one of this shape, or None."""
+    head = io.BytesIO()
+    due = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(head, due)  # type: ignore[no-untyped-call]
+    size = len(head.getvalue()) + math.prod(shape)
+    try:
+        content = read_regular(kept, size)
+    except OSError:
+        return None
+    if len(content) != size or not content.startswith(head.getvalue()):
+        return None
+    return np.frombuffer(bytearray(content), np.uint8, offset=size - math.prod(shape)).reshape(shape)
 
 
 # H.264, the baseline that clips are compared with

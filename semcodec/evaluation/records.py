@@ -6,7 +6,6 @@ it is read and cut off when the run goes on.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -14,18 +13,36 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from semcodec._files import LineFile, whole_file
-from semcodec._json import to_json
-from semcodec.errors import DataError, UsageError, first_line
+import msgspec
 
-RECORD = 1
-"""Version of the form of records, of cells that were measured and of cells that failed."""
+from semcodec._files import LineFile, read_regular, whole_file
+from semcodec._json import to_json
+from semcodec._typed import convert, read_json
+from semcodec.errors import DataError, UsageError, first_line
+from semcodec.evaluation.record_form import RECORD, check_record
+
+__all__ = ["FORM", "PLAN", "RECORD", "RECORDS", "SKIPS", "Folder", "check_form", "lines", "read"]
+
 FORM = 1
 """Version of the folder's form."""
 
 PLAN, RECORDS, SKIPS = "plan.json", "records.jsonl", "skips.jsonl"
 FIXED = ("data", "split", "classes", "limit", "seed", "batch", "weights")
 """What a run that goes on must have in common with the one that began."""
+
+
+LARGEST = 1 << 31
+"""Bytes of a file that is read."""
+
+
+class PlanForm(msgspec.Struct):
+    """What is used of ``plan.json``."""
+
+    data: str | None = None
+    split: str | None = None
+    classes: list[str] | None = None
+    weights: list[str] = []
+    command: str | list[str] | None = None
 
 
 def read(folder: Path, notes: list[str] | None = None) -> list[dict[str, Any]]:
@@ -35,7 +52,7 @@ def read(folder: Path, notes: list[str] | None = None) -> list[dict[str, Any]]:
     """
     check_form(folder)
     found, _ = lines(folder / RECORDS, notes)
-    last = {record.get("cell", number): record for number, record in enumerate(found)}
+    last = {cell if isinstance(cell := r.get("cell"), str) else number: r for number, r in enumerate(found)}
     return list(last.values())
 
 
@@ -43,15 +60,19 @@ def check_form(folder: Path) -> dict[str, Any]:
     """``plan.json``. Raises DataError where there is none or it is of another version."""
     path = folder / PLAN
     try:
-        header = json.loads(path.read_text(encoding="utf-8"))
+        header = read_json(read_regular(path, LARGEST), dict[str, Any])
     except FileNotFoundError:
         raise DataError(f"{folder} is no results folder: it has no {PLAN}, which 'semcodec bench' writes") from None
     except (ValueError, OSError) as error:
         raise DataError(f"{path} cannot be read ({first_line(error)}); measure into another folder") from None
-    form = header.get("bench") if isinstance(header, dict) else None
+    form = header.get("bench")
     if form != FORM:
         raise DataError(f"{folder} holds results of form {form}, this version reads form {FORM}; use another folder")
-    return dict(header)
+    try:
+        convert(header, PlanForm)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; measure into another folder") from None
+    return header
 
 
 def data_of(folder: Path, data: str) -> str:
@@ -62,7 +83,7 @@ def data_of(folder: Path, data: str) -> str:
 def lines(path: Path, notes: list[str] | None = None) -> tuple[list[dict[str, Any]], int]:
     """The objects of a JSON Lines file, and how many bytes of it are whole lines. Raises DataError."""
     try:
-        content = path.read_bytes()
+        content = read_regular(path, LARGEST)
     except FileNotFoundError:
         return [], 0
     found: list[dict[str, Any]] = []
@@ -84,10 +105,9 @@ def lines(path: Path, notes: list[str] | None = None) -> tuple[list[dict[str, An
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        value = json.loads(line)
+        return read_json(line, dict[str, Any])
     except ValueError:
         return None
-    return value if isinstance(value, dict) else None
 
 
 def _note(text: str, notes: list[str] | None) -> None:
@@ -142,7 +162,9 @@ class Folder:
         self._file = LineFile(path / RECORDS, path)
         try:
             found, whole = lines(path / RECORDS, notes)
-            self.known = {record["cell"]: record for record in found if "cell" in record}
+            for number, record in enumerate(found if resume else (), 1):
+                check_record(record, f"{path / RECORDS}, record {number}")
+            self.known = {record["cell"]: record for record in found if record.get("cell") is not None}
             if found and not resume:
                 raise UsageError(f"{path} holds {len(found)} records; add --resume to go on, or name another folder")
             self._file.truncate(whole)

@@ -89,7 +89,8 @@ def _fetch(url: str) -> Path:
     from urllib.request import urlopen
 
     kept = cache_folder() / url.rpartition("/")[2]
-    if kept.exists():
+    due = kept.name.partition(".")[0].rpartition("-")[2]
+    if kept.is_file() and _is_whole(kept.read_bytes(), due):
         return kept
     try:
         if absent := unreachable(url):
@@ -100,10 +101,14 @@ def _fetch(url: str) -> Path:
         raise WeightsError(
             f"{url} cannot be fetched ({first_line(error)}); fetch it elsewhere, give --weights PATH"
         ) from error
-    due = kept.name.partition(".")[0].rpartition("-")[2]
-    if not hashlib.sha256(data).hexdigest().startswith(due):
+    if not _is_whole(data, due):
         raise WeightsError(f"{url} arrives damaged; fetch it again, or elsewhere, and give --weights PATH")
     kept.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(kept) as file:
         file.write(data)
     return kept
+
+
+def _is_whole(data: bytes, due: str) -> bool:
+    """Whether a file is the one whose SHA-256 begins so."""
+    return hashlib.sha256(data).hexdigest().startswith(due)

@@ -23,8 +23,12 @@ from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
+from semcodec._files import read_regular
+from semcodec._typed import convert, read_json
 from semcodec.composition.binding import Bound
 from semcodec.composition.composition import Composition
 from semcodec.composition.grammar import parse_item
@@ -79,8 +83,8 @@ class Weights:
         return self._named("decoding") if self.slot == "encoder" else self.digest
 
     def _named(self, what: str) -> str | None:
-        name = self.card.get(what, {}).get(self.slot)
-        return name if isinstance(name, str) else None
+        name: str | None = self.card.get(what, {}).get(self.slot)
+        return name
 
     @property
     def shipped(self) -> bool:
@@ -128,8 +132,25 @@ class WeightsRequest:
                 raise UsageError(f"--weights {slot}={path}: {composition.spec} has the slots {', '.join(slots)}")
 
 
+def _check_file(path: Path) -> None:
+    """Refuse what would be waited for, or mapped without end."""
+    if path.exists() and not path.is_file():
+        raise WeightsError(f"{path} is a pipe, a device or a folder, and no weights file")
+
+
+class Card(msgspec.Struct):
+    """What is used of a card; it may hold more. Keys and names are by slot."""
+
+    keys: dict[str, str]
+    classes: list[str] | None = None
+    digests: dict[str, str] = {}
+    decoding: dict[str, str] = {}
+    end: Literal["device", "server"] | None = None
+
+
 def read_card(path: Path) -> dict[str, Any]:
     """The metadata that training left in a safetensors file; empty for another library's file."""
+    _check_file(path)
     if path.suffix == PICKLED and path.exists():
         return {}
     from safetensors import SafetensorError, safe_open
@@ -137,22 +158,21 @@ def read_card(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, "np") as file:
             metadata = file.metadata() or {}
-        card = json.loads(metadata.get(METADATA, "{}"))
     except FileNotFoundError:
         raise WeightsError(f"no such weights file: {path}") from None
     except (SafetensorError, OSError, ValueError) as error:
         pickle = "; pickles can run code and are not read: save its state_dict as safetensors"
         hint = pickle if path.suffix in (".pt", ".pth", ".bin") else ""
         raise WeightsError(f"{path} is no readable safetensors file: {first_line(error)}{hint}") from error
-    if card != {} and not _is_card(card):
-        raise WeightsError(f"{path} was written by semcodec train, but its card is damaged: take another copy")
-    return dict(card)
-
-
-def _is_card(card: Any) -> bool:
-    return (
-        isinstance(card, dict) and isinstance(card.get("keys"), dict) and isinstance(card.get("classes"), list | None)
-    )
+    if METADATA not in metadata or metadata[METADATA] == "{}":
+        return {}
+    try:
+        card = read_json(metadata[METADATA], dict[str, Any])
+        convert(card, Card)
+    except ValueError as error:
+        damaged = "was written by semcodec train, but its card is damaged"
+        raise WeightsError(f"{path} {damaged}: take another copy ({error})") from error
+    return card
 
 
 def find(
@@ -257,6 +277,16 @@ def _runs(folder: Path) -> list[Path]:
     return [] if any((folder / name).exists() for name in FILES) else sorted(folder.glob(f"*/{FILES[0]}"))
 
 
+class Config(msgspec.Struct):
+    """What is used of a Hugging Face checkpoint's ``config.json``."""
+
+    id2label: dict[str, str]
+
+
+LARGEST_CONFIG = 1 << 26
+"""Bytes of a ``config.json`` that is read."""
+
+
 def foreign_classes(path: Path) -> list[str] | None:
     """Class names of another library's checkpoint, from the config.json beside it: Hugging Face's form or timm's.
 
@@ -264,7 +294,7 @@ def foreign_classes(path: Path) -> list[str] | None:
     and what a model needs are the tensors.
     """
     try:
-        config = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
+        config = json.loads(read_regular(path.with_name("config.json"), LARGEST_CONFIG))
     except (OSError, ValueError, RecursionError):
         return None
     names = _named_classes(config) if isinstance(config, dict) else None
@@ -317,6 +347,7 @@ def read_tensors(path: Path, prefix: str = "", wanted: Collection[str] | None = 
     import torch
     from safetensors import SafetensorError, safe_open
 
+    _check_file(path)
     try:
         if path.suffix == PICKLED:
             tensors = _unpickled(path)
@@ -326,7 +357,7 @@ def read_tensors(path: Path, prefix: str = "", wanted: Collection[str] | None = 
                 short = {name.removeprefix(prefix): name for name in names}
                 chosen = short if wanted is None else {name: short[name] for name in wanted if name in short}
                 tensors = {name: file.get_tensor(long) for name, long in chosen.items()}
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise WeightsError(f"{path} is no readable safetensors file: {first_line(error)}") from error
     return {name: t.to(torch.float32) if t.is_floating_point() else t for name, t in tensors.items()}
 

@@ -14,11 +14,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from semcodec._files import read_regular
 from semcodec.errors import DataError, SemcodecError, UsageError
 from semcodec.planning.latency import FULL, LOCAL, OperatingPoint, Profile
 from semcodec.planning.profile_file import read_profile
 from semcodec.tasks.table import metric_of, metrics
 
+LARGEST = 1 << 26
+"""Bytes of a profile that is read."""
 SERVER = ("entropy_decode", "read", "restore", "recover", "tail", "nms")
 MODEL = ("head", "tail", "nms")
 """Stages of a record that the server runs; all others are the device's."""
@@ -42,7 +45,7 @@ def open_points(text: str, assume: Mapping[str, float] | None = None) -> Profile
         return read_results(path)
     if path.is_file():
         try:
-            content = path.read_text(encoding="utf-8")
+            content = read_regular(path, LARGEST).decode()
         except UnicodeDecodeError:
             raise DataError(f"{path} is no text, and so no profile") from None
         return read_profile(content, str(path), assume or {})
@@ -53,9 +56,15 @@ def open_points(text: str, assume: Mapping[str, float] | None = None) -> Profile
 
 def read_results(folder: Path) -> Profile:
     """What ``semcodec bench`` measured. Raises DataError where the folder holds no records of one data set."""
+    from semcodec.evaluation.record_form import check_record, lacking
     from semcodec.evaluation.records import read
 
-    records = [record for record in read(folder) if "failed" not in record]
+    found = read(folder)
+    for number, record in enumerate(found, 1):
+        check_record(record, f"{folder}, record {number}")
+        if "failed" not in record and (lacks := lacking(record)):
+            raise DataError(f"{folder}, record {number}: lacks {lacks}; measure it anew")
+    records = [record for record in found if "failed" not in record]
     if not records:
         raise DataError(f"{folder} has no record of a cell that ran")
     sets = {(r["data"], r["split"], r["data_digest"]) for r in records}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NoReturn
 
 import msgspec
 
-from semcodec.errors import DataError, UsageError, first_line
+from semcodec._typed import read_toml
+from semcodec.errors import DataError, UsageError
 from semcodec.planning.latency import FULL, LOCAL, Coding, Energy, OperatingPoint, Profile, size_bytes, vit_macs
 
 MOST = 1e300  # no measurement is above it; infinity is
@@ -87,25 +86,14 @@ def read_profile(content: str, where: str, given: Mapping[str, float]) -> Profil
     Raises DataError, which says in one line what does not fit, and UsageError for a word that it does not have.
     """
     try:
-        rows = msgspec.convert(tomllib.loads(content), ProfileFile)
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"profile {where}: is no TOML: {first_line(error)}") from error
-    except msgspec.ValidationError as error:
-        raise DataError(f"profile {where}: {_in_words(str(error))}; docs/latency.md has every key") from error
+        rows = read_toml(content, ProfileFile)
+    except ValueError as error:
+        raise DataError(f"profile {where}: {error}; docs/latency.md has every key") from error
     for name in given:
         if name not in rows.assume:
             takes = f"it takes {', '.join(rows.assume)}" if rows.assume else "it takes none"
             raise UsageError(f"profile {where} has no assumption {name!r}; {takes}")
     return _Reader(where, rows, given).profile()
-
-
-def _in_words(message: str) -> str:
-    """msgspec's message: "bytes of point 1: expected ...", for "Expected ... - at `$.point[0].bytes`"."""
-    text, _, path = message.rstrip("`").partition(" - at `$")
-    numbered = re.sub(r"\[(\d+)\]", lambda found: f" {int(found[1]) + 1}", path.replace("[...]", ""))
-    place = " of ".join(part for part in reversed(numbered.split(".")) if part)
-    text = (text[:1].lower() + text[1:]).replace("object", "table")
-    return f"{place}: {text}" if place else text
 
 
 @dataclass

@@ -32,7 +32,7 @@ from semcodec.errors import SemcodecError
 from semcodec.pipeline.selection import Keep
 from semcodec.specs import FeatureSpec
 from semcodec.tensors import from_eight_bits
-from semcodec.training.checkpoint import Checkpoint, load_state
+from semcodec.training.checkpoint import Checkpoint, Slots, State, load_state
 from semcodec.types import Features, Partial, TrainableParts
 
 LOG = "log.jsonl"
@@ -215,24 +215,25 @@ def fit(
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = Checkpoint(out, fingerprint)
     modules = {**job.modules, **job.auxiliary}
-    stopped = checkpoint.load()
-    state: dict[str, Any] = {"step": 0, "iteration": 0, "summary": []}
-    slots: dict[int, dict[str, Tensor]] = {}
+    stopped = checkpoint.load([step.iterations for step in steps])
+    state, slots = State(), Slots()
     if stopped:
         tensors, slots, state = stopped
         load_state(modules, tensors)
     progress = Progress()
     with Interrupt() as interrupt, LineFile(out / LOG, out) as log:
-        for number in range(state["step"], len(steps)):
+        for number in range(state.step, len(steps)):
             step = steps[number]
-            optimiser = _optimiser(step, modules, slots)
-            slots = {}
+            optimiser = _optimiser(step, modules)
             if optimiser is None:
-                state["iteration"] = 0
+                state.iteration = 0
+            elif slots:
+                checkpoint.resume(optimiser, slots)
+            slots = {}
             saved = time.monotonic()
             means: dict[str, float] = {}  # stays empty where the run was stopped after a step's last iteration
-            for done, means in _iterate(step, number, job.dataset, optimiser, seed, state["iteration"], half):
-                state["iteration"] = done
+            for done, means in _iterate(step, number, job.dataset, optimiser, seed, state.iteration, half):
+                state.iteration = done
                 progress.share(f"{step.name} {number + 1}/{len(steps)}  {means}", done / step.iterations)
                 if done % 100 == 0 or done == step.iterations:
                     log.append(to_json({"step": step.name, "iteration": done, **means}))
@@ -244,17 +245,17 @@ def fit(
                     raise interrupt.reason
             if step.finish:
                 step.finish()
-            state["summary"].append({"step": step.name, "samples": step.samples, **means})
-            state["step"], state["iteration"] = number + 1, 0
+            state.summary.append({"step": step.name, "samples": step.samples, **means})
+            state.step, state.iteration = number + 1, 0
             checkpoint.save(modules, None, state)
     progress.close()
     for module in modules.values():
         module.requires_grad_(False).eval()
-    return list(state["summary"])
+    return list(state.summary)
 
 
-def _optimiser(step: Step, modules: Mapping[str, nn.Module], slots: Mapping[int, dict[str, Tensor]]) -> AdamW | None:
-    """Freeze all but what the step learns, and optimise that; ``slots``: what the optimiser knew when stopped."""
+def _optimiser(step: Step, modules: Mapping[str, nn.Module]) -> AdamW | None:
+    """Freeze all but what the step learns, and optimise that."""
     for module in modules.values():
         module.requires_grad_(False).eval()
     if not step.learn:
@@ -264,10 +265,7 @@ def _optimiser(step: Step, modules: Mapping[str, nn.Module], slots: Mapping[int,
     for module in learn.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.train(step.statistics)
-    optimiser = AdamW(learn.parameters(), lr=step.lr, weight_decay=step.weight_decay, betas=(0.9, 0.98))
-    if slots:
-        optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
-    return optimiser
+    return AdamW(learn.parameters(), lr=step.lr, weight_decay=step.weight_decay, betas=(0.9, 0.98))
 
 
 def _iterate(

@@ -331,6 +331,33 @@ def test_half_a_line_at_the_end_is_passed_over(folder: Path):
     assert "half" in done.stderr
 
 
+FORMULAS = ["=1+1", "+1", "-1+1", "@SUM(A1)", "\tx", "\rx"]
+MARKS = ["a|b", "<script>alert(1)</script>", "[a](javascript:b)", "a`b", "&lt;"]
+WORDS = {"data", "curve", "anchor", "spec", "note", "data_digest", "split", "metric", "pareto"}
+
+
+@pytest.mark.parametrize("nasty", [*FORMULAS, *MARKS])
+def test_what_records_say_is_text_in_spreadsheets_and_markdown(tmp_path, nasty):
+    """Names and reasons come from others; numbers stay numbers, below zero too."""
+    rows = [row | {"data": nasty} for row in [*curve(nasty), *curve("b", 2.0)]]
+    failed = {"record": 1, "cell": "f", "spec": nasty, "data": nasty, "failed": nasty}
+    folder = written(tmp_path / "r", rows)
+    (folder / "skips.jsonl").write_text(json.dumps({"spec": nasty, "reason": nasty}) + "\n")
+    for more in ([], ["--bd", nasty], ["--bd", "b"]):
+        text = CliRunner().invoke(main, ["report", str(folder), "--format", "csv", *more]).stdout
+        for row in csv.DictReader(io.StringIO(text, newline="")):
+            for name, cell in row.items():
+                assert not cell or (name not in WORDS and isinstance(float(cell), float)) or cell[0] not in "=+-@\t\r\n"
+        assert nasty in MARKS or "'" + nasty.replace("\r", " ") in text
+    (folder / "records.jsonl").open("a").write(json.dumps(failed | {"spec": "png+vit-nano"}) + "\n")
+    text = CliRunner().invoke(main, ["report", str(folder), "--format", "md", "--bd", "b"]).stdout
+    outside = re.sub(r"(?s)```.*?```|`[^`\n]*`", "", text)
+    assert "<script" not in outside and "](" not in outside.replace("\\](", "")
+    for line in text.splitlines():
+        if line.startswith("|"):
+            assert line.replace("\\|", "").count("|") in (3, 7, 9), line
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_nothing_to_report_is_one_line(tmp_path: Path, form: str):
     (tmp_path / "empty").mkdir()

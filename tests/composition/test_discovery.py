@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -54,6 +56,8 @@ def test_every_failure_is_recorded_and_the_others_load(install):
     loaded = load_plugins()
     assert reasons(loaded) == {
         "broken-codecs": "ModuleNotFoundError: No module named 'a_module_that_nobody_has'",
+        "endless-codecs": "endless_codecs yields more than the 1,000 components that a plugin may have",
+        "exits-codecs": "SystemExit: os._exit(3)",
         "misspelt-codecs": reasons(loaded)["misspelt-codecs"],
         "newer-codecs": "future is made for plugin API 2, this semcodec has 1",
         "newer-field": "Component has no field 'qubits' in plugin API 1, of this semcodec: misspelt, or made for a "
@@ -70,6 +74,7 @@ def test_every_failure_is_recorded_and_the_others_load(install):
         "good-codecs": ["good", "late", "nameless"],
         "missing-codecs": ["needy", "needier"],
         "older-codecs": ["vintage"],
+        "prints-codecs": ["chatty"],
     }
     broken = next(f for f in loaded.failures if f.distribution == "broken-codecs")
     assert isinstance(broken.error, ModuleNotFoundError)
@@ -204,11 +209,59 @@ def test_the_command_line_works_beside_every_broken_plugin():
         text=True,
         check=True,
     )
-    for name in ("broken", "newer", "quantum", "wormhole", "misspelt", "quits", "raises", "wrong"):
+    for name in ("broken", "newer", "quantum", "wormhole", "misspelt", "quits", "raises", "wrong", "endless", "exits"):
         assert f"{name}: pip install -U " in done.stdout
     assert "good: claimed by clash-codecs 0.3 and good-codecs 1.2" in done.stdout
     assert "needy: pip install 'semcodec[learned]'" in done.stdout
     assert "backbone   vit-nano" in done.stdout
+
+
+def test_prints_of_plugins_are_no_part_of_what_a_command_says(install, capsys):
+    install("prints")
+    registry = get_registry()
+    registry.load(registry.find("chatty"))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == ["hello from a plugin", "and from its hook", "hello from its class"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
+@pytest.mark.parametrize("wait", ["while True: pass", "while True:\n  try: time.sleep(9)\n  except Exception: pass"])
+def test_a_plugin_that_never_ends_is_given_up(monkeypatch, tmp_path, wait):
+    monkeypatch.setattr("semcodec.composition.supervision.SECONDS", 0.2)
+    (tmp_path / "waits_codecs.py").write_text(f"import time\n{wait}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rung: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        assert reasons(load_entry_points([EntryPoint("waits", "waits_codecs", GROUP)]))["?"] == "not loaded after 0.2 s"
+        assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] < 0.4  # another's alarm still comes when it was due
+        time.sleep(0.5)
+        assert rung == [1]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_what_a_plugin_keeps_of_exit_still_ends_what_is_not_loading(install):
+    leave = os._exit
+    install("exits")
+    load_plugins()
+    assert os._exit is leave
+
+
+def test_a_fault_outside_python_names_the_plugin(tmp_path):
+    (tmp_path / "faulty_codecs.py").write_text("import ctypes\nctypes.string_at(0)\n")
+    code = (
+        "from importlib.metadata import EntryPoint\n"
+        "from semcodec.composition.discovery import load_entry_points\n"
+        "load_entry_points([EntryPoint('faulty', 'faulty_codecs', 'semcodec')])"
+    )
+    path = os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)])
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True)
+    assert done.returncode
+    assert b"faulty_codecs.py" in done.stderr
 
 
 def test_unknown_names_suggest():

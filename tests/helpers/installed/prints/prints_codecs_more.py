@@ -1,0 +1,5 @@
+print("hello from its class")
+
+
+class Chatty:
+    """Does nothing."""
