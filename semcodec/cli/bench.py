@@ -109,11 +109,13 @@ def command(
     """
     from semcodec.bench.cells import cell_of, ordered, parts
     from semcodec.bench.cells import shard as part_of
+    from semcodec.data import check_dataset
 
     if not dry_run and out is None:
         raise UsageError("--out DIR is missing: where results go; or --dry-run to see the plan")
     if (retry and not resume) or (address and executor != "ray"):
         raise UsageError("--retry is for --resume" if retry and not resume else "--address is for --executor ray")
+    check_dataset(data)
     most = max_cells * (parts(shard) if shard else 1)
     matrix = _matrix(specs, file, data, split, classes, swept, options.request(given, offline), choice, most)
     cells = ordered(cell_of(c, data, split, limit, seed, classes) for c in matrix.seeded(seed))

@@ -68,10 +68,12 @@ def command(
     interval from 1,000 bootstrap samples of the images (seed 0).
     """
     from semcodec.composition.composition import compose_spec
+    from semcodec.data import check_dataset
 
     composition, grid = compose_spec(spec), grid_of(swept)
     request = options.request(given, offline)
     form = form or ("json" if grid else "table")
+    check_dataset(data)
     with LineFile(output) if output else nullcontext() as file:
         done = _done(file) if file else set()
 

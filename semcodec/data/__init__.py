@@ -30,6 +30,7 @@ __all__ = [
     "Input",
     "Part",
     "Request",
+    "check_dataset",
     "check_input",
     "describe",
     "open_dataset",
@@ -167,6 +168,12 @@ def open_input(text: str, request: InputRequest) -> Input:
     return Input(pixels, label, dataset.classes, dataset.ids(rows)[0], size)
 
 
+def check_dataset(name_or_path: str) -> None:
+    """Raise DataError where ``open_dataset`` would find neither a named set nor a folder, at once."""
+    if name_or_path not in _NAMED and not os.path.isdir(name_or_path):
+        raise DataError(_unknown(name_or_path))
+
+
 def open_windows(text: str, request: InputRequest, part: Part) -> Iterator[Input]:
     """Clips of a part of a video file, one sample each, named after when it begins, as ``clip.mp4@12.0s``.
 
@@ -198,8 +205,7 @@ def check_input(text: str, request: InputRequest | None = None, part: Part | Non
     if part is not None:
         raise UsageError(f"{text} is a sample of a data set; a start, a duration and windows are of video files")
     named = _NAMED.get(name)
-    if named is None and not os.path.isdir(name):
-        raise DataError(_unknown(name))
+    check_dataset(name)
     if named is not None and int(index) >= named.test:
         raise DataError(f"{name} has samples 0 to {named.test - 1} in its test split, not {index}")
 

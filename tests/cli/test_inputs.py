@@ -144,6 +144,11 @@ print(told.exit_code, told.stderr)
         (["compose", "png+resnet-nano", "--input", "clip.mp4"], 1, "is a video where the model takes images"),
         (["compose", SPEC, "--input", "digits-motion:0", "--save-plot", "no/a.png"], 1, "no/a.png: No such file"),
         (["compose", SPEC, "--window", "4"], 2, "add --input FILE"),
+        (["eval", SPEC, "--data", "no"], 1, "no such data set or folder: no"),
+        (["eval", SPEC, "--data", "digits-motion", "-o", "no/r.jsonl"], 1, "no/r.jsonl: No such file"),
+        (["train", SPEC, "--data", "no", "-o", "out"], 1, "no such data set or folder: no"),
+        (["train", SPEC, "--data", "digits-motion", "-o", "clip.mp4"], 2, "clip.mp4 is a file"),
+        (["bench", SPEC, "--data", "no", "--out", "out"], 1, "no such data set or folder: no"),
         (["decode", "no.sem"], 1, "no.sem: No such file"),
     ],
 )
