@@ -62,8 +62,8 @@ def command(
     Parameters are those that take part, multiply-accumulates (MACs) those of one sample, bytes those of what the
     stage gives at the spec's knobs before it is coded; the link's are measured with --input.
     """
+    from semcodec.composition.binding import check_possible
     from semcodec.composition.composition import compose_spec
-    from semcodec.composition.registry import check_possible
     from semcodec.data import check_input
     from semcodec.evaluation.stage_table import explain, outline
 
