@@ -114,6 +114,7 @@ def command(
     """
     from semcodec.bench.cells import cell_of, ordered, parts
     from semcodec.bench.cells import shard as part_of
+    from semcodec.data import check_dataset
     from semcodec.evaluation.records import data_of
 
     if not dry_run and out is None:
@@ -123,6 +124,7 @@ def command(
             raise UsageError(f"--{name} is for --resume")
     if address and executor != "ray":
         raise UsageError("--address is for --executor ray")
+    check_dataset(data)
     most = max_cells * (parts(shard) if shard else 1)
     matrix = _matrix(specs, file, data, split, classes, swept, options.request(given, offline), choice, most)
     named = data_of(out, data) if resume and out is not None and not dry_run else data

@@ -12,7 +12,8 @@ from semcodec._files import whole_file
 from semcodec.cli import options
 from semcodec.cli.output import ABSENT, echo_fields, echo_json, echo_table
 from semcodec.cli.reads import spare
-from semcodec.cli.sample_output import KEYS, Sample, document, run, show
+from semcodec.cli.sample_output import KEYS, Sample, document, open_samples, run, show
+from semcodec.cli.streams import check_output
 from semcodec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from semcodec.component import Component
     from semcodec.composition.composition import Composition
+    from semcodec.data.parts import Part
     from semcodec.evaluation.stage_table import Port, StageRow
     from semcodec.pipeline.pipeline import Pipeline
     from semcodec.pipeline.weights import Weights, WeightsRequest
@@ -43,26 +45,42 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="With --input: draw the source, what was chosen and what the server has, as PNG, JPEG, WebP, PDF or SVG.",
 )
+@options.part
 @options.weights
 @options.as_json
 def command(
-    spec: str, dry_run: bool, named: str | None, plot: Path | None, given: tuple[str, ...], offline: bool, form: str
+    spec: str,
+    dry_run: bool,
+    named: str | None,
+    plot: Path | None,
+    part: Part | None,
+    given: tuple[str, ...],
+    offline: bool,
+    form: str,
 ) -> None:
     """Show the pipeline that SPEC names: per stage where it runs, what goes in and out, and what it costs.
 
     Parameters are those that take part, multiply-accumulates (MACs) those of one sample, bytes those of what the
     stage gives at the spec's knobs before it is coded; the link's are measured with --input.
     """
+    from semcodec.composition.binding import check_possible
     from semcodec.composition.composition import compose_spec
-    from semcodec.composition.registry import check_possible
+    from semcodec.data import check_input
     from semcodec.evaluation.stage_table import explain, outline
 
     if dry_run and named:
         raise UsageError("--dry-run builds nothing that --input could run through; leave out one")
+    if part and not named:
+        raise UsageError("--start, --duration and --window are of a video file: add --input FILE")
     if plot:
         _plottable(plot, named)
         spare([plot], data=[named or ""], weights=given)
+        check_output(plot)
+    if plot and part and part.window:
+        raise UsageError("--save-plot draws one clip, and --window gives several; leave out one")
     composition, request = compose_spec(spec), options.request(given, offline)
+    if named:
+        check_input(named, composition.request, part)
     if dry_run:
         check_possible(composition.bounds)
         sources = _sources(composition, _declared(composition, request), {}, offline)
@@ -75,11 +93,15 @@ def command(
     classes = classes_of(named) if named else None
     pipeline = Pipeline.load(composition, request, classes=classes, partial=not named)
     composition = pipeline.composition
-    sample = Sample(named, pipeline) if named else None
-    rows, found = explain(pipeline, sample and sample.pixels), None
-    if sample:
-        run(pipeline, sample)  # so that the times are not those of a first run
-        found = document(pipeline, [run(pipeline, sample)[1]])
+    rows, found = [] if named else explain(pipeline), None
+    if named:
+        records: list[dict[str, Any]] = []
+        for sample in open_samples(named, pipeline, part):
+            if not records:
+                rows = explain(pipeline, sample.pixels)
+                run(pipeline, sample)  # so that the times are not those of a first run
+            records.append(run(pipeline, sample, len(records))[1])
+        found = document(pipeline, records)
         if plot:
             _plot(pipeline, sample, found, plot)
     _show(composition, rows, _sources(composition, pipeline.sources, pipeline.digests, offline), form, found)
@@ -160,7 +182,7 @@ def _show(
         return
     click.echo(f"{composition.spec}\n")
     headers = ("stage", "where", "component", "in", "out", "parameters", "MACs", "bytes", "licence")
-    sent = {"link": found["bytes_total"]} if found else {}
+    sent = {"link": found["bytes_total"]} if found and "records" not in found else {}
     echo_table(headers, [_cells(row, sent) for row in rows], expendable=("licence", "in", "component", "where"))
     click.echo()
     if sources:

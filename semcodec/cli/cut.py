@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from semcodec._files import refuse_overwrite, whole_file
+from semcodec._files import refuse_overwrite
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_json
+from semcodec.cli.streams import DASH, check_output, reading, telling, writing
+from semcodec.errors import UsageError
+
+if TYPE_CHECKING:
+    from semcodec.container.truncation import Cut
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--layers", required=True, type=int, help="How many layers of each packet to keep, from the first on.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write.  [default: FILE.LAYERS.sem]")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Where to write; - for stdout.  [default: FILE.LAYERS.sem]"
+)
 @options.as_json
 def command(file: Path, layers: int, output: Path | None, form: str) -> None:
-    """Drop layers from every packet of FILE without encoding it anew, for receivers that want fewer.
+    """Drop layers from every packet of FILE (- is stdin) without encoding it anew, for receivers that want fewer.
 
     Needs no plugin and no weights. What is left decodes as if the other layers had not arrived; 'inspect' shows how
     many there are. The mark that tells of the cut takes 6 bytes a packet.
     """
-    from dataclasses import asdict
-
     from semcodec.container.truncation import cut_stream
 
+    if output is None and file == DASH:
+        raise UsageError("stdin has no name to write beside: say where with -o")
     output = output or file.with_name(f"{file.stem}.{layers}.sem")
-    with file.open("rb") as source:
-        refuse_overwrite(output, [file])
-        with whole_file(output) as target:
+    with reading(file) as source:
+        if DASH not in (file, output):
+            refuse_overwrite(output, [file])
+        check_output(output)
+        with writing(output) as target:
             done = cut_stream(source, target, layers)
+    with telling(output):
+        _show(done, output, layers, form)
+
+
+def _show(done: Cut, output: Path, layers: int, form: str) -> None:
+    from dataclasses import asdict
+
     if form == "json":
         echo_json({"output": str(output), "layers": layers, **asdict(done)})
         return

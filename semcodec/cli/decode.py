@@ -10,6 +10,7 @@ import click
 
 from semcodec.cli import options
 from semcodec.cli.sample_output import KEYS, describe_sample, document, show
+from semcodec.cli.streams import reading
 from semcodec.errors import StreamError, UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 def command(
     file: Path, fetch: bool, allowed: tuple[str, ...], given: tuple[str, ...], offline: bool, form: str
 ) -> None:
-    """Recognise what FILE holds, from the file alone plus weights.
+    """Recognise what FILE holds, from the file alone plus weights; - is stdin.
 
     Refuses a file made with other weights or by component versions that are not read here, before any model is built,
     and looks for no weights on the network unless --fetch says so. Where the file is damaged, what comes before the
@@ -42,7 +43,7 @@ def command(
     if fetch and offline:
         raise UsageError("--fetch looks on the network, --offline does not; leave out one")
     request = options.request(given, offline=not fetch)
-    with file.open("rb") as stream:
+    with reading(file) as stream:
         from semcodec.container.packets import read_header, read_packets
 
         header = read_header(stream)

@@ -7,20 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from semcodec._files import whole_file
 from semcodec.cli import options
 from semcodec.cli.reads import spare
-from semcodec.cli.sample_output import KEYS, Sample, document, encode, run, show
+from semcodec.cli.sample_output import KEYS, Sample, document, encode, open_samples, run, show
+from semcodec.cli.streams import check_output, telling, writing
+from semcodec.errors import DataError, SemcodecError, first_line
 
 if TYPE_CHECKING:
-    from semcodec.pipeline.device import Encoded
+    from semcodec.data.parts import Part
+    from semcodec.pipeline.device import Device, Encoded
+    from semcodec.pipeline.pipeline import Pipeline
 
 
 @click.command(epilog=KEYS)
 @click.argument("spec")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .sem file to write.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The .sem file to write; - for stdout."
+)
 @click.option("--check", is_flag=True, help="Also decode what is written, as a server would, and show its answers.")
+@click.option("--keep-going", is_flag=True, help="Pass over inputs that cannot be read; the exit code is then 1.")
+@options.part
 @options.weights
 @options.as_json
 def command(
@@ -28,25 +35,49 @@ def command(
     inputs: tuple[str, ...],
     output: Path,
     check: bool,
+    keep_going: bool,
+    part: Part | None,
     given: tuple[str, ...],
     offline: bool,
     form: str,
 ) -> None:
     """Compress inputs by the pipeline SPEC into one file: a stream header, then one record an INPUT.
 
-    An INPUT is a file, or DATASET:INDEX for a sample of a test split. The file is complete or not there. Only the
-    device's half of the pipeline is built, so what is shown of answers is the device's own, where it has one.
+    An INPUT is a file, or DATASET:INDEX for a sample of a test split; with --window each window of a video file is a
+    record. The file is complete or not there. Only the device's half of the pipeline is built, so what is shown of
+    answers is the device's own, where it has one.
     """
     from semcodec.composition.composition import compose_spec
+    from semcodec.data import check_input, classes_of
+
+    composition, request = compose_spec(spec), options.request(given, offline)
+    check_output(output)
+    failed: list[str] = []
+
+    def pass_over(named: str, error: Exception) -> None:
+        """Say what is wrong with an input and go on, where that is wanted."""
+        if not keep_going:
+            raise error
+        failed.append(named)
+        click.echo(f"passed over {named}: {told(error)}", err=True)
+
+    good: list[str] = []
+    for named in inputs:
+        try:
+            check_input(named, composition.request, part)
+            good.append(named)
+        except (SemcodecError, OSError) as error:
+            pass_over(named, error)
+    if not good:
+        raise DataError(f"none of the {len(inputs)} inputs can be encoded")
+
     from semcodec.container.packets import write_header
-    from semcodec.data import classes_of
     from semcodec.pipeline.device import Device
     from semcodec.pipeline.pipeline import Pipeline
 
-    composition, request = compose_spec(spec), options.request(given, offline)
     spare([output], data=inputs, weights=given)
-    with whole_file(output) as file:
-        classes = classes_of(inputs[0])
+    with writing(output) as file:
+        classes = classes_of(good[0])
         end: Device | Pipeline
         if check:
             end = pipeline = Pipeline.load(composition, request, classes=classes)
@@ -60,13 +91,32 @@ def command(
                 return encode(device, sample, number)
 
         spare([output], files=[source.path for source in end.sources.values() if source])
-        sample = Sample(inputs[0], end)
-        one(sample, 0)  # so that the times are not those of a first run
-        file.write(write_header(end.header))
-        records = []
-        for number, named in enumerate(inputs):
-            sample = Sample(named, end) if number else sample
-            encoded, record = one(sample, number)
-            file.write(encoded.data)
-            records.append(record)
-    show(document(end, records), form)
+        records: list[dict[str, Any]] = []
+        for named in good:
+            samples = open_samples(named, end, part)
+            while True:
+                try:
+                    sample = next(samples, None)
+                    if sample is None:
+                        break
+                    if not records:
+                        one(sample, 0)  # so that the times are not those of a first run
+                    encoded, record = one(sample, len(records))
+                except (SemcodecError, OSError) as error:
+                    pass_over(named, error)
+                    break
+                if not records:
+                    file.write(write_header(end.header))
+                file.write(encoded.data)
+                records.append(record)
+        if not records:
+            raise DataError(f"none of the {len(inputs)} inputs can be encoded")
+    with telling(output):
+        show(document(end, records), form)
+    if failed:
+        click.get_current_context().exit(1)
+
+
+def told(error: Exception) -> str:
+    """An error in one line."""
+    return f"{error.strerror or error}" if isinstance(error, OSError) else first_line(error)

@@ -73,6 +73,7 @@ def command(
     interval from 1,000 bootstrap samples of the images (seed 0).
     """
     from semcodec.composition.composition import compose_spec
+    from semcodec.data import check_dataset
 
     composition, grid = compose_spec(spec), grid_of(swept)
     request = options.request(given, offline)
@@ -81,6 +82,7 @@ def command(
         raise UsageError("--remeasure is for -o FILE, whose points have changed")
     if output:
         spare([output], data=[data], weights=given)
+    check_dataset(data)
     with LineFile(output) if output else nullcontext() as file:
         there = _records(file) if file else []
 

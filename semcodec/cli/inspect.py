@@ -9,19 +9,21 @@ import click
 
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_json, echo_table
+from semcodec.cli.streams import reading
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @options.as_json
 def command(file: Path, form: str) -> None:
-    """Show the stream header of FILE and the sizes of its records. Needs no plugin and no weights.
+    """Show the stream header of FILE (- is stdin) and the sizes of its records. Needs no plugin and no weights.
 
     Heads are checked; the chunks' own checksums are tested by 'decode'.
     """
     from semcodec.container.summary import summarise
 
-    found = summarise(file)
+    with reading(file) as stream:
+        found = summarise(stream)
     if form == "json":
         echo_json(found)
         return

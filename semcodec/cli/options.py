@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -51,6 +52,38 @@ classes = click.option(
     callback=_names,
     help="Of data with boxes: only these classes are there to be found, and only these count when found.",
 )
+
+
+def part(command: _Command) -> _Command:
+    """``--start``, ``--duration``, ``--window`` and ``--stride`` of video files, as one ``Part``; None without them."""
+
+    @wraps(command)
+    def run(
+        *args: Any,
+        start: float | None,
+        duration: float | None,
+        window: int | None,
+        stride: int | None,
+        **others: Any,
+    ) -> Any:
+        from semcodec.data.parts import Part
+
+        chosen = any(value is not None for value in (start, duration, window, stride))
+        return command(*args, part=Part(start or 0.0, duration, window, stride) if chosen else None, **others)
+
+    added: Any = run
+    for option in (
+        click.option("--stride", type=click.IntRange(1), metavar="FRAMES", help="From one window's first frame to the "
+                     "next one's.  [default: the window]"),
+        click.option("--window", type=click.IntRange(1), metavar="FRAMES", help="Of a video file: a record for each "
+                     "window of so many frames, instead of one clip."),
+        click.option("--duration", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Of a video file: "
+                     "no more than so much of it.  [default: to its end]"),
+        click.option("--start", type=click.FloatRange(0), metavar="SECONDS", help="Of a video file: from there on.  "
+                     "[default: 0]"),
+    ):  # fmt: skip
+        added = option(added)
+    return added  # type: ignore[no-any-return]
 
 
 def request(given: tuple[str, ...], offline: bool) -> WeightsRequest:

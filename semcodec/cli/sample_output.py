@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from semcodec.data import Input, Part
     from semcodec.pipeline.device import Device, Encoded
     from semcodec.pipeline.end import End
     from semcodec.pipeline.pipeline import Pipeline
@@ -37,18 +38,30 @@ class Sample:
     source, where the task's labels lie in it.
     """
 
-    def __init__(self, named: str, end: End) -> None:
+    def __init__(self, named: str | Input, end: End) -> None:
         from semcodec.data import open_input
         from semcodec.tasks.table import get_task
 
         self.pixels: npt.NDArray[np.uint8]
         request = end.request
-        self.pixels, label, self.classes, self.name, self.size = open_input(named, request)
-        name, colon, _ = named.rpartition(":")
+        opened = open_input(named, request) if isinstance(named, str) else named
+        self.pixels, label, self.classes, self.name, self.size = opened
+        name, colon, _ = named.rpartition(":") if isinstance(named, str) else ("", "", "")
         self.data = name if self.classes is not None and colon else None
         self.label: Any = None
         if label is not None and self.classes is not None:
             self.label = get_task(end.composition.task).label(label, self.classes, self.size, request)
+
+
+def open_samples(named: str, end: End, part: Part | None = None) -> Iterator[Sample]:
+    """The sample that is named, or those of the windows of a video file, one after the other."""
+    from semcodec.data import open_windows
+
+    if part is None:
+        yield Sample(named, end)
+        return
+    for one in open_windows(named, end.request, part):
+        yield Sample(one, end)
 
 
 SIZES = ("bytes_total", "bytes_payload", "bytes_side", "bytes_header", "bytes_local")

@@ -10,7 +10,6 @@ import click
 
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_json, echo_table
-from semcodec.cli.reads import spare
 from semcodec.errors import UsageError
 
 
@@ -77,14 +76,16 @@ def command(
     on from its last checkpoint when the same command is given again. With --cells each run has a folder of its own
     in DIR, and DIR as --weights finds what belongs to each spec.
     """
-    from semcodec.training.train import WRITTEN, train
+    from semcodec.data import check_dataset
 
     if (spec is None) == (file is None):
         raise UsageError("name what to train: a SPEC, or --cells FILE.toml")
     runs = {output: spec} if spec is not None else _runs(output, file)
-    written = (folder / name for folder in runs for name in WRITTEN)
-    spare(written, data=[data], weights=given, files=[init, file])
     request = options.request(given, offline)
+    check_dataset(data)
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output} is a file; weights go into a folder")
+
     cards: list[dict[str, Any]] = []
     for folder, name in runs.items():
         if file is not None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import isfinite
+from shutil import which
 from typing import Any, NoReturn
 
 from semcodec.component import Component, Kind, Param
 from semcodec.composition.grammar import Arg, Item, Span, format_value
-from semcodec.composition.registry import Registry
-from semcodec.errors import SpecError, UsageError
+from semcodec.composition.registry import Registry, import_target
+from semcodec.errors import PluginError, SpecError, UsageError
 
 _TYPES = {int: "an integer", float: "a number", bool: "true or false", str: "a word"}
 
@@ -141,3 +142,16 @@ def _bounds(param: Param) -> str:
 def _known(component: Component) -> str:
     names = [p.name for p in component.params]
     return f"its parameters are {', '.join(names)}" if names else "it has no parameters"
+
+
+def check_possible(bounds: Iterable[Bound]) -> None:
+    """Raise for components that cannot run here, whatever is downloaded: PluginError for a program that is not on PATH,
+
+    UsageError for a member that its family has not, where the trait ``known`` can tell. Imports no model.
+    """
+    for bound in bounds:
+        absent = [program for program in bound.component.traits.get("programs", ()) if which(program) is None]
+        if absent:
+            raise PluginError(f"{bound.name} needs {' and '.join(absent)}: install it so that it is on PATH")
+        if known := bound.component.traits.get("known"):
+            import_target(known, bound.name)(**bound.build)

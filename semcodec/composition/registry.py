@@ -13,14 +13,12 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from shutil import which
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from semcodec.component import KINDS, Component, Kind, Param
 from semcodec.composition.discovery import Failure, Loaded, Plugin, load_plugins
+from semcodec.composition.supervision import prints_to_stderr
 from semcodec.errors import PluginError, UsageError
-
-if TYPE_CHECKING:
-    from semcodec.composition.binding import Bound
 
 
 @dataclass(frozen=True)
@@ -166,24 +164,12 @@ def lacking(component: Component) -> str:
     return f"{component.name} needs {needs}: {remedy}" if remedy else ""
 
 
-def check_possible(bounds: Iterable[Bound]) -> None:
-    """Raise for components that cannot run here, whatever is downloaded: PluginError for a program that is not on PATH,
-
-    UsageError for a member that its family has not, where the trait ``known`` can tell. Imports no model.
-    """
-    for bound in bounds:
-        absent = [program for program in bound.component.traits.get("programs", ()) if which(program) is None]
-        if absent:
-            raise PluginError(f"{bound.name} needs {' and '.join(absent)}: install it so that it is on PATH")
-        if known := bound.component.traits.get("known"):
-            import_target(known, bound.name)(**bound.build)
-
-
 def import_target(path: str, name: str) -> Any:
     """Import "package.module:attribute" for the component ``name``. Raises PluginError, the original chained."""
     module, _, attribute = path.partition(":")
     try:
-        return getattr(import_module(module), attribute)
+        with prints_to_stderr():
+            return getattr(import_module(module), attribute)
     except Exception as error:
         first = next(iter(str(error).splitlines()), "")
         raise PluginError(f"{name} cannot be loaded from {path}: {type(error).__name__}: {first}") from error

@@ -14,15 +14,30 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from semcodec.data.base import SPLITS, Dataset, Digest
 from semcodec.data.notes import note
+from semcodec.data.parts import Part
 from semcodec.errors import DataError, UsageError
 from semcodec.specs import BOXES, CLASS, LABELS, InputRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from semcodec.data.base import UInt8
 
-__all__ = ["SPLITS", "Dataset", "Digest", "Input", "Request", "describe", "open_dataset", "open_input", "rows"]
+__all__ = [
+    "SPLITS",
+    "Dataset",
+    "Digest",
+    "Input",
+    "Part",
+    "Request",
+    "check_dataset",
+    "check_input",
+    "describe",
+    "open_dataset",
+    "open_input",
+    "open_windows",
+    "rows",
+]
 
 
 @dataclass(frozen=True)
@@ -165,6 +180,48 @@ def open_input(text: str, request: InputRequest) -> Input:
     return Input(pixels, label, dataset.classes, dataset.ids(rows)[0], size)
 
 
+def check_dataset(name_or_path: str) -> None:
+    """Raise DataError where ``open_dataset`` would find neither a named set nor a folder, at once."""
+    if name_or_path not in _NAMED and not os.path.isdir(name_or_path):
+        raise DataError(_unknown(name_or_path))
+
+
+def open_windows(text: str, request: InputRequest, part: Part) -> Iterator[Input]:
+    """Clips of a part of a video file, one sample each, named after when it begins, as ``clip.mp4@12.0s``.
+
+    One after the other as they are asked for, in bounded memory. Raises DataError, and UsageError for what is no video
+    file or where the model takes images.
+    """
+    check_input(text, request, part)
+    from semcodec.data.files import printable
+    from semcodec.data.video import read_windows
+
+    for second, pixels in read_windows(text, request, part):
+        yield Input(pixels[None], None, None, f"{printable(text)}@{second:.1f}s", None)
+
+
+def check_input(text: str, request: InputRequest | None = None, part: Part | None = None) -> None:
+    """Raise as ``open_input`` or ``open_windows`` for what can be told without opening it, at once.
+
+    request: None where only building the model tells what it takes.
+    """
+    if os.path.isfile(text):
+        if request is not None:
+            _check_kind(text, request)
+        if part is not None and request is not None and request.frames is None:
+            raise UsageError(f"{text}: the model takes images; a start, a duration and windows are of video files")
+        return
+    name, colon, index = text.rpartition(":")
+    if not colon or not index.isdecimal():
+        raise DataError(_no_input(text))
+    if part is not None:
+        raise UsageError(f"{text} is a sample of a data set; a start, a duration and windows are of video files")
+    named = _NAMED.get(name)
+    check_dataset(name)
+    if named is not None and int(index) >= named.test:
+        raise DataError(f"{name} has samples 0 to {named.test - 1} in its test split, not {index}")
+
+
 def classes_of(text: str) -> list[str] | None:
     """Class names of the data set that an input is a sample of; None for a file. Raises as ``open_input``."""
     if os.path.isfile(text):
@@ -254,16 +311,22 @@ def _default(kind: str) -> InputRequest:
 
 
 def _read_file(path: str, request: InputRequest) -> UInt8:
-    from semcodec.data import folders, images, video
+    from semcodec.data import images, video
+
+    _check_kind(path, request)
+    return images.read_image(path, request) if request.frames is None else video.read_clip(path, request)
+
+
+def _check_kind(path: str, request: InputRequest) -> None:
+    """Raise DataError for a file whose ending is of the other kind than the model takes."""
+    from semcodec.data import folders
 
     suffix = os.path.splitext(path)[1].lower()
     if request.frames is None:
         if suffix in folders.VIDEO_SUFFIXES - {".gif"}:  # of which an image is the first frame
             raise DataError(f"{path}: is a video where the model takes images")
-        return images.read_image(path, request)
-    if suffix in folders.IMAGE_SUFFIXES:
+    elif suffix in folders.IMAGE_SUFFIXES:
         raise DataError(f"{path}: is an image where the model takes clips")
-    return video.read_clip(path, request)
 
 
 def _unknown(text: str) -> str:

@@ -116,6 +116,40 @@ def decode(
     return clip, number + 1
 
 
+def walk(
+    path: str | os.PathLike[str], wanted: Iterator[int], found: Survey, request: InputRequest
+) -> Iterator[tuple[int, UInt8]]:
+    """Frames by number in one pass, as ``request`` wants them: those that ``wanted`` gives, which rise."""
+    number, due = -1, next(wanted, None)
+    with opened(path) as (container, stream):
+        begun = found.keyless
+        for packet in container.demux(stream):
+            begun = begun or packet.is_keyframe
+            for frame in packet.decode() if begun else ():
+                number += 1
+                if due is None:
+                    return
+                if number == due:
+                    yield number, shown(frame, stream, request)
+                    due = next(wanted, None)
+
+
+def frame_at(path: str | os.PathLike[str], seconds: float, found: Survey) -> int:
+    """The number of the first frame that is shown at a time after the first one's, or later."""
+    with opened(path) as (_, stream):
+        if found.stamps:
+            return bisect_left(found.stamps, found.stamps[0] + seconds / float(stream.time_base) - 0.5)
+        return round(seconds * float(stream.average_rate or stream.guessed_rate or 25))
+
+
+def second_of(path: str | os.PathLike[str], number: int, found: Survey) -> float:
+    """When a frame is shown, in seconds after the first one: the inverse of ``frame_at``."""
+    with opened(path) as (_, stream):
+        if found.stamps and number < len(found.stamps):
+            return float((found.stamps[number] - found.stamps[0]) * stream.time_base)
+        return number / float(stream.average_rate or stream.guessed_rate or 25)
+
+
 def _from_the_middle(
     path: str | os.PathLike[str], wanted: Sequence[int], stamps: list[int], request: InputRequest
 ) -> dict[int, UInt8] | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import io
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from av.error import FFmpegError
 
 from semcodec._files import read_regular, whole_file
 from semcodec._video_heads import coded_sizes
-from semcodec.data.frames import decode, survey
+from semcodec.data.frames import decode, frame_at, second_of, survey, walk
 from semcodec.data.notes import note
+from semcodec.data.parts import Part
 from semcodec.errors import DataError, UsageError, first_line
 from semcodec.specs import InputRequest
 
@@ -49,11 +51,18 @@ def read_clip(path: str | os.PathLike[str], request: InputRequest) -> UInt8:
     cut between key frames the clip is what can be decoded, and a ``DataNote`` says what was lost.
     Raises DataError for a file that is missing, broken, truncated or no video.
     """
-    return _read_clip(path, request)[0]
+    clip, _, total = _read_clip(path, request)
+    assert request.frames is not None
+    if total > 2 * request.frames * SAMPLING_RATE:
+        note(
+            f"{path}: one clip of {request.frames} frames stands for all of its {total:,}, from its middle; "
+            "windows (--window) give one for each part of it"
+        )
+    return clip
 
 
-def _read_clip(path: str | os.PathLike[str], request: InputRequest) -> tuple[UInt8, int]:
-    """The clip and how many frames of the file are lost."""
+def _read_clip(path: str | os.PathLike[str], request: InputRequest) -> tuple[UInt8, int, int]:
+    """The clip, how many frames of the file are lost, and how many there are."""
     if not os.path.isfile(path):
         raise DataError(f"no such video file: {path}")
     assert request.frames is not None
@@ -68,13 +77,66 @@ def _read_clip(path: str | os.PathLike[str], request: InputRequest) -> tuple[UIn
                     f"{path}: {lost} of its {lost + found.total} frames are lost, as the recording does not begin with"
                     f" a key frame; the clip is of the other {found.total}"
                 )
-            return np.stack([clip[i] for i in picks]), lost
+            return np.stack([clip[i] for i in picks]), lost, found.total
         if seen >= found.total:
             break
         # Fewer frames than packets, as in some AVI files: count what was decoded.
         lost += found.total - seen if found.keyless else 0
         found = found._replace(total=seen, stamps=None)
     raise DataError(f"{path}: no frame of its video can be decoded; the file is broken or empty")
+
+
+# Windows
+
+
+def read_windows(path: str | os.PathLike[str], request: InputRequest, part: Part) -> Iterator[tuple[float, UInt8]]:
+    """Clips of a part of a video file, one after the other: when each begins, in seconds, and uint8 as ``read_clip``.
+
+    The file is decoded once, and of its frames those alone are held that windows which overlap there take. A last
+    window that the file ends within is left out, unless it is the only one. Raises DataError as ``read_clip``, and
+    where the part begins behind the file's end.
+    """
+    if not os.path.isfile(path):
+        raise DataError(f"no such video file: {path}")
+    assert request.frames is not None
+    found = survey(path)
+    first = frame_at(path, part.start, found) if part.start else 0
+    end = found.total if part.duration is None else min(found.total, frame_at(path, part.start + part.duration, found))
+    if first >= found.total:
+        length = second_of(path, max(0, found.total - 1), found)
+        raise DataError(f"{path}: its last frame is shown at {length:.1f} s, before the start at {part.start:g} s")
+    window = min(part.window or end - first, end - first) or 1
+    stride = part.stride or window
+    picks = [i.item() for i in sample_frame_indices(window, request.frames, max(SAMPLING_RATE, window))]
+    starts = range(first, max(first, end - window) + 1, stride)
+    held: dict[int, UInt8] = {}
+    last = -1
+    frames = walk(path, _wanted(starts, picks), found, request)
+    for start in starts:
+        while last < start + picks[-1]:
+            try:
+                last, pixels = next(frames)
+            except StopIteration:
+                if start == first:
+                    raise DataError(f"{path}: no frame there can be decoded; the file is broken or empty") from None
+                return
+            held[last] = pixels
+        yield second_of(path, start, found), np.stack([held[start + i] for i in picks])
+        held = {number: pixels for number, pixels in held.items() if number >= start + stride}
+
+
+def _wanted(starts: Sequence[int], picks: Sequence[int]) -> Iterator[int]:
+    """The frames that any window takes, each once, rising: windows begin at ``starts``, and take ``picks`` from it."""
+    waiting: list[int] = []
+    queued: set[int] = set()
+    for start, after in zip(starts, [*starts[1:], None], strict=True):
+        for number in {start + i for i in picks} - queued:
+            heapq.heappush(waiting, number)
+            queued.add(number)
+        while waiting and (after is None or waiting[0] < after):
+            number = heapq.heappop(waiting)
+            queued.discard(number)
+            yield number
 
 
 # The cache of decoded clips
@@ -102,14 +164,14 @@ def cached_clip(path: str | os.PathLike[str], request: InputRequest) -> UInt8:
     """
     folder = cache_dir()
     if folder is None or not os.path.isfile(path):
-        return read_clip(path, request)
+        return _read_clip(path, request)[0]
     stat = os.stat(path)
     key = repr((_CLIPS, os.path.realpath(path), stat.st_mtime_ns, stat.st_size, request, SAMPLING_RATE))
     kept = folder / "clips" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
     kept_clip = _kept_clip(kept, request.shape)
     if kept_clip is not None:
         return kept_clip
-    clip, lost = _read_clip(path, request)
+    clip, lost, _ = _read_clip(path, request)
     if lost:
         return clip
     with suppress(OSError, UsageError):

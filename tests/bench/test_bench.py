@@ -538,3 +538,30 @@ def test_what_is_there_is_not_run_again_and_results_are_shown(tmp_path):
     again = CliRunner().invoke(main, ["bench", "jpeg+vit-nano-server", "--data", "digits-scenes", "--limit", "3",
                                       "--out", "r", "--offline", "--resume", "--format", "json"])  # fmt: skip
     assert json.loads(again.stdout) == record
+
+
+def test_the_exit_code_tells_some_failures_from_all(tmp_path):
+    """3 where some cells failed, 1 where all did; where stderr is no terminal there is a line a cell."""
+    works, fails = "png+resnet-nano", "pca+resnet-nano@layer2"  # of which no weights are here
+    options = ["--data", "digits-scenes", "--limit", "1", "--offline"]
+    for specs, code in (([works, fails], 3), ([fails], 1), ([works], 0)):
+        told = CliRunner().invoke(main, ["bench", *specs, *options, "--out", str(tmp_path / str(code))])
+        assert told.exit_code == code, told.output
+        lines = [line for line in told.stderr.splitlines() if line.startswith(tuple("123"))]
+        assert len(lines) == len(specs)
+        assert lines[0].startswith(f"1/{len(specs)}  ")
+        assert all(("failed: no weights for" in line) == (fails in line) for line in lines)
+
+
+def test_too_large_a_plan_is_refused_before_it_is_composed(monkeypatch):
+    made = []
+    before = matrix.at
+    monkeypatch.setattr(matrix, "at", lambda *args: made.append(1) or before(*args))
+    sweep = ["--sweep", f"jpeg.quality={','.join(map(str, range(1, 101)))}"]
+    for specs in (["jpeg+resnet-nano"], ["--encoder", "jpeg"]):
+        options = ["--data", "digits-scenes", "--dry-run", "--max-cells", "20", *sweep, "--offline"]
+        told = CliRunner().invoke(main, ["bench", *specs, *options])
+        assert told.exit_code == 2
+        assert "more than 20 cells, and 100 points of jpeg alone" in told.stderr
+        assert len(made) <= 21
+        made.clear()

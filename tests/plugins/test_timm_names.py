@@ -10,8 +10,8 @@ import timm
 from click.testing import CliRunner
 
 from semcodec.cli import main
+from semcodec.composition.binding import check_possible
 from semcodec.composition.composition import compose_spec
-from semcodec.composition.registry import check_possible
 from semcodec.data.notes import DataNote
 from semcodec.errors import UsageError
 from semcodec_plugins.timm_models import names
@@ -58,7 +58,7 @@ def test_a_dry_run_refuses_what_needs_a_program_that_is_missing(monkeypatch):
 def test_names_are_checked_without_timm_and_torch():
     code = (
         "import sys; from semcodec.composition.composition import compose_spec;"
-        "from semcodec.composition.registry import check_possible;"
+        "from semcodec.composition.binding import check_possible;"
         "check_possible(compose_spec('png+timm/resnet50').bounds);"
         "assert not {'timm', 'torch'} & set(sys.modules)"
     )
