@@ -86,6 +86,10 @@ def command(
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file; weights go into a folder")
 
+    from semcodec.training.train import WRITTEN, train
+
+    written = (folder / name for folder in runs for name in WRITTEN)
+    spare(written, data=[data], weights=given, files=[init, file])
     cards: list[dict[str, Any]] = []
     for folder, name in runs.items():
         if file is not None:
