@@ -185,13 +185,9 @@ def test_still_images(script, tmp_path):
     page.measure(page.Inputs(nips, "caltech101", deit, "nowhere", tmp_path), [page.nips, page.nips_others], {}, set())
 
 
-def test_still_images_has_every_point():
-    """The learned codecs' and the networks' weights are not kept here: specs and samples alone are compared."""
-    import sys
-
-    sys.path.insert(0, str(RESULTS))
-    import still_images as page
-
+def test_still_images_has_every_point(script):
+    """The learned codecs' and the networks' weights are not kept here: specs and data alone are compared."""
+    page = script("still_images")
     inputs = page.Inputs("nips2017", "caltech101", "deit", "caffe", Path("runs"))
     there = {(row["data"], row["spec"]) for row in page.own()}
     for points in (page.nips, page.nips_others, page.caltech, page.caltech_others, page.deit_caltech):
