@@ -10,6 +10,7 @@ import click
 
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_json, echo_table
+from semcodec.cli.reads import spare
 from semcodec.errors import UsageError
 
 
