@@ -38,10 +38,19 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="With --input: draw the source, what was chosen and what the server has, as PNG, JPEG, WebP, PDF or SVG.",
 )
+@options.accelerator
 @options.weights
 @options.as_json
 def command(
-    spec: str, dry_run: bool, named: str | None, plot: Path | None, given: tuple[str, ...], offline: bool, form: str
+    spec: str,
+    dry_run: bool,
+    named: str | None,
+    plot: Path | None,
+    device: str,
+    half: bool,
+    given: tuple[str, ...],
+    offline: bool,
+    form: str,
 ) -> None:
     """Show the pipeline that SPEC names: per stage where it runs, what goes in and out, and what it costs.
 
@@ -65,7 +74,7 @@ def command(
     from semcodec.pipeline.pipeline import Pipeline
 
     classes = classes_of(named) if named else None
-    pipeline = Pipeline.load(composition, request, classes=classes, partial=not named)
+    pipeline = Pipeline.load(composition, request, classes=classes, partial=not named, device=device, half=half)
     composition = pipeline.composition
     rows, found = explain(pipeline), None
     if named:

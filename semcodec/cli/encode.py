@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .sem file to write.")
 @click.option("--check", is_flag=True, help="Also decode what is written, as a server would, and show its answers.")
+@options.accelerator
 @options.weights
 @options.as_json
 def command(
@@ -27,6 +28,8 @@ def command(
     inputs: tuple[str, ...],
     output: Path,
     check: bool,
+    device: str,
+    half: bool,
     given: tuple[str, ...],
     offline: bool,
     form: str,
@@ -39,23 +42,25 @@ def command(
     from semcodec.composition.composition import compose_spec
     from semcodec.container.packets import write_header
     from semcodec.data import classes_of
+    from semcodec.pipeline.accelerator import Accelerator
     from semcodec.pipeline.device import Device
     from semcodec.pipeline.pipeline import Pipeline
 
     composition, request = compose_spec(spec), options.request(given, offline)
+    there = Accelerator.find(device, half)
     with whole_file(output) as file:
         classes = classes_of(inputs[0])
         end: Device | Pipeline
         if check:
-            end = pipeline = Pipeline.load(composition, request, classes=classes)
+            end = pipeline = Pipeline.load(composition, request, classes=classes, device=there)
 
             def one(sample: Sample, number: int) -> tuple[Encoded, dict[str, Any]]:
                 return run(pipeline, sample, number)
         else:
-            end = device = Device.load(composition, request, classes=classes)
+            end = alone = Device.load(composition, request, classes=classes, device=there)
 
             def one(sample: Sample, number: int) -> tuple[Encoded, dict[str, Any]]:
-                return encode(device, sample, number)
+                return encode(alone, sample, number)
 
         sample = Sample(inputs[0], end)
         one(sample, 0)  # so that the times are not those of a first run

@@ -14,9 +14,10 @@ from semcodec.cli.output import echo_fields, echo_table
 from semcodec.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from semcodec.composition.grammar import Value
+    from semcodec.tasks.base import Metric
 
 
 @click.command()
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Append the records to this JSON Lines file; points that it has are not run again.",
 )
+@options.accelerator
 @options.weights
 @click.option(
     "--format",
@@ -55,6 +57,8 @@ def command(
     batch: int,
     swept: tuple[str, ...],
     output: Path | None,
+    device: str,
+    half: bool,
     given: tuple[str, ...],
     offline: bool,
     form: str | None,
@@ -77,7 +81,7 @@ def command(
     records = []
     points = run_sweep(
         composition, grid, request, data, split=split, classes=classes, limit=limit, batch=batch, done=done,
-        progress=Progress().count,
+        device=device, half=half, progress=Progress().count,
     )  # fmt: skip
     for record in points:
         line = json.dumps(record)
@@ -141,12 +145,19 @@ def _show(records: Sequence[dict[str, Any]]) -> None:
 
     task = task_of(first)
     metric = task.metric
-    headers = [metric.head, "95 % interval", *(head for head, _ in task.columns(first))]
+    half = "half_cost" in first
+    headers = [
+        metric.head,
+        "95 % interval",
+        *(["at float32"] if half else []),
+        *(head for head, _ in task.columns(first)),
+    ]
     headers += ["bytes", "payload", "side", "header", "x float32", "x 8-bit", "ms"]
     rows = []
     for r in records:
         low, high = (100 * bound for bound in r[f"{metric.key}_interval"])
         row: list[Any] = [*([r["spec"]] if len(records) > 1 else []), 100 * r[metric.key], f"{low:.1f} - {high:.1f}"]
+        row += [100 * r["half_cost"][metric.key]] if half else []
         row += [value for _, value in task.columns(r)]
         row += [float(r[f"bytes_{part}"]) for part in ("total", "payload", "side", "header")]
         rows.append([*row, r["ratio_float32"], r["ratio_uint8"], float(sum(r["stages_ms"].values()))])
@@ -158,5 +169,18 @@ def _show(records: Sequence[dict[str, Any]]) -> None:
         fields.append(("sent", f"{100 * first['sent_ratio']:.1f} % of samples; the device answered the others"))
     if len(records) == 1:
         fields.append(("ms", ", ".join(f"{stage} {ms:.2f}" for stage, ms in first["stages_ms"].items())))
+    if half and len(records) == 1:
+        fields.append(("bfloat16", _cost(first["half_cost"], metric)))
+    if "accelerator" in first:
+        fields.append(("device", f"{first['accelerator']}, {first['accelerator_name']}"))
     weights = "; ".join(f"{slot}: {w['source']}" for slot, w in first["weights"].items())
     echo_fields([*fields, ("weights", weights or "none needed")])
+
+
+def _cost(cost: Mapping[str, float], metric: Metric) -> str:
+    """What computing in bfloat16 costs of accuracy, in one line."""
+    points, low, high = (100 * cost[name] for name in ("difference", "low", "high"))
+    size = f"{cost['bytes_total']:,.1f} bytes"
+    return (
+        f"costs {points:.2f} points ({low:.2f} to {high:.2f}) of {100 * cost[metric.key]:.2f} % at float32 and {size}"
+    )

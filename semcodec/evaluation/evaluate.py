@@ -22,9 +22,9 @@ from semcodec.data.base import Dataset
 from semcodec.errors import DataError
 from semcodec.evaluation.records import RECORD
 from semcodec.pipeline import weights
+from semcodec.pipeline.accelerator import Accelerator, Where
 from semcodec.pipeline.end import End
 from semcodec.pipeline.pipeline import Pipeline
-from semcodec.pipeline.timing import Clock
 from semcodec.tasks.table import get_task
 
 Progress = Callable[[str, int, int], None]
@@ -51,7 +51,8 @@ def evaluate(
     total = len(dataset) if limit is None else min(limit, len(dataset))
     if not total:
         raise DataError(f"{dataset.name} has no samples to evaluate")
-    clock, digest = Clock(), Digest()
+    clock, digest = pipeline.clock(), Digest()
+    pipeline.accelerator.forget_peak()
     sizes = dict.fromkeys(SIZES, 0)
     sent = 0
     kept = dict.fromkeys(pipeline.composition.keep, 0)
@@ -101,6 +102,7 @@ def evaluate(
         "batch": batch,
         "versions": {"semcodec": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
+        **pipeline.accelerator.describe(),
         **score.by_sample(),
     }
 
@@ -124,9 +126,10 @@ def describe_weights(end: End) -> dict[str, dict[str, str | None]]:
 
 
 def key(pipeline: Pipeline, dataset: Dataset, total: int) -> str:
-    """What a record is of: equal for equal spec, weights and samples."""
+    """What a record is of: equal for equal spec, weights and samples, and where networks run."""
     parts = [pipeline.spec, dataset.name, dataset.split or "", str(total), *pipeline.digests.values()]
     parts += [] if dataset.counted is None else [f"classes {dataset.counted}"]
+    parts += pipeline.accelerator.signature()
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -141,14 +144,18 @@ def run_sweep(
     limit: int | None = None,
     batch: int = 32,
     done: Container[str] = (),
+    device: Where = "cpu",
+    half: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One record for each point of ``grid`` (by "item.parameter", the values), as it is finished.
 
     All points are composed before the first is run, so a wrong value costs nothing. Models are built once for
     points that differ in call parameters, Selectors or entropy stages alone. ``done``: keys to leave out. ``classes``:
-    those whose boxes count, where these are not all.
+    those whose boxes count, where these are not all. device, half: where networks run and whether in bfloat16; then
+    each point is evaluated in float32 too, and the record has what that makes of accuracy.
     """
+    accelerator = Accelerator.find(device, half)
     points = []
     for values in itertools.product(*grid.values()):
         point = composition
@@ -163,10 +170,22 @@ def run_sweep(
             pipeline = pipeline.replace(composition=point)
         else:
             names = open_dataset(data, split, classes=classes).classes
-            pipeline = Pipeline.load(point, request, classes=names)
+            pipeline = Pipeline.load(point, request, classes=names, device=accelerator)
             dataset = None
         if dataset is None:
             dataset = open_dataset(data, split, pipeline.request, classes)
         total = len(dataset) if limit is None else min(limit, len(dataset))
         if key(pipeline, dataset, total) not in done:
-            yield evaluate(pipeline, dataset, limit=limit, batch=batch, progress=progress)
+            options: dict[str, Any] = {"limit": limit, "batch": batch, "progress": progress}
+            record = evaluate(pipeline, dataset, **options)
+            if accelerator.half:
+                record |= cost_of_half(record, evaluate(pipeline.replace(half=False), dataset, **options))
+            yield record
+
+
+def cost_of_half(half: Mapping[str, Any], full: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record of bfloat16 has of one of float32 over the same samples: that one's accuracy and bytes, and the
+    paired difference of accuracies, float32 less bfloat16."""
+    task = get_task(half["task"])
+    at_float32 = {name: full[name] for name in (task.metric.key, "bytes_total")}
+    return {"half_cost": {**at_float32, **task.compare(full, half)}}
