@@ -72,12 +72,18 @@ def compose(
 
 
 def decode(
-    source: str | os.PathLike[str] | bytes, weights: Weights = None, *, fetch: bool = False, offline: bool = True
+    source: str | os.PathLike[str] | bytes,
+    weights: Weights = None,
+    *,
+    fetch: bool = False,
+    offline: bool = True,
+    device: Where = "cpu",
+    half: bool = False,
 ) -> Iterator[Prediction]:
     """What a stream holds, a .sem file or its bytes, sample by sample, from its bytes alone plus weights.
 
     fetch: look for weights on the network too. It must be asked for, since a stream may name any model; offline says
-    the same as leaving it out.
+    the same as leaving it out. device, half: as of ``compose``.
     Raises StreamError where it is damaged, after what comes before the damage; WeightsError, OSError.
     """
     from io import BytesIO
@@ -87,7 +93,7 @@ def decode(
 
     with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
         header = read_header(stream)
-        server = Server.load(header, weights, offline=not fetch)
+        server = Server.load(header, weights, offline=not fetch, device=device, half=half)
         yield from server.decode_stream(stream)
 
 

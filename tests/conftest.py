@@ -44,11 +44,13 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
 
 @pytest.fixture
 def fakegpu() -> Iterator[torch.device]:
-    """The make-believe accelerator of ``fake_accelerator``, to which modules can be moved while this is used."""
+    """The make-believe accelerator, to which modules can be moved while this is used.
+
+    Whoever uses it imports ``fake_accelerator`` at the top, as that says.
+    """
     import fake_accelerator
 
-    found = fake_accelerator.find()
-    if isinstance(found, str):
-        pytest.skip(found)
+    if isinstance(fake_accelerator.FOUND, str):
+        pytest.skip(fake_accelerator.FOUND)
     with fake_accelerator.parameters_replaced():
-        yield found
+        yield fake_accelerator.FOUND

@@ -1,7 +1,10 @@
 """A make-believe accelerator "fakegpu" whose kernels run on the CPU: real numbers, and the errors of a real device.
 
 Tensors on it are wrappers. What mixes them with tensors of the CPU is refused as CUDA refuses it, and so is ``numpy``
-without ``cpu``. It rests on a private part of torch: ``find`` says why where that is missing.
+without ``cpu``. It rests on a private part of torch: ``FOUND`` says why where that is missing.
+
+It is registered when this is imported, which is to be at the top of a module of tests: torch looks once, at the first
+backward of a process, which devices there are.
 """
 
 from __future__ import annotations
@@ -9,7 +12,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import torch
@@ -161,9 +163,8 @@ def _factory(op: Any) -> Callable[..., Any]:
 _LIBRARIES: list[Any] = []  # what is registered is there as long as these are
 
 
-@cache
-def find() -> torch.device | str:
-    """The device, registered once in a process; a reason where this torch cannot have it."""
+def _register() -> torch.device | str:
+    """The device; a reason where this torch cannot have it."""
     try:
         from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
@@ -182,6 +183,10 @@ def find() -> torch.device | str:
         return f"torch {torch.__version__} has no backend in Python to pretend with: {error}"
     _LIBRARIES.extend((library, all_names))
     return torch.device(f"{NAME}:0")
+
+
+FOUND = _register()
+"""The device, or the reason why there is none."""
 
 
 @contextmanager

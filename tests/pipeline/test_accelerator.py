@@ -138,6 +138,18 @@ def test_arrays_come_and_go_by_one_helper(fakegpu):
     assert as_array(moved.bfloat16()).dtype == np.float32
 
 
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(
+    ("spec", "objective"), [("pca-adapt+rans+resnet-nano@layer1", "recipe"), ("feature-hyperprior+det-nano@d3", "task")]
+)
+def test_training_there_leaves_weights_for_any_device(spec, objective, fakegpu, tmp_path):
+    card = semcodec.train(spec, "digits-scenes", tmp_path, objective=objective, scale=1e-9, device=fakegpu)
+    assert (card["accelerator"], card["accelerator_name"]) == ("fakegpu:0", "Make-believe 1")
+    trained = semcodec.compose(spec, str(tmp_path))
+    assert {slot: trained.digests[slot] for slot in card["digests"]} == card["digests"]
+    trained.decode(trained.encode("digits-scenes:0"))
+
+
 # -- times and records -------------------------------------------------------------------------------------------------
 
 
