@@ -134,6 +134,7 @@ def document(end: End, records: Sequence[Mapping[str, Any]], file_bytes: int | N
         "raw_float32_bytes": end.raw_float32_bytes,
         "raw_uint8_bytes": round(sum(_source_bytes(end, r) for r in records) / len(records)),
         "weights": describe_weights(end),
+        **end.accelerator.describe(),
     }
     return {**whole, **records[0]} if len(records) == 1 else {**whole, "records": list(records)}
 

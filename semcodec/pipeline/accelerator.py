@@ -48,6 +48,8 @@ class Accelerator:
         if wanted.type == "cpu":
             return cls("cpu", half)
         _refuse_absent(wanted)
+        if half and wanted.type == "cuda" and not torch.cuda.is_bf16_supported():
+            raise UsageError(f"the device {wanted} has no bfloat16: leave out --half")
         try:
             return cls(str(torch.empty(0, device=wanted).device), half)
         except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -66,7 +68,9 @@ class Accelerator:
         return BFLOAT16 if self.half else FLOAT32
 
     def place(self, *modules: Any) -> None:
-        """Move networks there, for good; what is no module, or has shapes alone, stays as it is."""
+        """Move networks there from the CPU, for good; what is no module, or has shapes alone, stays as it is."""
+        if self.name == "cpu":
+            return
         from torch import nn
 
         for module in modules:
@@ -93,8 +97,8 @@ class Accelerator:
 
     def synchronise(self) -> None:
         """Wait until everything that was asked of the device is done."""
-        if self.name != "cpu" and (backend := self._backend("synchronize")):
-            backend()
+        if self.name != "cpu" and (wait := self._backend("synchronize")):
+            wait(*(() if self.device.type == "mps" else (self.device,)))  # of mps there is one, and it has no name
 
     def forget_peak(self) -> None:
         """Begin to count ``peak_bytes`` anew."""
