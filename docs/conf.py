@@ -10,7 +10,14 @@ from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parents[1]
 SECTIONS = {
-    "Use": ["README", "docs/commands", "docs/spec-language", "docs/api", "docs/training-on-your-own-images"],
+    "Use": [
+        "README",
+        "docs/commands",
+        "docs/spec-language",
+        "docs/api",
+        "docs/gpu",
+        "docs/training-on-your-own-images",
+    ],
     "Measure": ["docs/measuring", "docs/bench", "docs/report", "docs/latency", "docs/results/*"],
     "Extend": [
         "docs/plugins",

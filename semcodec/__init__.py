@@ -22,6 +22,7 @@ from semcodec.errors import SemcodecError
 if TYPE_CHECKING:
     from semcodec.component import Component, Kind
     from semcodec.data import Dataset
+    from semcodec.pipeline.accelerator import Where
     from semcodec.pipeline.device import Device
     from semcodec.pipeline.pipeline import Pipeline
     from semcodec.pipeline.server import Server
@@ -47,28 +48,42 @@ __all__ = [
 
 
 def compose(
-    spec: str, weights: Weights = None, *, classes: Sequence[str] | None = None, offline: bool = False
+    spec: str,
+    weights: Weights = None,
+    *,
+    classes: Sequence[str] | None = None,
+    offline: bool = False,
+    device: Where = "cpu",
+    half: bool = False,
 ) -> Pipeline:
     """Build the pipeline that ``spec`` names, with its weights.
 
     weights: a path for all slots, or paths by slot ("encoder", "recoverer", "backbone"); "random" for none.
-    classes: class names for an untrained backbone. offline: look nothing up on the network.
-    Raises SpecError, PluginError, WeightsError.
+    classes: class names for an untrained backbone. offline: look nothing up on the network. device: where networks run,
+    in torch's words ("cpu", "cuda", "cuda:1", "mps"). half: in bfloat16 where they can.
+    Raises SpecError, PluginError, WeightsError, UsageError for a device that is not there.
     """
     from semcodec.composition.composition import compose_spec
     from semcodec.pipeline.pipeline import Pipeline
     from semcodec.pipeline.weights import WeightsRequest
 
-    return Pipeline.load(compose_spec(spec), WeightsRequest.of(weights, offline), classes=classes)
+    request = WeightsRequest.of(weights, offline)
+    return Pipeline.load(compose_spec(spec), request, classes=classes, device=device, half=half)
 
 
 def decode(
-    source: str | os.PathLike[str] | bytes, weights: Weights = None, *, fetch: bool = False, offline: bool = True
+    source: str | os.PathLike[str] | bytes,
+    weights: Weights = None,
+    *,
+    fetch: bool = False,
+    offline: bool = True,
+    device: Where = "cpu",
+    half: bool = False,
 ) -> Iterator[Prediction]:
     """What a stream holds, a .sem file or its bytes, sample by sample, from its bytes alone plus weights.
 
     fetch: look for weights on the network too. It must be asked for, since a stream may name any model; offline says
-    the same as leaving it out.
+    the same as leaving it out. device, half: as of ``compose``.
     Raises StreamError where it is damaged, after what comes before the damage; WeightsError, OSError.
     """
     from io import BytesIO
@@ -78,7 +93,7 @@ def decode(
 
     with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
         header = read_header(stream)
-        server = Server.load(header, weights, offline=not fetch)
+        server = Server.load(header, weights, offline=not fetch, device=device, half=half)
         yield from server.decode_stream(stream)
 
 
@@ -108,16 +123,20 @@ def sweep(
     limit: int | None = None,
     weights: Weights = None,
     offline: bool = False,
+    device: Where = "cpu",
+    half: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """One record of ``Pipeline.evaluate`` for each point of ``grid``, by "item.parameter" its values, as it is ready.
 
-    Models are built once for points that share them. A wrong value is an error before anything runs.
+    Models are built once for points that share them. A wrong value is an error before anything runs. device, half: as
+    of ``compose``; with ``half`` each record also has the accuracy at float32.
     """
     from semcodec.composition.composition import compose_spec
     from semcodec.evaluation.evaluate import run_sweep
     from semcodec.pipeline.weights import WeightsRequest
 
-    return run_sweep(compose_spec(spec), grid, WeightsRequest.of(weights, offline), data, split=split, limit=limit)
+    request = WeightsRequest.of(weights, offline)
+    return run_sweep(compose_spec(spec), grid, request, data, split=split, limit=limit, device=device, half=half)
 
 
 def train(
@@ -130,11 +149,13 @@ def train(
     rate_weight: float | None = None,
     scale: float = 1.0,
     seed: int = 0,
+    device: Where = "cpu",
 ) -> dict[str, Any]:
     """Train what ``spec`` names by its recipe into the folder ``out``; returns the card: see ``semcodec.training``.
 
     weights: what to start from, as for ``compose``. objective: "task" or "refine" in place of the recipe: see
     ``semcodec.training.objectives``. rate_weight: lambda of "task". scale: multiplies the samples of every step.
+    device: as of ``compose``.
     """
     from semcodec.pipeline.weights import WeightsRequest
     from semcodec.training import train
@@ -148,6 +169,7 @@ def train(
         rate_weight=rate_weight,
         scale=scale,
         seed=seed,
+        device=device,
     )
 
 

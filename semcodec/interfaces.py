@@ -45,7 +45,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from semcodec.tensors import as_array
+from semcodec.tensors import as_array, beside
 from semcodec.types import (
     Analysis,
     Features,
@@ -363,9 +363,7 @@ class Selector(ABC):  # noqa: B024
         arguments. ``sequence``: the samples' numbers in the stream, for Selectors that draw at random.
         Here by ``keep_array``.
         """
-        import torch
-
-        return torch.from_numpy(self.keep_array(as_array(scores), budget, sequence)).to(scores.device)
+        return beside(self.keep_array(as_array(scores), budget, sequence), scores)
 
     def keep_array(self, scores: Floats, budget: float | int | None, sequence: Sequence[int]) -> Bool:
         """``keep`` in numpy, for devices without torch."""
@@ -373,9 +371,7 @@ class Selector(ABC):  # noqa: B024
 
     def gate(self, prediction: Tensor) -> Tensor:
         """(B, classes) logits of the device to (B,) bool: send this sample? Here by ``gate_array``."""
-        import torch
-
-        return torch.from_numpy(self.gate_array(as_array(prediction))).to(prediction.device)
+        return beside(self.gate_array(as_array(prediction)), prediction)
 
     def gate_array(self, prediction: Floats) -> Bool:
         """``gate`` in numpy, for devices without torch."""

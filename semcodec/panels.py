@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semcodec.errors import UsageError
-from semcodec.tensors import eight_bits
+from semcodec.tensors import as_array, eight_bits
 from semcodec.types import Features, Partial
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def received_frames(features: Features, partial: Partial) -> tuple[str, UInt8]:
     """Title and strip of a clip's frames, those that are missing and the pixels that are missing in others grey."""
     values = partial.features["frames"]
     total, kept = features["frames"].shape[1], values.shape[1]
-    index = partial.features["index"][0].cpu().numpy() if "index" in partial.features else np.arange(kept)
+    index = as_array(partial.features["index"][0]) if "index" in partial.features else np.arange(kept)
     there = np.broadcast_to(_present(partial.present.get("frames"), values), (kept, *values.shape[-2:]))
     strip = np.full((max(total, int(index.max()) + 1), *values.shape[-2:], 3), MISSING, np.uint8)
     strip[index] = grey_out(eight_bits(values)[0], there)
@@ -117,7 +117,7 @@ def received_frames(features: Features, partial: Partial) -> tuple[str, UInt8]:
 def received_patches(features: Features, partial: Partial) -> tuple[str, UInt8]:
     """Title and picture of an image's patches at their places, the others grey."""
     patches = eight_bits(partial.features["patches"])[0]
-    index = partial.features["index"][0].cpu().numpy()
+    index = as_array(partial.features["index"][0])
     side = patches.shape[1]
     across, down = (n // side for n in (features["image"].shape[3], features["image"].shape[2]))
     grid = np.full((down * across, side, side, 3), MISSING, np.uint8)
@@ -130,7 +130,7 @@ def _present(present: Tensor | None, values: Tensor) -> Bool:
     """Where a sample's pixels (..., H, W) are all there; ``present`` broadcasts to values (1, ..., C, H, W)."""
     if present is None:
         return np.ones((1,) * (values.ndim - 2), np.bool_)
-    there: Bool = (present.expand_as(values) > 0).all(-3)[0].cpu().numpy()
+    there: Bool = as_array((present.expand_as(values) > 0).all(-3)[0])
     return there
 
 
@@ -153,7 +153,7 @@ def maps(values: Tensor, present: Tensor | None = None) -> Floats:
     if present is not None:
         cells = cells.masked_fill(present.expand_as(values)[0] <= 0, float("nan"))
     cells = cells.reshape(-1, *cells.shape[-2:])[:CHANNELS] if cells.ndim > 1 else cells.reshape(1, 1, -1)
-    found: Floats = cells.cpu().numpy()
+    found: Floats = as_array(cells)
     finite = np.isfinite(found)
     low = found.min((1, 2), where=finite, initial=np.inf, keepdims=True)
     high = found.max((1, 2), where=finite, initial=-np.inf, keepdims=True)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from semcodec.errors import UsageError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 P = ParamSpec("P")
@@ -74,6 +75,18 @@ def as_array(tensor: Tensor | None) -> Any:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
+def beside(array: npt.NDArray[Any], tensor: Tensor) -> Tensor:
+    """An array as a tensor of its own dtype on the device that ``tensor`` is on; on the CPU its memory is shared."""
+    import torch
+
+    return torch.from_numpy(array).to(tensor.device)
+
+
+def place_all(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Tensors by name, on a device; those that are there already as they are."""
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
 def alike(samples: Sequence[Mapping[str, Tensor]]) -> list[list[int]]:
     """Rows of samples that have the same tensors of the same shapes, groups in the order they first appear."""
     groups: dict[Any, list[int]] = {}
@@ -98,7 +111,7 @@ def eight_bits(pixels: Tensor) -> npt.NDArray[np.uint8]:
     """float in [0, 1] (..., 3, H, W) to uint8 (..., H, W, 3), rounded. Raises UsageError for NaN and infinity."""
     if not pixels.isfinite().all():
         raise UsageError("the pixels hold NaN or infinity")
-    out: npt.NDArray[np.uint8] = (pixels.clamp(0, 1) * 255).round().byte().movedim(-3, -1).cpu().numpy()
+    out: npt.NDArray[np.uint8] = as_array((pixels.clamp(0, 1) * 255).round().byte().movedim(-3, -1))
     return out
 
 

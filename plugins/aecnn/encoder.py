@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from semcodec.coding.module_state import ModuleState
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec
+from semcodec.tensors import as_array
 from semcodec.training.channel_quantiser import ChannelQuantiser
 from semcodec.types import restore_alike
 from semcodec_plugins.aecnn.attention import most_important
@@ -107,7 +108,7 @@ class AECNN(nn.Module, Encoder):
         kept = self.kept.tolist()
         shown = f"channel {kept[0]}" if self.count == 1 else f"channels {', '.join(map(str, kept[:16]))}"
         received = partial.features[self.name][:, self.kept]
-        line = self.importance.numpy()[None]
+        line = as_array(self.importance)[None]
         low, high = float(line.min()), float(line.max())
         return [
             Panel(f"{self.count} of {self.total} channels are sent: {shown}", heat=maps(features[self.name])),
@@ -118,6 +119,6 @@ class AECNN(nn.Module, Encoder):
 
 def float_entropy(values: Tensor) -> float:
     """Empirical entropy in bit an element of float32 values: of equal values, how many there are."""
-    words = values.detach().contiguous().cpu().numpy().view(np.int32)
+    words = as_array(values.contiguous()).view(np.int32)
     share = np.unique(words, return_counts=True)[1] / words.size
     return float(-(share * np.log2(share)).sum())

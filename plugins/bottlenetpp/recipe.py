@@ -41,7 +41,7 @@ def scale(job: Job) -> Step:
     """Mean and standard deviation of each channel, at which the decoder's batch norm begins."""
     encoder: Any = job.modules["encoder"]
     norm = encoder.expand_norm
-    sums = torch.zeros(3, norm.num_features, dtype=torch.float64)
+    sums = torch.zeros(3, norm.num_features, dtype=torch.float64, device=norm.weight.device)
 
     def look(features: Features) -> None:
         x = features[encoder.name].double().transpose(0, 1).flatten(1)

@@ -11,7 +11,7 @@ from semcodec.coding.patch_encoder import Patches
 from semcodec.interfaces import Analysis, Backbone, Features, Partial
 from semcodec.panels import Panel, usual
 from semcodec.specs import FeatureSpec
-from semcodec.tensors import eight_bits
+from semcodec.tensors import as_array, eight_bits
 from semcodec_plugins.cls_attn.coding import ClsAttnCoding
 
 
@@ -42,6 +42,6 @@ class ClsAttn(nn.Module, Patches):
     ) -> list[Panel]:
         """The paper's Fig. 4: the image, the attention over it, the patches that were received."""
         source, received = usual(features, partial)
-        attention = analysis.scores["keep"][0].view(self.grid).numpy()
+        attention = as_array(analysis.scores["keep"][0].view(self.grid))
         title = f"attention, {attention.min():.2g} to {attention.max():.2g}"
         return [source, Panel(title, eight_bits(features["image"])[0], attention), received]

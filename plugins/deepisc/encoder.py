@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec
-from semcodec.tensors import eight_bits, from_eight_bits
+from semcodec.tensors import as_array, beside, eight_bits, from_eight_bits
 from semcodec.training.channel_quantiser import ChannelQuantiser
 from semcodec.training.frame_attention import FrameAttention
 from semcodec_plugins.deepisc import residual
@@ -56,7 +56,7 @@ class DeepISC(nn.Module, Encoder):
     def coding(self) -> DeepISCCoding:  # type: ignore[override]  # it can be written to, as the base's can
         """Made of the counts as they are; anew after weights were loaded, and by ``settle``."""
         state = self.state_dict()
-        counts = {name: state[name].cpu().numpy() for name in DeepISCCoding.state_names}
+        counts = {name: as_array(state[name]) for name in DeepISCCoding.state_names}
         return DeepISCCoding(self.features, counts)
 
     def settle(self) -> None:
@@ -68,7 +68,7 @@ class DeepISC(nn.Module, Encoder):
     def scores(self, analysis: Analysis, target: str, masks: Mapping[str, Tensor]) -> Tensor:
         """M_FA (B, T) of STAE's equation (6). A still has one frame, which is kept."""
         x = analysis.features[self.shapes.name]
-        return torch.ones(len(x), 1) if self.frame_attention is None else self.frame_attention(x)
+        return x.new_ones(len(x), 1) if self.frame_attention is None else self.frame_attention(x)
 
     # -- the device --------------------------------------------------------------------------------------------------
 
@@ -79,7 +79,7 @@ class DeepISC(nn.Module, Encoder):
         clips = eight_bits(features[found.name])
         latents = []
         for row, clip in enumerate(clips.reshape(-1, found.total, found.height, found.width, 3)):
-            kept = masks["frames"][row].numpy() if "frames" in masks else np.ones(found.total, bool)
+            kept = as_array(masks["frames"][row]) if "frames" in masks else np.ones(found.total, bool)
             frames = np.ascontiguousarray(clip[kept])
             symbols, classes = self.describe(from_eight_bits(frames))
             latent = Latent({"kept": kept, "latent": symbols, "segments": classes}, dict(params))
@@ -93,10 +93,10 @@ class DeepISC(nn.Module, Encoder):
 
     @torch.no_grad()
     def describe(self, frames: Tensor) -> tuple[npt.NDArray[np.int32], UInt8]:
-        """(k, 3, H, W) to the latent's symbols (LATENT, k, h, w) and classes (k, h', w')."""
-        x = pad(frames)
+        """(k, 3, H, W), wherever they are, to the latent's symbols (LATENT, k, h, w) and classes (k, h', w')."""
+        x = pad(frames.to(self.quantiser.low.device))
         symbols = self.quantiser.symbols(self.latent_encoder(x), LATENT_BITS).swapaxes(0, 1)
-        return np.ascontiguousarray(symbols), self.segmentation(x).argmax(1).byte().numpy()
+        return np.ascontiguousarray(symbols), as_array(self.segmentation(x).argmax(1).byte())
 
     # -- the server --------------------------------------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ class DeepISC(nn.Module, Encoder):
     def synthesise(self, symbols: npt.NDArray[np.int32], classes: UInt8) -> UInt8:
         """Frames (k, H, W, 3) of the latent's symbols and classes as ``describe`` gives them."""
         values = self.quantiser.values(symbols, LATENT_BITS).transpose(0, 1)
-        frames = self.synthesiser(values, one_hot(torch.from_numpy(classes)))
+        frames = self.synthesiser(values, one_hot(beside(classes, values)))
         return eight_bits(frames[..., : self.shapes.height, : self.shapes.width])
 
     def panels(
@@ -134,7 +134,7 @@ class DeepISC(nn.Module, Encoder):
 
         source, received = usual(features, partial)
         clip = eight_bits(features[self.shapes.name])[0].reshape(-1, self.shapes.height, self.shapes.width, 3)
-        frames = clip[masks["frames"][0].numpy()] if "frames" in masks else clip
+        frames = clip[as_array(masks["frames"][0])] if "frames" in masks else clip
         symbols, classes = self.describe(from_eight_bits(np.ascontiguousarray(frames)))
         return [
             source,

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from semcodec.interfaces import Analysis, Features
 from semcodec.pipeline.selection import select
+from semcodec.tensors import as_array, beside
 from semcodec.training.frame_attention import numbers_of
 from semcodec.training.frame_steps import frame_step, learned_targets
 from semcodec.training.loop import Batch, Job, Step
@@ -49,9 +51,9 @@ def recipe(job: Job) -> list[Step]:
         frames = batch.pixels.view(-1, shapes.total, 3, shapes.height, shapes.width)
         with torch.no_grad():
             masks, _ = select(encoder, Analysis({shapes.name: batch.pixels}), job.draw(batch.rng), batch.sequence)
-        mask = masks.get("frames", torch.ones(frames.shape[:2], dtype=torch.bool))
+        mask = masks.get("frames", frames.new_ones(frames.shape[:2], dtype=torch.bool))
         index = numbers_of(mask)
-        return frames[torch.arange(len(frames))[:, None], index], index
+        return frames[torch.arange(len(frames), device=frames.device)[:, None], index], index
 
     def features(frames: Tensor, index: Tensor) -> Features:
         return {"image": frames[:, 0]} if shapes.name == "image" else {"frames": frames, "index": index}
@@ -60,7 +62,7 @@ def recipe(job: Job) -> list[Step]:
         """Of frames (B, k, 3, H, W), with a gradient to all three networks, and the L1 error."""
         x = pad(frames.flatten(0, 1))
         logits = encoder.segmentation(x).float()
-        soft = (logits + torch.from_numpy(batch.rng.gumbel(size=tuple(logits.shape))).float()).softmax(1)
+        soft = (logits + beside(batch.rng.gumbel(size=tuple(logits.shape)).astype(np.float32), logits)).softmax(1)
         classes = one_hot(soft.argmax(1)) + soft - soft.detach()
         made = encoder.synthesiser(encoder.quantiser.soft(encoder.latent_encoder(x), LATENT_BITS), classes).float()
         made = made[..., : shapes.height, : shapes.width].view(frames.shape)
@@ -71,7 +73,9 @@ def recipe(job: Job) -> list[Step]:
     def look(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         frames = batch.pixels.view(-1, shapes.total, 3, shapes.height, shapes.width)
         some = batch.rng.integers(shapes.total, size=(len(frames), LOOKED_AT if shapes.total > 1 else 1))
-        _, error, figures = synthesise(frames[torch.arange(len(frames))[:, None], torch.from_numpy(some)], batch)
+        _, error, figures = synthesise(
+            frames[torch.arange(len(frames), device=frames.device)[:, None], beside(some, frames)], batch
+        )
         return RECONSTRUCTION * error, figures
 
     def mean(batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -85,7 +89,7 @@ def recipe(job: Job) -> list[Step]:
         for clip in frames:
             x = pad(clip)
             encoder.quantiser.see(encoder.latent_encoder(x))
-            encoder.tables.see(encoder.segmentation(x).argmax(1).byte().numpy())
+            encoder.tables.see(as_array(encoder.segmentation(x).argmax(1).byte()))
         return torch.zeros(()), {}
 
     def tune(batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -97,8 +101,8 @@ def recipe(job: Job) -> list[Step]:
         made = encoder.synthesiser(latent, classes).float()[..., : shapes.height, : shapes.width].view(frames.shape)
         error = (made - frames).abs().mean()
         share, step = draw_param(job, batch, "pixels"), draw_param(job, batch, "step") / 255
-        places = [positions(row, shapes.height, shapes.width, shapes.residuals(share)) for row in index.numpy()]
-        mask = torch.stack([torch.from_numpy(place) for place in places])[:, :, None]
+        places = [positions(row, shapes.height, shapes.width, shapes.residuals(share)) for row in as_array(index)]
+        mask = torch.stack([beside(place, frames) for place in places])[:, :, None]
         exact = (made + ((frames - made) / step).round() * step).clamp(0, 1).detach()
         task, figures = backbone.task_loss(features(torch.where(mask, exact, made), index), job.cut, batch.labels)
         return task + RECONSTRUCTION * error, {**figures, "l1": error.item()}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from semcodec.boxes import Boxes
 from semcodec.interfaces import Backbone
+from semcodec.tensors import beside
 from semcodec.training.loop import Batch, Job, Step
 
 STRETCH = (0.8, 1.25)
@@ -22,16 +23,16 @@ LEFT = 0.5
 
 def vary_boxes(pixels: Tensor, labels: Sequence[Boxes], rng: np.random.Generator) -> tuple[Tensor, list[Boxes]]:
     """Images (B, 3, H, W) and their boxes stretched by axis and shifted, colours exchanged or turned over."""
-    count, side = len(pixels), torch.tensor([pixels.shape[3], pixels.shape[2]])
-    scale = torch.from_numpy(np.exp(rng.uniform(np.log(STRETCH[0]), np.log(STRETCH[1]), (count, 2))).astype(np.float32))
-    shift = torch.from_numpy(rng.uniform(-SHIFT, SHIFT, (count, 2)).astype(np.float32))
-    theta = torch.zeros(count, 2, 3)
+    count, side = len(pixels), pixels.new_tensor([pixels.shape[3], pixels.shape[2]])
+    scale = beside(np.exp(rng.uniform(np.log(STRETCH[0]), np.log(STRETCH[1]), (count, 2))).astype(np.float32), pixels)
+    shift = beside(rng.uniform(-SHIFT, SHIFT, (count, 2)).astype(np.float32), pixels)
+    theta = pixels.new_zeros(count, 2, 3)
     theta[:, 0, 0], theta[:, 1, 1] = 1 / scale.unbind(1)[0], 1 / scale.unbind(1)[1]
     theta[:, :, 2] = -2 * shift / scale  # grid_sample asks, for a place of the result, where in the source it is
     grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
     pixels = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-    pixels = pixels[:, torch.from_numpy(rng.permutation(3))]
-    turned = torch.from_numpy(rng.random(count) < 0.5)[:, None, None, None]
+    pixels = pixels[:, beside(rng.permutation(3), pixels)]
+    turned = beside(rng.random(count) < 0.5, pixels)[:, None, None, None]
     pixels = torch.where(turned, 1 - pixels, pixels)
     out = []
     for boxes, by, to in zip(labels, scale, shift, strict=True):

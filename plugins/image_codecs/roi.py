@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 from torch import Tensor
 
 from semcodec.coding.pictures import Rgb, decode_picture, encode_picture
 from semcodec.interfaces import Analysis, Features, Latent
 from semcodec.specs import FeatureSpec
-from semcodec.tensors import eight_bits
+from semcodec.tensors import as_array, beside, eight_bits
 from semcodec_plugins.image_codecs.pictures_encoder import Jpeg
 from semcodec_plugins.image_codecs.spec import BLOCK
 
@@ -42,7 +41,7 @@ class RoiJpeg(Jpeg):
     def analyse(self, features: Features) -> Analysis:
         """Scores of the blocks, (B, N) float32, in raster order."""
         scores = [self.saliency(image, self.grid).ravel() for image in eight_bits(features["image"])]
-        return Analysis(features, {"keep": torch.from_numpy(np.stack(scores)).float()})
+        return Analysis(features, {"keep": beside(np.stack(scores).astype(np.float32), features["image"])})
 
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
@@ -51,7 +50,7 @@ class RoiJpeg(Jpeg):
         latents = []
         for row, image in enumerate(eight_bits(features["image"])):
             if "keep" in masks:
-                keep = masks["keep"][row].cpu().numpy().reshape(self.grid)
+                keep = as_array(masks["keep"][row]).reshape(self.grid)
                 image = composed(image, keep, min(params["low"], params["quality"]))
             latents.append(Latent({}, {"picture": encode_picture(image, "jpeg", params["quality"])}))
         return latents

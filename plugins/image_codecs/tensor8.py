@@ -12,6 +12,7 @@ from torch import Tensor
 from semcodec.errors import UsageError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec
+from semcodec.tensors import as_array
 from semcodec_plugins.image_codecs.coding import TensorCoding
 from semcodec_plugins.image_codecs.spec import FLOATS
 
@@ -29,7 +30,7 @@ class Tensor8(Encoder):
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
         """Each float tensor at 8 bits, integers as they are. Raises UsageError for values that are not finite."""
-        arrays = {name: features[name].detach().cpu().numpy() for name in self.specs}
+        arrays = {name: as_array(features[name]) for name in self.specs}
         return [self._quantise({name: array[row] for name, array in arrays.items()}) for row in range(_batch(arrays))]
 
     def _quantise(self, sample: dict[str, Any]) -> Latent:

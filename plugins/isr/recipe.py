@@ -25,11 +25,12 @@ CLEAN = 0.25
 def encode_and_decode(image: Tensor, rng: np.random.Generator) -> Tensor:
     """A batch as it arrives from a codec and quality that are drawn once."""
     if rng.random() < CLEAN:
-        return from_eight_bits(eight_bits(image))
+        return from_eight_bits(eight_bits(image)).to(image.device)
     coding, quality = str(rng.choice(CODINGS)), int(rng.integers(30, 96))
     sent = [encode_picture(one, coding, quality) for one in eight_bits(image)]
     pixels = image.shape[-2] * image.shape[-1]
-    return torch.stack([from_eight_bits(decode_picture(one, pixels, (coding,))) for one in sent])
+    found = [from_eight_bits(decode_picture(one, pixels, (coding,))) for one in sent]
+    return torch.stack(found).to(image.device)
 
 
 def recipe(job: Job) -> list[Step]:

@@ -59,7 +59,7 @@ class Factorized(nn.Module):
     @torch.no_grad()
     def freeze(self) -> None:
         """The tables of the density as it is now: its medians stay at zero, so that these are of whole numbers."""
-        grid = torch.arange(-REACH, REACH + 1.0).expand(1, len(self.counts), -1)
+        grid = torch.arange(-REACH, REACH + 1.0, device=self.counts.device).expand(1, len(self.counts), -1)
         density = _require(self._density)(grid.contiguous(), training=False)[1][0]
         self.counts.copy_((density / density.sum(1, keepdim=True) * COUNTED).round())
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from semcodec.coding.integer_conv import Whole, to_grid, unfold
 from semcodec.interfaces import Int32
+from semcodec.tensors import as_array
 from semcodec.training.channel_quantiser import finite
 from semcodec.training.integer_layers import IntegerConv
 
@@ -55,7 +56,7 @@ class Fixed:
     """
 
     def __init__(self, x: Tensor) -> None:
-        self.x = to_grid(finite(x)[None].double().cpu().numpy(), FEATURE_BITS)
+        self.x = to_grid(as_array(finite(x)[None]).astype(np.float64), FEATURE_BITS)
         self.peak = float(np.abs(self.x).max(initial=0))
         self._windows: dict[int, Whole] = {}
 
@@ -129,7 +130,7 @@ def start(reduction: Reduction, expansion: Expansion, x: Tensor, step: Tensor) -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         _, _, found = torch.svd_lowrank(blocks[::every], q=min(count + 8, *blocks[::every].shape))
-    basis = torch.zeros(blocks.shape[1], count)
+    basis = x.new_zeros(blocks.shape[1], count)
     basis[:, : found.shape[1]] = found[:, :count]
     outputs = blocks @ basis / step
     _, padding = window(stride)

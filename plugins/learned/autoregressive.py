@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semcodec.interfaces import Int32
+from semcodec.tensors import as_array, beside
 from semcodec_plugins.learned.coding import RASTER_REACH, Bytes, RasterDecoder
 
 Symbols = Callable[[Tensor, Bytes], Int32]
@@ -33,7 +34,7 @@ def compress(net: Any, y: Tensor, z: Tensor) -> tuple[Int32, Bytes]:
     places = iter(y[0].permute(1, 2, 0).flatten(0, 1))
 
     def symbols(means: Tensor, index: Bytes) -> Int32:
-        away: Int32 = torch.round(next(places) - means).clamp(-RASTER_REACH, RASTER_REACH).to(torch.int32).numpy()
+        away: Int32 = as_array(torch.round(next(places) - means).clamp(-RASTER_REACH, RASTER_REACH).to(torch.int32))
         return away
 
     return _walk(net, z, symbols)[1:]
@@ -60,7 +61,7 @@ def _walk(net: Any, z: Tensor, symbols: Symbols) -> tuple[Tensor, Int32, Bytes]:
     params = net.h_s(z)
     height, width = params.shape[-2:]
     weight = net.context_prediction.weight * net.context_prediction.mask
-    y = F.pad(torch.zeros(1, net.M, height, width), (_HALF,) * 4)
+    y = F.pad(params.new_zeros(1, net.M, height, width), (_HALF,) * 4)
     taken, indexes = [], []
     for row in range(height):
         for column in range(width):
@@ -68,9 +69,9 @@ def _walk(net: Any, z: Tensor, symbols: Symbols) -> tuple[Tensor, Int32, Bytes]:
             context = F.conv2d(around, weight, net.context_prediction.bias)
             place = params[:, :, row : row + 1, column : column + 1]
             scales, means = net.entropy_parameters(torch.cat((place, context), 1)).flatten().chunk(2)
-            index = net.gaussian_conditional.build_indexes(scales).numpy().astype(np.uint8)
+            index = as_array(net.gaussian_conditional.build_indexes(scales)).astype(np.uint8)
             found = symbols(means, index)
-            y[0, :, row + _HALF, column + _HALF] = torch.from_numpy(found) + means
+            y[0, :, row + _HALF, column + _HALF] = beside(found, means) + means
             taken.append(found)
             indexes.append(index)
     inner = y[:, :, _HALF:-_HALF, _HALF:-_HALF]

@@ -15,6 +15,7 @@ from semcodec.coding.module_state import ModuleState
 from semcodec.errors import CorruptStream, UsageError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, Source, TrainableParts
 from semcodec.specs import FeatureSpec, image_size
+from semcodec.tensors import as_array, beside
 from semcodec_plugins.learned import autoregressive, coder_bridge, network, spec
 from semcodec_plugins.learned.coding import CHECK, LearnedCoding, check_of, most_raster_bytes
 
@@ -107,14 +108,14 @@ class Learned(nn.Module, Encoder):
                 "this machine's networks round otherwise than the sender's, or the stream is damaged: decode it on "
                 "a machine like the sender's, or send it by a model whose tables are exact"
             )
-        return Latent(self.coding.shape_symbols(received.symbols), {"y": y.numpy()})
+        return Latent(self.coding.shape_symbols(received.symbols), {"y": as_array(y)})
 
     def restore(self, latent: Latent) -> Partial:
         """The image, (1, 3, H, W) in [0, 1]. Raises CorruptStream where it has NaN."""
         network.prepare(self.net)
         with torch.no_grad():
             if "y" in latent.side:
-                y = torch.from_numpy(latent.side["y"])
+                y = beside(latent.side["y"], self.counts)
             else:
                 symbols = [part.ravel() for part in latent.symbols.values()]
                 y = self._decoded(coder_bridge.Replayed(symbols), None)

@@ -65,17 +65,17 @@ class Exact(nn.Sequential):
     """h_s. Where integers depend on it, it runs in integers itself, so that every machine gets the same result.
 
     Convolutions, transposed ones and ReLU, leaky or not, on a fixed-point grid held in float64, where sums of integers
-    below 2 ** 53 are exact in any order. Inputs that would make them larger are clamped.
+    below 2 ** 53 are exact in any order. Inputs that would make them larger are clamped. Always on the CPU.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """z to what tells the scales of y; in integers on a tape."""
         if TAPE.get() is None:
             return _through(self, x)
-        x = to_fixed(x, VALUES)
+        whole = to_fixed(x.cpu(), VALUES)
         for layer in self:
-            x = _exact(layer, x)
-        return (x * 2.0**-VALUES).float()
+            whole = _exact(layer, whole)
+        return (whole * 2.0**-VALUES).float().to(x.device)
 
 
 def _exact(layer: nn.Module, x: Tensor) -> Tensor:
@@ -85,8 +85,7 @@ def _exact(layer: nn.Module, x: Tensor) -> Tensor:
     if isinstance(layer, nn.ReLU):
         return x.clamp_min(0)
     assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.bias is not None
-    weight = to_fixed(layer.weight, WEIGHTS)
-    bias = to_fixed(layer.bias, WEIGHTS + VALUES)
+    weight, bias = to_fixed(layer.weight.cpu(), WEIGHTS), to_fixed(layer.bias.cpu(), WEIGHTS + VALUES)
     limit = (_EXACT - float(bias.abs().max())) / max(1.0, _most(layer, weight))
     x = x.nan_to_num(0.0, limit, -limit).clamp(-limit, limit).floor()
     kernel, stride, padding = layer.kernel_size, layer.stride, layer.padding
@@ -194,7 +193,7 @@ def bottleneck(net: nn.Module) -> Any:
 @torch.no_grad()
 def counts_of(density: Any) -> Tensor:
     """Integer counts, int32 (C, 2 REACH + 1), of an EntropyBottleneck's density around its medians."""
-    grid = torch.arange(-REACH, REACH + 1.0) + density.quantiles[:, :, 1:2]
+    grid = torch.arange(-REACH, REACH + 1.0, device=density.quantiles.device) + density.quantiles[:, :, 1:2]
     likelihood = density._likelihood(grid, stop_gradient=True)[0][:, 0]
     counts: Tensor = (likelihood / likelihood.sum(1, keepdim=True).clamp_min(1e-9) * COUNTED).round().int()
     counts[:, REACH] += 1  # so that every table has something

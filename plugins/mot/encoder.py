@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from semcodec.coding.patch_coding import decode_patches, encode_patches
@@ -18,7 +17,7 @@ from semcodec.coding.patch_encoder import restore_patches
 from semcodec.coding.patches import Bool, Rgb
 from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec
-from semcodec.tensors import eight_bits
+from semcodec.tensors import as_array, eight_bits
 from semcodec_plugins.mot.coding import ROUNDS, AdaptiveMOTCoding
 from semcodec_plugins.mot.server import DoubtingServer
 
@@ -47,7 +46,7 @@ class AdaptiveMOT(nn.Module, Encoder):
 
     def scores(self, analysis: Analysis, target: str, masks: Mapping[str, Tensor]) -> Tensor:
         """All alike, (B, N): what is drawn at random needs none."""
-        return torch.ones(len(analysis.features["image"]), self.units[target])
+        return analysis.features["image"].new_ones(len(analysis.features["image"]), self.units[target])
 
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
@@ -55,7 +54,7 @@ class AdaptiveMOT(nn.Module, Encoder):
         latents = []
         for row, image in enumerate(eight_bits(features["image"])):
             chosen = [
-                masks[t][row].cpu().numpy().reshape(self.grid) if t in masks else np.ones(self.grid, bool)
+                as_array(masks[t][row]).reshape(self.grid) if t in masks else np.ones(self.grid, bool)
                 for t in ("first", "keep")
             ]
             latent = Latent({}, {"coding": params["patches"]})

@@ -7,11 +7,11 @@ so that one set of weights serves them all.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from semcodec.errors import UsageError
+from semcodec.tensors import beside
 from semcodec.training.loop import Batch, Job, Step
 from semcodec_plugins.mot.autoencoder import MaskedAutoencoder, smooth
 
@@ -28,7 +28,7 @@ def recipe(job: Job) -> list[Step]:
 
     def rebuild(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         keep = max(1, round(batch.rng.uniform(*KEPT) * count))
-        drawn = torch.from_numpy(batch.rng.random((len(batch.pixels), count))).argsort(1)
+        drawn = beside(batch.rng.random((len(batch.pixels), count)), batch.pixels).argsort(1)
         mask = (drawn < keep).float().view(-1, 1, network.rows, network.columns)
         present = F.interpolate(mask, scale_factor=network.side, mode="nearest")
         missing = (1 - present).expand_as(batch.pixels)

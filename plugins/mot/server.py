@@ -16,7 +16,7 @@ class DoubtingServer(SecondRound):
 
     def look(self, first: Sequence[Latent]) -> Look:
         """Of images whose missing pixels have the mean colour of the others."""
-        partials = [whole(self.restore(latent)) for latent in first]
+        partials = [whole(self.received([latent])) for latent in first]
         image = torch.cat([partial.features["image"] for partial in partials])
         present = torch.cat([partial.present["image"] for partial in partials])
         mean = image.sum((2, 3), keepdim=True) / present.sum((2, 3), keepdim=True)

@@ -35,6 +35,7 @@ class Covariance:
         """Maps (B, C, H, W). Raises UsageError for NaN or infinity."""
         if not torch.isfinite(x).all():
             raise UsageError("the features hold NaN or infinity, which have no covariance: look at the weights")
+        self.mean, self.scatter = self.mean.to(x.device), self.scatter.to(x.device)
         rows = x.detach().transpose(0, 1).flatten(1).double()
         count, mean = rows.shape[1], rows.mean(1)
         rows = rows - mean[:, None]

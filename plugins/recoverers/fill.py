@@ -12,7 +12,7 @@ from semcodec.coding.patches import whole
 from semcodec.coding.pictures import smooth_fill
 from semcodec.interfaces import Features, Partial, Recoverer
 from semcodec.specs import FeatureSpec
-from semcodec.tensors import eight_bits, from_eight_bits
+from semcodec.tensors import as_array, eight_bits, from_eight_bits
 
 
 class _Fill(Recoverer):
@@ -48,6 +48,6 @@ class SmoothFill(_Fill):
     """Means over ever larger squares, interpolated, at 8 bits: ``semcodec.coding.pictures.smooth_fill``."""
 
     def filled(self, pixels: Tensor, present: Tensor) -> Tensor:
-        mask = present.all(-3).flatten(0, -3).cpu().numpy()
+        mask = as_array(present.all(-3).flatten(0, -3))
         filled = smooth_fill(eight_bits(pixels).reshape(*mask.shape, 3), mask)
-        return from_eight_bits(filled).to(pixels.device).view_as(pixels)
+        return from_eight_bits(filled).to(pixels).view_as(pixels)

@@ -21,7 +21,7 @@ from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, Partial
 from semcodec.panels import Panel, usual
 from semcodec.specs import FeatureSpec
-from semcodec.tensors import eight_bits, from_eight_bits
+from semcodec.tensors import as_array, eight_bits, from_eight_bits
 from semcodec_plugins.sdt.coding import SDTCoding
 from semcodec_plugins.sdt.server import AttentiveServer
 
@@ -80,7 +80,7 @@ class SDT(nn.Module, Encoder):
         doubt = analysis.scores["doubt"].tolist()
         latents = []
         for row, first in enumerate(self._first(features["image"])):
-            mask = masks["keep"][row].cpu().numpy().reshape(self.grid) if "keep" in masks else np.ones(self.grid, bool)
+            mask = as_array(masks["keep"][row]).reshape(self.grid) if "keep" in masks else np.ones(self.grid, bool)
             mask = self.second_round.ask(mask, doubt[row], params["sure"])
             latent = Latent({"asked": mask}, {"first": first, "coding": params["patches"]}, {"keep": int(mask.sum())})
             if mask.any():
@@ -116,7 +116,7 @@ class SDT(nn.Module, Encoder):
         """The image, the first round under the server's attention to it, and what the server has in the end."""
         source, received = usual(features, partial)
         [first] = self._first(features["image"])
-        scores = analysis.scores["keep"][0].view(self.grid).numpy()
+        scores = as_array(analysis.scores["keep"][0].view(self.grid))
         [poor] = eight_bits(self._enlarge(first))
         doubt = float(analysis.scores["doubt"][0])
         return [source, Panel(f"first round, server in doubt by {doubt:.2f} bits", poor, scores), received]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from semcodec.coding.rounds import Look, SecondRound, bits_of_doubt
 from semcodec.interfaces import Latent
 
@@ -14,6 +12,5 @@ class AttentiveServer(SecondRound):
     """Scores patches by the attention that the class token of ``model`` pays them in the first image, enlarged."""
 
     def look(self, first: Sequence[Latent]) -> Look:
-        poor = torch.cat([self.restore(latent).features["image"] for latent in first])
-        logits, attention = self.model.attend({"image": poor})
+        logits, attention = self.model.attend(self.received(first).features)
         return Look(bits_of_doubt(logits), attention)

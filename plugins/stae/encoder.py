@@ -16,7 +16,7 @@ from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.panels import Panel, side_by_side, usual
 from semcodec.pipeline.selection import Keep, select
 from semcodec.specs import FeatureSpec
-from semcodec.tensors import eight_bits, from_eight_bits
+from semcodec.tensors import as_array, eight_bits, from_eight_bits
 from semcodec.training.frame_attention import FrameAttention, keep_frames, weigh
 from semcodec_plugins.stae.attention import SpatialAttention
 from semcodec_plugins.stae.coding import STAECoding
@@ -81,11 +81,11 @@ class STAE(nn.Module, Encoder):
         frames8 = eight_bits(features["frames"])
         latents = []
         for row, clip in enumerate(frames8):
-            kept = masks["frames"][row].numpy() if "frames" in masks else np.ones(self.total, bool)
+            kept = as_array(masks["frames"][row]) if "frames" in masks else np.ones(self.total, bool)
             frames = clip[kept]
             mask = np.ones(frames.shape[:3], bool)
             if "pixels" in masks:
-                mask = masks["pixels"][row, : len(frames)].numpy().reshape(mask.shape)
+                mask = as_array(masks["pixels"][row, : len(frames)]).reshape(mask.shape)
             latent = Latent({"kept": kept, "mask": mask}, {"coding": params["coding"]})
             if params["coding"] == "raw":
                 latent.symbols["frames"] = frames * mask[..., None]
@@ -135,9 +135,9 @@ class STAE(nn.Module, Encoder):
             found = self.scores(analysis, "frames", {})[0]
             maps.append(self._map("frame attention", found[:, None, None], frames))
         if "pixels" in masks:
-            kept = masks["frames"][0] if "frames" in masks else torch.ones(self.total, dtype=torch.bool)
+            kept = masks["frames"][0] if "frames" in masks else masks["pixels"].new_ones(self.total)
             found = self.scores(analysis, "pixels", {t: m for t, m in masks.items() if t == "frames"})[0]
-            heat = torch.full((self.total, self.height, self.width), float("nan"))
+            heat = found.new_full((self.total, self.height, self.width), float("nan"))
             heat[kept] = found[: int(kept.sum())].view(-1, self.height, self.width)
             maps.append(self._map("spatial attention on kept frames", heat, frames))
         return [source, *maps, received]
@@ -145,5 +145,5 @@ class STAE(nn.Module, Encoder):
     def _map(self, title: str, scores: Tensor, frames: npt.NDArray[np.uint8]) -> Panel:
         """Scores that broadcast to (T, H, W), NaN where there are none, over frames (T, H, W, 3)."""
         known = scores[~scores.isnan()]
-        heat = side_by_side(scores.expand(frames.shape[:3]).numpy())
+        heat = side_by_side(as_array(scores.expand(frames.shape[:3])))
         return Panel(f"{title}, {float(known.min()):.3g} to {float(known.max()):.3g}", side_by_side(frames), heat)

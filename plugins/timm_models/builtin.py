@@ -124,7 +124,7 @@ class ViTNano(ImageClassifier):
     def read(self, pixels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """Of (B, 3, 96, 96) pixels at places (B, K): logits (B, classes) and those patches' last tokens (B, K, D)."""
         grid = pixels.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH).permute(0, 2, 3, 1, 4, 5).flatten(1, 2)
-        patches = self.normalised(grid[torch.arange(len(index))[:, None], index])
+        patches = self.normalised(grid[torch.arange(len(index), device=index.device)[:, None], index])
         x = tokens.transform(self.vit, tokens.embed(self.vit, patches, index))
         return self.vit.forward_head(x), x[:, self.vit.num_prefix_tokens :]
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semcodec.tensors import beside
 from semcodec.training.augmentation import vary
 from semcodec.training.loop import Batch, Job, Step, top1
 from semcodec_plugins.timm_models.builtin import ViTNano
@@ -64,9 +65,9 @@ def recipe(job: Job) -> list[Step]:
             answer, weight = pooled(seen, saliency), saliency.softmax(1) * saliency.shape[1]
         places = saliency.shape[1]
         keep = round(places * batch.rng.uniform(FEWEST, 1)) if batch.rng.random() < 0.7 else places
-        index = torch.from_numpy(batch.rng.random(saliency.shape)).argsort(1)[:, :keep]
+        index = beside(batch.rng.random(saliency.shape), saliency).argsort(1)[:, :keep]
         logits, found = backbone.read(pixels, index)
-        here = torch.arange(len(index))[:, None], index
+        here = torch.arange(len(index), device=index.device)[:, None], index
         seen, weight = seen[here], weight[here]
         guess = reader(found)
         told = (weight * -(seen.softmax(-1) * guess[..., :-1].log_softmax(-1)).sum(-1)).mean()

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semcodec.tensors import beside
 from semcodec.training.loop import Batch, Job, Step, top1
 
 SUBSETS = (8, 4, 2, 1)
@@ -25,9 +26,10 @@ def recipe(job: Job) -> list[Step]:
     def recognise(batch: Batch, frames: int | None = None) -> tuple[Tensor, dict[str, float]]:
         clip = backbone.head({"frames": batch.pixels}, "input")
         if frames is not None:
-            order = torch.from_numpy(batch.rng.random(clip["index"].shape)).argsort(1)
+            order = beside(batch.rng.random(clip["index"].shape), batch.pixels).argsort(1)
             index = order[:, :frames].sort(1).values
-            clip = {"frames": clip["frames"][torch.arange(len(index))[:, None], index], "index": index}
+            rows = torch.arange(len(index), device=index.device)[:, None]
+            clip = {"frames": clip["frames"][rows, index], "index": index}
         logits = backbone.tail(clip, "input")
         return F.cross_entropy(logits, batch.labels, label_smoothing=0.1), {"top1": top1(logits, batch.labels)}
 

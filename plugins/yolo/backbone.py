@@ -147,12 +147,12 @@ class UltralyticsDetector(_YOLO):
         """By ultralytics' own criterion, per sample."""
         head = self.model[-1]
         assert isinstance(head.stride, Tensor)
-        side = torch.tensor([maps[0].shape[3], maps[0].shape[2]] * 2) * head.stride[0].cpu()
+        side = maps[0].new_tensor([maps[0].shape[3], maps[0].shape[2]] * 2) * float(head.stride[0])
         counts = torch.tensor([len(boxes) for boxes in labels])
         batch = {
             "batch_idx": torch.arange(len(labels)).repeat_interleave(counts),
             "cls": torch.cat([boxes.classes for boxes in labels]).float(),
-            "bboxes": torch.cat([centred(boxes.xyxy.float()) for boxes in labels]) / side,
+            "bboxes": torch.cat([centred(boxes.xyxy.float()) for boxes in labels]).to(side) / side,
         }
         batch = {name: t.to(maps[0].device) for name, t in batch.items()}
         training, head.training = head.training, True  # then it gives raw predictions; its batch norms stay as they are

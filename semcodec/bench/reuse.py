@@ -114,7 +114,7 @@ class SharedPipeline(Pipeline):
         clock: Clock | None = None,
         sizes: Sequence[Size] | None = None,
     ) -> list[Encoded]:
-        clock, batch = clock or Clock(), tuple(sequence)
+        clock, batch = clock or self.clock(), tuple(sequence)
         written: _Written | None = self.memory.points.get(batch)
         if written is None:
             return self._encode_anew(pixels, batch, clock, sizes)
@@ -135,7 +135,7 @@ class SharedPipeline(Pipeline):
 
     def _encode_anew(self, pixels: UInt8, batch: Batch, clock: Clock, sizes: Sequence[Size] | None) -> list[Encoded]:
         """As the device does, with what is known of the batch, and a tape of what each sample writes."""
-        own, device = Clock(), self.device
+        own, device = self.clock(), self.device
         predictions: list[Tensor | None] = []
 
         def analyse(pixels: UInt8, clock: Clock) -> tuple[Features, Analysis]:
@@ -158,7 +158,7 @@ class SharedPipeline(Pipeline):
     def _analyse(self, pixels: UInt8, batch: Batch, clock: Clock) -> tuple[Features, Analysis]:
         known = self.memory.analyses.get(batch)
         if known is None:
-            own = Clock()
+            own = self.clock()
             features, analysis = self.device.analyse(pixels, own)
             # At the input the features are the pixels, made again in no time and four times as large.
             same = self.composition.cut == "input"
@@ -175,20 +175,20 @@ class SharedPipeline(Pipeline):
 
     @inference
     def decode_batch(self, records: Sequence[Packet | LocalRecord], clock: Clock | None = None) -> list[Prediction]:
-        clock, server = clock or Clock(), self.server
+        clock, server = clock or self.clock(), self.server
         written: _Written | None = self.memory.points.get(tuple(record.sequence for record in records))
         packets = [record for record in records if isinstance(record, Packet)]
         recoverer = f"{self.composition.recoverer.weights_item} {self.digests.get('recoverer')}"
         known = written.answers.get(recoverer) if written else None
         if known and len(known.reads) == len(packets):
-            own = Clock()
+            own = self.clock()
             sources = [server.source(packet) for packet in packets]
             if all(_reads_alike(source, calls) for source, calls in zip(sources, known.reads, strict=True)):
                 own.add("entropy_decode", sum(source.seconds for source in sources))
                 _add(own, known.seconds)
                 _add(clock, own.seconds)
                 return server.predict(records, known.found, [tuple(source.rows) for source in sources])
-        own = Clock()
+        own = self.clock()
         taped = [server.source(packet, TapedSource) for packet in packets]
         found = server.answer(server.restore_batch(taped, own), own)
         _add(clock, own.seconds)
@@ -215,7 +215,7 @@ class _Scorer:
     def __init__(self, pipeline: SharedPipeline, numbers: Batch, clock: Clock) -> None:
         self.encoder, self.memory = pipeline.stages.encoder, pipeline.memory
         self.units = self.encoder.units
-        self.numbers, self.clock = numbers, clock
+        self.numbers, self.clock, self.clock_of = numbers, clock, pipeline.clock
         point = point_of(pipeline.composition)
         self.prefix = {target: (point.gate, point.keep[:i]) for i, (target, _, _) in enumerate(point.keep)}
 
@@ -226,7 +226,7 @@ class _Scorer:
         if known is not None and known.prefix == self.prefix[target]:
             self.clock.add(f"select_{target}", known.seconds)
             return known.tensor
-        own = Clock()
+        own = self.clock_of()
         with own("scores"):
             found = self.encoder.scores(analysis, target, masks)
         name = self.numbers, target

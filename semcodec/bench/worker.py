@@ -23,7 +23,7 @@ class Settings:
 
     classes: those whose boxes count, where these are not all. weights, offline: as on the command line. limit: samples.
     threads: of each worker. memory: bytes that a worker may take at most, None for no limit. shared: bytes of these for
-    what cells share.
+    what cells share. device, half: as on the command line.
     """
 
     data: str
@@ -37,6 +37,8 @@ class Settings:
     threads: int = 1
     memory: int | None = None
     shared: int = GIB
+    device: str = "cpu"
+    half: bool = False
 
 
 class Worker:
@@ -94,7 +96,7 @@ class Worker:
         )
         if pipeline is None:
             names = open_dataset(s.data, s.split, classes=s.classes).classes
-            pipeline = Pipeline.load(composition, self.request, classes=names)
+            pipeline = Pipeline.load(composition, self.request, classes=names, device=s.device, half=s.half)
             self._pipelines.append(pipeline)
         if pipeline.request not in self._datasets:
             self._datasets = {pipeline.request: open_dataset(s.data, s.split, pipeline.request, s.classes)}

@@ -73,6 +73,7 @@ def _several(name: str, what: str) -> Callable[[_Command], _Command]:
 @click.option("--shard", metavar="I/N", help="Only part I of N of the plan, for batch schedulers.")
 @click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option("--address", help="Of a Ray cluster; without, one is started here.")
+@options.accelerator
 @options.weights
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True,
               help="How results are printed; json is one record a line.")  # fmt: skip
@@ -101,6 +102,8 @@ def command(
     shard: str | None,
     executor: str,
     address: str | None,
+    device: str,
+    half: bool,
     given: tuple[str, ...],
     offline: bool,
     form: str,
@@ -141,12 +144,17 @@ def command(
         _show_skips(matrix)
     from semcodec.bench.worker import GIB, Settings
     from semcodec.evaluation.records import PLAN, RECORDS, SKIPS
+    from semcodec.pipeline.accelerator import Accelerator
+
+    if executor == "local":  # what nodes of a cluster have only they know
+        Accelerator.find(device)
 
     settings = Settings(
         data=data if not os.path.isdir(data) else os.path.abspath(data), split=split,
         classes=None if classes is None else tuple(classes), limit=limit, batch=batch, seed=seed,
         weights=tuple(map(_absolute, given)), offline=offline, threads=threads,
         memory=None if memory_gb is None else int(memory_gb * GIB), shared=int(share_gb * GIB),
+        device=device, half=half,
     )  # fmt: skip
     assert out is not None
     spare((out / name for name in (PLAN, RECORDS, SKIPS)), data=[data], weights=given, files=[file])
@@ -160,6 +168,9 @@ def command(
         "seed": seed,
         "batch": batch,
         "weights": list(given),
+    }
+    header |= {
+        name: value for name, value, usual in (("device", device, "cpu"), ("half", half, False)) if value != usual
     }
     header |= {"classes": classes, "command": "semcodec " + shlex.join(sys.argv[1:])}
     records = _run(

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     help="With --input: draw the source, what was chosen and what the server has, as PNG, JPEG, WebP, PDF or SVG.",
 )
 @options.part
+@options.accelerator
 @options.weights
 @options.as_json
 def command(
@@ -54,6 +55,8 @@ def command(
     named: str | None,
     plot: Path | None,
     part: Part | None,
+    device: str,
+    half: bool,
     given: tuple[str, ...],
     offline: bool,
     form: str,
@@ -91,7 +94,7 @@ def command(
     from semcodec.pipeline.pipeline import Pipeline
 
     classes = classes_of(named) if named else None
-    pipeline = Pipeline.load(composition, request, classes=classes, partial=not named)
+    pipeline = Pipeline.load(composition, request, classes=classes, partial=not named, device=device, half=half)
     composition = pipeline.composition
     rows, found = [] if named else explain(pipeline), None
     if named:

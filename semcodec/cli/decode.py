@@ -29,10 +29,18 @@ if TYPE_CHECKING:
     metavar="SPEC",
     help="Decode only what has the encoder, recoverer, entropy stage, backbone and cut of SPEC. Repeatable.",
 )
+@options.accelerator
 @options.weights
 @options.as_json
 def command(
-    file: Path, fetch: bool, allowed: tuple[str, ...], given: tuple[str, ...], offline: bool, form: str
+    file: Path,
+    fetch: bool,
+    allowed: tuple[str, ...],
+    device: str,
+    half: bool,
+    given: tuple[str, ...],
+    offline: bool,
+    form: str,
 ) -> None:
     """Recognise what FILE holds, from the file alone plus weights; - is stdin.
 
@@ -50,13 +58,12 @@ def command(
         _check_allowed(header.spec, allowed)
 
         from semcodec.pipeline.server import Server
-        from semcodec.pipeline.timing import Clock
 
-        server = Server.load(header, request)
+        server = Server.load(header, request, device=device, half=half)
         records = []
         try:
             for record in read_packets(stream, header):
-                clock = Clock()
+                clock = server.clock()
                 prediction = server.decode_batch([record], clock)[0]
                 sizes = _sizes(server, record, prediction)
                 records.append(describe_sample(server, prediction, sizes, clock, record.sequence))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="Also decode what is written, as a server would, and show its answers.")
 @click.option("--keep-going", is_flag=True, help="Pass over inputs that cannot be read; the exit code is then 1.")
 @options.part
+@options.accelerator
 @options.weights
 @options.as_json
 def command(
@@ -37,6 +38,8 @@ def command(
     check: bool,
     keep_going: bool,
     part: Part | None,
+    device: str,
+    half: bool,
     given: tuple[str, ...],
     offline: bool,
     form: str,
@@ -72,23 +75,25 @@ def command(
         raise DataError(f"none of the {len(inputs)} inputs can be encoded")
 
     from semcodec.container.packets import write_header
+    from semcodec.pipeline.accelerator import Accelerator
     from semcodec.pipeline.device import Device
     from semcodec.pipeline.pipeline import Pipeline
 
+    there = Accelerator.find(device, half)
     spare([output], data=inputs, weights=given)
     with writing(output) as file:
         classes = classes_of(good[0])
         end: Device | Pipeline
         if check:
-            end = pipeline = Pipeline.load(composition, request, classes=classes)
+            end = pipeline = Pipeline.load(composition, request, classes=classes, device=there)
 
             def one(sample: Sample, number: int) -> tuple[Encoded, dict[str, Any]]:
                 return run(pipeline, sample, number)
         else:
-            end = device = Device.load(composition, request, classes=classes)
+            end = alone = Device.load(composition, request, classes=classes, device=there)
 
             def one(sample: Sample, number: int) -> tuple[Encoded, dict[str, Any]]:
-                return encode(device, sample, number)
+                return encode(alone, sample, number)
 
         spare([output], files=[source.path for source in end.sources.values() if source])
         records: list[dict[str, Any]] = []

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from semcodec.composition.grammar import Value
+    from semcodec.tasks.base import Metric
 
 
 @click.command()
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     help="Append the records to this JSON Lines file; points that it has are not run again.",
 )
 @click.option("--remeasure", is_flag=True, help="With -o: measure points anew that have changed since.")
+@options.accelerator
 @options.weights
 @click.option(
     "--format",
@@ -62,6 +64,8 @@ def command(
     swept: tuple[str, ...],
     output: Path | None,
     remeasure: bool,
+    device: str,
+    half: bool,
     given: tuple[str, ...],
     offline: bool,
     form: str | None,
@@ -93,7 +97,7 @@ def command(
         records = []
         points = run_sweep(
             composition, grid, request, data, split=split, classes=classes, limit=limit, batch=batch, known=known,
-            progress=Progress().count,
+            device=device, half=half, progress=Progress().count,
         )  # fmt: skip
         for record in points:
             line = to_json(record)
@@ -168,12 +172,19 @@ def _show(records: Sequence[dict[str, Any]]) -> None:
 
     task = task_of(first)
     metric = task.metric
-    headers = [metric.head, "95 % interval", *(head for head, _ in task.columns(first))]
+    half = "half_cost" in first
+    headers = [
+        metric.head,
+        "95 % interval",
+        *(["at float32"] if half else []),
+        *(head for head, _ in task.columns(first)),
+    ]
     headers += ["bytes", "payload", "side", "header", "x float32", "x 8-bit", "ms"]
     rows = []
     for r in records:
         low, high = (100 * bound for bound in r[f"{metric.key}_interval"])
         row: list[Any] = [*([r["spec"]] if len(records) > 1 else []), 100 * r[metric.key], f"{low:.1f} - {high:.1f}"]
+        row += [100 * r["half_cost"][metric.key]] if half else []
         row += [value for _, value in task.columns(r)]
         row += [float(r[f"bytes_{part}"]) for part in ("total", "payload", "side", "header")]
         rows.append([*row, r["ratio_float32"], r["ratio_uint8"], float(sum(r["stages_ms"].values()))])
@@ -185,5 +196,18 @@ def _show(records: Sequence[dict[str, Any]]) -> None:
         fields.append(("sent", f"{100 * first['sent_ratio']:.1f} % of samples; the device answered the others"))
     if len(records) == 1:
         fields.append(("ms", ", ".join(f"{stage} {ms:.2f}" for stage, ms in first["stages_ms"].items())))
+    if half and len(records) == 1:
+        fields.append(("bfloat16", _cost(first["half_cost"], metric)))
+    if "accelerator" in first:
+        fields.append(("device", f"{first['accelerator']}, {first['accelerator_name']}"))
     weights = "; ".join(f"{slot}: {w['source']}" for slot, w in first["weights"].items())
     echo_fields([*fields, ("weights", weights or "none needed")])
+
+
+def _cost(cost: Mapping[str, float], metric: Metric) -> str:
+    """What computing in bfloat16 costs of accuracy, in one line."""
+    points, low, high = (100 * cost[name] for name in ("difference", "low", "high"))
+    size = f"{cost['bytes_total']:,.1f} bytes"
+    return (
+        f"costs {points:.2f} points ({low:.2f} to {high:.2f}) of {100 * cost[metric.key]:.2f} % at float32 and {size}"
+    )

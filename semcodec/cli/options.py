@@ -86,6 +86,31 @@ def part(command: _Command) -> _Command:
     return added  # type: ignore[no-any-return]
 
 
+def _device(ctx: click.Context, param: click.Parameter, name: str) -> str:
+    from semcodec.pipeline.accelerator import kind_of
+
+    kind_of(name)  # whether there is such a device only torch can tell, which is not imported for a wrong word
+    return name
+
+
+device = click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    metavar="DEVICE",
+    callback=_device,
+    help="Where networks run: cpu, cuda, cuda:N or mps. What is coded does not depend on it.",
+)
+
+
+def accelerator(command: _Command) -> _Command:
+    """``--device`` and ``--half``."""
+    half = click.option(
+        "--half", is_flag=True, help="Networks compute in bfloat16 where they can; what is coded stays exact."
+    )
+    return device(half(command))
+
+
 def request(given: tuple[str, ...], offline: bool) -> WeightsRequest:
     """Raises UsageError where two files are named for one slot."""
     from semcodec.pipeline.weights import WeightsRequest

@@ -72,11 +72,10 @@ def encode(device: Device, sample: Sample, sequence: int = 0) -> tuple[Encoded, 
     from io import BytesIO
 
     from semcodec.container.packets import LocalRecord, read_packets
-    from semcodec.pipeline.timing import Clock
     from semcodec.tasks.prediction import Prediction
     from semcodec.tasks.table import get_task
 
-    clock = Clock()
+    clock = device.clock()
     [encoded] = device.encode_batch(sample.pixels, [sequence], clock, sample.size and [sample.size])
     [record] = read_packets(BytesIO(encoded.data), device.header)
     answer, layers = None, (1, 1)
@@ -92,10 +91,8 @@ def encode(device: Device, sample: Sample, sequence: int = 0) -> tuple[Encoded, 
 
 def run(pipeline: Pipeline, sample: Sample, sequence: int = 0) -> tuple[Encoded, dict[str, Any]]:
     """Encode to bytes and decode those: the bytes, and what is told of them."""
-    from semcodec.pipeline.timing import Clock
-
     _note_other_data(pipeline, sample)
-    clock = Clock()
+    clock = pipeline.clock()
     encoded = pipeline.encode_batch(sample.pixels, [sequence], clock, sample.size and [sample.size])
     prediction = pipeline.decode_batch(pipeline.records(encoded), clock)[0]
     return encoded[0], describe_sample(pipeline, prediction, _sizes(encoded[0]), clock, sequence, sample)
@@ -170,6 +167,7 @@ def document(end: End, records: Sequence[Mapping[str, Any]], file_bytes: int | N
         "raw_float32_bytes": end.raw_float32_bytes,
         "raw_uint8_bytes": round(sum(_source_bytes(end, r) for r in records) / len(records)),
         "weights": describe_weights(end),
+        **end.accelerator.describe(),
     }
     return {**whole, **records[0]} if len(records) == 1 else {**whole, "records": list(records)}
 

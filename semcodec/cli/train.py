@@ -26,6 +26,7 @@ from semcodec.errors import UsageError
     help="Instead of SPEC: all that the cells of 'semcodec bench --cells FILE.toml' need, each into a folder in DIR.",
 )
 @options.classes
+@options.device
 @options.weights
 @click.option("--init", metavar="PATH", help="Weights of another task that the backbone starts from (safetensors).")
 @click.option(
@@ -61,6 +62,7 @@ def command(
     output: Path,
     file: Path | None,
     classes: list[str] | None,
+    device: str,
     given: tuple[str, ...],
     offline: bool,
     init: str | None,
@@ -98,7 +100,7 @@ def command(
         try:
             card = train(
                 name, data, folder, request=request, classes=classes, init=init, objective=objective,
-                rate_weight=rate_weight, until=until, scale=scale, seed=seed,
+                rate_weight=rate_weight, until=until, scale=scale, seed=seed, device=device,
             )  # fmt: skip
         except KeyboardInterrupt:
             if (folder / "checkpoint.safetensors").exists():

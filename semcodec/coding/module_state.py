@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from semcodec.tensors import as_array
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -14,13 +16,15 @@ if TYPE_CHECKING:
 class ModuleState(Mapping[str, "npt.NDArray[Any]"]):
     """Numpy arrays by the names of ``module.state_dict()``, each as it is when it is looked up.
 
-    No tensor is kept and nothing copied of what is in the CPU's memory, so an Encoder makes one ``Coding`` for good.
-    The submodule that has a tensor is looked for once.
+    Nothing is kept and nothing copied of what is in the CPU's memory, so an Encoder makes one ``Coding`` for good. Of
+    what an accelerator holds a copy is kept until the tensor is another or was written to. The submodule that has a
+    tensor is looked for once.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
         self._owners: dict[str, tuple[nn.Module, str]] = {}
+        self._copies: dict[str, tuple[Tensor, int, npt.NDArray[Any]]] = {}
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         try:
@@ -31,7 +35,12 @@ class ModuleState(Mapping[str, "npt.NDArray[Any]"]):
             tensor: Tensor = getattr(owner, last)
         except AttributeError:
             raise KeyError(name) from None
-        array: npt.NDArray[Any] = tensor.detach().cpu().numpy()
+        kept = self._copies.get(name)
+        if kept is not None and kept[0] is tensor and kept[1] == tensor._version:
+            return kept[2]
+        array: npt.NDArray[Any] = as_array(tensor)
+        if tensor.device.type != "cpu" and not tensor.is_inference():
+            self._copies[name] = tensor, tensor._version, array
         return array
 
     def __iter__(self) -> Iterator[str]:

@@ -15,7 +15,7 @@ from semcodec.coding.patch_coding import PatchesCoding, decode_patches, encode_p
 from semcodec.coding.patches import Bool, Rgb, patch_grid, split
 from semcodec.interfaces import Encoder
 from semcodec.specs import FeatureSpec
-from semcodec.tensors import eight_bits, from_eight_bits
+from semcodec.tensors import as_array, eight_bits, from_eight_bits
 from semcodec.types import Analysis, Features, Latent, Partial
 
 if TYPE_CHECKING:
@@ -53,16 +53,14 @@ class Patches(Encoder):
         self.units = {"keep": self.grid[0] * self.grid[1]}
 
     def analyse(self, features: Features) -> Analysis:
-        import torch
-
-        return Analysis(features, {"keep": torch.ones(len(features["image"]), self.units["keep"])})
+        return Analysis(features, {"keep": features["image"].new_ones(len(features["image"]), self.units["keep"])})
 
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
         latents = []
         for row, image in enumerate(eight_bits(features["image"])):
-            mask = masks["keep"][row].cpu().numpy().reshape(self.grid) if "keep" in masks else np.ones(self.grid, bool)
+            mask = as_array(masks["keep"][row]).reshape(self.grid) if "keep" in masks else np.ones(self.grid, bool)
             # A picture is what is lossy here, so it belongs to encode, not to write.
             sent = encode_patches(image, mask, self.side, params["patches"], params["quality"])
             latents.append(Latent({"mask": mask}, {"sent": sent, "coding": params["patches"]}))

@@ -52,6 +52,19 @@ class SecondRound(ABC):
     def __init__(self, model: Backbone, restore: Callable[[Latent], Partial]) -> None:
         self.model, self.restore = model, restore
 
+    def received(self, latents: Sequence[Latent]) -> Partial:
+        """What is restored of several samples, alike in shape, as one batch where the model is."""
+        from torch import nn
+
+        from semcodec.tensors import place_all, stack
+
+        partials = [self.restore(latent) for latent in latents]
+        features, present = stack([p.features for p in partials]), stack([p.present for p in partials])
+        weight = next(self.model.parameters(), None) if isinstance(self.model, nn.Module) else None
+        if weight is None:
+            return Partial(features, present)
+        return Partial(place_all(features, weight.device), place_all(present, weight.device))
+
     @abstractmethod
     def look(self, first: Sequence[Latent]) -> Look:
         """The server's doubt about samples of which only the first round came, and what it would like to see."""

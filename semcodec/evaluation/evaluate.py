@@ -23,9 +23,9 @@ from semcodec.errors import DataError
 from semcodec.evaluation.keys import Identity, Known
 from semcodec.evaluation.records import RECORD
 from semcodec.pipeline import weights
+from semcodec.pipeline.accelerator import Accelerator, Where
 from semcodec.pipeline.end import End
 from semcodec.pipeline.pipeline import Pipeline
-from semcodec.pipeline.timing import Clock
 from semcodec.specs import InputRequest
 from semcodec.tasks.table import get_task
 
@@ -54,7 +54,8 @@ def evaluate(
     if not total:
         raise DataError(f"{dataset.name} has no samples to evaluate")
     this = identity(pipeline, dataset, total)
-    clock, digest = Clock(), Digest()
+    clock, digest = pipeline.clock(), Digest()
+    pipeline.accelerator.forget_peak()
     sizes = dict.fromkeys(SIZES, 0)
     sent = 0
     kept = dict.fromkeys(pipeline.composition.keep, 0)
@@ -106,6 +107,7 @@ def evaluate(
         "batch": batch,
         "versions": {"semcodec": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
+        **pipeline.accelerator.describe(),
         **score.by_sample(),
     }
 
@@ -141,9 +143,15 @@ def identity(pipeline: Pipeline, dataset: Dataset, total: int) -> Identity:
         content=dataset.content(total),
         classes=None if dataset.counted is None else [dataset.classes[index] for index in dataset.counted],
         weights={**sources, **{slot: {**sources.get(slot, {}), "digest": d} for slot, d in pipeline.digests.items()}},
-        formats={"container": header.format, **header.components},
+        formats={"container": header.format, **header.components, **_computed(pipeline)},
         pixels=partial(_digest_pixels, dataset, total, pipeline.request),
     )
+
+
+def _computed(pipeline: Pipeline) -> dict[str, int | str]:
+    """Where networks run and how precisely, where that is not the CPU at float32."""
+    where = pipeline.accelerator.signature()
+    return {"accelerator": " ".join(where)} if where else {}
 
 
 _PIXELS: dict[Any, str] = {}
@@ -169,6 +177,8 @@ def run_sweep(
     batch: int = 32,
     done: Container[str] = (),
     known: Known | None = None,
+    device: Where = "cpu",
+    half: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One record for each point of ``grid`` (by "item.parameter", the values), as it is finished.
@@ -176,8 +186,10 @@ def run_sweep(
     All points are composed before the first is run, so a wrong value costs nothing. Models are built once for
     points that differ in call parameters, Selectors or entropy stages alone. ``done``: keys to leave out. ``known``:
     records to leave out, earlier ones too; raises UsageError for a point of it that has changed since.
-    ``classes``: those whose boxes count, where these are not all.
+    ``classes``: those whose boxes count, where these are not all. device, half: where networks run and whether in
+    bfloat16; then each point is evaluated in float32 too, and the record has what that makes of accuracy.
     """
+    accelerator = Accelerator.find(device, half)
     points = []
     for values in itertools.product(*grid.values()):
         point = composition
@@ -192,14 +204,25 @@ def run_sweep(
             pipeline = pipeline.replace(composition=point)
         else:
             names = open_dataset(data, split, classes=classes).classes
-            pipeline = Pipeline.load(point, request, classes=names)
+            pipeline = Pipeline.load(point, request, classes=names, device=accelerator)
             dataset = None
         if dataset is None:
             dataset = open_dataset(data, split, pipeline.request, classes)
         total = len(dataset) if limit is None else min(limit, len(dataset))
         this = identity(pipeline, dataset, total)
         if this.key not in done and not (known is not None and known.has(this)):
-            record = evaluate(pipeline, dataset, limit=limit, batch=batch, progress=progress)
+            options: dict[str, Any] = {"limit": limit, "batch": batch, "progress": progress}
+            record = evaluate(pipeline, dataset, **options)
+            if accelerator.half:
+                record |= cost_of_half(record, evaluate(pipeline.replace(half=False), dataset, **options))
             if known is not None:
                 known.add(record)
             yield record
+
+
+def cost_of_half(half: Mapping[str, Any], full: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record of bfloat16 has of one of float32 over the same samples: that one's accuracy and bytes, and the
+    paired difference of accuracies, float32 less bfloat16."""
+    task = get_task(half["task"])
+    at_float32 = {name: full[name] for name in (task.metric.key, "bytes_total")}
+    return {"half_cost": {**at_float32, **task.compare(full, half)}}

@@ -35,7 +35,7 @@ class Identity:
     content: str
     classes: list[str] | None
     weights: Mapping[str, Mapping[str, str | None]]
-    formats: Mapping[str, int]
+    formats: Mapping[str, int | str]
     pixels: Callable[[], str] = field(compare=False)
 
     @property

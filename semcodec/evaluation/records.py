@@ -27,7 +27,7 @@ FORM = 1
 """Version of the folder's form."""
 
 PLAN, RECORDS, SKIPS = "plan.json", "records.jsonl", "skips.jsonl"
-FIXED = ("data", "split", "classes", "limit", "seed", "batch", "weights")
+FIXED = ("data", "split", "classes", "limit", "seed", "batch", "weights", "device", "half")
 """What a run that goes on must have in common with the one that began."""
 
 
@@ -211,7 +211,7 @@ class Folder:
     def _compare(self, before: Mapping[str, Any], header: Mapping[str, Any], resume: bool) -> None:
         if not resume:
             return
-        other = [name for name in FIXED if name in header and before.get(name) != header[name]]
+        other = [name for name in FIXED if {name} & {*header, *before} and before.get(name) != header.get(name)]
         if "data" in other and before.get("content") and before["content"] == header.get("content"):
             other.remove("data")  # the same samples under another path
         if other:

@@ -15,6 +15,7 @@ from semcodec.container.sinks import ChunkRow, PacketSink
 from semcodec.data.inputs import read
 from semcodec.errors import DataError, WeightsError
 from semcodec.interfaces import Encoder, EntropyStage
+from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.end import End, make_header
 from semcodec.pipeline.heads import Head
 from semcodec.pipeline.loading import load_device_half
@@ -96,6 +97,7 @@ class Device(End):
     entropy: EntropyStage | None
     sources: Mapping[str, Weights | None] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    accelerator: Accelerator = CPU
 
     @classmethod
     def load(
@@ -105,25 +107,31 @@ class Device(End):
         *,
         classes: Sequence[str] | None = None,
         offline: bool = False,
+        device: Where = "cpu",
+        half: bool = False,
     ) -> Device:
         """Build the device's half of ``spec`` alone: no tail, no recoverer, and of the weights only what it uses.
 
         weights: a path for all slots, paths by slot, or a request; ``semcodec split`` writes files that hold just this
-        half. classes: names for an untrained backbone. Raises SpecError, PluginError, WeightsError.
+        half. classes: names for an untrained backbone. device: where networks run, in torch's words: "cpu", "cuda",
+        "cuda:1", "mps". half: in bfloat16 where they can. Raises SpecError, PluginError, WeightsError, UsageError.
         """
+        accelerator = Accelerator.find(device, half)
         composition = spec if isinstance(spec, Composition) else compose_spec(spec)
-        half = load_device_half(composition, WeightsRequest.of(weights, offline), classes=classes)
-        composition = half.composition
+        found = load_device_half(composition, WeightsRequest.of(weights, offline), classes=classes)
+        accelerator.place(found.backbone, found.encoder)
+        composition = found.composition
         return cls(
             composition,
-            make_header(composition, half.decoding),
-            half.classes,
-            Head(half.backbone, composition.cut, half.encoder),
-            half.encoder,
+            make_header(composition, found.decoding),
+            found.classes,
+            Head(found.backbone, composition.cut, found.encoder),
+            found.encoder,
             build_selectors(composition),
             build_entropy(composition),
-            half.sources,
-            half.digests,
+            found.sources,
+            found.digests,
+            accelerator,
         )
 
     # -- whole samples -----------------------------------------------------------------------------------------------
@@ -146,7 +154,7 @@ class Device(End):
         pixels: uint8 (B, T, H, W, 3) or (B, H, W, 3). sequence: their numbers in the stream. sizes: width and height of
         each source, in which a detector's boxes are told; those of the pixels where left out.
         """
-        clock = clock or Clock()
+        clock = clock or self.clock()
         if self.selectors.point is not None:
             return self._encode_at_points(pixels, sequence, clock, sizes)
         prepared, sent, out = self.prepare(pixels, sequence, clock)
@@ -197,7 +205,7 @@ class Device(End):
 
         analyse, scorer: asked in the place of ``analyse`` and of the Encoder's scores, where these are known already.
         """
-        clock = clock or Clock()
+        clock = clock or self.clock()
         features, analysis = (analyse or self.analyse)(pixels, clock)
         sent, kept_here = self.gate(analysis, sequence)
         if len(sent) < len(sequence):
@@ -207,7 +215,8 @@ class Device(End):
         return self.choose(features, analysis, [sequence[i] for i in sent], clock, scorer), sent, kept_here
 
     def features(self, pixels: UInt8) -> Features:
-        """uint8 pixels (B, T, H, W, 3) or (B, H, W, 3) to the model's input, float32 in [0, 1], channels first.
+        """uint8 pixels (B, T, H, W, 3) or (B, H, W, 3) to the model's input, float32 in [0, 1], channels first, where
+        networks run.
 
         Raises DataError for another shape or dtype.
         """
@@ -218,15 +227,18 @@ class Device(End):
             raise DataError(
                 f"expects uint8 pixels of {self.request}x3 with a batch axis, gets {pixels.dtype}{list(pixels.shape)}"
             )
-        return {name: from_eight_bits(pixels)}
+        return self.accelerator.put({name: from_eight_bits(pixels)})
 
     def analyse(self, pixels: UInt8, clock: Clock) -> tuple[Features, Analysis]:
         """The features at the cut and what the Encoder knows of them. Depends on no call parameter or Selector."""
-        x = self.features(pixels)
-        with clock("head"):
-            features = self.head(x)
-        with clock("analyse"):
+        x, there = self.features(pixels), self.accelerator
+        with clock("head"), there.autocast():
+            features = there.full(self.head(x))
+        with clock("analyse"), there.autocast():
             analysis = self.encoder.analyse(features)
+        if there.half:
+            prediction = None if analysis.prediction is None else analysis.prediction.float()
+            analysis = Analysis(analysis.features, there.full(analysis.scores), prediction)
         logits = as_array(analysis.prediction)
         if logits is not None and not np.isfinite(logits).all():
             raise WeightsError(f"{self.spec}: the device's own answer is NaN or infinity: its weights are of no use")
@@ -258,7 +270,7 @@ class Device(End):
 
         sequence: the samples' numbers. scorer: asked for scores in the Encoder's place.
         """
-        clock = clock or Clock()
+        clock = clock or self.clock()
         keep = self.selectors.budgeted(self.composition)
         masks, scores = select(scorer or self.encoder, analysis, keep, sequence, clock)
         with clock("encode"):
@@ -281,7 +293,7 @@ class Device(End):
         size: Size | None = None,
     ) -> Encoded:
         """One Latent to its packet. ``sink``: to write to, empty, where another than the usual one is wanted."""
-        clock, sink = clock or Clock(), sink or PacketSink(self.entropy)
+        clock, sink = clock or self.clock(), sink or PacketSink(self.entropy)
         start = time.perf_counter()
         self.write(latent, sink, size)
         encoded = self.seal(sink, number, kept)
@@ -306,4 +318,6 @@ class Device(End):
         """The papers' own figures of what is sent for each sample; none where the Encoder's paper has none."""
         if type(self.encoder).figures is Encoder.figures:
             return {}
-        return self.encoder.figures(self.head(self.features(pixels)))
+        with self.accelerator.autocast():
+            features = self.accelerator.full(self.head(self.features(pixels)))
+        return self.encoder.figures(features)

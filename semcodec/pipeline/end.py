@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from semcodec._version import __version__
 from semcodec.composition.composition import Composition
 from semcodec.container.packets import StreamHeader
+from semcodec.pipeline.accelerator import Accelerator
+from semcodec.pipeline.timing import Clock
 from semcodec.specs import FeatureSpec, InputRequest
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ class End:
     """composition: what is composed. header: of the stream between both ends. classes: names of what is recognised.
 
     sources: by slot, where the weights of this end came from (None: nowhere). digests: by slot, the name of a model's
-    weights, of which an end may hold a part.
+    weights, of which an end may hold a part. accelerator: where this end's networks are and run.
     """
 
     composition: Composition
@@ -26,6 +28,11 @@ class End:
     classes: Sequence[str]
     sources: Mapping[str, Weights | None]
     digests: Mapping[str, str]
+    accelerator: Accelerator
+
+    def clock(self) -> Clock:
+        """One that waits for the accelerator."""
+        return Clock() if self.accelerator.name == "cpu" else Clock(self.accelerator.synchronise)
 
     @property
     def spec(self) -> str:

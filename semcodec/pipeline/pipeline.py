@@ -11,6 +11,7 @@ from semcodec.composition.composition import Composition
 from semcodec.container.packets import LocalRecord, Packet, StreamHeader, read_packets
 from semcodec.interfaces import Encoder
 from semcodec.pipeline import weights
+from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.device import Device, Encoded
 from semcodec.pipeline.end import End, make_header
 from semcodec.pipeline.heads import Head
@@ -41,10 +42,18 @@ class Pipeline(End):
     digests: Mapping[str, str]
 
     @classmethod
-    def of(cls, stages: Stages, sources: Mapping[str, weights.Weights | None] | None = None) -> Pipeline:
-        """A pipeline of models that were built. sources: by slot, where their weights came from."""
+    def of(
+        cls,
+        stages: Stages,
+        sources: Mapping[str, weights.Weights | None] | None = None,
+        accelerator: Accelerator = CPU,
+    ) -> Pipeline:
+        """A pipeline of models that were built. sources: by slot, where their weights came from.
+
+        accelerator: where they run; they are moved there.
+        """
         digests = {slot: weights.digest(module.state_dict()) for slot, module in stages.modules().items()}
-        return cls._of(stages, sources or {}, digests)
+        return cls._of(stages, sources or {}, digests, accelerator)
 
     @classmethod
     def load(
@@ -54,23 +63,36 @@ class Pipeline(End):
         *,
         classes: Sequence[str] | None = None,
         partial: bool = False,
+        device: Where = "cpu",
+        half: bool = False,
     ) -> Pipeline:
         """Build ``composition`` and fill it with weights.
 
         classes: names for an untrained backbone. partial: leave untrained what has no weights and download
-        nothing, as for a table of parameters. Raises WeightsError where weights are missing otherwise.
+        nothing, as for a table of parameters. device, half: as of ``Device.load``. Raises WeightsError where weights
+        are missing otherwise, UsageError for a device that is not there.
         """
+        accelerator = Accelerator.find(device, half)
         whole = load_whole(composition, request, classes=classes, partial=partial)
-        return cls._of(whole.stages, whole.sources, whole.digests)
+        return cls._of(whole.stages, whole.sources, whole.digests, accelerator)
 
     @classmethod
-    def _of(cls, stages: Stages, sources: Mapping[str, weights.Weights | None], digests: Mapping[str, str]) -> Pipeline:
+    def _of(
+        cls,
+        stages: Stages,
+        sources: Mapping[str, weights.Weights | None],
+        digests: Mapping[str, str],
+        there: Accelerator,
+    ) -> Pipeline:
+        there.place(stages.backbone, stages.encoder, stages.recoverer, *stages.models.values())
         c, classes = stages.composition, stages.backbone.classes
         header = make_header(c, decoding_digests(stages, digests))
         head = Head(stages.backbone, c.cut, stages.encoder)
-        device = Device(c, header, classes, head, stages.encoder, stages.selectors, stages.entropy, sources, digests)
+        device = Device(c, header, classes, head, stages.encoder, stages.selectors, stages.entropy, sources, digests,
+                        there)  # fmt: skip
         tails = {c.backbone.weights_item: stages.backbone}
-        server = Server(c, header, classes, stages.encoder, stages.recoverer, stages.entropy, tails, sources, digests)
+        server = Server(c, header, classes, stages.encoder, stages.recoverer, stages.entropy, tails, sources, digests,
+                        there)  # fmt: skip
         return cls(device, server, stages, sources, digests)
 
     # -- what it is, and others like it --------------------------------------------------------------------------------
@@ -90,6 +112,11 @@ class Pipeline(End):
         """Names of what is recognised."""
         return self.device.classes
 
+    @property
+    def accelerator(self) -> Accelerator:  # type: ignore[override]
+        """Where both ends' networks are and run."""
+        return self.device.accelerator
+
     def shares_models(self, composition: Composition) -> bool:
         """Whether ``composition`` differs in call parameters, Selectors or entropy stage alone."""
         slots = (*weights.SLOTS, *self.composition.models)
@@ -101,11 +128,12 @@ class Pipeline(End):
         composition: Composition | None = None,
         selectors: Selectors | None = None,
         encoder: Encoder | None = None,
+        half: bool | None = None,
     ) -> Pipeline:
         """Another pipeline, with these in place of its own. The models stay, and so does a head that was narrowed.
 
         composition: one that shares the models (``shares_models``): its Selectors, entropy stage and header are made
-        anew. selectors, encoder: in place of those of the composition.
+        anew. selectors, encoder: in place of those of the composition. half: whether networks compute in bfloat16.
         """
         stages, device, server = self.stages, self.device, self.server
         if composition is not None:
@@ -121,6 +149,9 @@ class Pipeline(End):
             head = Head(stages.backbone, self.composition.cut, encoder)
             stages = replace(stages, encoder=encoder)
             device, server = replace(device, encoder=encoder, head=head), replace(server, encoder=encoder)
+        if half is not None:
+            accelerator = replace(self.accelerator, half=half)
+            device, server = replace(device, accelerator=accelerator), replace(server, accelerator=accelerator)
         return replace(self, device=device, server=server, stages=stages)
 
     # -- one sample, whole streams -----------------------------------------------------------------------------------

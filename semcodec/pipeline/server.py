@@ -22,6 +22,7 @@ from semcodec.container.truncation import first_layers
 from semcodec.data.notes import note
 from semcodec.errors import CorruptStream, DamagedLayer, UsageError, VersionMismatch, first_line
 from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer
+from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.end import End, make_header
 from semcodec.pipeline.loading import load_server_half
 from semcodec.pipeline.stages import build_entropy
@@ -53,6 +54,7 @@ class Server(End):
     tails: Mapping[str, Backbone]
     sources: Mapping[str, Weights | None] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    accelerator: Accelerator = CPU
 
     @classmethod
     def load(
@@ -62,30 +64,35 @@ class Server(End):
         *,
         classes: Sequence[str] | None = None,
         offline: bool = True,
+        device: Where = "cpu",
+        half: bool = False,
     ) -> Server:
         """Build the server's half alone: no head, no model of the device, and of the weights only what it uses.
 
         stream: a spec, or the header of a stream, whose component versions and weights are compared before any network
         is built. weights: a path for all slots, paths by slot, or a request. classes: names for an untrained backbone.
-        offline: fetch no weights, as a header is a stranger's. Raises SpecError, PluginError, WeightsError,
-        VersionMismatch, WeightsMismatch.
+        offline: fetch no weights, as a header is a stranger's. device, half: as of ``Device.load``. Raises SpecError,
+        PluginError, WeightsError, VersionMismatch, WeightsMismatch, UsageError.
         """
+        accelerator = Accelerator.find(device, half)
         header = stream if isinstance(stream, StreamHeader) else None
         spec = stream.spec if isinstance(stream, StreamHeader) else stream
         composition = compose_spec(spec) if isinstance(spec, str) else spec
-        half = load_server_half(composition, WeightsRequest.of(weights, offline), classes=classes, header=header)
-        composition = half.composition
-        assert half.backbone is not None and half.recoverer is not None
+        found = load_server_half(composition, WeightsRequest.of(weights, offline), classes=classes, header=header)
+        composition = found.composition
+        assert found.backbone is not None and found.recoverer is not None
+        accelerator.place(found.backbone, found.encoder, found.recoverer)
         return cls(
             composition,
-            header or make_header(composition, half.decoding),
-            half.classes,
-            half.encoder,
-            half.recoverer,
+            header or make_header(composition, found.decoding),
+            found.classes,
+            found.encoder,
+            found.recoverer,
             build_entropy(composition),
-            {composition.backbone.weights_item: half.backbone},
-            half.sources,
-            half.digests,
+            {composition.backbone.weights_item: found.backbone},
+            found.sources,
+            found.digests,
+            accelerator,
         )
 
     # -- whole streams -----------------------------------------------------------------------------------------------
@@ -126,7 +133,7 @@ class Server(End):
         Of a packet whose later layers are damaged those before the damage are decoded, as if no others had arrived;
         a ``DataNote`` says so. Raises StreamError for other damage.
         """
-        clock = clock or Clock()
+        clock = clock or self.clock()
         received = [self._receive(r, clock) if isinstance(r, Packet) else (r, None, None) for r in records]
         latents = [latent for _, _, latent in received if latent is not None]
         read = [tuple(source.rows) for _, source, _ in received if source is not None]
@@ -158,7 +165,7 @@ class Server(End):
 
     def restore_batch(self, sources: Sequence[PacketSource], clock: Clock | None = None) -> list[Partial]:
         """Packets to what each holds of the features; all are read before the first is restored."""
-        clock = clock or Clock()
+        clock = clock or self.clock()
         return self._restore_latents([self._read_whole(source, clock) for source in sources], clock)
 
     def _read_whole(self, source: PacketSource, clock: Clock) -> Latent:
@@ -181,29 +188,30 @@ class Server(End):
         return self.encoder.read(source)
 
     def recover(self, partials: Sequence[Partial], clock: Clock | None = None) -> list[Features]:
-        """Complete features of each sample, recovered in batches of equal shapes."""
-        clock = clock or Clock()
+        """Complete features of each sample, where networks run, recovered in batches of equal shapes."""
+        clock, there = clock or self.clock(), self.accelerator
         both = [p.features | {f"present {name}": mask for name, mask in p.present.items()} for p in partials]
         out: dict[int, Features] = {}
-        with clock("recover"):
+        with clock("recover"), there.autocast():
             for members in alike(both):
                 batch = Partial(
-                    stack([partials[i].features for i in members]), stack([partials[i].present for i in members])
+                    there.put(stack([partials[i].features for i in members])),
+                    there.put(stack([partials[i].present for i in members])),
                 )
-                features = self.recoverer.recover(batch)
+                features = there.full(self.recoverer.recover(batch))
                 for row, i in enumerate(members):
                     out[i] = {name: t[row : row + 1] for name, t in features.items()}
         return [out[i] for i in range(len(partials))]
 
     def answer(self, partials: Sequence[Partial], clock: Clock | None = None) -> list[Answer]:
         """What the model says of each sample."""
-        clock, task = clock or Clock(), get_task(self.composition.task)
+        clock, task = clock or self.clock(), get_task(self.composition.task)
         [tail] = self.tails.values()
         recovered = self.recover(partials, clock)
         found: dict[int, Answer] = {}
         for members, batch in tail.collate(recovered):
-            with clock("tail"):
-                values = tail.tail(batch, self.composition.cut).cpu()
+            with clock("tail"), self.accelerator.autocast():
+                values = tail.tail(batch, self.composition.cut).float().cpu()
             if not bool(values.isfinite().all()):
                 name = self.composition.backbone.name
                 raise CorruptStream(f"{name} answers with NaN or infinity: what it was sent is damaged or forged")

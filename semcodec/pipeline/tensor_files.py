@@ -19,7 +19,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """A safetensors file that is complete or not there. Raises OSError."""
     with whole_path(path) as written:
         try:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, written, dict(metadata))
+            save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, written, dict(metadata))
         except SafetensorError as error:  # its own kind even for a full disk
             number = re.search(r"\(os error (\d+)\)", str(error))
             if number is None:

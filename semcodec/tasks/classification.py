@@ -11,6 +11,7 @@ from semcodec.specs import InputRequest, TensorSpec
 from semcodec.tasks.base import Metric, Record, Score, Stopwatch, Task, Told, match_classes
 from semcodec.tasks.prediction import Answer, Prediction, Size
 from semcodec.tasks.statistics import paired, wilson
+from semcodec.tensors import as_array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +45,7 @@ class Classification(Task):
         return {"logits": str(TensorSpec((classes,)))}
 
     def answers(self, output: Tensor, clock: Stopwatch) -> list[Answer]:
-        return list(output.numpy())
+        return list(as_array(output))
 
     def predict(
         self,

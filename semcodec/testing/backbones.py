@@ -60,7 +60,7 @@ def acts(subject: Subject) -> list[Act]:
 
     def attend(who: Backbone, number: int) -> bytes:
         with torch.inference_mode():
-            found = [who.attend(_input(spec, 1, number), scores) for scores in ("mean", "rollout")]
+            found = [who.attend(pixels_for(spec, 1, number), scores) for scores in ("mean", "rollout")]
         return octets(*({"answer": logits, "attention": row} for logits, row in found))
 
     attends = [] if spec.patch is None else [Act("attend", backbone, attend)]
@@ -117,7 +117,7 @@ def check_narrowed(subject: Subject) -> None:
         if not channels:
             continue
         with torch.inference_mode():
-            narrow = backbone.narrowed(cut, channels)(_input(spec, EACH))
+            narrow = backbone.narrowed(cut, channels)(pixels_for(spec, EACH))
         for name, tensor in whole.items():
             wanted = tensor[:, channels[name]] if name in channels else tensor
             require(close(narrow[name], wanted), f"narrowed at {cut} gives {name} that is not the head's channels")
@@ -176,7 +176,7 @@ def check_gradient(subject: Subject) -> None:
 
     def loss(learner: nn.Module) -> Tensor:
         assert isinstance(learner, Backbone)
-        return learner.task_loss(learner.head(_input(spec, EACH), "input"), "input", labels)[0]
+        return learner.task_loss(learner.head(pixels_for(spec, EACH), "input"), "input", labels)[0]
 
     require_gradient(backbone, loss)
 
@@ -216,14 +216,15 @@ def through(subject: Subject) -> dict[str, tuple[Features, Tensor]]:
     return {cut: (features, _tail(backbone, copied(features), cut)) for cut, features in heads.items()}
 
 
-def _input(spec: BackboneSpec, count: int, first: int = 0) -> Features:
+def pixels_for(spec: BackboneSpec, count: int, first: int = 0) -> Features:
+    """``count`` samples for the model, each different."""
     name = "frames" if "frames" in spec.input else "image"
     return {name: from_eight_bits(pixels(spec.input, first + count)[first:])}
 
 
 @torch.inference_mode()
 def _head(backbone: Backbone, spec: BackboneSpec, cut: str, count: int, first: int = 0) -> Features:
-    return backbone.head(_input(spec, count, first), cut)
+    return backbone.head(pixels_for(spec, count, first), cut)
 
 
 @torch.inference_mode()

@@ -21,6 +21,7 @@ from semcodec.container.packets import Packet, read_packets
 from semcodec.container.sinks import PacketSource
 from semcodec.errors import SpecError
 from semcodec.interfaces import Encoder, EntropyStage
+from semcodec.pipeline.accelerator import Accelerator
 from semcodec.pipeline.device import Encoded, Prepared
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.stages import build
@@ -95,6 +96,11 @@ class Case:
     def asking(self, encoder: Encoder) -> Case:
         """The same around another instance of the Encoder."""
         return replace(self, pipeline=self.pipeline.replace(encoder=encoder))
+
+    def on(self, there: Accelerator) -> Case:
+        """The same around models that are made anew, with equal weights, and moved to an accelerator."""
+        made = Pipeline.of(build(self.composition, CLASSES), accelerator=there)
+        return replace(self, pipeline=made.replace(selectors=self.pipeline.device.selectors))
 
     def features(self, count: int, *, first: int = 0, whole: bool = False) -> Features:
         """``count`` samples at the cut, with the channels that the Encoder reads or ``whole``."""

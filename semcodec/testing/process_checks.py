@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from semcodec.component import Component
+from semcodec.testing.accelerators import CHECKS, check_accelerator
 from semcodec.testing.acts import acts_of, digests
 from semcodec.testing.side_effects import witness
 from semcodec.testing.subject import Act, CheckFailed, Subject, describe, require
@@ -38,6 +39,8 @@ def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
     yield check_threads
     if component.kind in BYTES:
         yield check_processes
+    if component.kind in CHECKS:
+        yield check_accelerator
 
 
 def check_quiet(subject: Subject) -> None:

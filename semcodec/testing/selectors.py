@@ -65,7 +65,7 @@ def check_builds(subject: Subject) -> None:
 
 def check_mask(subject: Subject) -> None:
     """Bool, shaped as the scores, and in every row at least one unit is kept."""
-    for selector, budget in _each(subject):
+    for selector, budget in each(subject):
         for what, scores in score_tables().items():
             mask = selector.keep(scores, budget, NUMBERS)
             right = mask.dtype == torch.bool and mask.shape == scores.shape
@@ -75,7 +75,7 @@ def check_mask(subject: Subject) -> None:
 
 def check_budget(subject: Subject) -> None:
     """As many units as the budget says: a count exactly, a fraction to within rounding, at least one."""
-    for selector, budget in _each(subject):
+    for selector, budget in each(subject):
         assert budget is not None
         for what, scores in score_tables().items():
             kept, units = selector.keep(scores, budget, NUMBERS).sum(-1), scores.shape[-1]
@@ -88,7 +88,7 @@ def check_budget(subject: Subject) -> None:
 
 def check_order(subject: Subject) -> None:
     """Higher is more important: no unit is kept that scores less than one that is dropped."""
-    for selector, budget in _each(subject):
+    for selector, budget in each(subject):
         for what, scores in score_tables().items() if selector.uses_scores else ():
             mask = selector.keep(scores, budget, NUMBERS)
             least = scores.masked_fill(~mask, math.inf).amin(-1)
@@ -98,7 +98,7 @@ def check_order(subject: Subject) -> None:
 
 def check_batch(subject: Subject) -> None:
     """A sample's mask depends on its own scores and number alone."""
-    for selector, budget in _each(subject):
+    for selector, budget in each(subject):
         for what, scores in score_tables().items():
             mask = selector.keep(scores, budget, NUMBERS)
             for row, number in enumerate(NUMBERS):
@@ -109,7 +109,7 @@ def check_batch(subject: Subject) -> None:
 
 def check_repeatable(subject: Subject) -> None:
     """The same scores, ties too, give the same mask, from another instance too; nothing else changes."""
-    for (selector, budget), (other, _) in zip(_each(subject), _each(subject), strict=True):
+    for (selector, budget), (other, _) in zip(each(subject), each(subject), strict=True):
         for what, scores in score_tables().items():
             given = scores.clone()
             with no_draws():
@@ -121,7 +121,7 @@ def check_repeatable(subject: Subject) -> None:
 
 def check_not_finite(subject: Subject) -> None:
     """NaN among the scores is refused in words; a Selector that does not look at scores may do without."""
-    for selector, budget in _each(subject):
+    for selector, budget in each(subject):
         scores = torch.linspace(0, 1, 36).view(3, 12).clone()
         scores[1, 4] = math.nan
         try:
@@ -237,7 +237,7 @@ def score_tables() -> dict[str, Tensor]:
     }
 
 
-def _each(subject: Subject) -> Iterator[tuple[Selector, Budget]]:
+def each(subject: Subject) -> Iterator[tuple[Selector, Budget]]:
     """Instances at every setting, with budgets where the Selector obeys one."""
     for setting in _build_settings(subject):
         selector: Selector = subject.make(**setting)

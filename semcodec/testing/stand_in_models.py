@@ -13,9 +13,9 @@ from semcodec.testing.stand_ins import CHANNELS, PATCH, POOL, patches
 from semcodec.types import Features
 
 
-def _mix(rows: int, columns: int) -> Tensor:
-    """A fixed matrix of mixed signs."""
-    return torch.cos(torch.arange(rows * columns, dtype=torch.float32)).view(rows, columns)
+def _mix(rows: int, columns: int, like: Tensor) -> Tensor:
+    """A fixed matrix of mixed signs, on the device of a tensor."""
+    return torch.cos(torch.arange(rows * columns, dtype=torch.float32)).view(rows, columns).to(like.device)
 
 
 class Clips(Backbone):
@@ -27,13 +27,13 @@ class Clips(Backbone):
     def head(self, x: Features, cut: str) -> Features:
         """All frames with their numbers, "index"."""
         frames = x["frames"]
-        return {"frames": frames, "index": torch.arange(frames.shape[1]).expand(len(frames), -1)}
+        return {"frames": frames, "index": torch.arange(frames.shape[1], device=frames.device).expand(len(frames), -1)}
 
     def tail(self, features: Features, cut: str) -> Tensor:
         """Any number of frames; when they were counts too."""
         colours = features["frames"].mean((3, 4))
         when = torch.cos(features["index"].float())[..., None]
-        return (colours * (1 + when)).mean(1) @ _mix(3, len(self.classes))
+        return (colours * (1 + when)).mean(1) @ _mix(3, len(self.classes), colours)
 
 
 class Images(Backbone):
@@ -46,7 +46,7 @@ class Images(Backbone):
         """The image, maps, a pyramid of maps, or tokens."""
         if cut == "input":
             return x
-        maps = torch.einsum("bchw,cd->bdhw", F.avg_pool2d(x["image"], POOL), _mix(3, CHANNELS))
+        maps = torch.einsum("bchw,cd->bdhw", F.avg_pool2d(x["image"], POOL), _mix(3, CHANNELS, x["image"]))
         if cut == "tokens":
             return {"tokens": maps.flatten(2).transpose(1, 2)}
         return {"maps": maps} if cut == "maps" else {"fine": maps, "coarse": F.avg_pool2d(maps, 2)}
@@ -61,7 +61,7 @@ class Images(Backbone):
             pooled = features["maps"].mean((2, 3))
         else:
             pooled = (features["fine"].mean((2, 3)) + features["coarse"].mean((2, 3))) / 2
-        return pooled @ _mix(CHANNELS, len(self.classes))
+        return pooled @ _mix(CHANNELS, len(self.classes), pooled)
 
 
 class Patches(Backbone):
@@ -81,8 +81,8 @@ class Patches(Backbone):
             colours, index = features["patches"].mean((3, 4)), features["index"]
         else:
             colours = self._colours(features["image"])
-            index = torch.arange(colours.shape[1]).expand(len(colours), -1)
-        return (colours * (1 + torch.cos(index.float())[..., None])).mean(1) @ _mix(3, len(self.classes))
+            index = torch.arange(colours.shape[1], device=colours.device).expand(len(colours), -1)
+        return (colours * (1 + torch.cos(index.float())[..., None])).mean(1) @ _mix(3, len(self.classes), colours)
 
     def attend(self, features: Features, scores: str = "mean") -> tuple[Tensor, Tensor]:
         """The same scores for both kinds."""

@@ -105,7 +105,7 @@ def require_gradient(module: nn.Module, loss: Callable[[nn.Module], Tensor]) -> 
 def weighed(features: Mapping[str, Tensor]) -> Tensor:
     """A loss that every float value counts in, also where it is zero, each with another weight."""
     floats = [t for t in features.values() if t.is_floating_point()]
-    weights = [torch.cos(torch.arange(t.numel(), dtype=t.dtype)).view(t.shape) for t in floats]
+    weights = [torch.cos(torch.arange(t.numel(), dtype=t.dtype, device=t.device)).view(t.shape) for t in floats]
     return sum(((t * w).sum() for t, w in zip(floats, weights, strict=True)), torch.zeros(()))
 
 

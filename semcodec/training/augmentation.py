@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semcodec.tensors import beside
+
 
 def vary(pixels: Tensor, rng: np.random.Generator) -> Tensor:
     """Images (B, 3, H, W) in [0, 1], shifted, turned and scaled a little, colours exchanged or inverted; none mirrored.
@@ -19,11 +21,11 @@ def vary(pixels: Tensor, rng: np.random.Generator) -> Tensor:
         [scale * np.cos(angle), -scale * np.sin(angle), rng.uniform(-0.25, 0.25, count)],
         [scale * np.sin(angle), scale * np.cos(angle), rng.uniform(-0.25, 0.25, count)],
     ]
-    theta = torch.from_numpy(np.array(rows, np.float32)).permute(2, 0, 1)
+    theta = beside(np.array(rows, np.float32), pixels).permute(2, 0, 1)
     grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
     pixels = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
-    pixels = pixels[:, torch.from_numpy(rng.permutation(3))]
-    turned = torch.from_numpy(rng.random(count) < 0.5)[:, None, None, None]
+    pixels = pixels[:, beside(rng.permutation(3), pixels)]
+    turned = beside(rng.random(count) < 0.5, pixels)[:, None, None, None]
     return torch.where(turned, 1 - pixels, pixels)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from semcodec.coding.quantiser import BITS, CELLS, cell_prior, check_cells
 from semcodec.errors import UsageError
 from semcodec.priors import Indexed
+from semcodec.tensors import as_array
 
 TAIL = 1e-4
 """Share of a channel's values that may lie beyond each end of its range, where they are clipped."""
@@ -73,7 +74,7 @@ class ChannelQuantiser(nn.Module):
     def see(self, x: Tensor) -> None:
         """Calibration: what falls into each cell of x, (B, C, H, W)."""
         if not self._seen:
-            self._seen = [torch.zeros(self.counts.shape, dtype=torch.float64) for _ in range(2)]
+            self._seen = [torch.zeros(self.counts.shape, dtype=torch.float64, device=x.device) for _ in range(2)]
         cells = self._cells(x.detach().float()).transpose(0, 1).flatten(1).long()
         values = self._clipped(x.detach().float()).transpose(0, 1).flatten(1).double()
         self._seen[0].scatter_add_(1, cells, torch.ones_like(values))
@@ -97,20 +98,21 @@ class ChannelQuantiser(nn.Module):
 
     def symbols(self, x: Tensor, bits: int = BITS) -> npt.NDArray[np.int32]:
         """(B, C, H, W) float to int32 cells of 0..2**bits - 1. Raises UsageError for NaN or infinity."""
-        cells: npt.NDArray[np.int32] = (self._cells(finite(x)).int() >> (BITS - bits)).cpu().numpy()
+        cells: npt.NDArray[np.int32] = as_array(self._cells(finite(x)).int() >> (BITS - bits))
         return cells
 
     def values(self, symbols: npt.NDArray[np.int32], bits: int = BITS) -> Tensor:
-        """(C, ...) cells to float32. Raises CorruptStream for a cell that does not exist."""
+        """(C, ...) cells to float32, where the quantiser is. Raises CorruptStream for a cell that does not exist."""
         return self.batch_values([symbols], bits)[0]
 
     def batch_values(self, symbols: Sequence[npt.NDArray[np.integer[Any]]], bits: int = BITS) -> Tensor:
         """Cells of several samples, each (C, ...), to float32 (B, C, ...). Raises CorruptStream as ``values`` does."""
         cells = np.stack(symbols).astype(np.int64)
         check_cells(cells, bits)
-        merged = self._merged(bits, cells.shape[1])
+        merged = self._merged(bits, cells.shape[1], "cpu")  # where every machine adds up alike
         rows = torch.from_numpy(cells).flatten(2)
-        return merged.expand(len(cells), -1, -1).gather(2, rows).view(cells.shape)
+        values = merged.expand(len(cells), -1, -1).gather(2, rows).view(cells.shape)
+        return values.to(self.centroids.device)
 
     def soft(self, x: Tensor, bits: int = BITS) -> Tensor:
         """What ``values`` of ``symbols`` would be, for training: gradients pass within the range."""
@@ -121,7 +123,7 @@ class ChannelQuantiser(nn.Module):
 
     def prior(self, bits: int, places: int) -> Indexed:
         """One static table for each channel, of ``places`` symbols each, channel by channel."""
-        return cell_prior(self.counts.cpu().numpy(), bits, places)
+        return cell_prior(as_array(self.counts), bits, places)
 
     def _cells(self, x: Tensor) -> Tensor:
         low, high = self._column(self.low, x), self._column(self.high, x)
@@ -135,16 +137,20 @@ class ChannelQuantiser(nn.Module):
         return t[: x.shape[1]].view(-1, *[1] * (x.ndim - 2))
 
     def _middles(self) -> Tensor:
-        middles = self.low[:, None] + (torch.arange(CELLS) + 0.5) * ((self.high - self.low) / CELLS)[:, None]
+        middles = (
+            self.low[:, None]
+            + (torch.arange(CELLS, device=self.low.device) + 0.5) * ((self.high - self.low) / CELLS)[:, None]
+        )
         return middles.half().float()
 
     @staticmethod
     def _groups(t: Tensor, bits: int) -> Tensor:
         return t.view(len(t), 1 << bits, -1)
 
-    def _merged(self, bits: int, channels: int) -> Tensor:
+    def _merged(self, bits: int, channels: int, device: torch.device | str | None = None) -> Tensor:
         """Centroids of merged cells of the first channels, in float64 so that every machine rounds alike."""
+        found = [t[:channels].to(device or t.device) for t in (self.counts, self.centroids)]
         if bits == BITS:
-            return self.centroids[:channels]
-        counts, centroids = (self._groups(t[:channels].double(), bits) for t in (self.counts, self.centroids))
+            return found[1]
+        counts, centroids = (self._groups(t.double(), bits) for t in found)
         return ((counts * centroids).sum(2) / counts.sum(2)).float()

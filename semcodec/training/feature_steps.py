@@ -191,7 +191,7 @@ def layers(job: Job, cut: str, to: str | None = None) -> list[nn.Module]:
     backbone = _backbone(job)
     used: dict[nn.Module, None] = {}
     with torch.no_grad():
-        features = backbone.head(_named(from_eight_bits(job.dataset.batch([0])[0])), cut)
+        features = backbone.head(job.accelerator.put(_named(from_eight_bits(job.dataset.batch([0])[0]))), cut)
         hooks = [
             module.register_forward_hook(lambda module, *_: used.update({module: None}))
             for module in backbone.modules()

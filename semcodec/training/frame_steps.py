@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from semcodec.errors import UsageError
 from semcodec.interfaces import Features, Selector
 from semcodec.pipeline.selection import Keep, covers
+from semcodec.tensors import beside
 from semcodec.training.frame_attention import FrameAttention, keep_frames
 from semcodec.training.loop import Batch, Job, Step, top1
 
@@ -33,7 +33,7 @@ class Exploring(Selector):
         self.selector, self.rng = selector, rng
 
     def keep(self, scores: Tensor, budget: float | int | None, sequence: Sequence[int]) -> Tensor:
-        noise = torch.from_numpy(self.rng.gumbel(size=tuple(scores.shape))).float().to(scores.device)
+        noise = beside(self.rng.gumbel(size=tuple(scores.shape)).astype(np.float32), scores)
         drawn = scores.float().logit(eps=EPS) + noise
         self.order = drawn.argsort(dim=-1, descending=True)
         return self.selector.keep(drawn, budget, sequence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from semcodec.coding.integer_conv import (
     up_of,
 )
 from semcodec.errors import UsageError
+from semcodec.tensors import as_array, beside
 
 
 def to_fixed(x: Tensor, bits: int) -> Tensor:
@@ -72,7 +74,7 @@ class _IntegerConv(nn.modules.conv._ConvNd):
         """The integers, as they are now."""
         padding = self.padding[0]
         assert isinstance(padding, int)
-        weight, bias = self.whole_weight.cpu().numpy(), self.whole_bias.cpu().numpy()
+        weight, bias = as_array(self.whole_weight), as_array(self.whole_bias)
         return Convolution(weight, bias, self.stride[0], padding, self.inside, self.out)
 
     @property
@@ -87,7 +89,7 @@ class _IntegerConv(nn.modules.conv._ConvNd):
 
     def exact(self, x: Tensor) -> Tensor:
         """Integers (B, C, H, W) to integers, both held in float64. Raises UsageError beyond ``limit``."""
-        return torch.from_numpy(self.whole.exact(x.double().cpu().numpy())).to(x.device)
+        return beside(self.whole.exact(as_array(x).astype(np.float64)), x)
 
 
 class IntegerConv(_IntegerConv, nn.Conv2d):
@@ -122,7 +124,7 @@ class IntegerNet(nn.Module):
     def exact(self, x: Tensor) -> Tensor:
         """Integers (B, C, H, W) of any dtype, exact in float64, to int64."""
         network = Network(tuple(conv.whole for conv in self.layers), self.up)
-        return torch.from_numpy(network.exact(x.cpu().numpy())).to(x.device)
+        return beside(network.exact(as_array(x)), x)
 
     def freeze(self) -> None:
         """Take the integers from the float weights as they are now. Raises UsageError for what is no number."""

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from queue import Queue
@@ -29,6 +29,7 @@ from semcodec._json import to_json
 from semcodec._progress import Interrupt, Progress
 from semcodec.data.base import Dataset
 from semcodec.errors import SemcodecError
+from semcodec.pipeline.accelerator import CPU, Accelerator
 from semcodec.pipeline.selection import Keep
 from semcodec.specs import FeatureSpec
 from semcodec.tensors import from_eight_bits
@@ -52,6 +53,14 @@ class Batch:
     labels: Any
     rng: np.random.Generator
     sequence: Sequence[int]
+
+    def to(self, there: Accelerator) -> Batch:
+        """The same, where networks learn."""
+        if there.name == "cpu":
+            return self
+        many = isinstance(self.labels, list)
+        labels = [one.to(there.device) for one in self.labels] if many else self.labels.to(there.device)
+        return replace(self, pixels=self.pixels.to(there.device), labels=labels)
 
 
 @dataclass
@@ -92,7 +101,7 @@ class Job:
     auxiliary: modules that a recipe needs beside these, a teacher say; checkpointed, and no part of the weights.
     ready: slots whose weights were given and need no first training; ``shipped``: those of them that come with the
     package, so that they are written again only if a step learns them. pretrained: the backbone starts from
-    weights of another task.
+    weights of another task. accelerator: where networks are and learn.
     """
 
     modules: Mapping[str, nn.Module]
@@ -109,6 +118,7 @@ class Job:
     auxiliary: dict[str, nn.Module] = field(default_factory=dict)
     recover: Callable[[Partial], Features] | None = None
     backbone_recipe: Callable[[Job], list[Step]] | None = None
+    accelerator: Accelerator = CPU
 
     @cached_property
     def trainable_parts(self) -> TrainableParts:
@@ -117,6 +127,7 @@ class Job:
         found: TrainableParts = encoder.trainable_parts()
         own = set(encoder.modules())
         self.auxiliary.update({name: density for name, density in found.densities.items() if density not in own})
+        self.accelerator.place(*found.densities.values())
         return found
 
     def draw(self, rng: np.random.Generator) -> Keep:
@@ -215,6 +226,7 @@ def fit(
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = Checkpoint(out, fingerprint)
     modules = {**job.modules, **job.auxiliary}
+    job.accelerator.place(*modules.values(), *(module for step in steps for module in step.learn))
     stopped = checkpoint.load([step.iterations for step in steps])
     state, slots = State(), Slots()
     if stopped:
@@ -232,7 +244,7 @@ def fit(
             slots = {}
             saved = time.monotonic()
             means: dict[str, float] = {}  # stays empty where the run was stopped after a step's last iteration
-            for done, means in _iterate(step, number, job.dataset, optimiser, seed, state.iteration, half):
+            for done, means in _iterate(step, number, job, optimiser, seed, state.iteration, half):
                 state.iteration = done
                 progress.share(f"{step.name} {number + 1}/{len(steps)}  {means}", done / step.iterations)
                 if done % 100 == 0 or done == step.iterations:
@@ -269,11 +281,12 @@ def _optimiser(step: Step, modules: Mapping[str, nn.Module]) -> AdamW | None:
 
 
 def _iterate(
-    step: Step, number: int, dataset: Dataset, optimiser: AdamW | None, seed: int, start: int, half: bool
+    step: Step, number: int, job: Job, optimiser: AdamW | None, seed: int, start: int, half: bool
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Iterations done, and means of loss and metrics over the last hundred, after each."""
     recent: dict[str, deque[float]] = {}
-    for i, batch in enumerate(batches(dataset, step, seed, number, start), start):
+    for i, read in enumerate(batches(job.dataset, step, seed, number, start), start):
+        batch = read.to(job.accelerator)
         if optimiser is None:
             with torch.no_grad():
                 loss, metrics = step.loss(batch)

@@ -130,7 +130,7 @@ def _tells_its_rate(job: Job) -> bool:
 
 
 def _one(job: Job) -> Batch:
-    return Batch(from_eight_bits(job.dataset.batch([0])[0]), None, np.random.default_rng(0), [0])
+    return Batch(from_eight_bits(job.dataset.batch([0])[0]), [], np.random.default_rng(0), [0]).to(job.accelerator)
 
 
 def refine(job: Job, stages: Stages) -> list[Step]:
@@ -138,7 +138,7 @@ def refine(job: Job, stages: Stages) -> list[Step]:
 
     Call parameters that the spec leaves open are drawn for every batch. All samples are sent, whatever a gate says.
     """
-    pipeline, backbone = Pipeline.of(stages), stages.backbone
+    pipeline, backbone = Pipeline.of(stages, accelerator=job.accelerator), stages.backbone
     settings = open_settings(stages.composition)
 
     def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:

@@ -26,6 +26,7 @@ from semcodec.data.base import Dataset
 from semcodec.data.chosen import ChosenClasses
 from semcodec.errors import UsageError, WeightsError
 from semcodec.pipeline import weights
+from semcodec.pipeline.accelerator import Accelerator, Where
 from semcodec.pipeline.loading import class_names
 from semcodec.pipeline.stages import Stages, build
 from semcodec.pipeline.tensor_files import write_tensors
@@ -58,6 +59,7 @@ def train(
     until: str | None = None,
     scale: float = 1.0,
     seed: int = 0,
+    device: Where = "cpu",
 ) -> dict[str, Any]:
     """Train what ``spec`` names, a pipeline or a Backbone alone, by its recipe or another objective; returns the card.
 
@@ -65,10 +67,11 @@ def train(
     "distil".
     classes: those whose boxes are learned, where these are not all. init: weights of another task that the Backbone
     starts from. until: the recipe's last step to run.
-    scale: multiplies every step's samples.
+    scale: multiplies every step's samples. device: where networks learn, as of ``Device.load``.
     Writes ``weights.safetensors`` (float16) and ``card.json`` into ``out``; a stopped run goes on where it was
-    when called again with the same arguments. Raises UsageError for a spec with nothing to train.
+    when called again with the same arguments, on any device. Raises UsageError for a spec with nothing to train.
     """
+    there = Accelerator.find(device)
     out = Path(out)
     request = request or weights.WeightsRequest()
     alone = len(parse(spec).items) == 1 and _is_backbone(spec)
@@ -87,6 +90,10 @@ def train(
             raise UsageError(f"{spec}: its backbone starts from no other model's weights; leave out --init")
         weights.fill(backbone, adapt(weights.read_tensors(Path(init))), init)
         job = replace(job, pretrained=True, ready=job.ready - {"backbone"})
+    there.place(*job.modules.values())
+    if stages is not None:
+        there.place(stages.encoder, stages.recoverer)
+    job = replace(job, accelerator=there)
     told: dict[str, Any] = {}
     if stages is not None and objective != RECIPE:
         steps, told = _objective(objective, job, stages, rate_weight)
@@ -130,7 +137,9 @@ def train(
     }
     start = weights.digest(state_dict(job.modules))
     fingerprint = hashlib.sha256(to_json([card, start], sort_keys=True).encode()).hexdigest()[:16]
+    there.forget_peak()
     card["metrics"] = fit(steps, job, out, seed=seed, fingerprint=fingerprint)
+    card |= there.describe()
     save(written, card, out)
     return card
 

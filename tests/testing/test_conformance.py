@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from types import MappingProxyType
 
+import fake_accelerator  # noqa: F401 - before anything learns
 import pytest
 from conformance.records import (
     ATTENTIVE,
@@ -30,7 +31,8 @@ from conformance.records import (
 
 from semcodec.component import Param
 from semcodec.composition.registry import get_registry
-from semcodec.testing import checks_for, outcomes, parametrize_with_checks, records
+from semcodec.pipeline.accelerator import Accelerator
+from semcodec.testing import accelerators, checks_for, outcomes, parametrize_with_checks, records
 from semcodec.testing.stand_ins import STAND_INS
 
 LARGE = {
@@ -150,6 +152,11 @@ WRONG = [
     ("check_copies", ENCODER, "ForgetsItself", "a deep copy gives something else"),
     ("check_threads", ENCODER, "RemembersTheLatest", "2 threads use it at once"),
     ("check_processes", ENCODER, "RowsByProcess", "another process comes to other bytes"),
+    ("check_accelerator", ENCODER, "ScoresOnTheCPU", "Expected all tensors to be on the same device"),
+    ("check_accelerator", RECOVERER, "GreyOfTheCPU", "Expected all tensors to be on the same device"),
+    ("check_accelerator", SELECTOR, "BestOnTheCPU", "given back on cpu, not where it was asked"),
+    ("check_accelerator", GATE, "SureOnTheCPU", "given back on cpu, not where it was asked"),
+    ("check_accelerator", BACKBONE, "ClipsOfTheCPU", "Expected all tensors to be on the same device"),
     ("check_round_trip", ENTROPY, "Shorts", "does not come back"),
     ("check_round_trip", ENTROPY, "RefusesEmpty", "nothing under .* is refused"),
     ("check_repeatable", ENTROPY, "Counts", "same bytes again"),
@@ -240,6 +247,26 @@ ALSO = {
 
 
 @pytest.fixture
+def accelerator(fakegpu, monkeypatch):
+    """The checks take the make-believe accelerator for one that is here."""
+    monkeypatch.setattr(accelerators, "accelerator_here", lambda: Accelerator.find(fakegpu))
+
+
+@pytest.mark.usefixtures("accelerator")
+@pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.name)
+def test_toys_run_on_an_accelerator(toy):
+    for check in checks_for(toy):
+        if check.name == "check_accelerator" and "point" not in toy.traits.get("abilities", ()):
+            check()
+
+
+def test_without_an_accelerator_the_check_says_so(monkeypatch):
+    monkeypatch.setattr(accelerators, "accelerator_here", lambda: None)
+    [outcome] = [one for one in outcomes(ENCODER) if one.check == "check_accelerator"]
+    assert (outcome.result, outcome.reason) == ("skipped", "torch finds no accelerator here")
+
+
+@pytest.fixture
 def scheduled_as_before():
     yield
     if hasattr(os, "sched_setscheduler"):
@@ -250,7 +277,9 @@ def scheduled_as_before():
 @pytest.mark.parametrize(
     ("check", "right", "wrong", "says"), [pytest.param(*row, id=f"{row[0]}-{row[2]}") for row in WRONG]
 )
-def test_each_check_fails_its_toy_and_no_other_check_does(check, right, wrong, says):
+def test_each_check_fails_its_toy_and_no_other_check_does(check, right, wrong, says, request):
+    if check == "check_accelerator":
+        request.getfixturevalue("accelerator")
     component = replace(right, **({"target": f"{home(right.kind)}:{wrong}"} if isinstance(wrong, str) else wrong))
     failed = {outcome.check: outcome.reason for outcome in outcomes(component) if outcome.result == "failed"}
     assert re.search(f"(?s){says}", failed[check])

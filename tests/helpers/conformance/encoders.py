@@ -14,7 +14,7 @@ from conformance.toys import mark_of_process, wait_for_others
 from semcodec.errors import CorruptStream, SemcodecError
 from semcodec.interfaces import Encoder, Latent, Partial
 from semcodec.priors import Bits, Counted
-from semcodec.tensors import eight_bits
+from semcodec.tensors import as_array, eight_bits
 
 
 class Rows(torch.nn.Module, Encoder):
@@ -32,7 +32,7 @@ class Rows(torch.nn.Module, Encoder):
         values = np.moveaxis(eight_bits(features["image"]), -1, 1) // params["step"]
         latents = []
         for row, q in enumerate(values):
-            rows = masks["rows"][row].numpy() if "rows" in masks else np.ones(self.shape[1], bool)
+            rows = as_array(masks["rows"][row]) if "rows" in masks else np.ones(self.shape[1], bool)
             latents.append(Latent({"rows": rows, "q": q * rows[:, None]}, {"step": params["step"]}))
         return latents
 
@@ -246,6 +246,11 @@ class RowsByProcess(Rows):
         return [replace(x, symbols={**x.symbols, "q": x.symbols["q"] ^ np.uint8(mark_of_process())}) for x in latents]
 
 
+class ScoresOnTheCPU(Rows):
+    def scores(self, analysis, target, masks):
+        return super().scores(analysis, target, masks) + torch.linspace(0, 1, self.shape[1])
+
+
 class Scaled(Rows):
     """Has a gain to train and another that nothing uses."""
 
@@ -294,7 +299,7 @@ class TwoOfSix(Encoder):
         assert maps.shape[1] == 2, "is given channels that it does not read"
         if not maps.isfinite().all():
             raise SemcodecError("the maps hold NaN or infinity")
-        return [Latent({"q": q}) for q in (maps.clamp(-8, 8) * 15 + 128).round().byte().numpy()]
+        return [Latent({"q": q}) for q in (maps.clamp(-8, 8) * 15 + 128).round().byte().cpu().numpy()]
 
     def write(self, latent, sink):
         sink.symbols("q", latent.symbols["q"].astype(np.int32).ravel(), Bits(8))

@@ -458,7 +458,7 @@ class Finds(Images):
 
     def tail(self, features, cut):
         logits = super().tail(self.head(features, "maps"), "maps")
-        box = torch.tensor([24.0, 16.0, 48.0, 32.0]).expand(len(logits), 4)
+        box = logits.new_tensor([24.0, 16.0, 48.0, 32.0]).expand(len(logits), 4)
         return torch.cat([box, self.scores(logits)], 1)[:, None]
 
     def scores(self, logits):
@@ -499,6 +499,29 @@ class HalfByChance(Half):
 class AddsAName(Grey):
     def recover(self, partial):
         return {**super().recover(partial), "confidence": torch.ones(len(next(iter(partial.features.values()))))}
+
+
+class GreyOfTheCPU(Grey):
+    def recover(self, partial):
+        grey = {n: torch.full(t.shape, 0.5) for n, t in partial.features.items()}
+        filled = {n: torch.where(m.bool(), partial.features[n], grey[n]) for n, m in partial.present.items()}
+        return {**partial.features, **filled}
+
+
+class BestOnTheCPU(Best):
+    def keep(self, scores, budget, sequence):
+        return super().keep(scores.cpu(), budget, sequence)
+
+
+class SureOnTheCPU(Sure):
+    def gate(self, prediction):
+        return super().gate(prediction.cpu())
+
+
+class ClipsOfTheCPU(Clips):
+    def tail(self, features, cut):
+        logits = super().tail(features, cut)
+        return logits + torch.zeros(logits.shape)
 
 
 class BrightensWhatIsBesideGaps(Grey):
