@@ -60,9 +60,10 @@ def plan(random: str | None) -> Iterator[Sweep]:
         yield Sweep("other", f"{coding}+vit-nano", pictures, clips=300)
         budgets = {"stae.frames": (16, 4), "stae.pixels": (1.0, 0.4), "stae.quality": (30, 75)}
         yield Sweep("other", f"stae:coding={coding}+rans+vit-nano", budgets, clips=300)
-    low = {"stae.frames": (16, 8, 4, 2), "stae.pixels": (1.0, 0.4), "stae.quality": (1, 10)}
-    yield Sweep("other", "stae:coding=webp+rans+vit-nano", low, clips=300)
     yield Sweep("other", "h264+vit-nano", {"h264.frames": (16, 4), "h264.crf": (20, 28, 36, 44, 51)}, clips=300)
+    for share in (1.0, 0.4):
+        low = {"stae.frames": (16, 8, 4, 2), "stae.pixels": (share,), "stae.quality": (1, 10)}
+        yield Sweep("other", "stae:coding=webp+rans+vit-nano", low, clips=300)
 
 
 def measure(records: Path, random: str | None) -> None:
