@@ -314,7 +314,7 @@ def _read_file(path: str, request: InputRequest) -> UInt8:
     from semcodec.data import images, video
 
     _check_kind(path, request)
-    return images.read_image(path, request) if request.frames is None else video.read_clip(path, request)
+    return images.read_image(path, request) if request.frames is None else video.read_only_clip(path, request)
 
 
 def _check_kind(path: str, request: InputRequest) -> None:

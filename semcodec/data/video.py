@@ -51,6 +51,11 @@ def read_clip(path: str | os.PathLike[str], request: InputRequest) -> UInt8:
     cut between key frames the clip is what can be decoded, and a ``DataNote`` says what was lost.
     Raises DataError for a file that is missing, broken, truncated or no video.
     """
+    return _read_clip(path, request)[0]
+
+
+def read_only_clip(path: str | os.PathLike[str], request: InputRequest) -> UInt8:
+    """``read_clip`` where it stands for the whole file: a ``DataNote`` says so of a long one."""
     clip, _, total = _read_clip(path, request)
     assert request.frames is not None
     if total > 2 * request.frames * SAMPLING_RATE:
@@ -72,11 +77,7 @@ def _read_clip(path: str | os.PathLike[str], request: InputRequest) -> tuple[UIn
         picks = [int(i) for i in sample_frame_indices(found.total, request.frames)]
         clip, seen = decode(path, picks, found, request)
         if clip.keys() >= set(picks):
-            if lost:
-                note(
-                    f"{path}: {lost} of its {lost + found.total} frames are lost, as the recording does not begin with"
-                    f" a key frame; the clip is of the other {found.total}"
-                )
+            _note_lost(path, lost, found.total)
             return np.stack([clip[i] for i in picks]), lost, found.total
         if seen >= found.total:
             break
@@ -87,6 +88,15 @@ def _read_clip(path: str | os.PathLike[str], request: InputRequest) -> tuple[UIn
 
 
 # Windows
+
+
+def _note_lost(path: str | os.PathLike[str], lost: int, total: int) -> None:
+    """Say that frames are lost, if any are."""
+    if lost:
+        note(
+            f"{path}: {lost} of its {lost + total} frames are lost, as the recording does not begin with a key frame; "
+            f"the clip is of the other {total}"
+        )
 
 
 def read_windows(path: str | os.PathLike[str], request: InputRequest, part: Part) -> Iterator[tuple[float, UInt8]]:
@@ -100,6 +110,7 @@ def read_windows(path: str | os.PathLike[str], request: InputRequest, part: Part
         raise DataError(f"no such video file: {path}")
     assert request.frames is not None
     found = survey(path)
+    _note_lost(path, found.lost, found.total)
     first = frame_at(path, part.start, found) if part.start else 0
     end = found.total if part.duration is None else min(found.total, frame_at(path, part.start + part.duration, found))
     if first >= found.total:
