@@ -278,7 +278,7 @@ def test_without_labels_there_is_no_task(tmp_path, monkeypatch):
 
 
 def test_an_objective_that_is_none_is_refused(data, tmp_path):
-    with pytest.raises(UsageError, match="recipe, task, refine, not 'tasks'"):
+    with pytest.raises(UsageError, match="recipe, task, refine, distil, not 'tasks'"):
         semcodec.train(PIPELINE, data, tmp_path, objective="tasks")
 
 
