@@ -75,14 +75,12 @@ def _same_point(record: Mapping[str, Any], new: Identity) -> bool:
         return False
     if record["content"] is not None and record["split"] != new.split:
         return False
-    if not _same_name(record["data"], new.data) and record["content"] != new.content:
-        return False
     for slot, source in new.weights.items():
         before = record["weights"].get(slot) or {}
         same = not source["digest"] or before.get("digest") == source["digest"]
-        if not same and not _same_name(before.get("source") or "", source["source"] or ""):
+        if not same and not _same_name(str(before.get("source") or ""), source["source"] or ""):
             return False
-    return True
+    return _same_name(record["data"], new.data) or _same_samples(record, new)
 
 
 def _same_name(before: str, now: str) -> bool:

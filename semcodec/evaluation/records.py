@@ -127,7 +127,8 @@ def migrate(record: Mapping[str, Any], where: str) -> dict[str, Any]:
         form = record.get("record")
         raise DataError(f"{where}: a record of form {form!r}, and form {RECORD} is read here; measure it anew")
     filled: dict[str, Any] = {"content": None, "split": None, "formats": {}, **record}
-    lacking = [name for name in ("key", "spec", "samples", "data", "data_digest") if name not in filled]
+    texts = dict.fromkeys(("key", "spec", "data", "data_digest"), str)
+    lacking = [name for name, kind in {**texts, "samples": int}.items() if not isinstance(filled.get(name), kind)]
     if "failed" not in record and lacking:
         raise DataError(f"{where}: a record without {lacking[0]}; measure it anew")
     for name in ("knobs", "weights", "formats"):

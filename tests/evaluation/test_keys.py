@@ -146,11 +146,13 @@ def test_records_of_earlier_versions_are_known_by_their_pixels(data):
     early = {k: v for k, v in record.items() if k not in ("content", "formats", "split")} | {"key": "of then"}
     early["data"] = data.name
     assert Known([early]).has(this)
+    assert Known([early | {"data": "elsewhere"}]).has(this)
+    assert not Known([early | {"data": "elsewhere", "data_digest": "other"}]).has(this)
     with pytest.raises(UsageError, match="files or labels"):
         Known([early | {"data_digest": "other"}]).has(this)
     with pytest.raises(UsageError, match="format of encoder/jpeg"):
         Known([early]).has(replace(this, formats={**this.formats, "encoder/jpeg": 2}))
-    for wrong in ({"record": 9}, {"knobs": []}, {"weights": {"backbone": 1}}):
+    for wrong in ({"record": 9}, {"knobs": []}, {"weights": {"backbone": 1}}, {"data": 1}, {"spec": []}):
         with pytest.raises(DataError):
             Known([early | wrong])
     for name in ("key", "spec", "samples", "data", "data_digest"):
