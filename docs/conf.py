@@ -11,7 +11,7 @@ from sphinx.application import Sphinx
 ROOT = Path(__file__).parents[1]
 SECTIONS = {
     "Use": ["README", "docs/commands", "docs/spec-language", "docs/api", "docs/training-on-your-own-images"],
-    "Measure": ["docs/measuring", "docs/bench", "docs/report", "docs/latency", "docs/results/*"],
+    "Measure": ["docs/measuring", "docs/bench", "docs/report", "docs/latency", "docs/data", "docs/results/*"],
     "Extend": [
         "docs/plugins",
         "docs/tasks",
