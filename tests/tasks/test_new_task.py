@@ -17,6 +17,7 @@ from semcodec.cli import main
 from semcodec.composition.composition import compose_spec
 from semcodec.composition.registry import Registry, get_registry
 from semcodec.data import datasets
+from semcodec.data.base import Digest
 from semcodec.data.datasets import open_dataset
 from semcodec.errors import DataError, UsageError
 from semcodec.pipeline.pipeline import Pipeline
@@ -108,7 +109,7 @@ def test_digests_tell_labels_apart():
     pixels = np.zeros((2, 4, 4, 3), np.uint8)
     digests = set()
     for labels in ([0.25, 0.5], [0.25, 0.75], [0, 0]):
-        digest = data.Digest()
+        digest = Digest()
         digest.update(pixels, np.array(labels))
         digests.add(digest.hexdigest())
     assert len(digests) == 3
