@@ -21,7 +21,7 @@ from semcodec.errors import SemcodecError
 
 if TYPE_CHECKING:
     from semcodec.component import Component, Kind
-    from semcodec.data import Dataset
+    from semcodec.data.base import Dataset
     from semcodec.pipeline.accelerator import Where
     from semcodec.pipeline.device import Device
     from semcodec.pipeline.pipeline import Pipeline
@@ -109,9 +109,9 @@ def open_dataset(name_or_path: str, split: str = "test", request: InputRequest |
 
     request: the pixels that a model wants, as ``pipeline.request``.
     """
-    from semcodec import data
+    from semcodec.data import datasets
 
-    return data.open_dataset(name_or_path, split, request)
+    return datasets.open_dataset(name_or_path, split, request)
 
 
 def sweep(

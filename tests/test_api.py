@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import semcodec
-from semcodec.data import open_dataset
+from semcodec.data.datasets import open_dataset
 
 
 @pytest.fixture(scope="module")

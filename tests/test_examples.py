@@ -20,7 +20,7 @@ from semcodec.cli import COMMANDS
 from semcodec.composition.composition import compose_spec
 from semcodec.composition.grammar import parse
 from semcodec.composition.registry import get_registry
-from semcodec.data import open_dataset
+from semcodec.data.datasets import open_dataset
 from semcodec.errors import SpecError
 
 ROOT = Path(__file__).parents[1]

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from semcodec.composition.composition import compose_spec
-from semcodec.data import open_dataset
+from semcodec.data.datasets import open_dataset
 from semcodec.evaluation.evaluate import run_sweep
 from semcodec.evaluation.keys import Known
 from semcodec.pipeline.pipeline import Pipeline

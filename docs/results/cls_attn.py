@@ -21,8 +21,8 @@ from semcodec.bench.memory import Memory, SharedDataset
 from semcodec.bench.reuse import share
 from semcodec.composition.composition import compose_spec
 from semcodec.composition.registry import get_registry
-from semcodec.data import open_dataset
 from semcodec.data.base import Dataset
+from semcodec.data.datasets import open_dataset
 from semcodec.evaluation.evaluate import evaluate, identity
 from semcodec.evaluation.keys import Known
 from semcodec.pipeline.pipeline import Pipeline

@@ -33,7 +33,7 @@ import torch
 from detection_coco import timed
 
 from semcodec.composition.composition import compose_spec
-from semcodec.data import open_dataset
+from semcodec.data.datasets import open_dataset
 from semcodec.evaluation.evaluate import run_sweep
 from semcodec.evaluation.keys import Known
 from semcodec.pipeline.pipeline import Pipeline

@@ -168,7 +168,7 @@ def times(runs: Path, coco: Path, detector: str) -> None:
     """One image at a time on one thread: what the device does, beside the whole detector and a learned image codec."""
     from compressai.models import ScaleHyperprior
 
-    from semcodec.data import open_dataset
+    from semcodec.data.datasets import open_dataset
 
     torch.set_num_threads(1)
     found: dict[str, float] = {}

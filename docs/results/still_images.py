@@ -28,7 +28,7 @@ from torch import Tensor
 from semcodec.bench.memory import Memory, SharedDataset
 from semcodec.bench.reuse import share
 from semcodec.composition.composition import Composition, compose_spec
-from semcodec.data import open_dataset
+from semcodec.data.datasets import open_dataset
 from semcodec.evaluation.evaluate import evaluate, identity
 from semcodec.evaluation.keys import Known
 from semcodec.pipeline.pipeline import Pipeline

@@ -13,7 +13,7 @@ from semcodec.errors import SemcodecError
 
 def content(settings: Settings) -> str:
     """What the samples of a run hold, as ``Dataset.content`` names it."""
-    from semcodec.data import open_dataset
+    from semcodec.data.datasets import open_dataset
 
     dataset = open_dataset(settings.data, settings.split, classes=settings.classes)
     return dataset.content(len(dataset) if settings.limit is None else min(settings.limit, len(dataset)))
@@ -34,7 +34,7 @@ def changed(
     more stands: nothing could be measured in its place. Raises UsageError without ``remeasure``, naming what changed.
     """
     from semcodec.composition.composition import compose_spec
-    from semcodec.data import open_dataset
+    from semcodec.data.datasets import open_dataset
     from semcodec.evaluation.evaluate import identity
     from semcodec.evaluation.keys import Known
     from semcodec.pipeline.pipeline import Pipeline

@@ -80,7 +80,7 @@ class Worker:
         from semcodec.bench.memory import SharedDataset
         from semcodec.bench.reuse import share
         from semcodec.composition.composition import compose_spec
-        from semcodec.data import open_dataset
+        from semcodec.data.datasets import open_dataset
         from semcodec.evaluation.evaluate import evaluate
         from semcodec.pipeline.pipeline import Pipeline
 

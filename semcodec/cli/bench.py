@@ -117,7 +117,7 @@ def command(
     """
     from semcodec.bench.cells import cell_of, ordered, parts
     from semcodec.bench.cells import shard as part_of
-    from semcodec.data import check_dataset
+    from semcodec.data.datasets import check_dataset
     from semcodec.evaluation.records import data_of
 
     if not dry_run and out is None:

@@ -68,7 +68,7 @@ def command(
     """
     from semcodec.composition.binding import check_possible
     from semcodec.composition.composition import compose_spec
-    from semcodec.data import check_input
+    from semcodec.data.inputs import check_input
     from semcodec.evaluation.stage_table import explain, outline
 
     if dry_run and named:
@@ -90,7 +90,7 @@ def command(
         _show(composition, outline(composition), sources, form)
         return
 
-    from semcodec.data import classes_of
+    from semcodec.data.inputs import classes_of
     from semcodec.pipeline.pipeline import Pipeline
 
     classes = classes_of(named) if named else None

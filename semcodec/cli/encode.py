@@ -51,7 +51,7 @@ def command(
     answers is the device's own, where it has one.
     """
     from semcodec.composition.composition import compose_spec
-    from semcodec.data import check_input, classes_of
+    from semcodec.data.inputs import check_input, classes_of
 
     composition, request = compose_spec(spec), options.request(given, offline)
     check_output(output)

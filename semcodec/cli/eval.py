@@ -77,7 +77,7 @@ def command(
     interval from 1,000 bootstrap samples of the images (seed 0).
     """
     from semcodec.composition.composition import compose_spec
-    from semcodec.data import check_dataset
+    from semcodec.data.datasets import check_dataset
 
     composition, grid = compose_spec(spec), grid_of(swept)
     request = options.request(given, offline)

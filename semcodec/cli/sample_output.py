@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from semcodec.data import Input, Part
+    from semcodec.data.inputs import Input
+    from semcodec.data.parts import Part
     from semcodec.pipeline.device import Device, Encoded
     from semcodec.pipeline.end import End
     from semcodec.pipeline.pipeline import Pipeline
@@ -39,7 +40,7 @@ class Sample:
     """
 
     def __init__(self, named: str | Input, end: End) -> None:
-        from semcodec.data import open_input
+        from semcodec.data.inputs import open_input
         from semcodec.tasks.table import get_task
 
         self.pixels: npt.NDArray[np.uint8]
@@ -55,7 +56,7 @@ class Sample:
 
 def open_samples(named: str, end: End, part: Part | None = None) -> Iterator[Sample]:
     """The sample that is named, or those of the windows of a video file, one after the other."""
-    from semcodec.data import open_windows
+    from semcodec.data.inputs import open_windows
 
     if part is None:
         yield Sample(named, end)
@@ -100,7 +101,7 @@ def run(pipeline: Pipeline, sample: Sample, sequence: int = 0) -> tuple[Encoded,
 
 def _note_other_data(end: End, sample: Sample) -> None:
     """Say so where the answers are of a network that has seen a built-in data set alone, and this is none of it."""
-    from semcodec.data import rows
+    from semcodec.data.datasets import rows
     from semcodec.data.notes import note
 
     source = end.sources.get("backbone")

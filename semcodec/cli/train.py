@@ -79,7 +79,7 @@ def command(
     on from its last checkpoint when the same command is given again. With --cells each run has a folder of its own
     in DIR, and DIR as --weights finds what belongs to each spec.
     """
-    from semcodec.data import check_dataset
+    from semcodec.data.datasets import check_dataset
 
     if (spec is None) == (file is None):
         raise UsageError("name what to train: a SPEC, or --cells FILE.toml")

@@ -17,8 +17,8 @@ from semcodec._version import __version__
 from semcodec.composition.composition import Composition
 from semcodec.composition.grammar import Value
 from semcodec.container.packets import write_header
-from semcodec.data import Digest, open_dataset
-from semcodec.data.base import Dataset
+from semcodec.data.base import Dataset, Digest
+from semcodec.data.datasets import open_dataset
 from semcodec.errors import DataError
 from semcodec.evaluation.keys import Identity, Known
 from semcodec.evaluation.records import RECORD

@@ -196,7 +196,7 @@ class Pipeline(End):
 
     def evaluate(self, data: str, **options: Any) -> dict[str, Any]:
         """Accuracy, bytes and times over a data set: see ``semcodec.evaluation.evaluate``."""
-        from semcodec.data import open_dataset
+        from semcodec.data.datasets import open_dataset
         from semcodec.evaluation.evaluate import evaluate
 
         dataset = open_dataset(data, options.pop("split", "test"), self.request)

@@ -21,9 +21,9 @@ from semcodec.composition.binding import Bound
 from semcodec.composition.composition import compose_spec, resolve_backbone
 from semcodec.composition.grammar import parse
 from semcodec.composition.registry import get_registry, import_target
-from semcodec.data import Digest, open_dataset, open_unlabelled
-from semcodec.data.base import Dataset
+from semcodec.data.base import Dataset, Digest
 from semcodec.data.chosen import ChosenClasses
+from semcodec.data.datasets import open_dataset, open_unlabelled
 from semcodec.errors import UsageError, WeightsError
 from semcodec.pipeline import weights
 from semcodec.pipeline.accelerator import Accelerator, Where

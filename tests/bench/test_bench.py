@@ -27,7 +27,7 @@ from semcodec.bench.training import to_train
 from semcodec.bench.worker import Settings, Worker
 from semcodec.cli import main
 from semcodec.composition.composition import compose_spec
-from semcodec.data import open_dataset
+from semcodec.data.datasets import open_dataset
 from semcodec.errors import DataError, UsageError
 from semcodec.evaluation import records
 from semcodec.evaluation.evaluate import evaluate

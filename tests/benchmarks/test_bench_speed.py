@@ -16,7 +16,7 @@ from semcodec.bench import matrix
 from semcodec.bench.cells import cell_of, ordered
 from semcodec.bench.worker import Settings, Worker
 from semcodec.composition.composition import compose_spec
-from semcodec.data import open_dataset
+from semcodec.data.datasets import open_dataset
 from semcodec.evaluation.evaluate import evaluate
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.weights import WeightsRequest

@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from semcodec.cli import main
-from semcodec.data import Part, open_input, open_windows
+from semcodec.data.inputs import open_input, open_windows
 from semcodec.data.notes import DataNote
+from semcodec.data.parts import Part
 from semcodec.data.video import sample_frame_indices
 from semcodec.errors import DataError, UsageError
 from semcodec.specs import InputRequest

@@ -17,9 +17,11 @@ from PIL import Image
 
 from semcodec.boxes import GREY
 from semcodec.cli import main
-from semcodec.data import describe, open_dataset, open_input
 from semcodec.data.base import Digest, EmptySplitError
+from semcodec.data.datasets import open_dataset
+from semcodec.data.description import describe
 from semcodec.data.images import read_image
+from semcodec.data.inputs import open_input
 from semcodec.errors import DataError, UsageError
 from semcodec.specs import BackboneSpec, InputRequest, TensorSpec
 

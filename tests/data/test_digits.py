@@ -7,8 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from semcodec.data import Digest, open_dataset
 from semcodec.data import digits as module
+from semcodec.data.base import Digest
+from semcodec.data.datasets import open_dataset
 from semcodec.data.digits import CLASSES, SIZES, DigitsMotion, hidden
 from semcodec.data.textures import digit_images, seeds_for, texture
 from semcodec.errors import DataError, UsageError

@@ -14,8 +14,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 from semcodec.cli import LazyGroup, main
-from semcodec.data import describe, open_dataset, open_input
+from semcodec.data.datasets import open_dataset
+from semcodec.data.description import describe
 from semcodec.data.images import read_image
+from semcodec.data.inputs import open_input
 from semcodec.data.notes import DataNote
 from semcodec.errors import DataError, UsageError
 from semcodec.specs import InputRequest

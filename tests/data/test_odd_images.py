@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from semcodec.data import open_dataset, open_input
+from semcodec.data.datasets import open_dataset
 from semcodec.data.images import fit, from_picture, read_image, size_of
+from semcodec.data.inputs import open_input
 from semcodec.errors import DataError, UsageError
 from semcodec.specs import INTERPOLATIONS, InputRequest
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from semcodec.cli import main
 from semcodec.composition.composition import compose_spec
-from semcodec.data import open_dataset
 from semcodec.data.contents import file_digests
+from semcodec.data.datasets import open_dataset
 from semcodec.errors import DataError, UsageError
 from semcodec.evaluation import evaluate, records
 from semcodec.evaluation.keys import Known

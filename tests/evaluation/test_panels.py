@@ -18,7 +18,7 @@ import semcodec.composition.composition
 from semcodec.cli import main
 from semcodec.composition.composition import compose_spec
 from semcodec.composition.registry import Registry, get_registry, missing
-from semcodec.data import open_dataset
+from semcodec.data.datasets import open_dataset
 from semcodec.errors import SemcodecError, UsageError
 from semcodec.evaluation import drawing
 from semcodec.evaluation.drawing import draw

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import semcodec
-from semcodec.data import open_input
+from semcodec.data.inputs import open_input
 from semcodec.tensors import single_precision
 
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 import semcodec
 from semcodec.cli import main
 from semcodec.container.packets import write_header
-from semcodec.data import open_input
+from semcodec.data.inputs import open_input
 from semcodec.errors import UsageError, VersionMismatch, WeightsError, WeightsMismatch
 from semcodec.interfaces import Selector
 from semcodec.pipeline import hub

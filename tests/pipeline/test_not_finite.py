@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from semcodec._json import to_json
 from semcodec.cli import main
 from semcodec.composition.composition import compose_spec
-from semcodec.data import open_dataset
+from semcodec.data.datasets import open_dataset
 from semcodec.errors import WeightsError
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.server import Server

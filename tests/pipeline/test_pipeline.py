@@ -22,8 +22,8 @@ from semcodec.composition.registry import Registry, get_registry
 from semcodec.container.packets import LocalRecord, Packet, read_packets, read_stream, write_header, write_local
 from semcodec.container.sinks import PacketSink
 from semcodec.container.summary import summarise
-from semcodec.data import open_dataset
 from semcodec.data.base import Dataset
+from semcodec.data.datasets import open_dataset
 from semcodec.errors import (
     CorruptStream,
     DataError,

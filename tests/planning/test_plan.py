@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from semcodec.cli import main
 from semcodec.composition.composition import compose_spec
-from semcodec.data import open_dataset
+from semcodec.data.datasets import open_dataset
 from semcodec.errors import DataError, SemcodecError, UsageError
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.server import Server

@@ -9,7 +9,7 @@ import torch
 import semcodec
 from semcodec.composition.composition import compose_spec
 from semcodec.composition.registry import get_registry
-from semcodec.data import open_dataset
+from semcodec.data.datasets import open_dataset
 from semcodec.errors import SemcodecError, SpecError
 from semcodec.planning.operating_points import _is_full, open_points
 

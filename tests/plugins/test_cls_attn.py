@@ -21,7 +21,7 @@ from semcodec.coding.patches import box, fill, join, split, whole
 from semcodec.composition.composition import compose_spec
 from semcodec.container.packets import LocalRecord
 from semcodec.container.sinks import PacketSource
-from semcodec.data import open_dataset
+from semcodec.data.datasets import open_dataset
 from semcodec.errors import CorruptStream, SpecError
 from semcodec.evaluation.evaluate import evaluate
 from semcodec.evaluation.sample_panels import make_panels

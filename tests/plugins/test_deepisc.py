@@ -14,7 +14,7 @@ from semcodec.coding.bits import pack_bits, packed_size, unpack_bits
 from semcodec.coding.tables import channel_tables
 from semcodec.composition.composition import compose_spec
 from semcodec.container.sinks import PacketSink, PacketSource
-from semcodec.data import open_dataset
+from semcodec.data.datasets import open_dataset
 from semcodec.errors import CorruptStream, SpecError, UsageError
 from semcodec.evaluation.sample_panels import make_panels
 from semcodec.interfaces import Latent, Partial

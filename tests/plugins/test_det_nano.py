@@ -11,7 +11,7 @@ from torchvision.ops import box_iou
 
 from semcodec.boxes import Boxes
 from semcodec.composition.composition import compose_spec, resolve_backbone
-from semcodec.data import open_dataset
+from semcodec.data.datasets import open_dataset
 from semcodec.pipeline import weights
 from semcodec.specs import InputRequest
 from semcodec.tasks.detection import nms

@@ -17,7 +17,7 @@ import semcodec
 from semcodec.composition.composition import compose_spec
 from semcodec.container.packets import Packet, read_packets
 from semcodec.container.sinks import PacketSource
-from semcodec.data import open_dataset
+from semcodec.data.datasets import open_dataset
 from semcodec.errors import SemcodecError, SpecError, TruncatedStream, UsageError
 from semcodec.interfaces import Analysis
 from semcodec.pipeline.timing import Clock

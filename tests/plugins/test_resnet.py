@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from semcodec.composition.composition import compose_spec
 from semcodec.composition.registry import get_registry
-from semcodec.data import open_dataset
+from semcodec.data.datasets import open_dataset
 from semcodec.errors import SpecError, UsageError, WeightsError
 from semcodec.pipeline import channel_pruning
 from semcodec.pipeline.image_classifier import SequentialClassifier

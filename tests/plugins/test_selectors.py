@@ -16,7 +16,7 @@ from semcodec.composition.composition import compose_spec
 from semcodec.composition.grammar import parse_item
 from semcodec.composition.registry import Registry
 from semcodec.container.sinks import PacketSource
-from semcodec.data import open_dataset
+from semcodec.data.datasets import open_dataset
 from semcodec.errors import SemcodecError, UsageError
 from semcodec_plugins.selectors import semcodec_components
 from semcodec_plugins.selectors.rules import AttentionSum, AttentionThreshold, RandomSubset, TopK

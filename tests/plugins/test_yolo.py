@@ -412,7 +412,7 @@ def shared() -> Path:
 
 @pytest.mark.shared_data
 def test_the_published_yolov5n_loads_strictly_and_its_loss_is_that_of_a_trained_model(shared):
-    from semcodec.data import open_dataset
+    from semcodec.data.datasets import open_dataset
     from semcodec.specs import InputRequest
     from semcodec.tensors import from_eight_bits
 
@@ -442,7 +442,7 @@ def test_the_published_yolov5n_loads_strictly_and_its_loss_is_that_of_a_trained_
 def test_the_published_yolov5n_reaches_its_precision(shared):
     """About 0.5 on 64 images of COCO at 640 pixels."""
     pytest.importorskip("pycocotools")
-    from semcodec.data import open_dataset
+    from semcodec.data.datasets import open_dataset
     from semcodec.specs import InputRequest
     from semcodec.tasks.average_precision import score
     from semcodec.tensors import from_eight_bits

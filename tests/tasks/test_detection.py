@@ -22,7 +22,7 @@ from semcodec.composition.composition import compose_spec
 from semcodec.composition.registry import Registry, get_registry
 from semcodec.container.packets import Part, write_packet
 from semcodec.container.sinks import PacketSink
-from semcodec.data import open_dataset
+from semcodec.data.datasets import open_dataset
 from semcodec.errors import CorruptStream, DataError, SemcodecError
 from semcodec.evaluation.evaluate import evaluate, run_sweep
 from semcodec.pipeline.pipeline import Pipeline

@@ -11,13 +11,14 @@ from click.testing import CliRunner
 
 import semcodec.composition.composition
 import semcodec.composition.registry
-from semcodec import data
 from semcodec.bench.cells import cell_of
 from semcodec.bench.worker import Settings, Worker
 from semcodec.cli import main
 from semcodec.composition.composition import compose_spec
 from semcodec.composition.registry import Registry, get_registry
-from semcodec.data import open_dataset
+from semcodec.data import datasets
+from semcodec.data.base import Digest
+from semcodec.data.datasets import open_dataset
 from semcodec.errors import DataError, UsageError
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.weights import WeightsRequest
@@ -33,8 +34,8 @@ def one_entry(monkeypatch, tmp_path, one_thread):
     registry = Registry.of([*get_registry(), *mean_brightness.COMPONENTS])
     for module in (semcodec.composition.composition, semcodec.composition.registry):
         monkeypatch.setattr(module, "get_registry", lambda: registry)
-    greys = data._Named("mean_brightness:Greys", "image", 0, 12, 12, "even greys")
-    monkeypatch.setitem(data._NAMED, "greys", greys)
+    greys = datasets.Named("mean_brightness:Greys", "image", 0, 12, 12, "even greys")
+    monkeypatch.setitem(datasets.NAMED, "greys", greys)
     monkeypatch.setenv("SEMCODEC_CACHE", str(tmp_path / "cache"))
 
 
@@ -108,7 +109,7 @@ def test_digests_tell_labels_apart():
     pixels = np.zeros((2, 4, 4, 3), np.uint8)
     digests = set()
     for labels in ([0.25, 0.5], [0.25, 0.75], [0, 0]):
-        digest = data.Digest()
+        digest = Digest()
         digest.update(pixels, np.array(labels))
         digests.add(digest.hexdigest())
     assert len(digests) == 3

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import semcodec
-from semcodec.data import open_unlabelled
+from semcodec.data.datasets import open_unlabelled
 from semcodec.errors import DataError, UsageError, WeightsError
 from semcodec.pipeline import weights
 from semcodec.pipeline.weights import WeightsRequest

@@ -1,0 +1,162 @@
+"""Data sets by name or folder. Importing this imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, Literal
+
+from semcodec.data.base import SPLITS, Dataset
+from semcodec.data.notes import note
+from semcodec.errors import DataError, UsageError
+from semcodec.specs import BOXES, LABELS, InputRequest
+
+
+@dataclass(frozen=True)
+class Named:
+    """A set that is made on the fly. target: its class; how many classes and samples it has."""
+
+    target: str
+    kind: Literal["video", "image"]
+    classes: int
+    train: int
+    test: int
+    description: str
+
+
+NAMED = {
+    "digits-motion": Named(
+        "semcodec.data.digits:DigitsMotion",
+        "video",
+        10,
+        20_000,
+        1_000,
+        "clips of a handwritten digit moving over textured ground; the class is the motion",
+    ),
+    "digits-scenes": Named(
+        "semcodec.data.scenes:DigitsScenes",
+        "image",
+        10,
+        10_000,
+        1_000,
+        "still scenes of handwritten digits over textured ground, with class and boxes",
+    ),
+}
+
+
+_MISSING = {BOXES: "has no boxes, which the model finds; give data in YOLO's layout"}
+"""By labels that are asked for, what is said of data without them."""
+
+
+def open_dataset(
+    name_or_path: str, split: str = "test", request: InputRequest | None = None, classes: Sequence[str] | None = None
+) -> Dataset:
+    """A named set or a folder, at the size that ``request`` wants.
+
+    A folder holds class folders of videos or images, ``images/`` and ``labels.csv``, or ``images/`` and ``labels/``
+    with boxes. split: "train" or "test"; for folders also "all". Without a request: clips of 16x224x224 or images of
+    224x224. classes: the names of those whose boxes count, where these are not all.
+    A ``DataNote`` says where a split is all that there is.
+    Raises DataError where nothing of that name or path is there, or it holds the wrong kind, and UsageError.
+    """
+    dataset = open_quietly(name_or_path, split, request, classes)
+    if split == "test" and dataset.split is None:
+        note(f"{name_or_path}: {dataset.division}: all {len(dataset):,} samples are used")
+    return dataset
+
+
+def open_unlabelled(name_or_path: str, request: InputRequest) -> Dataset:
+    """What training without labels takes: the training split of a set or folder, or every file of a folder of any form.
+
+    Raises DataError and UsageError as ``open_dataset``.
+    """
+    from semcodec.data.unlabelled import Unlabelled, needed
+
+    if needed(name_or_path, request):
+        return Unlabelled(name_or_path, request)
+    return open_dataset(name_or_path, "train", request)
+
+
+def open_quietly(
+    name_or_path: str, split: str, request: InputRequest | None, classes: Sequence[str] | None = None
+) -> Dataset:
+    """``open_dataset`` without its note."""
+    dataset = open_plain(name_or_path, split, request)
+    if request is not None and request.labels not in {LABELS.get(task, task) for task in dataset.tasks}:
+        raise DataError(f"{name_or_path}: {_MISSING.get(request.labels) or _missing(request.labels)}")
+    if classes is None:
+        return dataset
+    from semcodec.data.chosen import ChosenClasses
+
+    if request is not None and request.labels != BOXES:
+        raise UsageError("classes are chosen among boxes, and the model finds none; leave out --classes")
+    return ChosenClasses(dataset, classes)
+
+
+def open_plain(name_or_path: str, split: str, request: InputRequest | None) -> Dataset:
+    """``open_dataset`` whatever labels it has, of all classes, and without its note."""
+    named = NAMED.get(name_or_path)
+    if named is not None:
+        if split not in SPLITS:
+            raise UsageError(f"{name_or_path} has the splits train and test, not {split!r}")
+        module, _, name = named.target.partition(":")
+        opened: Dataset = getattr(import_module(module), name)(split, request or _default(named.kind))
+        return opened
+    if not os.path.isdir(name_or_path):
+        raise DataError(say_unknown(name_or_path))
+    import semcodec.data.boxes as boxes
+    import semcodec.data.labelled as labelled
+    from semcodec.data.folders import ClassFolders, kind_of
+
+    if boxes.holds(name_or_path):
+        return boxes.BoxFolders(
+            name_or_path, split, request or InputRequest(None, 224, 224, fit="letterbox", labels=BOXES)
+        )
+    if labelled.holds(name_or_path):
+        return labelled.LabelledImages(name_or_path, split, request or _default("image"))
+    return ClassFolders(name_or_path, split, request or _default(kind_of(name_or_path)))
+
+
+def check_dataset(name_or_path: str) -> None:
+    """Raise DataError where ``open_dataset`` would find neither a named set nor a folder, at once."""
+    if name_or_path not in NAMED and not os.path.isdir(name_or_path):
+        raise DataError(say_unknown(name_or_path))
+
+
+def rows() -> list[dict[str, Any]]:
+    """The named sets for listing: name, kind, classes (how many), sizes by split, description."""
+    return [
+        {
+            "name": name,
+            "kind": named.kind,
+            "classes": named.classes,
+            "sizes": {"train": named.train, "test": named.test},
+            "description": named.description,
+        }
+        for name, named in NAMED.items()
+    ]
+
+
+def _missing(labels: str) -> str:
+    return f"has no labels of the kind {labels!r}, which the model's task needs; choose other data"
+
+
+def _default(kind: str) -> InputRequest:
+    return InputRequest(16 if kind == "video" else None, 224, 224)
+
+
+def say_unknown(text: str) -> str:
+    """In words, that there is no such set, and what may have been meant."""
+    if os.path.isfile(text):
+        return f"{text} is a file where a data set is wanted: a name ({', '.join(NAMED)}) or a folder"
+    hint = suggest(text) or f"; named sets are {', '.join(NAMED)}"
+    return f"no such data set or folder: {text}{hint}"
+
+
+def suggest(text: str) -> str:
+    """In words, the named set that is written most alike; nothing where none is."""
+    close = get_close_matches(text, NAMED, 1)
+    return f"; did you mean {close[0]}?" if close else ""
