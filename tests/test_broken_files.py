@@ -220,7 +220,7 @@ def test_a_kept_clip_that_cannot_be_read_is_made_anew(tmp_path, monkeypatch):
     monkeypatch.setenv("SEMCODEC_CACHE", str(tmp_path / "cache"))
     clip = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
     read: list[int] = []
-    monkeypatch.setattr(video, "_read_clip", lambda path, request: (read.append(1) or clip, 0))
+    monkeypatch.setattr(video, "_read_clip", lambda path, request: (read.append(1) or clip, 0, 2))
     (tmp_path / "a.mp4").write_bytes(b"x")
     request = InputRequest(2, 4, 4)
     assert (video.cached_clip(tmp_path / "a.mp4", request) == clip).all()
@@ -248,6 +248,7 @@ def test_fetched_weights_that_were_damaged_since_are_fetched_anew(tmp_path, monk
     monkeypatch.setenv("SEMCODEC_CACHE", str(tmp_path))
     asked: list[str] = []
     net = tmp_path / "net"
+    monkeypatch.setattr(hub, "unreachable", lambda address: None)
     monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: asked.append(url) or net.open("rb"))
     net.write_bytes(b"weights")
     url = "https://example.org/a-9c3a21c8.pth.tar"

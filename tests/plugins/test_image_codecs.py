@@ -395,7 +395,7 @@ def test_commands_name_a_missing_program(name, data, backbone, programs, monkeyp
     monkeypatch.setenv("PATH", str(tmp_path))
     line = f"{name} needs {', '.join(programs)}: install {' and '.join(programs)} so that it is on PATH"
     spec = f"{name}+{backbone}"
-    picture = tmp_path / "one.png"
+    picture = tmp_path / "one.gif"  # an image and a clip
     Image.new("RGB", (1, 1)).save(picture)
     for arguments in (
         ("encode", spec, str(picture), "-o", str(tmp_path / "x.sem")),

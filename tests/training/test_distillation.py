@@ -95,7 +95,7 @@ def test_it_learns_what_the_teacher_says():
     job.dataset.kind = "image"
     pixels = torch.from_numpy(images(32)).movedim(-1, 1).float() / 255
     for step in distillation.steps(job, 0.1):
-        optimiser = loop._optimiser(step, {**job.modules, **job.auxiliary}, {})
+        optimiser = loop._optimiser(step, {**job.modules, **job.auxiliary})
         losses = []
         for i in range(12):
             loss, _ = step.loss(loop.Batch(pixels, None, np.random.default_rng(0), range(32 * 2 * i, 32 * 2 * i + 32)))

@@ -83,11 +83,9 @@ class DeclaresOtherLatents(Rows):
         return [Latent({n: a.astype(np.int32) for n, a in x.symbols.items()}, x.side) for x in latents]
 
 
-class ReadsOtherwise(Rows):
-    def read(self, source):
-        latent = super().read(source)
-        latent.symbols["q"] = latent.symbols["q"] ^ 1
-        return latent
+class WritesOtherwise(Rows):
+    def write(self, latent, sink):
+        super().write(Latent({**latent.symbols, "q": latent.symbols["q"] & 254}, latent.side), sink)
 
 
 class Dithers(Rows):
