@@ -125,7 +125,7 @@ WRONG = [
     ("check_spec", ENCODER, "MiscountsUnits", "units says 33"),
     ("check_spec", ENCODER, "DeclaresOtherLatents", "q is int32"),
     ("check_spec", ENCODER, "FiguresOfTheBatch", "the figure 'mean' of one sample"),
-    ("check_round_trip", ENCODER, "WritesOtherwise", "not those before it"),
+    ("check_round_trip", ENCODER, "ForgetsToWrite", "not those before it"),
     ("check_error", BOUNDED, {"traits": {**BOUNDED.traits, "error": "conformance.specs:half_a_level"}}, "is off by"),
     ("check_error", BOUNDED, {"traits": {**BOUNDED.traits, "error": 0}}, "is off by 0.00392, more than 0"),
     ("check_size", BOUNDED, {"traits": {**BOUNDED.traits, "max_bytes": 3000}}, "more than 3000"),

@@ -83,9 +83,13 @@ class DeclaresOtherLatents(Rows):
         return [Latent({n: a.astype(np.int32) for n, a in x.symbols.items()}, x.side) for x in latents]
 
 
-class WritesOtherwise(Rows):
-    def write(self, latent, sink):
-        super().write(Latent({**latent.symbols, "q": latent.symbols["q"] & 254}, latent.side), sink)
+class ForgetsToWrite(Rows):
+    def encode(self, *arguments):
+        return [Latent(x.symbols, {**x.side, "dark": 1}) for x in super().encode(*arguments)]
+
+    def restore(self, latent):
+        partial = super().restore(latent)
+        return replace(partial, features={"image": partial.features["image"] / (1 + latent.side.get("dark", 0))})
 
 
 class Dithers(Rows):
