@@ -71,10 +71,7 @@ class ClassFolders(Dataset):
         return len(self._samples)
 
     def batch(self, indices: Sequence[int]) -> tuple[UInt8, Int64]:
-        read = read_image if self.kind == "image" else cached_clip
-        pixels = np.empty((len(indices), *self.request.shape), np.uint8)
-        for row, index in enumerate(indices):
-            pixels[row] = read(self.root / self._samples[index][1], self.request)
+        pixels = read_batch(self.root, [self._samples[i][1] for i in indices], self.request)
         return pixels, np.array([self._samples[i][0] for i in indices], np.int64)
 
     def content(self, count: int) -> str:
@@ -85,6 +82,15 @@ class ClassFolders(Dataset):
     def ids(self, indices: Sequence[int]) -> list[str]:
         """Paths relative to the root."""
         return [printable(self._samples[i][1]) for i in indices]
+
+
+def read_batch(root: Path, paths: Sequence[str], request: InputRequest) -> UInt8:
+    """Pixels of the files, by paths relative to the folder, as the request wants them. Raises DataError."""
+    read = read_image if request.kind == "image" else cached_clip
+    pixels = np.empty((len(paths), *request.shape), np.uint8)
+    for row, path in enumerate(paths):
+        pixels[row] = read(root / path, request)
+    return pixels
 
 
 def _scan(root: Path, suffixes: frozenset[str]) -> tuple[dict[str, list[str]], int]:

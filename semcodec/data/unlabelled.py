@@ -12,9 +12,7 @@ import numpy as np
 from semcodec.data import boxes, labelled
 from semcodec.data.base import Dataset
 from semcodec.data.files import printable, read_list, visible
-from semcodec.data.folders import SUFFIXES
-from semcodec.data.images import read_image
-from semcodec.data.video import cached_clip
+from semcodec.data.folders import SUFFIXES, read_batch
 from semcodec.errors import DataError
 from semcodec.specs import CLASS, InputRequest
 
@@ -46,10 +44,7 @@ class Unlabelled(Dataset):
         return len(self._samples)
 
     def batch(self, indices: Sequence[int]) -> tuple[UInt8, Int64]:
-        read = read_image if self.kind == "image" else cached_clip
-        pixels = np.empty((len(indices), *self.request.shape), np.uint8)
-        for row, index in enumerate(indices):
-            pixels[row] = read(self.root / self._samples[index], self.request)
+        pixels = read_batch(self.root, [self._samples[i] for i in indices], self.request)
         return pixels, np.zeros(len(indices), np.int64)
 
     def ids(self, indices: Sequence[int]) -> list[str]:

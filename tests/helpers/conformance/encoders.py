@@ -149,40 +149,29 @@ class TrustsTheMask(Rows):
         return np.unpackbits(np.frombuffer(data, np.uint8)).astype(bool)[: self.shape[1]]
 
 
-class TrustsTheSymbols(Rows):
+class KeepsWhatItReads(Rows):
+    def read(self, source):
+        rows = self.unpack(source.blob("rows", self.shape[1] // 8))
+        q = source.symbols("high", int(np.prod(self.shape)), Counted()) << 4
+        if source.layer():
+            q = q | source.symbols("low", q.size, Bits(4))
+            source.layer()
+        return Latent({"rows": rows, "q": q.reshape(self.shape)}, {"step": source.params["step"]})
+
+
+class TrustsTheSymbols(KeepsWhatItReads):
     def restore(self, latent):
         table = np.arange(256, dtype=np.uint8)
         return super().restore(replace(latent, symbols={**latent.symbols, "q": table[latent.symbols["q"]]}))
 
-    def read(self, source):
-        rows = self.unpack(source.blob("rows", self.shape[1] // 8))
-        q = source.symbols("high", int(np.prod(self.shape)), Counted()) << 4
-        if source.layer():
-            q = q | source.symbols("low", q.size, Bits(4))
-            source.layer()
-        return Latent({"rows": rows, "q": q.reshape(self.shape)}, {"step": source.params["step"]})
 
-
-class ReadsWithoutARange(Rows):
+class ReadsWithoutARange(KeepsWhatItReads):
     """Values above 255 become others that look as good: the cast wraps."""
 
     def read(self, source):
-        rows = self.unpack(source.blob("rows", self.shape[1] // 8))
-        q = source.symbols("high", int(np.prod(self.shape)), Counted()) << 4
-        if source.layer():
-            q = q | source.symbols("low", q.size, Bits(4))
-            source.layer()
-        return Latent({"rows": rows, "q": q.astype(np.uint8).reshape(self.shape)}, {"step": source.params["step"]})
-
-
-class KeepsWhatItReads(ReadsWithoutARange):
-    def read(self, source):
-        rows = self.unpack(source.blob("rows", self.shape[1] // 8))
-        q = source.symbols("high", int(np.prod(self.shape)), Counted()) << 4
-        if source.layer():
-            q = q | source.symbols("low", q.size, Bits(4))
-            source.layer()
-        return Latent({"rows": rows, "q": q.reshape(self.shape)}, {"step": source.params["step"]})
+        latent = super().read(source)
+        latent.symbols["q"] = latent.symbols["q"].astype(np.uint8)
+        return latent
 
 
 class Greets(Rows):
