@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from feature_jobs import job_of
 from torch import nn
 
 import semcodec
@@ -15,10 +16,9 @@ from semcodec.composition.composition import compose_spec
 from semcodec.container.sinks import PacketSource
 from semcodec.errors import SemcodecError, SpecError
 from semcodec.interfaces import Analysis, Partial
-from semcodec.pipeline.stages import build
 from semcodec.specs import TensorSpec
 from semcodec.training.feature_steps import around, distance
-from semcodec.training.loop import Job, fit
+from semcodec.training.loop import fit
 from semcodec_plugins.aecnn.attention import Importance, channel_attention, most_important, scaled
 from semcodec_plugins.aecnn.encoder import AECNN, float_entropy
 from semcodec_plugins.aecnn.recipe import recipe
@@ -282,35 +282,8 @@ def test_where_the_pruned_network_is_compared():
     assert around(cuts, "layer4") == ("layer4.2", "layer4")
 
 
-class Noise:
-    """Smooth coloured noise of 96x96, ten classes."""
-
-    classes, varies = tuple(map(str, range(10))), False
-
-    def __init__(self, count: int) -> None:
-        rng = np.random.default_rng(0)
-        coarse = torch.from_numpy(rng.uniform(0, 255, (count, 3, 12, 12)))
-        fine = nn.functional.interpolate(coarse, (96, 96), mode="bilinear")
-        self.pixels, self.labels = fine.movedim(1, -1).byte().numpy(), rng.integers(0, 10, count)
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def batch(self, rows):
-        return self.pixels[rows], self.labels[rows]
-
-
-def job_of(spec: str, count: int = 64) -> Job:
-    composition, dataset = compose_spec(spec), Noise(count)
-    stages = build(composition, dataset.classes)
-    return Job(
-        stages.modules(), dataset, cut=composition.cut, cuts=composition.source.cuts, recover=stages.recoverer.recover,
-        ready=frozenset({"backbone"}),
-    )  # fmt: skip
-
-
 def test_algorithm_1_step_by_step(tmp_path):
-    job = job_of("aecnn:ratio=8+rans+resnet-nano")
+    job = job_of("aecnn:ratio=8+rans+resnet-nano", 64)
     before = {name: tensor.clone() for name, tensor in job.modules["backbone"].state_dict().items()}
     steps = recipe(job)
     assert [step.name for step in steps] == [
@@ -336,13 +309,13 @@ def test_algorithm_1_step_by_step(tmp_path):
 
 
 def test_the_pruned_network_is_trained_as_long_as_the_recovered_one():
-    recovered, pruned = recipe(job_of("aecnn+rans+resnet-nano")), recipe(job_of("aecnn+none+rans+resnet-nano"))
+    recovered, pruned = recipe(job_of("aecnn+rans+resnet-nano", 64)), recipe(job_of("aecnn+none+rans+resnet-nano", 64))
     assert "recovery" not in [step.name for step in pruned]
     assert sum(step.samples for step in recovered) == sum(step.samples for step in pruned)
 
 
 def test_bits_that_the_spec_names_are_trained_alone():
-    job = job_of("aecnn+none+rans+resnet-nano")
+    job = job_of("aecnn+none+rans+resnet-nano", 64)
     recipe(job)
     assert len(set(job.modules["encoder"].trained_bits)) > 3
     job.call = {"bits": 2}
