@@ -26,6 +26,8 @@ COMMANDS = {
     "encode": "Compress clips or images into a .sem file.",
     "decode": "Recognise what a .sem file holds.",
     "inspect": "Show what a .sem file is made of, without decoding it.",
+    "serve": "Answer streams of devices over the network.",
+    "send": "Send inputs to a server over the network, as they come.",
     "split": "Write a pipeline's weights in two files, one for each end.",
     "cut": "Drop layers from a .sem file, without decoding it.",
     "eval": "Measure accuracy, bytes and times over a data set.",

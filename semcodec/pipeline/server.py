@@ -20,7 +20,7 @@ from semcodec.container.packets import (
 from semcodec.container.sinks import ChunkRow, PacketSource
 from semcodec.container.truncation import first_layers
 from semcodec.data.notes import note
-from semcodec.errors import CorruptStream, DamagedLayer, UsageError, VersionMismatch, first_line
+from semcodec.errors import CorruptStream, DamagedLayer, SemcodecError, UsageError, VersionMismatch, first_line
 from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer
 from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.end import End, make_header
@@ -141,6 +141,19 @@ class Server(End):
         for start in range(0, len(latents), TOGETHER):
             answers += self.answer(self._restore_latents(latents[start : start + TOGETHER], clock), clock)
         return self.predict([record for record, _, _ in received], answers, read)
+
+    def decode_each(
+        self, records: Sequence[Packet | LocalRecord], clock: Clock | None = None
+    ) -> list[Prediction | SemcodecError]:
+        """``decode_batch`` of records that have nothing to do with each other: for each its prediction, or what is wrong
+        with it, which costs no other record its answer."""
+        clock = clock or self.clock()
+        try:
+            return list(self.decode_batch(records, clock))
+        except SemcodecError as error:
+            if len(records) == 1:
+                return [error]
+        return [found for record in records for found in self.decode_each([record], clock)]
 
     def _receive(self, packet: Packet, clock: Clock) -> tuple[Packet, PacketSource, Latent]:
         """A packet, or what of it comes before a damaged layer, and what is read of it."""
