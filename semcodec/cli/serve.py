@@ -56,7 +56,7 @@ def command(
     """
     from semcodec.composition.composition import compose_spec
     from semcodec.serving.extras import check_serve
-    from semcodec.serving.token import read_token
+    from semcodec.serving.trust import read_token
 
     if (tls_cert is None) != (tls_key is None):
         raise UsageError("--tls-cert and --tls-key go together")

@@ -7,16 +7,16 @@ device's end.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from semcodec.errors import CorruptStream, SemcodecError
+from semcodec.errors import CorruptStream, LinkError
 from semcodec.serving import messages
 from semcodec.serving.messages import Bye, Credit, Data, Hello, Outcome, Ready, Refuse, Resume
 
 
-class Refused(SemcodecError):
+class Refused(LinkError):
     """The other end does not answer this stream. code, retry: as in REFUSE."""
 
     def __init__(self, refusal: Refuse) -> None:
@@ -74,6 +74,7 @@ class DeviceSession:
         self.unanswered: OrderedDict[int, Pending] = OrderedDict()
         self.counts = Counts()
         self.resent = 0
+        self._unsent: deque[int] = deque()
         self._in_flight = 0
         self._opened = False
 
@@ -96,21 +97,21 @@ class DeviceSession:
         if sequence in self.unanswered:
             raise ValueError(f"record {sequence} has no answer yet")
         self.unanswered[sequence] = Pending(record, deadline)
+        self._unsent.append(sequence)
         self.counts.sent += 1
 
-    def to_send(self, now: float) -> list[bytes]:
-        """What the window lets go. now: in seconds, on the clock of the deadlines."""
-        out: list[bytes] = []
-        if not self._opened or self._in_flight >= self.window:
-            return out
-        for sequence, pending in self.unanswered.items():
-            if self._in_flight >= self.window:
-                break
-            if not pending.sent:
-                left = None if pending.deadline is None else max(0, round(1000 * (pending.deadline - now)))
-                out.append(messages.write(Data(sequence, left, pending.record)))
-                pending.sent = True
-                self._in_flight += 1
+    def to_send(self, now: float) -> list[tuple[int, bytes]]:
+        """What the window lets go, by number. now: in seconds, on the clock of the deadlines."""
+        out: list[tuple[int, bytes]] = []
+        while self._opened and self._unsent and self._in_flight < self.window:
+            sequence = self._unsent.popleft()
+            pending = self.unanswered.get(sequence)
+            if pending is None or pending.sent:
+                continue
+            left = None if pending.deadline is None else max(0, round(1000 * (pending.deadline - now)))
+            out.append((sequence, messages.write(Data(sequence, left, pending.record))))
+            pending.sent = True
+            self._in_flight += 1
         return out
 
     def receive(self, data: bytes) -> Ready | Outcome | Bye | None:
@@ -146,7 +147,8 @@ class DeviceSession:
             if pending is not None and pending.sent:
                 pending.sent = False
                 self.resent += 1
-        self._in_flight = sum(pending.sent for pending in self.unanswered.values())
+        self._unsent = deque(sequence for sequence, pending in self.unanswered.items() if not pending.sent)
+        self._in_flight = len(self.unanswered) - len(self._unsent)
         self.ready, self.window, self._opened = ready, ready.window, True
         return ready
 

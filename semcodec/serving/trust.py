@@ -1,8 +1,10 @@
-"""The word that a device shows and a server knows."""
+"""What the two ends trust: the word that a device shows, and the certificates that a server may have."""
 
 from __future__ import annotations
 
+import os
 import re
+import ssl
 from pathlib import Path
 
 from semcodec._files import read_regular
@@ -22,3 +24,13 @@ def read_token(path: Path) -> str:
             f"{path}: a token is one line of 16 to {MOST} visible ASCII characters, as of: openssl rand -hex 32"
         )
     return text
+
+
+def trusting(ca: str | os.PathLike[str]) -> ssl.SSLContext:
+    """TLS that trusts the certificates of a PEM file alone. Raises UsageError for a file that is none, OSError."""
+    with open(ca, "rb"):
+        pass
+    try:
+        return ssl.create_default_context(cafile=os.fspath(ca))
+    except ssl.SSLError as error:
+        raise UsageError(f"{os.fspath(ca)}: holds no certificates ({error.reason or error})") from error
