@@ -109,6 +109,7 @@ def connect(
     token: str | None = None,
     ca: str | os.PathLike[str] | None = None,
     logits: bool = False,
+    least_score: float = 0.0,
     in_flight: int | None = None,
     patience_s: float | None = 60.0,
     classes: Sequence[str] | None = None,
@@ -121,9 +122,9 @@ def connect(
 
     Only the device's half is loaded; weights, classes, offline, device and half are as of ``compose``. token: what the
     server asks for. ca: a PEM file of certificates to trust, where it has one of its own. logits: whether answers have
-    them. in_flight: samples at most that have no answer yet. patience_s: how long to be without a connection before
-    giving up; None: for ever. Raises as ``compose``; entering raises LinkError where the server cannot be reached or
-    refuses.
+    them; least_score: of the boxes that they have. in_flight: samples at most that have no answer yet.
+    patience_s: how long to be without a connection before giving up; None: for ever. Raises as ``compose``; entering
+    raises LinkError where the server cannot be reached or refuses.
     """
     from semcodec.pipeline.device import Device
     from semcodec.serving.extras import check_device
@@ -134,13 +135,12 @@ def connect(
     end = Device.load(spec, weights, classes=classes, offline=offline, device=device, half=half)
     trust = None if ca is None else trusting(ca)
     return Connecting(
-        Link(url, end, token=token, ssl_context=trust, logits=logits, in_flight=in_flight, patience_s=patience_s)
-    )
+        Link(url, end, token=token, ssl_context=trust, logits=logits, least_score=least_score, in_flight=in_flight,
+             patience_s=patience_s)
+    )  # fmt: skip
 
 
-def open_camera(
-    address: str, request: InputRequest, *, window: int | None = None, stride: int | None = None
-) -> Camera:
+def open_camera(address: str, request: InputRequest, *, window: int | None = None, stride: int | None = None) -> Camera:
     """A camera, or any address that FFmpeg reads as video: samples as ``request`` (``link.request``) wants them, always
     the newest one.
 

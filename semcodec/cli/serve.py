@@ -21,10 +21,14 @@ from semcodec.errors import UsageError
 @click.option("--token-file", type=click.Path(path_type=Path), help="A file with the token that devices have to know.")
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="The server's certificate, with its chain, as PEM.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="The certificate's private key, as PEM.")
-@click.option("--max-streams", type=click.IntRange(1, 65536), default=1024, show_default=True, help="Streams at a time.")
-@click.option("--max-samples-per-s", type=click.FloatRange(0, min_open=True), help="Of one stream; more are read later.")
-@click.option("--idle-s", type=click.IntRange(1, 86400), default=120, show_default=True, help="How long a stream may be "
-              "silent, and a session without a connection is kept.")  # fmt: skip
+@click.option(
+    "--max-streams", type=click.IntRange(1, 65536), default=1024, show_default=True, help="Streams at a time."
+)
+@click.option(
+    "--max-samples-per-s", type=click.FloatRange(0, min_open=True), help="Of one stream; more are read later."
+)
+@click.option("--idle-s", type=click.IntRange(1, 86400), default=120, show_default=True, help="How long a stream may "
+              "be silent, and a session without a connection is kept.")  # fmt: skip
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the "
               "lines on stderr.")  # fmt: skip
 @options.accelerator

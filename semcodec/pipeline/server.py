@@ -145,8 +145,8 @@ class Server(End):
     def decode_each(
         self, records: Sequence[Packet | LocalRecord], clock: Clock | None = None
     ) -> list[Prediction | SemcodecError]:
-        """``decode_batch`` of records that have nothing to do with each other: for each its prediction, or what is wrong
-        with it, which costs no other record its answer."""
+        """``decode_batch`` of records that have nothing to do with each other: for each its prediction, or what is
+        wrong with it, which costs no other record its answer."""
         clock = clock or self.clock()
         try:
             return list(self.decode_batch(records, clock))

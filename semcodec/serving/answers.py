@@ -14,12 +14,18 @@ FLOAT32 = np.dtype("<f4")
 
 
 def to_message(
-    sequence: int, prediction: Prediction, microseconds: tuple[int, int, int, int], *, logits: bool
+    sequence: int,
+    prediction: Prediction,
+    microseconds: tuple[int, int, int, int],
+    *,
+    logits: bool,
+    least_score: float = 0.0,
 ) -> messages.Answer:
     """What the server says of one record. microseconds: in the queue, decoding, recovering, in the tail."""
     found = None
     if prediction.boxes is not None:
-        boxes, scores = prediction.boxes, prediction.boxes.scores
+        boxes = prediction.boxes.above(least_score)
+        scores = boxes.scores
         assert scores is not None and prediction.source is not None
         corners = boxes.xyxy.cpu().numpy().astype(FLOAT32).tobytes()
         found = messages.Boxes(

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from typing import Any
 
-import h11
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -107,8 +106,7 @@ class _Http(H11Protocol):
         self.loop.call_later(HTTP_S, self._end, False)
 
     def _end(self, unless_asked: bool) -> None:
-        asked = self.scope is not None or self.conn.their_state is not h11.IDLE
-        if self.transport.get_protocol() is self and not (unless_asked and asked):
+        if self.transport.get_protocol() is self and not (unless_asked and self.scope is not None):
             self.transport.abort()
 
 

@@ -21,14 +21,15 @@ class Stream(Protocol):
 
 
 S = TypeVar("S", bound=Stream)
+OwnerT = TypeVar("OwnerT")
 
 
 @dataclass(eq=False, slots=True)
-class Job(Generic[S]):
+class Job(Generic[S, OwnerT]):
     """One record to answer. owner: whom the outcome is for. arrived, deadline: in seconds of the batcher's clock."""
 
     stream: S
-    owner: object
+    owner: OwnerT
     sequence: int
     record: bytes
     arrived: float
@@ -36,12 +37,12 @@ class Job(Generic[S]):
 
 
 @dataclass(slots=True)
-class _Queue(Generic[S]):
+class _Queue(Generic[S, OwnerT]):
     since: float
-    heap: list[tuple[float, int, Job[S]]] = field(default_factory=list)
+    heap: list[tuple[float, int, Job[S, OwnerT]]] = field(default_factory=list)
 
 
-class Batcher(Generic[S]):
+class Batcher(Generic[S, OwnerT]):
     """A queue that any thread may put work into and one takes batches from.
 
     A batch holds records of one stream header, those first whose deadline is nearest. It waits ``wait_s`` for more, but
@@ -52,7 +53,7 @@ class Batcher(Generic[S]):
     def __init__(self, most: int, wait_s: float, now: Callable[[], float] = time.monotonic) -> None:
         self.most, self.wait_s, self.now = most, wait_s, now
         self._changed = threading.Condition()
-        self._queues: dict[S, _Queue[S]] = {}
+        self._queues: dict[S, _Queue[S, OwnerT]] = {}
         self._count = 0
         self._waiting = 0
         self._closed = False
@@ -60,7 +61,7 @@ class Batcher(Generic[S]):
     def __len__(self) -> int:
         return self._waiting
 
-    def put(self, job: Job[S]) -> None:
+    def put(self, job: Job[S, OwnerT]) -> None:
         """Add one record."""
         with self._changed:
             queue = self._queues.get(job.stream)
@@ -77,7 +78,7 @@ class Batcher(Generic[S]):
             self._closed = True
             self._changed.notify()
 
-    def take(self) -> tuple[list[Job[S]], list[Job[S]]] | None:
+    def take(self) -> tuple[list[Job[S, OwnerT]], list[Job[S, OwnerT]]] | None:
         """The next batch, and work whose time is over; waits for some. None once it is closed and empty."""
         with self._changed:
             while True:
@@ -92,9 +93,9 @@ class Batcher(Generic[S]):
                     return self._pop(stream, queue)
                 self._changed.wait(left)
 
-    def _pop(self, stream: S, queue: _Queue[S]) -> tuple[list[Job[S]], list[Job[S]]]:
-        batch: list[Job[S]] = []
-        late: list[Job[S]] = []
+    def _pop(self, stream: S, queue: _Queue[S, OwnerT]) -> tuple[list[Job[S, OwnerT]], list[Job[S, OwnerT]]]:
+        batch: list[Job[S, OwnerT]] = []
+        late: list[Job[S, OwnerT]] = []
         now = self.now()
         while queue.heap and len(batch) < self.most:
             job = heapq.heappop(queue.heap)[2]

@@ -29,8 +29,11 @@ LOCAL = ("127.0.0.1", "::1", "localhost")
 
 @dataclass
 class Sent:
-    """How a record fared. outcome: what the server said; left, came: when its message was written first and answered, on
-    the clock of ``time.perf_counter``."""
+    """How a record fared.
+
+    outcome: what the server said. left, came: when its message was first written, and answered, on the clock of
+    ``time.perf_counter``.
+    """
 
     outcome: Outcome
     left: float
@@ -81,7 +84,7 @@ class Carrier:
         self._wake = asyncio.Event()
         self._thread = threading.Thread(target=self._main, name="semcodec-link", daemon=True)
 
-    # -- called from any thread -----------------------------------------------------------------------------------------
+    # -- called from any thread ----------------------------------------------------------------------------------------
 
     def start(self) -> Ready:
         """Connect; what the server says. Raises LinkError where it cannot be reached, Refused where it refuses."""
@@ -118,7 +121,7 @@ class Carrier:
         if self._thread.ident is not None:
             self._thread.join()
 
-    # -- in the carrier's thread ----------------------------------------------------------------------------------------
+    # -- in the carrier's thread ---------------------------------------------------------------------------------------
 
     def _submit(self, sequence: int, record: bytes, deadline: float | None, future: Future[Sent]) -> None:
         if self._error is not None or self._closing:
@@ -151,6 +154,8 @@ class Carrier:
 
     async def _run(self) -> None:
         """Connect again and again, until it is closed, refused, or out of patience."""
+        from websockets.exceptions import WebSocketException
+
         tries, since = 0, time.monotonic()
         while not self._closing:
             try:
@@ -162,7 +167,7 @@ class Carrier:
                     self._error = refused
                     return
                 idle = False
-            except (OSError, TimeoutError, CorruptStream, *_web_errors()) as failure:
+            except (OSError, TimeoutError, CorruptStream, WebSocketException) as failure:
                 error, idle = failure, False
             else:
                 error = LinkError("the server closed the connection")
@@ -208,8 +213,9 @@ class Carrier:
             options["ssl"] = self.ssl_context
         async with asyncio.timeout(OPEN_S):
             socket = await connect(
-                self.url.rstrip("/") + PATH, compression=None, max_size=messages.MAX_DOWN, max_queue=4, open_timeout=None,
-                ping_interval=PING_S, ping_timeout=PONG_S, close_timeout=2, user_agent_header=None, **options,
+                self.url.rstrip("/") + PATH, compression=None, max_size=messages.MAX_DOWN, max_queue=4,
+                open_timeout=None, ping_interval=PING_S, ping_timeout=PONG_S, close_timeout=2, user_agent_header=None,
+                **options,
             )  # fmt: skip
         try:
             async with asyncio.timeout(OPEN_S):
@@ -273,9 +279,3 @@ class Carrier:
             came = time.perf_counter()
             future = self._futures.pop(got.sequence)
             future.set_result(Sent(got, self._left.pop(got.sequence, came), came))
-
-
-def _web_errors() -> tuple[type[Exception], ...]:
-    from websockets.exceptions import WebSocketException
-
-    return (WebSocketException,)

@@ -6,14 +6,18 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
+from typing import Any, Generic, Protocol, TypeVar
 
 from semcodec.container.packets import LocalRecord, Packet, read_header, read_packets
 from semcodec.errors import CorruptStream, SemcodecError, VersionMismatch, WeightsMismatch, first_line
 from semcodec.pipeline.server import Server
+from semcodec.pipeline.timing import Clock
 from semcodec.serving.answers import to_message
 from semcodec.serving.batching import Batcher, Job
 from semcodec.serving.messages import Failed, First, Late, Outcome
 from semcodec.serving.metrics import Metrics
+from semcodec.serving.sessions import ServerSession
+from semcodec.tasks.prediction import Prediction
 
 RECORD_MARGIN = 1 << 16
 """Bytes of a record beside twice its features and its pixels: heads, tables, and small models."""
@@ -81,7 +85,17 @@ class Models:
             )
 
 
-class Engine:
+class Owner(Protocol):
+    """Whom an answer is for, and what it shall have."""
+
+    @property
+    def session(self) -> ServerSession: ...
+
+
+OwnerT = TypeVar("OwnerT", bound=Owner)
+
+
+class Engine(Generic[OwnerT]):
     """Answers what is put into its batcher, batch by batch, in a thread of its own.
 
     deliver: called in that thread with owners and outcomes. fault: with the traceback of an error that is ours.
@@ -89,13 +103,12 @@ class Engine:
 
     def __init__(
         self,
-        batcher: Batcher[Hosted],
+        batcher: Batcher[Hosted, OwnerT],
         metrics: Metrics,
-        deliver: Callable[[Sequence[tuple[object, Outcome]]], None],
+        deliver: Callable[[Sequence[tuple[OwnerT, Outcome]]], None],
         fault: Callable[[BaseException], None],
     ) -> None:
         self.batcher, self.metrics, self.deliver, self.fault = batcher, metrics, deliver, fault
-        self._logits: Callable[[object], bool] = lambda owner: bool(getattr(owner, "logits", False))
         self._thread = threading.Thread(target=self._run, name="semcodec-models", daemon=True)
 
     def start(self) -> None:
@@ -112,24 +125,24 @@ class Engine:
         while (taken := self.batcher.take()) is not None:
             batch, late = taken
             now = self.batcher.now()
-            out: list[tuple[object, Outcome]] = [
+            out: list[tuple[OwnerT, Outcome]] = [
                 (job.owner, Late(job.sequence, _microseconds(now - job.arrived))) for job in late
             ]
             if batch:
                 out += self._answer(batch, now)
             self.deliver(out)
 
-    def _answer(self, batch: Sequence[Job[Hosted]], began: float) -> list[tuple[object, Outcome]]:
+    def _answer(self, batch: Sequence[Job[Hosted, OwnerT]], began: float) -> list[tuple[OwnerT, Outcome]]:
         server = batch[0].stream.server
         clock = server.clock()
-        records: list[tuple[Job[Hosted], Packet | LocalRecord]] = []
-        out: list[tuple[object, Outcome]] = []
+        records: list[tuple[Job[Hosted, OwnerT], Packet | LocalRecord]] = []
+        out: list[tuple[OwnerT, Outcome]] = []
         for job in batch:
             try:
                 records.append((job, _record(job, server)))
             except SemcodecError as error:
                 out.append((job.owner, Failed(job.sequence, _line(error))))
-        found = self._decode(server, [record for _, record in records], clock)
+        found = self._decode(server, [record for _, record in records], clock) if records else []
         decode = _microseconds(sum(clock.seconds.get(stage, 0.0) for stage in ("entropy_decode", "read", "restore")))
         recover = _microseconds(clock.seconds.get("recover", 0.0))
         tail = max(0, _microseconds(sum(clock.seconds.values())) - decode - recover)
@@ -143,13 +156,17 @@ class Engine:
                 out.append((job.owner, Failed(job.sequence, _line(answer))))
                 continue
             times = (_microseconds(waited), decode, recover, tail)
-            out.append((job.owner, to_message(job.sequence, answer, times, logits=self._logits(job.owner))))
+            asked = job.owner.session
+            message = to_message(job.sequence, answer, times, logits=asked.logits, least_score=asked.least_score)
+            out.append((job.owner, message))
         return out
 
-    def _decode(self, server: Server, records: Sequence[Packet | LocalRecord], clock: object) -> Sequence[object]:
+    def _decode(
+        self, server: Server, records: Sequence[Packet | LocalRecord], clock: Clock
+    ) -> Sequence[Prediction | SemcodecError]:
         """A prediction or an error for each; an error that is ours costs those alone that make it."""
         try:
-            return server.decode_each(records, clock)  # type: ignore[arg-type]
+            return server.decode_each(records, clock)
         except Exception as error:
             if len(records) == 1:
                 self.fault(error)
@@ -157,7 +174,7 @@ class Engine:
         return [found for record in records for found in self._decode(server, [record], clock)]
 
 
-def _record(job: Job[Hosted], server: Server) -> Packet | LocalRecord:
+def _record(job: Job[Hosted, Any], server: Server) -> Packet | LocalRecord:
     found = list(read_packets(BytesIO(job.record), server.header))
     if len(found) != 1 or found[0].sequence != job.sequence:
         raise CorruptStream(f"message {job.sequence} does not hold the one record of that number")
@@ -170,5 +187,3 @@ def _line(error: SemcodecError) -> str:
 
 def _microseconds(seconds: float) -> int:
     return max(0, round(1e6 * seconds))
-
-

@@ -38,10 +38,10 @@ PARTS = ("device", "link", "queue", "server")
 class Answer:
     """What came of one sample.
 
-    sample: as it was given. encoded: its record and what its bytes are. outcome: "answered" by the server; "local" where
-    the gate kept it on the device, and nothing was sent; "late" where its deadline was over before it was decoded;
-    "failed" where it could not be. prediction: of the first two. error: of the last. ms: milliseconds by ``PARTS``, and
-    "decode", "recover" and "tail" of the server's.
+    sample: as it was given. encoded: its record and what its bytes are. outcome: "answered" by the server; "local"
+    where the gate kept it on the device, and nothing was sent; "late" where its deadline was over before it was
+    decoded; "failed" where it could not be. prediction: of the first two. error: of the last. ms: milliseconds by
+    ``PARTS``, and "decode", "recover" and "tail" of the server's.
     """
 
     sample: Any = field(repr=False)
@@ -72,11 +72,12 @@ class Link:
         token: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
         logits: bool = False,
+        least_score: float = 0.0,
         in_flight: int | None = None,
         patience_s: float | None = 60.0,
     ) -> None:
         self.device, self.in_flight = device, in_flight
-        hello = Hello(token or "", write_header(device.header), device.digests.get("backbone", ""), logits)
+        hello = Hello(token or "", write_header(device.header), device.digests.get("backbone", ""), logits, least_score)
         self._carrier = Carrier(url, hello, ssl_context, patience_s)
         self._numbers = itertools.count()
         self._ready: Ready | None = None
@@ -117,7 +118,7 @@ class Link:
             "bytes_down": traffic.down,
         }
 
-    # -- one sample ------------------------------------------------------------------------------------------------------
+    # -- one sample ----------------------------------------------------------------------------------------------------
 
     def send(self, sample: Sample | Input, *, deadline_ms: float | None = None, **call: Any) -> Answer:
         """Send one sample and wait for its answer.
@@ -184,15 +185,20 @@ class Link:
         }
         return Answer(sample, sequence, encoded, kind, prediction, error, ms)
 
-    # -- many samples ----------------------------------------------------------------------------------------------------
+    # -- many samples --------------------------------------------------------------------------------------------------
 
     def stream(
-        self, samples: Iterable[Sample | Input], *, deadline_ms: float | None = None, fps: float | None = None, **call: Any
+        self,
+        samples: Iterable[Sample | Input],
+        *,
+        deadline_ms: float | None = None,
+        fps: float | None = None,
+        **call: Any,
     ) -> Iterator[Answer]:
         """Send samples as fast as the server takes them, and give answers as they come.
 
-        A sample is taken from ``samples`` only when it can be sent: a camera (``semcodec.open_camera``) gives its newest
-        one then. fps: no faster than so many a second. Raises as ``send``, after the answers before it.
+        A sample is taken from ``samples`` only when it can be sent: a camera (``semcodec.open_camera``) gives its
+        newest one then. fps: no faster than so many a second. Raises as ``send``, after the answers before it.
         """
         answers: queue.SimpleQueue[Answer | BaseException | None] = queue.SimpleQueue()
         feeder = _Feeder(self, samples, answers, deadline_ms, fps, call)
@@ -259,8 +265,8 @@ class _Feeder(threading.Thread):
                 due = max(due + 1 / self.fps, time.monotonic())
             if self._given_up.is_set():
                 return
-            sample = next(samples, self)
-            if sample is self:
+            sample = next(samples, None)
+            if sample is None:
                 return
             future = self.link.submit(sample, deadline_ms=self.deadline_ms, **self.call)
             with self._changed:
@@ -296,7 +302,12 @@ class AsyncLink:
         return await asyncio.wrap_future(future)
 
     async def stream(
-        self, samples: Iterable[Sample | Input], *, deadline_ms: float | None = None, fps: float | None = None, **call: Any
+        self,
+        samples: Iterable[Sample | Input],
+        *,
+        deadline_ms: float | None = None,
+        fps: float | None = None,
+        **call: Any,
     ) -> AsyncIterator[Answer]:
         """See ``Link.stream``."""
         answers = self.link.stream(samples, deadline_ms=deadline_ms, fps=fps, **call)

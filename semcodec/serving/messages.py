@@ -41,31 +41,34 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     """What all messages are."""
 
 
-class Hello(Message, tag=1):
+class Hello(Message, frozen=True, tag=1):
     """The device opens a stream.
 
     token: what the server may ask for; "" for none. header: the bytes of the stream's header. backbone: digest of the
-    backbone's weights, "" where the device does not know it. logits: whether answers shall have them.
+    backbone's weights, "" where the device does not know it. logits: whether answers shall have them. least_score: of
+    the boxes that answers shall have.
     """
 
     token: Token
     header: Annotated[bytes, msgspec.Meta(max_length=1 << 17)]
     backbone: Digest
     logits: bool
+    least_score: Share
 
 
-class Resume(Message, tag=2):
+class Resume(Message, frozen=True, tag=2):
     """The device goes on with a session after a cut: a HELLO with the session and the numbers that have no answer."""
 
     token: Token
     header: Annotated[bytes, msgspec.Meta(max_length=1 << 17)]
     backbone: Digest
     logits: bool
+    least_score: Share
     session: SessionId
     unanswered: Sequences
 
 
-class Ready(Message, tag=3):
+class Ready(Message, frozen=True, tag=3):
     """The server answers the stream.
 
     largest: bytes of a record. window: messages that may be in flight. idle_s: seconds without a message after which
@@ -82,7 +85,7 @@ class Ready(Message, tag=3):
     wanted: Sequences
 
 
-class Refuse(Message, tag=4):
+class Refuse(Message, frozen=True, tag=4):
     """The server does not answer. Its form is the same in all versions.
 
     code: which kind of reason. message: what is wrong and what to do. retry: whether the same may be answered later.
@@ -93,7 +96,7 @@ class Refuse(Message, tag=4):
     retry: bool
 
 
-class Data(Message, tag=5):
+class Data(Message, frozen=True, tag=5):
     """One record of the container, a packet or a LOCAL one, whose own number is ``sequence``.
 
     remaining_ms: to its deadline when it was sent; None without a deadline.
@@ -104,7 +107,7 @@ class Data(Message, tag=5):
     record: bytes
 
 
-class Boxes(Message):
+class Boxes(Message, frozen=True):
     """What a detector found, best first: float32 little-endian corners (n, 4) in pixels of the source and scores (n,),
     class indices (n,), and the source's width and height."""
 
@@ -114,7 +117,7 @@ class Boxes(Message):
     source: tuple[Count, Count]
 
 
-class Answer(Message, tag=6):
+class Answer(Message, frozen=True, tag=6):
     """A prediction.
 
     index: of the class, -1 where nothing was found. layers: that were there, and in all. device: whether the device
@@ -133,27 +136,27 @@ class Answer(Message, tag=6):
     microseconds: tuple[Count, Count, Count, Count]
 
 
-class Late(Message, tag=7):
+class Late(Message, frozen=True, tag=7):
     """The deadline was over before the record was decoded. queue_us: microseconds that it waited."""
 
     sequence: Sequence
     queue_us: Count
 
 
-class Failed(Message, tag=8):
+class Failed(Message, frozen=True, tag=8):
     """This record cannot be answered; others can. message: why."""
 
     sequence: Sequence
     message: Line
 
 
-class Credit(Message, tag=9):
+class Credit(Message, frozen=True, tag=9):
     """From now on so many messages may be in flight."""
 
     window: Window
 
 
-class Bye(Message, tag=10):
+class Bye(Message, frozen=True, tag=10):
     """The end of a connection, and from a device of the session. reason: "done", "draining" or "idle".
 
     sent, answered, late, failed: of the session, as this end has counted them.

@@ -87,11 +87,6 @@ class Held:
     allowance: float = 1.0
     since: float = field(default_factory=time.monotonic)
 
-    @property
-    def logits(self) -> bool:
-        """Whether answers have them."""
-        return self.session.logits
-
 
 class _Refusal(Exception):
     def __init__(self, code: str, message: str, retry: bool = False) -> None:
@@ -107,17 +102,22 @@ class Service:
     """
 
     def __init__(
-        self, servers: Sequence[Server], limits: Limits | None = None, *, token: str | None = None, log: Log | None = None
+        self,
+        servers: Sequence[Server],
+        limits: Limits | None = None,
+        *,
+        token: str | None = None,
+        log: Log | None = None,
     ) -> None:
         self.limits, self.token, self.log = limits or Limits(), token, log or Log()
         self.models, self.metrics = Models(servers), Metrics()
         self.sessions: dict[str, Held] = {}
         self.draining = False
-        self.batcher: Batcher[Hosted] = Batcher(self.limits.max_batch, self.limits.batch_wait_s)
+        self.batcher: Batcher[Hosted, Held] = Batcher(self.limits.max_batch, self.limits.batch_wait_s)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._window = self.limits.window
-        self.engine = Engine(self.batcher, self.metrics, self._deliver_soon, self.log.fault)
+        self.engine: Engine[Held] = Engine(self.batcher, self.metrics, self._deliver_soon, self.log.fault)
 
     async def start(self) -> None:
         """Begin to answer."""
@@ -229,8 +229,9 @@ class Service:
             raise _Refusal("busy", "too many streams are open; try again later", retry=True)
         limits = self.limits
         session = ServerSession(
-            identity, hosted.server.classes, hosted.largest, self._window, limits.window, limits.idle_s, first.logits
-        )
+            identity, hosted.server.classes, hosted.largest, self._window, limits.window, limits.idle_s, first.logits,
+            first.least_score,
+        )  # fmt: skip
         held = self.sessions[identity] = Held(session, hosted)
         return held
 
@@ -311,21 +312,20 @@ class Service:
         )  # fmt: skip
         self._narrow()
 
-    # -- all of them -----------------------------------------------------------------------------------------------------
+    # -- all of them ---------------------------------------------------------------------------------------------------
 
     def _count(self, data: bytes) -> None:
         self.metrics.received.inc()
         self.metrics.bytes_received.inc(len(data))
 
-    def _deliver_soon(self, outcomes: Sequence[tuple[object, Outcome]]) -> None:
+    def _deliver_soon(self, outcomes: Sequence[tuple[Held, Outcome]]) -> None:
         """Called in the engine's thread."""
         assert self._loop is not None
         with suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._deliver, outcomes)
 
-    def _deliver(self, outcomes: Sequence[tuple[object, Outcome]]) -> None:
+    def _deliver(self, outcomes: Sequence[tuple[Held, Outcome]]) -> None:
         for owner, outcome in outcomes:
-            assert isinstance(owner, Held)
             data = owner.session.answer(outcome)
             kind = type(outcome).__name__.lower()
             self.metrics.ended["answered" if kind == "answer" else kind].inc()
@@ -366,9 +366,9 @@ class Service:
                     if now - held.detached > idle and not held.session.queued:
                         del self.sessions[held.session.id]
                         self.log("forgotten", session=held.session.id[:8])
-                elif connection.blocked is not None and now - connection.blocked > idle:
-                    connection.end("idle")
-                elif now - connection.seen > idle and not held.session.queued:
+                elif (connection.blocked is not None and now - connection.blocked > idle) or (
+                    now - connection.seen > idle and not held.session.queued
+                ):
                     connection.end("idle")
 
 

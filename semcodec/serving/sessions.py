@@ -83,9 +83,10 @@ class DeviceSession:
         self.cut()
         if self.ready is None:
             return messages.write(self.hello)
-        hello, sent = self.hello, [sequence for sequence, pending in self.unanswered.items() if pending.sent]
+        sent = [sequence for sequence, pending in self.unanswered.items() if pending.sent]
+        hello, session = self.hello, self.ready.session
         return messages.write(
-            Resume(hello.token, hello.header, hello.backbone, hello.logits, self.ready.session, sent)
+            Resume(hello.token, hello.header, hello.backbone, hello.logits, hello.least_score, session, sent)
         )
 
     def cut(self) -> None:
@@ -162,7 +163,8 @@ class ServerSession:
     have are kept, as many as may be in flight.
 
     window: messages that may be in flight now. limit: the widest that ``window`` will ever be; a device that sends more
-    is cut off. queued: numbers of records without an outcome. kept: outcomes that the device may not have.
+    is cut off. logits, least_score: as in HELLO. queued: numbers of records without an outcome. kept: outcomes that the
+    device may not have.
     """
 
     id: str
@@ -172,6 +174,7 @@ class ServerSession:
     limit: int
     idle_s: int
     logits: bool = False
+    least_score: float = 0.0
     counts: Counts = field(default_factory=Counts)
     queued: set[int] = field(default_factory=set)
     kept: OrderedDict[int, bytes] = field(default_factory=OrderedDict)
@@ -224,5 +227,3 @@ class ServerSession:
             return None
         self.window = window
         return messages.write(Credit(window))
-
-
