@@ -55,7 +55,7 @@ def make_app(service: Service) -> Starlette:
         return PlainTextResponse("draining\n", 503) if service.draining else PlainTextResponse("ok\n")
 
     def metrics() -> Response:
-        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(service.metrics_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def compositions() -> Response:
         return JSONResponse({"compositions": [describe(server) for server in service.models.servers]})

@@ -332,11 +332,17 @@ class Service:
             if owner.connection is not None:
                 owner.connection.push(data)
 
+    def metrics_text(self) -> bytes:
+        """What is counted, as Prometheus reads it."""
+        connected = self._connected
+        self.metrics.streams.set(connected)
+        self.metrics.detached.set(len(self.sessions) - connected)
+        self.metrics.queued.set(len(self.batcher))
+        return self.metrics.text()
+
     def _narrow(self) -> None:
         """Give every stream the window that so many streams may have."""
         window = self.limits.window_of(self._connected)
-        self.metrics.streams.set(self._connected)
-        self.metrics.detached.set(len(self.sessions) - self._connected)
         if window == self._window:
             return
         self._window = window
@@ -359,7 +365,6 @@ class Service:
         while True:
             await asyncio.sleep(SWEEP_S)
             now, idle = time.monotonic(), self.limits.idle_s
-            self.metrics.queued.set(len(self.batcher))
             for held in list(self.sessions.values()):
                 connection = held.connection
                 if connection is None:

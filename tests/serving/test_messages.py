@@ -70,7 +70,9 @@ def test_random_edits_are_refused_or_say_something_else_within_bounds(cases):
         for _ in range(draw.randint(1, 3)):
             start = draw.randrange(len(data) + 1)
             stop = min(len(data), start + draw.choice((0, 1, 1, 2, 4, 30)))
-            new = draw.choice((b"", draw.randbytes(stop - start), draw.randbytes(1), b"\xff" * 5, b"\xdd\xff\xff\xff\xff"))
+            new = draw.choice(
+                (b"", draw.randbytes(stop - start), draw.randbytes(1), b"\xff" * 5, b"\xdd\xff\xff\xff\xff")
+            )
             data = data[:start] + new + data[stop:]
         found = outcome(read, data)
         if found is not None:
@@ -80,7 +82,9 @@ def test_random_edits_are_refused_or_say_something_else_within_bounds(cases):
 
 
 @pytest.mark.parametrize("prefix", [b"", b"SEMP", b"SEMP\x01", b"SEMP\x01\x96\x01"])
-@pytest.mark.parametrize("read", [messages.read_first, lambda data: messages.read_up(data, LARGEST), messages.read_down])
+@pytest.mark.parametrize(
+    "read", [messages.read_first, lambda data: messages.read_up(data, LARGEST), messages.read_down]
+)
 def test_random_bytes_are_refused(prefix, read):
     draw = random.Random(0)
     for _ in range(1000):
