@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -92,6 +92,8 @@ def command(
         raise UsageError(f"{live[0]} has no end, and there are other inputs: send each by a command of its own")
     if live and fps is not None:
         raise UsageError("--fps is for files; a camera keeps its own pace")
+    if live and part is not None and (part.start or part.duration is not None):
+        raise UsageError("--start and --duration are of video files; a camera begins now")
     if not live:
         _check(inputs, composition.request, part)
     token = None if token_file is None else read_token(token_file)
@@ -119,17 +121,20 @@ def command(
         in_flight=in_flight or (CAMERA_IN_FLIGHT if live else None),
         patience_s=patience_s,
     )
-    with open(record, "w", encoding="utf-8") if record else nullcontext() as file, Connecting(link):
+    with ExitStack() as opened:
+        file = opened.enter_context(open(record, "w", encoding="utf-8")) if record else None
+        camera: Camera | None = None
+        dataset: Dataset | None = None
         if live:
             from semcodec.data.camera import Camera
 
             window, stride = (part.window, part.stride) if part else (None, None)
-            with Camera(live[0], end.request, window=window, stride=stride) as camera:
-                failed = _run(link, islice(camera, limit), None, camera, deadline_ms, None, form, file)
-        else:
-            dataset = open_dataset(data, split, end.request) if data and scored else None
-            samples = islice(_samples(inputs, split, end.request, part), limit)
-            failed = _run(link, samples, dataset, None, deadline_ms, fps, form, file)
+            camera = opened.enter_context(Camera(live[0], end.request, window=window, stride=stride))
+        elif scored:
+            dataset = open_dataset(inputs[0], split, end.request)
+        opened.enter_context(Connecting(link))
+        samples = islice(camera or _samples(inputs, split, end.request, part), limit)
+        failed = _run(link, samples, dataset, camera, deadline_ms, fps, form, file)
     if failed:
         click.get_current_context().exit(1)
 

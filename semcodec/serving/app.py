@@ -102,12 +102,24 @@ class _Http(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self.loop.call_later(self.opening_s, self._end, True)
-        self.loop.call_later(HTTP_S, self._end, False)
+        later = self.loop.call_later
+        self.timers = [later(self.opening_s, self._end_unless_asked), later(HTTP_S, transport.abort)]
 
-    def _end(self, unless_asked: bool) -> None:
-        if self.transport.get_protocol() is self and not (unless_asked and self.scope is not None):
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_timers()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        self._forget_timers()
+        super().handle_websocket_upgrade(event)
+
+    def _end_unless_asked(self) -> None:
+        if self.scope is None:
             self.transport.abort()
+
+    def _forget_timers(self) -> None:
+        for timer in self.timers:
+            timer.cancel()
 
 
 class _WebSocket(WebSocketsSansIOProtocol):
@@ -196,7 +208,8 @@ async def _serve(
         raise UsageError(f"--tls-cert and --tls-key: {error.strerror or error}") from error
     server = uvicorn.Server(config)
     server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]
-    asked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+    asked: asyncio.Future[int] = loop.create_future()
 
     def ask(number: int) -> None:
         if asked.done():  # the second time it ends at once
@@ -204,7 +217,9 @@ async def _serve(
         else:
             asked.set_result(number)
 
-    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(
+        lambda _, context: log.fault(context.get("exception") or RuntimeError(context["message"]))
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ask, number)
     await service.start()

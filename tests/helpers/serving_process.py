@@ -93,7 +93,7 @@ class ServerProcess:
 
 
 class Relay:
-    """Carries bytes to a server, and is the bad link between: ``cut`` breaks every connection, ``stalled`` holds all."""
+    """Carries bytes to a server as a bad link does: ``cut`` breaks every connection, ``stalled`` holds all back."""
 
     def __init__(self, port: int) -> None:
         self.target = port

@@ -44,8 +44,9 @@ def outcome(read, data: bytes):
     try:
         return read(data)
     except (CorruptStream, VersionMismatch) as error:
-        assert str(error).isprintable(), str(error)
-        return None
+        said = str(error)
+    assert said.isprintable(), said
+    return None
 
 
 @pytest.mark.parametrize(("message", "read"), KINDS, ids=lambda value: type(value).__name__)
