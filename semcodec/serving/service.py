@@ -209,9 +209,9 @@ class Service:
         known.connection, known.detached = connection, 0.0
         known.hosted.open += 1
         connection.seen = time.monotonic()
-        self._narrow()
         for due in known.session.attach(first if isinstance(first, Resume) else None):
-            connection.push(due)
+            connection.push(due)  # READY is the first of them
+        self._narrow()
         return known
 
     async def _new(self, first: First) -> Held:
