@@ -33,6 +33,9 @@ from semcodec.tasks.table import get_task
 from semcodec.tensors import alike, inference, stack
 from semcodec.types import Features, Latent, Partial, Source
 
+_Received = tuple[Packet | LocalRecord, PacketSource | None, Latent | None]
+"""A record, and of a packet what it was read from and what it holds."""
+
 TOGETHER = 32
 """Samples that go through the networks at a time: more are no faster on a CPU, and take more memory."""
 
@@ -134,7 +137,34 @@ class Server(End):
         a ``DataNote`` says so. Raises StreamError for other damage.
         """
         clock = clock or self.clock()
-        received = [self._receive(r, clock) if isinstance(r, Packet) else (r, None, None) for r in records]
+        return self._answer_received([self._receive(record, clock) for record in records], clock)
+
+    @inference
+    def decode_each(
+        self, records: Sequence[Packet | LocalRecord], clock: Clock | None = None
+    ) -> list[Prediction | SemcodecError]:
+        """``decode_batch`` of records that have nothing to do with each other: for each its prediction, or what is
+        wrong with it, which costs no other record its answer."""
+        clock = clock or self.clock()
+        found: dict[int, Prediction | SemcodecError] = {}
+        received: dict[int, _Received] = {}
+        for number, record in enumerate(records):
+            try:
+                received[number] = self._receive(record, clock)
+            except SemcodecError as error:
+                found[number] = error
+        try:
+            found.update(zip(received, self._answer_received(list(received.values()), clock), strict=True))
+        except SemcodecError:  # values that no network should see: only each by itself tells whose they are
+            for number, one in received.items():
+                try:
+                    [found[number]] = self._answer_received([one], clock)
+                except SemcodecError as error:
+                    found[number] = error
+        return [found[number] for number in range(len(records))]
+
+    def _answer_received(self, received: Sequence[_Received], clock: Clock) -> list[Prediction]:
+        """The networks' part of ``decode_batch``."""
         latents = [latent for _, _, latent in received if latent is not None]
         read = [tuple(source.rows) for _, source, _ in received if source is not None]
         answers: list[Answer] = []
@@ -142,21 +172,10 @@ class Server(End):
             answers += self.answer(self._restore_latents(latents[start : start + TOGETHER], clock), clock)
         return self.predict([record for record, _, _ in received], answers, read)
 
-    def decode_each(
-        self, records: Sequence[Packet | LocalRecord], clock: Clock | None = None
-    ) -> list[Prediction | SemcodecError]:
-        """``decode_batch`` of records that have nothing to do with each other: for each its prediction, or what is
-        wrong with it, which costs no other record its answer."""
-        clock = clock or self.clock()
-        try:
-            return list(self.decode_batch(records, clock))
-        except SemcodecError as error:
-            if len(records) == 1:
-                return [error]
-        return [found for record in records for found in self.decode_each([record], clock)]
-
-    def _receive(self, packet: Packet, clock: Clock) -> tuple[Packet, PacketSource, Latent]:
-        """A packet, or what of it comes before a damaged layer, and what is read of it."""
+    def _receive(self, packet: Packet | LocalRecord, clock: Clock) -> _Received:
+        """A record, or what of a packet comes before a damaged layer, and what is read of it."""
+        if isinstance(packet, LocalRecord):
+            return packet, None, None
         while True:
             source = self.source(packet)
             try:

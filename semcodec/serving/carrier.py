@@ -24,6 +24,8 @@ OPEN_S = 10.0
 PING_S, PONG_S = 10.0, 30.0
 BACKOFF_S = 0.1
 BACKOFF_MOST_S = 5.0
+FIRST_TRIES = 5
+"""Of a first connection that is cut before the server has said READY."""
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
@@ -154,7 +156,9 @@ class Carrier:
 
     async def _run(self) -> None:
         """Connect again and again, until it is closed, refused, or out of patience."""
-        from websockets.exceptions import WebSocketException
+        from websockets.exceptions import ConnectionClosed, InvalidMessage, WebSocketException
+
+        cut = ConnectionClosed, InvalidMessage, ConnectionResetError, BrokenPipeError
 
         tries, since = 0, time.monotonic()
         while not self._closing:
@@ -178,7 +182,8 @@ class Carrier:
             if self.traffic.connections > before:
                 tries, since = 0, time.monotonic()
             told = self._told(error)
-            if self.traffic.connections == 0 and not isinstance(error, Refused):
+            begun = self.traffic.connections > 0 or isinstance(error, Refused)
+            if not begun and not (isinstance(error, cut) and tries < FIRST_TRIES):  # nobody there is nobody there
                 self._error = told
                 return
             if idle and not self.session.unanswered:  # nothing to say: wait until there is

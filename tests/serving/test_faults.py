@@ -250,6 +250,26 @@ def _until(true, seconds: float = 20) -> None:
         time.sleep(0.1)
 
 
+def test_forty_streams_at_once_share_the_window(server, witness, device):
+    """READY comes before any CREDIT, and windows are wide again when the streams are gone."""
+    record = device.encode(PIXELS, sequence=0).data
+    ones = [raw(server, hello(device)) for _ in range(40)]
+    for one in ones:
+        ready = messages.read_down(one.recv(timeout=20))
+        assert isinstance(ready, Ready)
+        one.send(messages.write(Data(0, None, record)))
+    for one in ones:
+        said = [messages.read_down(one.recv(timeout=20))]
+        while not isinstance(said[-1], messages.Answer):
+            assert isinstance(said[-1], messages.Credit)
+            said.append(messages.read_down(one.recv(timeout=20)))
+    assert witness.link.window == 8
+    for one in ones:
+        one.send(messages.write(messages.Bye("done", 1, 1, 0, 0)))
+        one.close()
+    _until(lambda: witness.link.window == 32)
+
+
 # -- what is cut -------------------------------------------------------------------------------------------------------
 
 
