@@ -83,12 +83,15 @@ def test_files_and_folders_are_sent(folder, server):
     pictures.mkdir()
     for number in range(3):
         Image.new("RGB", (200, 100), (80 * number, 0, 0)).save(pictures / f"{number}.png")
-    done = send(folder, server, str(pictures), str(pictures / "1.png"), "digits-scenes:3", "--deadline-ms", "60000")
-    assert done.returncode == 0, done.stderr
+    inputs = [str(pictures), str(pictures / "1.png"), "digits-scenes:3"]
+    trust = ["--token-file", str(folder / "token"), "--ca", str(folder / "cert.pem")]
+    command = ["send", SPEC, *inputs, "--to", server.url, *trust, "--deadline-ms", "60000", "--offline"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
     for named in ("0.png", "1.png", "2.png", "digits-scenes/test/3  1  "):
-        assert named in done.stdout
-    assert "5 of 5 samples: 5 answered" in done.stdout
-    assert "accuracy" not in done.stdout
+        assert named in done.output
+    assert "5 of 5 samples: 5 answered" in done.output
+    assert "accuracy" not in done.output
 
 
 def test_a_server_that_one_does_not_trust_is_not_sent_to(folder, server):

@@ -28,7 +28,7 @@ SPECS = {
     "pca+huffman+resnet-nano@stem": "digits-scenes",
     "layered+rans+det-nano@d3": "digits-scenes",
     "stae:frames=4,pixels=0.4+rans+vit-nano": "digits-motion",
-    "deepisc+rans+vit-nano": "digits-motion",
+    "bottlenetpp+rans+resnet-nano": "digits-scenes",
 }
 GATED = "cls-attn:keep=12+min-entropy:0.5+rans+vit-nano-server"
 SAMPLES = {"digits-scenes": 8, "digits-motion": 3}
