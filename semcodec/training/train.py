@@ -24,6 +24,7 @@ from semcodec.composition.registry import get_registry, import_target
 from semcodec.data.base import Dataset, Digest
 from semcodec.data.chosen import ChosenClasses
 from semcodec.data.datasets import open_dataset, open_unlabelled
+from semcodec.data.remembered import Remembered
 from semcodec.errors import UsageError, WeightsError
 from semcodec.pipeline import weights
 from semcodec.pipeline.accelerator import Accelerator, Where
@@ -138,7 +139,7 @@ def train(
     start = weights.digest(state_dict(job.modules))
     fingerprint = hashlib.sha256(to_json([card, start], sort_keys=True).encode()).hexdigest()[:16]
     there.forget_peak()
-    card["metrics"] = fit(steps, job, out, seed=seed, fingerprint=fingerprint)
+    card["metrics"] = fit(steps, replace(job, dataset=Remembered(job.dataset)), out, seed=seed, fingerprint=fingerprint)
     card |= there.describe()
     save(written, card, out)
     return card
