@@ -12,7 +12,8 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import BinaryIO, ClassVar
+from itertools import pairwise
+from typing import BinaryIO, ClassVar, cast
 
 import msgspec
 
@@ -23,9 +24,7 @@ from semcodec.container.v1 import (
     CUT,
     ENDS_LAYER,
     LOCAL,
-    MAX_CHUNKS,
     MAX_HEAD,
-    MAX_PACKET,
     PACKET,
     SIDE,
     check_parts,
@@ -132,7 +131,7 @@ def _layers(ends: Sequence[bool]) -> list[slice]:
     bounds = [0, *(number for number, end in enumerate(ends, 1) if end)]
     if bounds[-1] < len(ends) or not ends:
         bounds.append(len(ends))
-    return [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [slice(start, stop) for start, stop in pairwise(bounds)]
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
@@ -142,10 +141,11 @@ class _Recorder:
     """A stream of which all that is read is kept for a checksum."""
 
     def __init__(self, stream: BinaryIO, begin: bytes) -> None:
-        self._stream, self.seen = stream, bytearray(begin)
+        self.rest, self.seen = stream, bytearray(begin)
+        self.file = cast(BinaryIO, self)  # of which reading is all that is asked
 
     def read(self, count: int = -1) -> bytes:
-        data = self._stream.read(count)
+        data = self.rest.read(count)
         self.seen += data
         return data
 
@@ -187,7 +187,7 @@ def read_packets(stream: BinaryIO, header: v1.StreamHeader) -> Iterator[Packet |
         if marker not in (PACKET, LOCAL):
             raise CorruptStream(f"{what} begins with the unknown marker {marker!r}: the stream is damaged")
         head = _Recorder(stream, marker)
-        sequence = read_varint(head, what)
+        sequence = read_varint(head.file, what)
         if marker == LOCAL:
             yield _local(head, sequence, begin, what)
         else:
@@ -198,10 +198,10 @@ def read_packets(stream: BinaryIO, header: v1.StreamHeader) -> Iterator[Packet |
 
 
 def _local(head: _Recorder, sequence: int, begin: int, what: str) -> LocalRecord:
-    index = read_varint(head, what)
-    (probability,) = struct.unpack("<f", exactly(head, 4, what))
+    index = read_varint(head.file, what)
+    (probability,) = struct.unpack("<f", exactly(head.file, 4, what))
     running = zlib.crc32(head.seen, begin)
-    if exactly(head, 4, what) != running.to_bytes(4, "little"):
+    if exactly(head.file, 4, what) != running.to_bytes(4, "little"):
         raise CorruptStream(f"{what} {DAMAGED}")
     if not 0 <= probability <= 1:
         raise CorruptStream(f"{what} holds no class and probability: the stream is damaged")
@@ -211,15 +211,15 @@ def _local(head: _Recorder, sequence: int, begin: int, what: str) -> LocalRecord
 def _packet(
     head: _Recorder, header: v1.StreamHeader, sequence: int, begin: int, layers: int | None, what: str
 ) -> Packet:
-    count = read_varint(head, what)
-    table = read_table(head, count >> 1, what)
+    count = read_varint(head.file, what)
+    table = read_table(head.file, count >> 1, what)
     packed = b""
     if count & 1:
-        length = read_varint(head, what)
+        length = read_varint(head.file, what)
         if not 0 < length <= MAX_HEAD:
             raise CorruptStream(f"{what} says it has {length} bytes of call parameters: the stream is damaged")
-        packed = exactly(head, length, what)
-    stream, running, size = head._stream, zlib.crc32(head.seen, begin), len(head.seen)
+        packed = exactly(head.file, length, what)
+    stream, running, size = head.rest, zlib.crc32(head.seen, begin), len(head.seen)
     found = _layers([bool(entry & ENDS_LAYER) for entry in table])
     if layers is not None and not 1 <= layers < len(found):
         raise CorruptStream(f"packet {sequence} says that {layers} of its {len(found)} layers are there")

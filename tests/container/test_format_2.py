@@ -81,7 +81,8 @@ def outcome(data: bytes) -> list[tuple] | None:
     try:
         return read_all(data)
     except StreamError as error:
-        assert str(error).isprintable(), str(error)
+        message = str(error)
+    assert message.isprintable(), message
     return None
 
 
@@ -220,7 +221,7 @@ def test_signed_call_parameters_of_the_wrong_form(own):
 def test_records_of_another_stream_are_refused():
     other = msgspec.structs.replace(HEADER, spec="other")
     for record in (packet(1, other), write_local(other, LocalRecord(1, 1, 0.5))):
-        with pytest.raises(CorruptStream, match="record 1 fails its checksum: .* belongs to another stream"):
+        with pytest.raises(CorruptStream, match=r"record 1 fails its checksum: .* belongs to another stream"):
             read_all(write_header(HEADER) + packet(0, HEADER) + record)
 
 
