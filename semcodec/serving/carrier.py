@@ -80,8 +80,9 @@ class Carrier:
         self._left: dict[int, float] = {}
         self._ready: Future[Ready] = Future()
         self._error: SemcodecError | None = None
+        self._reason: SemcodecError | None = None
         self._closing = False
-        self._connected = False
+        self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._wake = asyncio.Event()
         self._thread = threading.Thread(target=self._main, name="semcodec-link", daemon=True)
@@ -94,7 +95,7 @@ class Carrier:
         try:
             return self._ready.result()
         except BaseException:
-            self._thread.join()
+            self.close()
             raise
 
     @property
@@ -102,18 +103,16 @@ class Carrier:
         """How many records may be in flight."""
         return self.session.window
 
-    @property
-    def connected(self) -> bool:
-        """Whether there is a connection now."""
-        return self._connected
-
     def submit(self, sequence: int, record: bytes, deadline: float | None = None) -> Future[Sent]:
         """Send one record. deadline: on the clock of ``time.monotonic``. The future raises LinkError."""
         future: Future[Sent] = Future()
-        try:
-            self._loop.call_soon_threadsafe(self._submit, sequence, record, deadline, future)
-        except RuntimeError:  # the loop has ended
-            future.set_exception(self._error or LinkError("the link is closed"))
+        with self._lock:
+            if self._error is not None:
+                future.set_exception(self._error)
+                return future
+            self._futures[sequence] = future
+        with suppress(RuntimeError):  # the loop has ended, and what is unanswered fails
+            self._loop.call_soon_threadsafe(self._submit, sequence, record, deadline)
         return future
 
     def close(self) -> None:
@@ -125,11 +124,7 @@ class Carrier:
 
     # -- in the carrier's thread ---------------------------------------------------------------------------------------
 
-    def _submit(self, sequence: int, record: bytes, deadline: float | None, future: Future[Sent]) -> None:
-        if self._error is not None or self._closing:
-            future.set_exception(self._error or LinkError("the link is closed"))
-            return
-        self._futures[sequence] = future
+    def _submit(self, sequence: int, record: bytes, deadline: float | None) -> None:
         self.session.submit(sequence, record, deadline)
         self._wake.set()
 
@@ -144,22 +139,22 @@ class Carrier:
         finally:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
-            self._fail(self._error or LinkError("the link is closed"))
+            self._fail(self._reason or LinkError("the link is closed"))
 
     def _fail(self, error: SemcodecError) -> None:
-        self._error = error
+        with self._lock:
+            self._error = error
+            unanswered, self._futures = list(self._futures.values()), {}
         if not self._ready.done():
             self._ready.set_exception(error)
-        for future in self._futures.values():
+        for future in unanswered:
             future.set_exception(error)
-        self._futures.clear()
 
     async def _run(self) -> None:
         """Connect again and again, until it is closed, refused, or out of patience."""
         from websockets.exceptions import ConnectionClosed, InvalidMessage, WebSocketException
 
         cut = ConnectionClosed, InvalidMessage, ConnectionResetError, BrokenPipeError
-
         tries, since = 0, time.monotonic()
         while not self._closing:
             try:
@@ -168,14 +163,13 @@ class Carrier:
             except Refused as refused:
                 error: Exception = refused
                 if not refused.retry:
-                    self._error = refused
+                    self._reason = refused
                     return
                 idle = False
             except (OSError, TimeoutError, CorruptStream, WebSocketException) as failure:
                 error, idle = failure, False
             else:
                 error = LinkError("the server closed the connection")
-            self._connected = False
             self.session.cut()
             if self._closing:
                 return
@@ -184,7 +178,7 @@ class Carrier:
             told = self._told(error)
             begun = self.traffic.connections > 0 or isinstance(error, Refused)
             if not begun and not (isinstance(error, cut) and tries < FIRST_TRIES):  # nobody there is nobody there
-                self._error = told
+                self._reason = told
                 return
             if idle and not self.session.unanswered:  # nothing to say: wait until there is
                 self._wake.clear()
@@ -192,7 +186,7 @@ class Carrier:
                 since = time.monotonic()
                 continue
             if self.patience_s is not None and time.monotonic() - since > self.patience_s:
-                self._error = told
+                self._reason = told
                 return
             most = min(BACKOFF_MOST_S, BACKOFF_S * 2**tries)
             tries = min(tries + 1, 16)
@@ -229,7 +223,6 @@ class Carrier:
             if not isinstance(ready, Ready):
                 raise CorruptStream("the server does not begin with READY")
             self.traffic.connections += 1
-            self._connected = True
             if not self._ready.done():
                 self._ready.set_result(ready)
             writer = asyncio.create_task(self._write(socket))

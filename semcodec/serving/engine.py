@@ -19,6 +19,8 @@ from semcodec.serving.metrics import Metrics
 from semcodec.serving.sessions import ServerSession
 from semcodec.tasks.prediction import Prediction
 
+KEPT = 256
+"""Headers beside those of open streams of which it is remembered what answers them, at most."""
 RECORD_MARGIN = 1 << 16
 """Bytes of a record beside twice its features and its pixels: heads, tables, and small models."""
 
@@ -28,6 +30,7 @@ class Hosted:
     """The streams of one header, and the server that answers them. open: sessions that send such records now."""
 
     server: Server
+    header: bytes = b""
     open: int = 0
 
     @property
@@ -40,7 +43,7 @@ class Hosted:
 class Models:
     """The servers that were started, by which every stream is answered or refused. Any thread may ask.
 
-    Streams of one header share what is made for it, while there are any.
+    Streams of one header share what is made for it.
     """
 
     servers: Sequence[Server]
@@ -50,7 +53,7 @@ class Models:
     def host(self, first: First) -> Hosted:
         """What answers a stream: nothing is built for it. Raises StreamError, SpecError, PluginError."""
         with self._lock:
-            if (known := self._hosted.get(first.header)) is not None and known.open:
+            if (known := self._hosted.get(first.header)) is not None:
                 self._check_backbone(known.server, first.backbone)
                 return known
         stream = BytesIO(first.header)
@@ -67,9 +70,9 @@ class Models:
                 refused = error if refused is None or isinstance(error, WeightsMismatch) else refused
                 continue
             with self._lock:
-                for gone in [key for key, hosted in self._hosted.items() if not hosted.open]:
-                    del self._hosted[gone]
-                return self._hosted.setdefault(first.header, Hosted(accepted))
+                if len(self._hosted) >= KEPT:
+                    self._hosted = {key: hosted for key, hosted in self._hosted.items() if hosted.open}
+                return self._hosted.setdefault(first.header, Hosted(accepted, first.header))
         assert refused is not None
         if len(self.servers) > 1 and isinstance(refused, VersionMismatch):
             here = ", ".join(server.spec for server in self.servers)

@@ -197,7 +197,7 @@ class Service:
         if self.draining:
             raise _Refusal("draining", "this server is about to end; try again", retry=True)
         known = self.sessions.get(first.session) if isinstance(first, Resume) else None
-        if known is None:
+        if known is None or known.hosted.header != first.header:
             known = await self._new(first)
             self.metrics.opened.inc()
             self.log("opened", session=known.session.id[:8], peer=peer, spec=known.hosted.server.spec)
