@@ -12,8 +12,10 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -92,6 +94,28 @@ def test_files_and_folders_are_sent(folder, server):
         assert named in done.output
     assert "5 of 5 samples: 5 answered" in done.output
     assert "accuracy" not in done.output
+
+
+def test_a_film_on_stdin_is_a_camera(folder, server):
+    """The newest picture is sent, and those in whose place it was are counted."""
+    film = BytesIO()
+    with av.open(film, "w", format="mpegts") as container:
+        stream = container.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for number in range(60):
+            picture = np.full((96, 128, 3), 4 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    trust = ["--token-file", str(folder / "token"), "--ca", str(folder / "cert.pem")]
+    command = ["send", SPEC, "-", "--to", server.url, *trust, "--format", "json", "--offline"]
+    done = CliRunner().invoke(main, command, input=film.getvalue())
+    assert done.exit_code == 0, done.output
+    *answers, last = [json.loads(line) for line in done.stdout.splitlines()]
+    summary = last["summary"]
+    assert len(answers) == summary["answered"] >= 1
+    assert summary["answered"] + summary["dropped"] == 60
+    assert all(answer["input"].startswith("-@") for answer in answers)
+    assert "top1" not in summary
 
 
 def test_a_server_that_one_does_not_trust_is_not_sent_to(folder, server):
