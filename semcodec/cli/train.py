@@ -74,6 +74,7 @@ def command(
     on from its last checkpoint when the same command is given again. With --cells each run has a folder of its own
     in DIR, and DIR as --weights finds what belongs to each spec.
     """
+    from semcodec.training.processes import is_first
     from semcodec.training.train import train
 
     if (spec is None) == (file is None):
@@ -94,6 +95,8 @@ def command(
                 click.echo(f"{folder} has a checkpoint: the same command goes on from there", err=True)
             raise
         cards.append(card)
+    if not is_first():
+        return
     if form == "json":
         echo_json(cards[0] if file is None else cards)
     elif file is None:

@@ -30,7 +30,7 @@ from semcodec.pipeline.stages import Stages, build
 from semcodec.pipeline.tensor_files import write_tensors
 from semcodec.specs import InputRequest
 from semcodec.tasks.table import get_task
-from semcodec.training import objectives
+from semcodec.training import objectives, processes
 from semcodec.training.checkpoint import load_state, state_dict
 from semcodec.training.feature_steps import backbone_first
 from semcodec.training.loop import Job, Step, fit
@@ -61,8 +61,10 @@ def train(
     starts from. until: the recipe's last step to run.
     scale: multiplies every step's samples.
     Writes ``weights.safetensors`` (float16) and ``card.json`` into ``out``; a stopped run goes on where it was
-    when called again with the same arguments. Raises UsageError for a spec with nothing to train.
+    when called again with the same arguments, be it on another number of processes that ``torchrun`` starts.
+    Raises UsageError for a spec with nothing to train.
     """
+    processes.begin()
     out = Path(out)
     request = request or weights.WeightsRequest()
     alone = len(parse(spec).items) == 1 and _is_backbone(spec)
@@ -122,7 +124,9 @@ def train(
     start = weights.digest(state_dict(job.modules))
     fingerprint = hashlib.sha256(json.dumps([card, start], sort_keys=True).encode()).hexdigest()[:16]
     card["metrics"] = fit(steps, job, out, seed=seed, fingerprint=fingerprint)
-    save(written, card, out)
+    if processes.is_first():
+        save(written, card, out)
+    processes.from_first(None)  # nobody goes on before the files are there
     return card
 
 
