@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from semcodec.specs import PREFIX, TOKENS
 from semcodec.tensors import from_eight_bits
+from semcodec.training import processes
 from semcodec.training.augmentation import mosaic
 from semcodec.training.averaging import Average
 from semcodec.training.feature_steps import model_input
@@ -92,7 +93,7 @@ def _loss(
         average.see()
         number = b.sequence[0] // BATCH
         point = number % len(weights)
-        pixels = mosaic(b.pixels, b.rng) if boxes else b.pixels
+        pixels = _tiled(b) if boxes else b.pixels
         b = replace(b, pixels=pixels)
         with torch.autocast(b.pixels.device.type, torch.bfloat16, enabled=gains_by_bfloat16(b.pixels.device)):
             with torch.no_grad():
@@ -112,6 +113,11 @@ def _loss(
         return total, figures
 
     return loss
+
+
+def _tiled(b: Batch) -> Tensor:
+    _, place = processes.place_of(len(b.pixels))
+    return mosaic(processes.whole(b.pixels), b.rng)[place]
 
 
 def finds_boxes(job: Job) -> bool:
@@ -144,7 +150,7 @@ def feature_distance(given: Features, wanted: Features) -> Tensor:
             continue
         axis = t.dim() - 1 if name == TOKENS else t.dim() - 3
         others = [other for other in range(t.dim()) if other != axis]
-        scale = t.float().var(others, keepdim=True).clamp_min(1e-6)
+        scale = processes.variance(t.float(), others).clamp_min(1e-6)
         errors.append(((given[name].float() - t.float()).square() / scale).mean())
     return torch.stack(errors).sum() if errors else torch.zeros(())
 
@@ -165,7 +171,8 @@ def answer_distance(given: Tensor, wanted: Tensor) -> Tensor:
         return F.kl_div(given.log_softmax(1), wanted.log_softmax(1), log_target=True, reduction="batchmean")
     p, q = wanted[..., 4:], given[..., 4:].clamp(1e-6, 1 - 1e-6)
     seen = p.amax(2)
-    most = seen.sum().clamp_min(1.0)
+    total, _ = processes.place_of(len(seen))
+    most = processes.sum_of(seen.sum()).clamp_min(1.0) * len(seen) / total  # of all processes, this one's share of it
     scores = -(p * q.log() + (1 - p) * (1 - q).log()).sum() / most
     size = wanted[..., 2:4].mean(2, keepdim=True).clamp_min(1.0)
     boxes = (seen[..., None] * (given[..., :4] - wanted[..., :4]).abs() / size).sum() / most
