@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from semcodec.errors import UsageError
 from semcodec.training import processes
 
+HELPERS = Path(__file__).parents[1] / "helpers"
 JOB = """
 import sys
 from pathlib import Path
@@ -63,17 +64,53 @@ if processes.is_first():
 """
 
 
-def learn(folder: Path, count: int, stop: int = 0) -> subprocess.CompletedProcess[str]:
+DISTIL = """
+import sys
+from pathlib import Path
+import torch
+from feature_jobs import job_of
+from safetensors.torch import save_file
+from semcodec.training import distillation, processes
+from semcodec.training.checkpoint import state_dict
+from semcodec.training.loop import fit
+
+out, stop, spec, iterations = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+processes.begin()
+torch.manual_seed(0)
+distillation.gains_by_bfloat16 = lambda device: False
+job, calls = job_of(spec), [0]
+job.dataset.kind = "image"
+steps = distillation.steps(job, 0.1)
+
+def stopping(loss):
+    def stopped(batch):
+        calls[0] += 1
+        if calls[0] == stop:
+            raise KeyboardInterrupt
+        return loss(batch)
+    return stopped
+
+for step in steps:
+    step.samples, step.loss = step.batch * iterations, stopping(step.loss)
+fit(steps, job, out, every_s=0, half=False)
+if processes.is_first():
+    modules = {**job.modules, **job.auxiliary}
+    save_file({name: t.clone() for name, t in state_dict(modules).items()}, out / "learned.safetensors")
+"""
+
+
+def learn(folder: Path, count: int, *words: object, job: str = JOB) -> subprocess.CompletedProcess[str]:
     folder.mkdir(exist_ok=True)
-    (folder / "job.py").write_text(JOB)
+    (folder / "job.py").write_text(job)
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    command = [*(start if count > 1 else [sys.executable]), str(folder / "job.py"), str(folder), str(stop)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    command = [*(start if count > 1 else [sys.executable]), str(folder / "job.py"), str(folder), *map(str, words)]
+    path = os.pathsep.join([str(HELPERS), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": path}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
 
 
-def weights(folder: Path, count: int) -> dict[str, torch.Tensor]:
-    done = learn(folder, count)
+def weights(folder: Path, count: int, *words: object, job: str = JOB) -> dict[str, torch.Tensor]:
+    done = learn(folder, count, *(words or (0,)), job=job)
     assert done.returncode == 0, done.stderr
     return load_file(folder / "learned.safetensors")
 
@@ -85,11 +122,38 @@ def test_two_processes_learn_what_one_does_and_go_on_where_one_stopped(tmp_path)
         torch.testing.assert_close(together[name], t, atol=1e-5, rtol=0)
     one, two = ((tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("one", "two"))
     assert len(one) == len(two)
-    assert learn(tmp_path / "other", 1, stop=9).returncode != 0
+    assert learn(tmp_path / "other", 1, 9).returncode != 0
     assert (tmp_path / "other" / "checkpoint.safetensors").exists()
     went_on = weights(tmp_path / "other", 2)
     for name, t in alone.items():
         torch.testing.assert_close(went_on[name], t, atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spec", "iterations"),
+    [("bottlenetpp+det-nano@d3", 10), ("layered:blocks=1,levels=2+vit-nano-server@block2", 1)],
+)
+def test_distillation_and_its_average_are_those_of_one_process(tmp_path, spec, iterations):
+    """Four pictures in one, spreads of channels, what teachers see and noise are of the whole batch.
+
+    Of values that are rounded one batch alone agrees: a last bit decides where they fall.
+    """
+    words = (0, spec, iterations)
+    alone = weights(tmp_path / "one", 1, *words, job=DISTIL)
+    assert learn(tmp_path / "two", 1, iterations + 1, *words[1:], job=DISTIL).returncode != 0
+    assert (tmp_path / "two" / "checkpoint.safetensors").exists()
+    together = weights(tmp_path / "two", 2, *words, job=DISTIL)
+    assert any(name.startswith("average.") for name in alone)
+    for name, t in alone.items():
+        torch.testing.assert_close(together[name], t, atol=1e-5, rtol=0)
+
+
+def test_a_process_names_its_own_gpu(monkeypatch):
+    assert processes.own("cuda") == "cuda"
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert [processes.own(name) for name in ("cuda", "cuda:0", "cpu")] == ["cuda:1", "cuda:0", "cpu"]
 
 
 def test_each_process_has_its_part_of_a_batch(monkeypatch):
