@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from semcodec._cache import cache_folder
 from semcodec._files import read_regular
 from semcodec._typed import convert, read_json
 from semcodec.composition.binding import Bound
@@ -35,7 +36,7 @@ from semcodec.composition.grammar import parse_item
 from semcodec.composition.registry import import_target
 from semcodec.composition.resolution import INPUT
 from semcodec.errors import UsageError, WeightsError, first_line
-from semcodec.pipeline.hub import cache_folder, download
+from semcodec.pipeline.hub import download
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -215,7 +216,8 @@ def _candidates(composition: Composition, slot: str, request: WeightsRequest, hu
     with ExitStack() as stack:
         shipped = [stack.enter_context(as_file(_resource(name))) for name in resources]
         yield from _among(composition, slot, {path: f"{SHIPPED}{path.name}" for path in shipped if path.exists()})
-    cached = sorted(cache_folder().glob("*.safetensors"))
+    folder = cache_folder("weights")
+    cached = sorted(folder.glob("*.safetensors")) if folder else []
     yield from _among(composition, slot, {path: f"cache: {path.name}" for path in cached})
     if hub and not request.offline and (repository := published(bound)):
         yield Weights(slot, f"hub: {repository}", download(repository))
