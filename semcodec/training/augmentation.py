@@ -37,8 +37,8 @@ def mosaic(pixels: Tensor, rng: np.random.Generator, share: float = 0.5) -> Tens
     """
     count, _, height, width = pixels.shape
     small = F.interpolate(pixels, size=(height // 2, width // 2), mode="area")
-    four = [small[torch.from_numpy(rng.permutation(count))] for _ in range(4)]
+    four = [small[beside(rng.permutation(count), pixels)] for _ in range(4)]
     tiled = torch.cat([torch.cat(four[:2], 3), torch.cat(four[2:], 3)], 2)
     tiled = F.interpolate(tiled, size=(height, width)) if tiled.shape != pixels.shape else tiled
-    chosen = torch.from_numpy(rng.random(count) < share)[:, None, None, None]
+    chosen = beside(rng.random(count) < share, pixels)[:, None, None, None]
     return torch.where(chosen, tiled, pixels)

@@ -129,7 +129,7 @@ def finds_boxes(job: Job) -> bool:
 
 
 def _one(job: Job) -> Batch:
-    return Batch(from_eight_bits(job.dataset.batch([0])[0]), None, np.random.default_rng(0), [0])
+    return Batch(from_eight_bits(job.dataset.batch([0])[0]), [], np.random.default_rng(0), [0]).to(job.accelerator)
 
 
 def _head(job: Job, b: Batch) -> Features:
