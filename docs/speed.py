@@ -36,16 +36,16 @@ SPECS = (
     "jpeg+vit-nano-server",
     "jpeg+det-nano",
 )
-SAMPLES, RUNS, SHOWN = 32, 5, 3
+SAMPLES, RUNS, SHOWN = 32, 15, 3
 SEVERAL = 0.1
 """Least share of its end that a stage or an operator is named for."""
 TITLE = f"""# Where the time goes
 
-Made by `python docs/speed.py`, which says how: {SAMPLES} samples of each composition's data set, semcodec {__version__},
-torch {torch.__version__}, one thread of a CPU that other work shares. Only what stands beside each other in a row
-compares. The device's end takes one sample at a time, the server's end {SAMPLES} together; milliseconds are of one
-sample, the least of {RUNS} runs. Stages are those of `stages_ms` in [records](measuring.md); operators are torch's own, of
-what runs on the server, with their share of it.
+Made by `python docs/speed.py`, which says how: {SAMPLES} samples of each composition's data set, semcodec
+{__version__}, torch {torch.__version__}, one thread of a CPU that other work shares, so that shares tell more than times.
+The device's end takes one sample at a time, the server's end {SAMPLES} together; milliseconds are of one sample, the
+least of {RUNS} runs. Stages are those of `stages_ms` in [records](measuring.md); operators are torch's own, of what
+runs on the server, with their share of it.
 
 | composition | device, ms | of these | server, ms | of these | operators at the server |
 | --- | ---: | --- | ---: | --- | --- |"""

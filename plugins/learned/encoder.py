@@ -20,7 +20,7 @@ from semcodec_plugins.learned import autoregressive, coder_bridge, network, spec
 from semcodec_plugins.learned.coding import CHECK, LearnedCoding, check_of, most_raster_bytes
 
 TOGETHER = 4
-"""Images that go through the synthesis at a time: of more its maps leave a CPU's cache, which is slower than one by one."""
+"""Images that go through the synthesis at a time: more are slower than one by one, as maps leave a CPU's cache."""
 
 
 class Learned(nn.Module, Encoder):
