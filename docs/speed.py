@@ -42,7 +42,7 @@ SEVERAL = 0.1
 TITLE = f"""# Where the time goes
 
 Made by `python docs/speed.py`, which says how: {SAMPLES} samples of each composition's data set, semcodec
-{__version__}, torch {torch.__version__}, one thread of a CPU that other work shares, so that shares tell more than times.
+{__version__}, torch {torch.__version__}, one thread of a CPU that other work shares: shares tell more than times.
 The device's end takes one sample at a time, the server's end {SAMPLES} together; milliseconds are of one sample, the
 least of {RUNS} runs. Stages are those of `stages_ms` in [records](measuring.md); operators are torch's own, of what
 runs on the server, with their share of it.
