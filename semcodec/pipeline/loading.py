@@ -20,7 +20,7 @@ from semcodec.composition.resolution import INPUT
 from semcodec.container.packets import StreamHeader, check_versions, check_weights
 from semcodec.errors import UsageError, WeightsError
 from semcodec.interfaces import Backbone, Encoder, Recoverer
-from semcodec.pipeline import halves, weights
+from semcodec.pipeline import foreign, halves, weights
 from semcodec.pipeline.stages import Builder, Stages, has_weights
 from semcodec.pipeline.weights import Weights, WeightsRequest
 from semcodec.tensors import single_precision
@@ -338,8 +338,8 @@ def class_names(
     bound = composition.backbone
     published = composition.registry.load(bound.component).published_classes(**bound.build)
     if found and found.path:
-        named = weights.foreign_classes(found.path)
-        count = None if named else weights.foreign_count(found.path)
+        named = foreign.class_names(found.path)
+        count = None if named else foreign.class_count(found.path)
         if count is not None:
             own = [f"class {i}" for i in range(count)]
             return next((names for names in (published, classes) if names and len(names) == count), own)
