@@ -122,7 +122,7 @@ class Learned(nn.Module, Encoder):
         network.prepare(self.net)
         with torch.no_grad():
             ys = torch.cat([self._y(latent) for latent in latents])
-            images = torch.cat([self.net.g_s(part) for part in ys.split(TOGETHER)])
+            images = torch.cat([self.net.g_s(part) for part in torch.split(ys, TOGETHER)])
             images = images.clamp(0, 1)[:, :, : self.height, : self.width]
         if not bool(torch.isfinite(images).all()):
             raise CorruptStream("what is decoded has NaN; the stream is damaged, get it again")

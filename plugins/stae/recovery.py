@@ -20,13 +20,13 @@ class Conv3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, k, H, W) to (B, C', k, H', W')."""
-        alone = len(x) == 1 and x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.enabled
-        if not alone or torch.is_grad_enabled() or not torch.backends.mkldnn.is_available():
+        alone = len(x) == 1 and x.device.type == "cpu" and x.dtype == torch.float32
+        if not alone or torch.is_grad_enabled() or not torch._C._has_mkldnn or not torch.backends.mkldnn.enabled:
             return super().forward(x)
-        found: Tensor = torch.mkldnn_convolution(  # type: ignore[attr-defined]
+        assert not isinstance(self.padding, str)
+        return torch.mkldnn_convolution(
             x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
         )
-        return found
 
 
 def _conv3d(inside: int, out: int, stride: int = 1) -> nn.Sequential:

@@ -77,7 +77,8 @@ def opened(path: str | os.PathLike[str], options: Mapping[str, str] | None = Non
 def _open(path: str | os.PathLike[str], limit: dict[str, str], looking: Mapping[str, str]) -> Any:
     if looking:
         with suppress(ValueError):  # MPEG program streams name none of their streams before FFmpeg has looked
-            return av.open(os.fspath(path), options=limit, stream_options=[dict(looking)] * _STREAMS)
+            every: list[Any] = [dict(looking)] * _STREAMS  # PyAV's stub has strings in their place
+            return av.open(os.fspath(path), options=limit, stream_options=every)
     return av.open(os.fspath(path), options=limit)
 
 

@@ -79,7 +79,7 @@ def sum_of(values: Tensor) -> Tensor:
     return found
 
 
-def variance(t: Tensor, axes: Sequence[int]) -> Tensor:
+def variance(t: Tensor, axes: list[int]) -> Tensor:
     """Over these axes, the samples' among them, of all processes; each axis stays, with one element."""
     if count() == 1:
         return t.var(axes, keepdim=True)
