@@ -39,6 +39,8 @@ from semcodec.training.checkpoint import Checkpoint, Slots, State, load_state, s
 from semcodec.types import Features, Partial, TrainableParts
 
 LOG = "log.jsonl"
+SMALLEST_CROP = 0.7
+"""Of a side, in training."""
 Loss = Callable[["Batch"], tuple[Tensor, dict[str, float]]]
 
 
@@ -75,6 +77,7 @@ class Step:
     at the samples, without gradient, and what it has seen is not kept: stopped, it begins anew.
     statistics: whether batch norms go on collecting theirs. Not where batches differ in kind, say in frames: the
     mean of several kinds fits none of them when the model is used.
+    smallest_crop: of a side, of data sets that vary.
     """
 
     name: str
@@ -85,6 +88,7 @@ class Step:
     batch: int = 32
     weight_decay: float = 0.05
     statistics: bool = True
+    smallest_crop: float = SMALLEST_CROP
     finish: Callable[[], None] | None = None
 
     @property
@@ -163,7 +167,7 @@ def batches(dataset: Dataset, step: Step, seed: int, number: int, start: int) ->
                 pixels, labels = dataset.batch(rows[part].tolist())
                 x = from_eight_bits(pixels)
                 if dataset.varies:
-                    x = varied(x, rng, len(rows), part)
+                    x = varied(x, rng, step.smallest_crop, len(rows), part)
                 sequence = range(i * step.batch, i * step.batch + len(rows))[part]
                 targets = labels if isinstance(labels, list) else torch.from_numpy(labels)
                 queue.put(Batch(x, targets, rng, sequence, len(x) / len(rows)))
@@ -186,17 +190,19 @@ def batches(dataset: Dataset, step: Step, seed: int, number: int, start: int) ->
             queue.get_nowait()
 
 
-SMALLEST_CROP = 0.7
-"""Of a side, in training."""
-
-
-def varied(pixels: Tensor, rng: np.random.Generator, batch: int | None = None, part: slice = slice(None)) -> Tensor:
+def varied(
+    pixels: Tensor,
+    rng: np.random.Generator,
+    smallest: float = SMALLEST_CROP,
+    batch: int | None = None,
+    part: slice = slice(None),
+) -> Tensor:
     """Samples (B, ..., 3, H, W) mirrored at random, and cropped at random and resized back, each all frames alike.
 
     batch, part: of how many samples these are which, so that each is varied as in the whole batch.
     """
     count = len(pixels) if batch is None else batch
-    scale = rng.uniform(SMALLEST_CROP, 1, count)
+    scale = rng.uniform(smallest, 1, count)
     theta = np.zeros((count, 2, 3), np.float32)
     theta[:, 0, 0] = scale * rng.choice((-1, 1), count)
     theta[:, 1, 1] = scale
