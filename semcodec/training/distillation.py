@@ -96,8 +96,9 @@ def _loss(
         average.see()
         number = b.sequence[0] // BATCH
         point = number % len(weights)
-        _, place = processes.place_of(len(b.pixels))
-        b = replace(b, pixels=mix(processes.whole(b.pixels), b.rng)[place])
+        if mix is not None:
+            _, place = processes.place_of(len(b.pixels))
+            b = replace(b, pixels=mix(processes.whole(b.pixels), b.rng)[place])
         with torch.autocast(b.pixels.device.type, torch.bfloat16, enabled=gains_by_bfloat16(b.pixels.device)):
             with torch.no_grad():
                 wanted = _head(job, b)
@@ -118,12 +119,12 @@ def _loss(
     return loss
 
 
-def _mixing(job: Job) -> Callable[[Tensor, np.random.Generator], Tensor]:
+def _mixing(job: Job) -> Callable[[Tensor, np.random.Generator], Tensor] | None:
     """What makes new pictures of a batch; none for clips, and for data that have their size and place to be learned."""
     if finds_boxes(job):
         return mosaic
     pictures = job.dataset.varies and _one(job).pixels.dim() == 4
-    return cut_mix if pictures else lambda pixels, rng: pixels
+    return cut_mix if pictures else None
 
 
 def finds_boxes(job: Job) -> bool:

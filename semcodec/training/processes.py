@@ -83,7 +83,7 @@ def variance(t: Tensor, axes: list[int]) -> Tensor:
     """Over these axes, the samples' among them, of all processes; each axis stays, with one element."""
     if count() == 1:
         return t.var(axes, keepdim=True)
-    total = sum_of(torch.tensor(float(math.prod(t.shape[axis] for axis in axes))))
+    total = sum_of(torch.tensor(math.prod(t.shape[axis] for axis in axes), dtype=torch.float64))
     mean = sum_of(t.double().sum(axes, keepdim=True)) / total
     return (sum_of((t - mean).square().sum(axes, keepdim=True)) / (total - 1)).to(t)
 
