@@ -112,7 +112,7 @@ def load(path: Path, curves: Sequence[str] = (), max_share: float | None = None)
         found, header = records.read(path, warnings), records.check_form(path)
         skips, _ = records.lines(path / records.SKIPS, warnings)
     elif path.exists():
-        found, _ = records.lines(path, warnings)
+        found = [records.restated(record) for record in records.lines(path, warnings)[0]]
     else:
         raise DataError(f"{path} is not there; name a folder that 'semcodec bench' made, or a file of records")
     measured = _checked(found, path)
