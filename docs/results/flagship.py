@@ -1,14 +1,15 @@
-"""Measures what docs/results/flagship.md shows: codecs of features at a cut against pictures and video, with the device's
-share of the computing beside every figure.
+"""Measures what docs/results/flagship.md shows: codecs of features at a cut against pictures and video.
+
+Beside every figure stands the device's share of the computing.
 
     python docs/results/flagship.py RUNS                       everything, then the page: see --part and --step
     python docs/results/flagship.py RUNS --part clips --step rivals
     python docs/results/flagship.py RUNS --part clips --limit 200      a try, whose tables are printed and not kept
     python docs/results/flagship.py RUNS --show                the page of what RUNS holds by now
 
-Photographs are DATA/nips2017, where DATA is the folder that SEMCODEC_DATA names, and their DeiT-Tiny lies beside it. RUNS
-gets a results folder of 'semcodec bench' for each step of a part, which goes on where it stopped. Steps ``rivals`` and
-``others`` do not depend on the codecs' weights, which ``ours`` takes from where they ship, or from --codec.
+Photographs are DATA/nips2017, where DATA is the folder that SEMCODEC_DATA names, and their DeiT-Tiny lies beside it.
+RUNS gets a results folder of 'semcodec bench' for each step of a part, which goes on where it stopped. Steps ``rivals``
+and ``others`` do not depend on the codecs' weights, which ``ours`` takes from where they ship, or from --codec.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def parts() -> dict[str, Part]:
             [
                 ("local+vit-nano", {}), ("png+vit-nano", {}), ("tensor8+rans+vit-nano", {}),
                 ("tensor8+rans+vit-nano@embed", {}),
-                ("stae:coding=webp,pixels=1.0+rans+vit-nano", {"stae.frames": (8, 12, 16), "stae.quality": (1, 10, 30)}),
+                ("stae+rans+vit-nano", {"stae.frames": (8, 12, 16), "stae.quality": (1, 10, 30)}),
                 ("deepisc:entropy=all,pixels=0.0+rans+vit-nano", {"deepisc.frames": (4, 8, 16)}),
             ],
         ),
@@ -100,7 +101,7 @@ def parts() -> dict[str, Part]:
             [
                 ("local+vit-nano-server", {}), ("png+vit-nano-server", {}), ("tensor8+rans+vit-nano-server", {}),
                 ("tensor8+rans+vit-nano-server@block1", {}),
-                ("cls-attn:scores=rollout,patches=webp+attention-sum+rans+vit-nano-server",
+                ("cls-attn+attention-sum+rans+vit-nano-server",
                  {"attention-sum.threshold": sums, "cls-attn.quality": (1, 10, 30)}),
                 ("isr:2,coding=webp+sr:2+vit-nano-server", {"isr.quality": (1, 10, 30, 50, 75)}),
             ],
@@ -112,7 +113,7 @@ def parts() -> dict[str, Part]:
             [
                 ("local+deit-tiny", {}), ("png+deit-tiny", {}), ("tensor8+rans+deit-tiny", {}),
                 ("tensor8+rans+deit-tiny@block4", {}),
-                ("cls-attn:scores=rollout,patches=avif+attention-sum+rans+deit-tiny",
+                ("cls-attn:patches=avif+attention-sum+rans+deit-tiny",
                  {"attention-sum.threshold": sums, "cls-attn.quality": (20, 40, 55)}),
             ],
             batch=25, weights={"backbone": str(deit)},
@@ -152,7 +153,7 @@ def clips(part: Part, codec: str, setting: Mapping[str, Any] | None) -> tuple[st
 
 
 def best(part: Part, folder: Path, codec: str) -> list[dict[str, Any]]:
-    """The settings that took the fewest bytes at equal accuracy in the trial, in the mean over the goals' accuracies."""
+    """The settings that took the fewest bytes in the trial, in the mean over the goals' accuracies."""
     by: dict[tuple[Any, int], list[Record]] = {}
     for record in records(folder / "trial"):
         if encoder_of(record) == codec:
@@ -191,8 +192,10 @@ def bench(part: Part, folder: Path, cells: Cells, limit: int, weights: Sequence[
     file.write_text("".join(f"[[cell]]\nspec = {to_json(spec)}\n{sweep(grid)}\n" for spec, grid in cells))
     given = [f"{slot}={path}" for slot, path in part.weights.items()] + list(weights)
     named = [word for weight in given for word in ("--weights", weight)]
-    arguments = ["bench", "--cells", file, "--data", part.data, "--limit", limit, "--batch", part.batch, "--out", folder,
-                 "--offline", "--max-cells", 10000, *named, *(["--resume"] if (folder / PLAN).exists() else [])]  # fmt: skip
+    arguments = [
+        "bench", "--cells", file, "--data", part.data, "--limit", limit, "--batch", part.batch, "--out", folder,
+        "--offline", "--max-cells", 10000, *named, *(["--resume"] if (folder / PLAN).exists() else []),
+    ]  # fmt: skip
     code = semcodec([str(word) for word in arguments], standalone_mode=False)
     if code:
         raise SystemExit(f"semcodec bench ended with {code}: see {folder}")
@@ -345,7 +348,9 @@ def picture(name: str, part: Part, folder: Path) -> None:
         axes.plot([r["bytes_total"] for r in rows], [100 * r["top1"] for r in rows], "x", ms=4,
                   label=f"{label} (share {shares(rows)})")  # fmt: skip
     top = max((r["top1"] for rows in (*curves.values(), *by.values()) for r in rows), default=1)
-    axes.set(xscale="log", xlabel="bytes a sample (whole packets)", ylabel="top-1, %", ylim=(100 * top - 40, 100 * top + 1))
+    axes.set(
+        xscale="log", xlabel="bytes a sample (whole packets)", ylabel="top-1, %", ylim=(100 * top - 40, 100 * top + 1)
+    )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
     figure.tight_layout()

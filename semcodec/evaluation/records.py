@@ -18,6 +18,7 @@ import msgspec
 from semcodec._files import LineFile, read_regular, whole_file
 from semcodec._json import to_json
 from semcodec._typed import convert, read_json
+from semcodec.composition.composition import compose_spec
 from semcodec.composition.stored import restate
 from semcodec.errors import DataError, SemcodecError, UsageError, first_line
 from semcodec.evaluation.record_form import RECORD, check_record
@@ -141,7 +142,7 @@ def migrate(record: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def restated(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record whose spec is as it is to be written today, with the versions from which it means that."""
+    """A record whose spec is canonical today, with the versions from which it means what it meant."""
     spec, formats = record.get("spec"), record.get("formats", {})
     if not isinstance(spec, str) or "failed" in record or not isinstance(formats, dict):
         return dict(record)
@@ -149,7 +150,12 @@ def restated(record: Mapping[str, Any]) -> dict[str, Any]:
         now = restate(spec, formats)
     except SemcodecError:  # no spec, which is refused where it is used
         return dict(record)
-    return {**record, "spec": now.spec, "formats": {**formats, **now.versions}} if now.versions else dict(record)
+    if not now.versions:
+        return dict(record)
+    text = now.spec
+    with suppress(SemcodecError):  # what does not compose here keeps its words
+        text = compose_spec(text).spec
+    return {**record, "spec": text, "formats": {**formats, **now.versions}}
 
 
 class Folder:

@@ -90,7 +90,8 @@ def test_a_record_of_before_is_of_what_it_meant_and_of_nothing_else():
     assert old["formats"] == {"container": 1, "encoder/stae": 2}
     assert restated(old) == old
     named = record("stae:coding=webp,frames=8,pixels=1.0,quality=30+rans+vit-nano", formats={"container": 1, **OLD})
-    assert restated(named)["formats"]["encoder/stae"] == 2, "its bytes are as they were"
+    now = restated(named)
+    assert (now["spec"], now["formats"]["encoder/stae"]) == ("stae:quality=30+rans+vit-nano", 2)
 
 
 def test_measuring_goes_on_with_records_of_before(one_thread):
