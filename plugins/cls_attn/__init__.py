@@ -13,7 +13,7 @@ PACKAGE = "semcodec_plugins.cls_attn"
 SWEEP = (25, 49, 74, 98, 123, 147, 172)
 KEEP = Param("keep", int, 98, "patch budget of selectors that obey one: patches kept", SWEEP, open=True, low=1)
 BEST = {"patches": "webp", "quality": 40}
-"""Where the patches of ``cls-attn`` start: the best trade that was measured (docs/results); the paper sends them raw."""
+"""How ``cls-attn`` sends patches: the best trade that was measured (docs/results). The paper sends them raw."""
 TRAITS = {
     "entropy": "mixed",
     "targets": ("keep",),

@@ -97,11 +97,15 @@ def at_equal_accuracy(
             float(accuracy),
             _bytes(own[i]),
             {name: _bytes(logs[i]) for name, logs in theirs.items()},
-            min((name for name in theirs if np.isfinite(theirs[name][i])), key=lambda name: theirs[name][i], default=None),
+            _cheapest({name: float(logs[i]) for name, logs in theirs.items()}),
             *(float(value[i]) if np.isfinite(value[i]) else None for value in (found, low, high)),
         )
         for i, accuracy in enumerate(wanted)
     ]  # fmt: skip
+
+
+def _cheapest(logs: Mapping[str, float]) -> str | None:
+    return min((name for name, log in logs.items() if np.isfinite(log)), key=lambda name: logs[name], default=None)
 
 
 def _ratio(own: Float64, rivals: Sequence[Float64]) -> Float64:

@@ -14,7 +14,7 @@ from semcodec.cli.streams import reading
 from semcodec.errors import StreamError, UsageError
 
 if TYPE_CHECKING:
-    from semcodec.container.packets import LocalRecord, Packet
+    from semcodec.container.packets import LocalRecord, Packet, StreamHeader
     from semcodec.pipeline.server import Server
     from semcodec.tasks.prediction import Prediction
 

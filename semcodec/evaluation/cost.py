@@ -209,8 +209,7 @@ class Costs:
         with server():
             self.pipeline.server.decode_batch(records)
         asked = device.count.server
-        ends = End(device.count.total - asked, device.memory), End(server.count.total + asked, server.memory)
-        return ends
+        return End(device.count.total - asked, device.memory), End(server.count.total + asked, server.memory)
 
     @inference
     def _count_whole(self, pixels: UInt8) -> int:
