@@ -77,7 +77,7 @@ def semcodec_components() -> Iterator[Component]:
         )
     words = Param("preset", str, "medium", "how long the coder tries", PRESETS)
     preset = _number("preset", 6, "how long the coder tries: 0 longest to 13", (4, 6, 8, 10), 0, 13)
-    for name, target, spec, summary, knob, more, license, programs in (  # noqa: A001
+    for name, target, spec, summary, knob, settings, license, programs in (  # noqa: A001
         ("h264", "H264", "video", "H.264 video (x264)", ("crf", 28, CRF, 51), (words, GROUP), "GPL-2.0-or-later", ()),
         ("h265", "H265", "large_video", "H.265 video (x265)", ("crf", 28, CRF, 51), (words, GROUP), "GPL-2.0-or-later",
          ()),
@@ -103,7 +103,7 @@ def semcodec_components() -> Iterator[Component]:
             spec=f"{PACKAGE}.spec:{spec}",
             coding=f"{PACKAGE}.coding:VideoCoding",
             summary=f"a clip as {summary}",
-            params=(_number(word, default, text.format(high), sweep, 0, high), FRAMES, *more),
+            params=(_number(word, default, text.format(high), sweep, 0, high), FRAMES, *settings),
             positional=word,
             license=license,
             traits={"entropy": "none", "tasks": ("video",)} | ({"programs": programs} if programs else {}),

@@ -31,8 +31,8 @@ class Video(Encoder):
         self.total, self.height, self.width = self.coding.total, self.coding.height, self.coding.width
 
     @abstractmethod
-    def compress(self, clip: UInt8, quality: int, **more: Any) -> bytes:
-        """The stream of a clip, uint8 (T, H, W, 3), by the coder's other parameters, ``preset`` and ``group``."""
+    def compress(self, clip: UInt8, quality: int, settings: Mapping[str, Any]) -> bytes:
+        """The stream of a clip, uint8 (T, H, W, 3). settings: the call parameters, as ``preset`` and ``group``."""
 
     @abstractmethod
     def expand(self, data: bytes, count: int) -> UInt8:
@@ -44,9 +44,8 @@ class Video(Encoder):
         """Each clip as one stream. Raises UsageError for pixels that are not finite."""
         index = spaced(self.total, params["frames"])
         clips = eight_bits(features["frames"][:, index])
-        more = {name: params[name] for name in ("preset", "group") if name in params}
         quality = params[self.knob]
-        return [Latent({}, {"video": self.compress(clip, quality, **more), "index": index}) for clip in clips]
+        return [Latent({}, {"video": self.compress(clip, quality, params), "index": index}) for clip in clips]
 
     def restore(self, latent: Latent) -> Partial:
         """The decoded frames with their positions, "index". Raises CorruptStream."""
@@ -61,9 +60,9 @@ class Video(Encoder):
 class H264(Video):
     """An Annex B stream by x264."""
 
-    def compress(self, clip: UInt8, quality: int, preset: str = "medium", group: int = 0) -> bytes:
+    def compress(self, clip: UInt8, quality: int, settings: Mapping[str, Any]) -> bytes:
         """By x264 at the constant rate factor ``quality``."""
-        return encode_h264(clip, quality, preset, group)
+        return encode_h264(clip, quality, settings["preset"], settings["group"])
 
     def expand(self, data: bytes, count: int) -> UInt8:
         return decode_h264(data, count, self.height, self.width)
@@ -84,12 +83,13 @@ class H265(FFmpeg):
 
     form = "hevc"
 
-    def compress(self, clip: UInt8, quality: int, preset: str = "medium", group: int = 0) -> bytes:
+    def compress(self, clip: UInt8, quality: int, settings: Mapping[str, Any]) -> bytes:
         """By x265 at the constant rate factor ``quality``."""
         # A frame of one coding tree unit, and its macroblock tree in small frames, make x265 read what it never wrote.
         unit = 32 if min(clip.shape[1:3]) >= 64 else 16
-        own = f"log-level=none:info=0:pools=none:frame-threads=1:no-cutree=1:ctu={unit}{keys_every(group)}"
-        return encode_frames(clip, "libx265", {"crf": str(quality), "preset": preset, "x265-params": own})
+        own = f"log-level=none:info=0:pools=none:frame-threads=1:no-cutree=1:ctu={unit}{keys_every(settings['group'])}"
+        options = {"crf": str(quality), "preset": settings["preset"], "x265-params": own}
+        return encode_frames(clip, "libx265", options)
 
 
 class Av1(FFmpeg):
@@ -97,11 +97,12 @@ class Av1(FFmpeg):
 
     form = "obu"
 
-    def compress(self, clip: UInt8, quality: int, preset: int = 6, group: int = 0) -> bytes:
+    def compress(self, clip: UInt8, quality: int, settings: Mapping[str, Any]) -> bytes:
         """By SVT-AV1 at the constant rate factor ``quality``."""
         os.environ.setdefault("SVT_LOG", "1")  # errors alone: it would tell its settings on stderr
-        own = f"lp=1{keys_every(group)}"
-        return encode_frames(clip, "libsvtav1", {"crf": str(quality), "preset": str(preset), "svtav1-params": own})
+        own = f"lp=1{keys_every(settings['group'])}"
+        options = {"crf": str(quality), "preset": str(settings["preset"]), "svtav1-params": own}
+        return encode_frames(clip, "libsvtav1", options)
 
 
 class Vvc(FFmpeg):
@@ -110,6 +111,6 @@ class Vvc(FFmpeg):
     form = "vvc"
     knob = "qp"
 
-    def compress(self, clip: UInt8, quality: int, **more: Any) -> bytes:
+    def compress(self, clip: UInt8, quality: int, settings: Mapping[str, Any]) -> bytes:
         """By VVenC at the quantiser ``quality``."""
         return external.encode_vvc([planar(frame).to_ndarray() for frame in clip], quality)

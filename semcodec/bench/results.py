@@ -115,7 +115,7 @@ def load(path: Path, curves: Sequence[str] = (), max_share: float | None = None)
         found = [records.restated(record) for record in records.lines(path, warnings)[0]]
     else:
         raise DataError(f"{path} is not there; name a folder that 'semcodec bench' made, or a file of records")
-    measured = _checked(found, path)
+    measured: Sequence[Mapping[str, Any]] = _checked(found, path)
     if max_share is not None:
         check_share(max_share)
         measured = within(measured, max_share, warnings)

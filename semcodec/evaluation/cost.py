@@ -91,11 +91,11 @@ class _Used(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class _Held(TorchDispatchMode):
+class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The most bytes that tensors which torch's operations made held at once; none of the other end's."""
 
     def __init__(self, count: Count) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.count, self.peak, self._now, self._seen = count, 0, 0, set[int]()
 
     def __torch_dispatch__(

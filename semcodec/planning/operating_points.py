@@ -131,8 +131,9 @@ def _unmeasured(records: Sequence[Mapping[str, Any]]) -> OperatingPoint:
     """Full offloading where no record is of it: 8-bit pixels, the slowest backbone there is, unknown accuracy."""
     most = max(records, key=lambda record: sum(_backbone_ms(record["stages_ms"]).values()))
     label = f"{FULL}, 8-bit pixels, to {most['spec'].rpartition('+')[2]}"
-    nothing = {"macs": 0.0, "share": 0.0} if most.get("macs_whole") else {}
-    return OperatingPoint(label, None, most["raw_uint8_bytes"], {}, _backbone_ms(most["stages_ms"]), **nothing)
+    nothing = 0.0 if most.get("macs_whole") else None
+    server = _backbone_ms(most["stages_ms"])
+    return OperatingPoint(label, None, most["raw_uint8_bytes"], {}, server, macs=nothing, share=nothing)
 
 
 def _at_home(full: OperatingPoint, records: Sequence[Mapping[str, Any]]) -> OperatingPoint:

@@ -69,7 +69,7 @@ def trained(monkeypatch):
                 this = Identity(
                     spec=point.spec, knobs=dict(point.call), data=data, split="test", samples=limit or row["samples"],
                     content="of today", classes=None, weights=row["weights"],
-                    formats={"container": 1, **row["formats"]},
+                    formats={"container": 1, **row.get("formats", {})},
                     pixels=lambda row=row: row["data_digest"],
                 )  # fmt: skip
                 assert known.has(this), point.spec
