@@ -1,4 +1,4 @@
-"""Compress a clip, recognise it from its bytes, measure it beside what everybody has: ``python examples/quickstart.py``.
+"""Compress a clip, recognise it from the bytes, measure beside what all have: ``python examples/quickstart.py``.
 
 Needs no download: method, weights and data come with semcodec.
 """

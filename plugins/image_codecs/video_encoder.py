@@ -62,7 +62,7 @@ class H264(Video):
 
     def compress(self, clip: UInt8, quality: int, settings: Mapping[str, Any]) -> bytes:
         """By x264 at the constant rate factor ``quality``."""
-        return encode_h264(clip, quality, settings["preset"], settings["group"])
+        return encode_h264(clip, quality, settings.get("preset", "medium"), settings.get("group", 0))
 
     def expand(self, data: bytes, count: int) -> UInt8:
         return decode_h264(data, count, self.height, self.width)
@@ -87,8 +87,9 @@ class H265(FFmpeg):
         """By x265 at the constant rate factor ``quality``."""
         # A frame of one coding tree unit, and its macroblock tree in small frames, make x265 read what it never wrote.
         unit = 32 if min(clip.shape[1:3]) >= 64 else 16
-        own = f"log-level=none:info=0:pools=none:frame-threads=1:no-cutree=1:ctu={unit}{keys_every(settings['group'])}"
-        options = {"crf": str(quality), "preset": settings["preset"], "x265-params": own}
+        keys = keys_every(settings.get("group", 0))
+        own = f"log-level=none:info=0:pools=none:frame-threads=1:no-cutree=1:ctu={unit}{keys}"
+        options = {"crf": str(quality), "preset": settings.get("preset", "medium"), "x265-params": own}
         return encode_frames(clip, "libx265", options)
 
 
@@ -100,8 +101,8 @@ class Av1(FFmpeg):
     def compress(self, clip: UInt8, quality: int, settings: Mapping[str, Any]) -> bytes:
         """By SVT-AV1 at the constant rate factor ``quality``."""
         os.environ.setdefault("SVT_LOG", "1")  # errors alone: it would tell its settings on stderr
-        own = f"lp=1{keys_every(settings['group'])}"
-        options = {"crf": str(quality), "preset": str(settings["preset"]), "svtav1-params": own}
+        own = f"lp=1{keys_every(settings.get('group', 0))}"
+        options = {"crf": str(quality), "preset": str(settings.get("preset", 6)), "svtav1-params": own}
         return encode_frames(clip, "libsvtav1", options)
 
 

@@ -85,7 +85,7 @@ def picture(path: Path, value: int, spot: int | None = None) -> Path:
 
 
 def test_parameters_and_macs_are_those_of_the_models():
-    pipeline = Pipeline.load(compose_spec("stae:frames=4+rans+vit-nano"), WeightsRequest({"": "random"}))
+    pipeline = Pipeline.load(compose_spec("stae:frames=4,pixels=0.4+rans+vit-nano"), WeightsRequest({"": "random"}))
     rows = {row.stage: row for row in explain(pipeline)}
     modules = pipeline.stages.modules().values()
     assert sum(row.parameters or 0 for row in rows.values()) == sum(p.numel() for m in modules for p in m.parameters())
