@@ -58,7 +58,7 @@ def test_both_ends_together_compute_the_model(one_thread, spec, device, server):
 
 @pytest.mark.parametrize("kept", [36, 100])
 def test_patches_that_are_not_sent_are_not_computed(one_thread, kept):
-    device, server, whole = macs(f"cls-attn:keep={kept}+top-k+rans+vit-nano-server")
+    device, server, whole = macs(f"cls-attn:keep={kept},scores=mean+top-k+rans+vit-nano-server")
     assert (device, whole) == (EDGE, SERVER)
     assert server == seen(kept)
 
@@ -76,7 +76,7 @@ def test_frames_that_are_not_sent_are_not_computed(one_thread):
 def test_a_sample_that_stays_on_the_device_costs_what_it_costs(one_thread):
     never = measured("local+vit-nano-server")
     assert (never["sent_ratio"], never["macs_server"]) == (0, 0)
-    gated = measured("cls-attn:keep=36+top-k+min-entropy:0.4+rans+vit-nano-server")
+    gated = measured("cls-attn:keep=36,scores=mean+top-k+min-entropy:0.4+rans+vit-nano-server")
     assert 0 < gated["sent_ratio"] < 1
     assert gated["macs_device"] == EDGE
     assert gated["macs_server"] == pytest.approx(gated["sent_ratio"] * seen(36))
