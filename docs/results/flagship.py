@@ -245,8 +245,8 @@ def lines(part: Part, folder: Path) -> Iterator[str]:
     others = records(folder / "others")
     yield f"## {part.title}"
     yield ""
-    yield f"{part.samples} samples of {Path(part.data).name}. Whole packets; `share` is the device's part of what the "
-    yield f"whole {part.backbone} computes."
+    yield f"{part.samples} samples of {Path(part.data).name}, whole packets. `share` is the device's part of what both"
+    yield f"ends compute, `of local` what the device computes over what {part.backbone} takes alone."
     yield ""
     for goal in part.goals if theirs else ():
         yield from equal(goal, mine, theirs)
@@ -297,8 +297,8 @@ def points(mine: Sequence[Record], theirs: Mapping[str, Sequence[Record]], other
     """All of ours and of the others; of each rival what no other point of it beats."""
     yield "### Points"
     yield ""
-    yield "| | spec | top-1, % (95 %) | bytes | share | device, M MAC | device, MB | device, ms | server, M MAC |"
-    yield "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+    yield "| | spec | top-1, % (95 %) | bytes | share | of local | device, M MAC | device, MB | device, ms | server, M MAC |"
+    yield "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     groups = [("ours", list(mine)), ("others", list(others)), *((name, front(rows)) for name, rows in theirs.items())]
     for name, rows in groups:
         for r in sorted(rows, key=lambda r: r["bytes_total"]):
@@ -306,7 +306,8 @@ def points(mine: Sequence[Record], theirs: Mapping[str, Sequence[Record]], other
             ms = sum(took for stage, took in r["stages_ms"].items() if stage not in SERVER)
             yield (
                 f"| {name} | `{r['spec']}` | {100 * r['top1']:.1f} ({100 * low:.1f}-{100 * high:.1f}) | "
-                f"{r['bytes_total']:.0f} | {r['device_share']:.3f} | {r['macs_device'] / 1e6:.1f} | "
+                f"{r['bytes_total']:.0f} | {r['device_share']:.3f} | {r['macs_device'] / r['macs_whole']:.3f} | "
+                f"{r['macs_device'] / 1e6:.1f} | "
                 f"{r['memory_device'] / 1e6:.1f} | {ms:.1f} | {r['macs_server'] / 1e6:.1f} |"
             )
     yield ""

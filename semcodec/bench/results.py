@@ -23,7 +23,7 @@ from semcodec.tasks.table import metric_of, metrics
 @dataclass(frozen=True)
 class MeasuredPoint:
     """One operating point. ``low``, ``high``: 95 % interval of the accuracy. ``front``: nothing measured beats it.
-    ``share``: the device's part of what the whole model computes; None where a record does not tell.
+    ``share``: the device's part of what both ends compute; None where a record does not tell.
     """
 
     spec: str
@@ -102,8 +102,8 @@ class Results:
 def load(path: Path, curves: Sequence[str] = (), max_share: float | None = None) -> Results:
     """Read a results folder or a file of records. Raises DataError, UsageError.
 
-    curves: only these. max_share: only points whose device computes no more than this part of the whole model; a
-    warning says how many are left out.
+    curves: only these. max_share: only points whose device computes no more than this part of what both ends
+    compute; a warning says how many are left out.
     """
     warnings: list[str] = []
     skips: list[dict[str, Any]] = []
@@ -132,7 +132,7 @@ def load(path: Path, curves: Sequence[str] = (), max_share: float | None = None)
 def within(
     found: Sequence[Mapping[str, Any]], max_share: float, notes: list[str] | None = None
 ) -> list[Mapping[str, Any]]:
-    """Records whose device computes no more than this part of the whole model. ``notes``: takes what is left out.
+    """Records whose device computes no more than this part of what both compute. ``notes``: takes what is left out.
 
     Raises UsageError where none is left.
     """

@@ -76,7 +76,7 @@ def _several(name: str, what: str) -> Callable[[_Command], _Command]:
 @options.accelerator
 @options.weights
 @click.option("--max-device-share", type=float, help="Show only points whose device computes no more than this part of "
-              "the whole model, as in 0.35.")  # fmt: skip
+              "what both ends compute, as in 0.35.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True,
               help="How results are printed; json is one record a line.")  # fmt: skip
 def command(

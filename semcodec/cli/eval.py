@@ -198,7 +198,7 @@ def _show(records: Sequence[dict[str, Any]]) -> None:
     if len(records) == 1:
         fields.append(("ms", ", ".join(f"{stage} {ms:.2f}" for stage, ms in first["stages_ms"].items())))
         millions = ", ".join(f"{end} {first[f'macs_{end}'] / 1e6:,.1f} M" for end in ("device", "server", "whole"))
-        fields.append(("macs", f"{millions}; share is the device's of the whole model's"))
+        fields.append(("macs", f"{millions}; share is the device's of both; whole is the model alone"))
     if half and len(records) == 1:
         fields.append(("bfloat16", _cost(first["half_cost"], metric)))
     if "accelerator" in first:

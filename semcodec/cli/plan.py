@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @click.option(
     "--max-device-share",
     type=float,
-    help="Part of what the whole model computes that the device may compute, as in 0.35.",
+    help="Part of what both ends compute that the device may compute, as in 0.35.",
 )
 @click.option("--period-ms", type=float, help="With --trace: a sample comes every so often.  [default: the deadline]")
 @click.option(

@@ -32,7 +32,7 @@ FORMS = ("html", "csv", "md", "json", "compressai")
 @click.option(
     "--max-device-share",
     type=float,
-    help="Only points whose device computes no more than this part of the whole model, as in 0.35.",
+    help="Only points whose device computes no more than this part of what both ends compute, as in 0.35.",
 )
 @click.option("--curve", "curves", multiple=True, metavar="CURVE", help="Only this curve. Repeatable.")
 def command(

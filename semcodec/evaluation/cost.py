@@ -186,7 +186,7 @@ class Costs:
 
     def figures(self) -> dict[str, float | None]:
         """What a record has of it: means over all samples, and of memory the most. ``device_share``: the device's part
-        of ``macs_whole``, what local computing by the same backbone takes; None where that computes nothing."""
+        of what both ends compute; None where neither computes anything. ``macs_whole``: local computing, to compare."""
         total = sum(self._samples.values())
         device, server = (
             sum(self._known[kind][end].macs * count for kind, count in self._samples.items()) / total for end in (0, 1)
@@ -196,7 +196,7 @@ class Costs:
             "macs_device": device,
             "macs_server": server,
             "macs_whole": self.whole,
-            "device_share": device / self.whole if self.whole else None,
+            "device_share": device / (device + server) if device + server else None,
             "memory_device": memory[0],
             "memory_server": memory[1],
         }

@@ -109,9 +109,9 @@ def check_deadline(deadline_ms: float) -> None:
 
 
 def check_share(share: float) -> None:
-    """Raise UsageError for what is no part of a whole; the device may do more than the whole model does."""
-    if not (np.isfinite(share) and share >= 0):
-        raise UsageError(f"a device's share is a number of at least 0, where 1 is the whole model, not {share:g}")
+    """Raise UsageError for what is no part of a whole."""
+    if not 0 <= share <= 1:
+        raise UsageError(f"a device's share is of what both ends compute, from 0 to 1, not {share:g}")
 
 
 def plan(
@@ -125,7 +125,7 @@ def plan(
 
     Among equally accurate ones the faster is the better; a point of unknown accuracy is never the best of any that
     has one. energy_mj: also within this energy of the device. max_share: also with the device computing no more than
-    this part of what the whole model takes. Raises UsageError where no point can be timed, or where energy or share
+    this part of what both ends compute. Raises UsageError where no point can be timed, or where energy or share
     are limited and not known.
     """
     check_deadline(deadline_ms)

@@ -38,7 +38,7 @@ def measured(spec: str, data: str = "digits-scenes", **options: object) -> dict:
 
 def macs(spec: str, data: str = "digits-scenes") -> tuple[float, float, float]:
     record = measured(spec, data)
-    assert record["device_share"] == record["macs_device"] / record["macs_whole"]
+    assert record["device_share"] == record["macs_device"] / (record["macs_device"] + record["macs_server"])
     return record["macs_device"], record["macs_server"], record["macs_whole"]
 
 
