@@ -297,8 +297,8 @@ def points(mine: Sequence[Record], theirs: Mapping[str, Sequence[Record]], other
     """All of ours and of the others; of each rival what no other point of it beats."""
     yield "### Points"
     yield ""
-    columns = "spec | top-1, % (95 %) | bytes | share | of local | device, M MAC | device, MB | device, ms | server, M MAC"
-    yield f"| | {columns} |"
+    columns = "top-1, % (95 %) | bytes | share | of local | device, M MAC | device, MB | device, ms | server, M MAC"
+    yield f"| | spec | {columns} |"
     yield "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     groups = [("ours", list(mine)), ("others", list(others)), *((name, front(rows)) for name, rows in theirs.items())]
     for name, rows in groups:
