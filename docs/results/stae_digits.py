@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from semcodec.composition.composition import compose_spec
+from semcodec.composition.stored import compose_stored
 from semcodec.evaluation.evaluate import run_sweep
 from semcodec.evaluation.keys import Known
 from semcodec.pipeline.weights import WeightsRequest
@@ -69,7 +69,7 @@ def plan(random: str | None) -> Iterator[Sweep]:
 def measure(records: Path, random: str | None) -> None:
     known = Known.read(records)
     for sweep in plan(random):
-        composition = compose_spec(sweep.spec)
+        composition = compose_stored(sweep.spec, {})
         for record in run_sweep(composition, sweep.grid, sweep.weights, DATA, limit=sweep.clips, known=known):
             for weights in record["weights"].values():
                 weights["source"] = Path(weights["source"]).name

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from semcodec.data.video import UInt8, decode_frames, decode_h264, encode_frames, encode_h264, planar
+from semcodec.data.video import UInt8, decode_frames, decode_h264, encode_frames, encode_h264, keys_every, planar
 from semcodec.errors import CorruptStream, DataError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec
@@ -31,8 +31,8 @@ class Video(Encoder):
         self.total, self.height, self.width = self.coding.total, self.coding.height, self.coding.width
 
     @abstractmethod
-    def compress(self, clip: UInt8, quality: int) -> bytes:
-        """The stream of a clip, uint8 (T, H, W, 3)."""
+    def compress(self, clip: UInt8, quality: int, settings: Mapping[str, Any]) -> bytes:
+        """The stream of a clip, uint8 (T, H, W, 3). settings: the call parameters, as ``preset`` and ``group``."""
 
     @abstractmethod
     def expand(self, data: bytes, count: int) -> UInt8:
@@ -44,7 +44,8 @@ class Video(Encoder):
         """Each clip as one stream. Raises UsageError for pixels that are not finite."""
         index = spaced(self.total, params["frames"])
         clips = eight_bits(features["frames"][:, index])
-        return [Latent({}, {"video": self.compress(clip, params[self.knob]), "index": index}) for clip in clips]
+        quality = params[self.knob]
+        return [Latent({}, {"video": self.compress(clip, quality, params), "index": index}) for clip in clips]
 
     def restore(self, latent: Latent) -> Partial:
         """The decoded frames with their positions, "index". Raises CorruptStream."""
@@ -59,9 +60,9 @@ class Video(Encoder):
 class H264(Video):
     """An Annex B stream by x264."""
 
-    def compress(self, clip: UInt8, quality: int) -> bytes:
+    def compress(self, clip: UInt8, quality: int, settings: Mapping[str, Any]) -> bytes:
         """By x264 at the constant rate factor ``quality``."""
-        return encode_h264(clip, quality)
+        return encode_h264(clip, quality, settings.get("preset", "medium"), settings.get("group", 0))
 
     def expand(self, data: bytes, count: int) -> UInt8:
         return decode_h264(data, count, self.height, self.width)
@@ -82,12 +83,14 @@ class H265(FFmpeg):
 
     form = "hevc"
 
-    def compress(self, clip: UInt8, quality: int) -> bytes:
-        # A frame of one coding tree unit, and its macroblock tree in small frames, make x265 read what it never wrote.
+    def compress(self, clip: UInt8, quality: int, settings: Mapping[str, Any]) -> bytes:
         """By x265 at the constant rate factor ``quality``."""
+        # A frame of one coding tree unit, and its macroblock tree in small frames, make x265 read what it never wrote.
         unit = 32 if min(clip.shape[1:3]) >= 64 else 16
-        own = f"log-level=none:info=0:pools=none:frame-threads=1:no-cutree=1:ctu={unit}"
-        return encode_frames(clip, "libx265", {"crf": str(quality), "preset": "medium", "x265-params": own})
+        keys = keys_every(settings.get("group", 0))
+        own = f"log-level=none:info=0:pools=none:frame-threads=1:no-cutree=1:ctu={unit}{keys}"
+        options = {"crf": str(quality), "preset": settings.get("preset", "medium"), "x265-params": own}
+        return encode_frames(clip, "libx265", options)
 
 
 class Av1(FFmpeg):
@@ -95,10 +98,12 @@ class Av1(FFmpeg):
 
     form = "obu"
 
-    def compress(self, clip: UInt8, quality: int) -> bytes:
+    def compress(self, clip: UInt8, quality: int, settings: Mapping[str, Any]) -> bytes:
         """By SVT-AV1 at the constant rate factor ``quality``."""
         os.environ.setdefault("SVT_LOG", "1")  # errors alone: it would tell its settings on stderr
-        return encode_frames(clip, "libsvtav1", {"crf": str(quality), "preset": "6", "svtav1-params": "lp=1"})
+        own = f"lp=1{keys_every(settings.get('group', 0))}"
+        options = {"crf": str(quality), "preset": str(settings.get("preset", 6)), "svtav1-params": own}
+        return encode_frames(clip, "libsvtav1", options)
 
 
 class Vvc(FFmpeg):
@@ -107,6 +112,6 @@ class Vvc(FFmpeg):
     form = "vvc"
     knob = "qp"
 
-    def compress(self, clip: UInt8, quality: int) -> bytes:
+    def compress(self, clip: UInt8, quality: int, settings: Mapping[str, Any]) -> bytes:
         """By VVenC at the quantiser ``quality``."""
         return external.encode_vvc([planar(frame).to_ndarray() for frame in clip], quality)

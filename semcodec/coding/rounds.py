@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from semcodec.coding.counting import at_server
 from semcodec.coding.patches import Bool
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Backbone
@@ -68,9 +69,14 @@ class SecondRound(ABC):
             return Partial(features, present)
         return Partial(place_all(features, weight.device), place_all(present, weight.device))
 
-    @abstractmethod
     def look(self, first: Sequence[Latent]) -> Look:
         """The server's doubt about samples of which only the first round came, and what it would like to see."""
+        with at_server():
+            return self.answer(first)
+
+    @abstractmethod
+    def answer(self, first: Sequence[Latent]) -> Look:
+        """What ``look`` gives, in the process that it is called in."""
 
     def ask(self, chosen: Bool, doubt: float, sure: float) -> Bool:
         """Of one sample's chosen units, bool of any shape, those that are asked for: all or none.

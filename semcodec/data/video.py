@@ -201,8 +201,15 @@ def _kept_clip(kept: Path, shape: tuple[int, ...]) -> UInt8 | None:
 # H.264, the baseline that clips are compared with
 
 
-def encode_h264(frames: UInt8, crf: int, preset: str = "medium") -> bytes:
+def keys_every(group: int) -> str:
+    """What is added to an FFmpeg encoder's own parameters for a key frame after at most ``group`` frames, if any."""
+    return f":keyint={group}" if group else ""
+
+
+def encode_h264(frames: UInt8, crf: int, preset: str = "medium", group: int = 0) -> bytes:
     """x264 at constant quality ``crf`` (0..51, lower is better) of a clip, uint8 (T, H, W, 3).
+
+    group: most frames from one key frame to the next; 0: as x264 decides.
 
     A bare Annex B stream, all that a decoder needs: no container (about a kilobyte for MP4), and without the
     message of some 700 bytes in which x264 names its settings. 4:2:0, so both sides must be even.
@@ -213,7 +220,7 @@ def encode_h264(frames: UInt8, crf: int, preset: str = "medium") -> bytes:
     if height % 2 or width % 2:
         raise DataError(f"H.264 in 4:2:0 takes frames with even sides, not {height}x{width}")
     # With its macroblock tree x264 gives other bytes for the same small frames from run to run.
-    options = {"crf": str(crf), "preset": preset, "x264-params": "mbtree=0"}
+    options = {"crf": str(crf), "preset": preset, "x264-params": f"mbtree=0{keys_every(group)}"}
     return _without_messages(encode_frames(frames, "libx264", options))
 
 
@@ -306,6 +313,7 @@ def decode_frames(data: bytes, form: str, title: str, count: int, height: int, w
         limit = {"max_pixels": str(most[0] * most[1])}  # for what a frame's own head asks for
         with av.open(io.BytesIO(data), mode="r", format=form, options=limit) as container:
             container.streams.video[0].codec_context.options = limit
+            container.streams.video[0].codec_context.thread_count = 1  # to start others takes longer than a clip does
             for frame in container.decode(video=0):
                 if done == count or (frame.height, frame.width) != (height, width):
                     raise DataError(other)

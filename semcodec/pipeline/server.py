@@ -12,6 +12,7 @@ import numpy as np
 
 from semcodec.coding.rounds import TwoRounds, write_request
 from semcodec.composition.composition import Composition, compose_spec
+from semcodec.composition.stored import compose_stored
 from semcodec.container.packets import (
     LocalRecord,
     Packet,
@@ -83,11 +84,13 @@ class Server(End):
         accelerator = Accelerator.find(device, half)
         header = stream if isinstance(stream, StreamHeader) else None
         spec = stream.spec if isinstance(stream, StreamHeader) else stream
-        composition = compose_spec(spec) if isinstance(spec, str) else spec
+        if header is not None:
+            composition = compose_stored(header.spec, header.components)
+        else:
+            composition = compose_spec(spec) if isinstance(spec, str) else spec
         found = load_server_half(
-            composition, WeightsRequest.of(weights, offline), classes=classes, header=header,
-            replies=replies,
-        )  # fmt: skip
+            composition, WeightsRequest.of(weights, offline), classes=classes, header=header, replies=replies
+        )
         composition = found.composition
         assert found.backbone is not None and found.recoverer is not None
         accelerator.place(found.backbone, found.encoder, found.recoverer)
@@ -111,7 +114,7 @@ class Server(End):
 
         Raises VersionMismatch, WeightsMismatch, UsageError where the stream wants other models than are here.
         """
-        composition = compose_spec(header.spec, self.composition.registry)
+        composition = compose_stored(header.spec, header.components, self.composition.registry)
         composition = composition.with_built_specs(self.composition.known)
         if composition.decoding_signature() != self.composition.decoding_signature():
             raise VersionMismatch(

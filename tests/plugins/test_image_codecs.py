@@ -279,7 +279,7 @@ def test_no_thread_of_a_video_encoder_runs_at_real_time_priority(name, monkeypat
 
     monkeypatch.setattr(video, "planar", watched)
     shape = (4, 3, 32, 48)
-    VIDEO[name][0]({"frames": TensorSpec(shape)}).compress(np.zeros((4, 32, 48, 3), np.uint8), 30)
+    VIDEO[name][0]({"frames": TensorSpec(shape)}).compress(np.zeros((4, 32, 48, 3), np.uint8), 30, {})
     assert found | {os.sched_getscheduler(0)} == {os.SCHED_OTHER}
 
 

@@ -64,7 +64,7 @@ def test_one_clip_is_convolved_as_several_are(stride):
 @pytest.fixture(scope="module")
 def pipeline() -> Pipeline:
     """Attentions that differ over frames and pixels more than untrained ones do."""
-    made = semcodec.compose(f"stae+rans+vit-nano:{SIDE}", weights="random")
+    made = semcodec.compose(f"stae:coding=raw,frames=4,pixels=0.4+rans+vit-nano:{SIDE}", weights="random")
     torch.manual_seed(5)
     for p in made.stages.encoder.parameters():
         nn.init.normal_(p, std=0.5)
@@ -133,7 +133,7 @@ def test_pixels_are_scored_on_kept_frames_alone(pipeline):
     encoder = pipeline.stages.encoder
     hook = encoder.spatial_attention.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     pixels = clips(2)
-    at(pipeline, "stae:frames=4,pixels=0.5+rans").encode_batch(pixels, [0, 1])
+    at(pipeline, "stae:coding=raw,frames=4,pixels=0.5+rans").encode_batch(pixels, [0, 1])
     hook.remove()
     assert [tuple(x.shape) for x in seen] == [(2, 4, 3, SIDE, SIDE)]
     scores = encoder.frame_attention(floats(pixels))
@@ -147,7 +147,7 @@ def test_pixels_are_scored_on_kept_frames_alone(pipeline):
 @pytest.mark.parametrize(("frames", "fraction"), list(itertools.product(FRAMES, FRACTIONS)))
 def test_budgets_are_kept_exactly(pipeline, frames, fraction):
     pixels = clips(1)
-    point = at(pipeline, f"stae:frames={frames},pixels={fraction}+rans")
+    point = at(pipeline, f"stae:coding=raw,frames={frames},pixels={fraction}+rans")
     (partial,) = restored(point, pixels)
     encoder = point.stages.encoder
     index = partial.features["index"][0]
@@ -175,7 +175,9 @@ SELECTORS = {"top-k": "", "attention-threshold": ":0.5", "attention-sum": ":0.6"
 @pytest.mark.parametrize(("frames", "pixels"), list(itertools.product(SELECTORS, SELECTORS)))
 def test_every_selector_serves_frames_and_pixels(pipeline, frames, pixels):
     source = clips(4, 1)
-    point = at(pipeline, f"stae+{frames}@frames{SELECTORS[frames]}+{pixels}@pixels{SELECTORS[pixels]}+rans")
+    budget = ",pixels=0.4" if pixels in ("top-k", "random") else ""
+    chosen = f"{frames}@frames{SELECTORS[frames]}+{pixels}@pixels{SELECTORS[pixels]}"
+    point = at(pipeline, f"stae:coding=raw{budget}+{chosen}+rans")
     analysis = Analysis({"frames": floats(source)})
     with torch.inference_mode():
         masks, scores = select(point.stages.encoder, analysis, point.stages.budgeted(point.composition), range(4))
@@ -199,7 +201,7 @@ def test_samples_of_one_batch_may_keep_different_numbers_of_frames(pipeline):
     threshold = round(scores.median().item(), 3)
     counts = (scores >= threshold).sum(1).clamp(min=1).tolist()
     assert len(set(counts)) > 2
-    point = at(pipeline, f"stae+attention-threshold@frames:{threshold}+attention-sum@pixels:0.5+rans")
+    point = at(pipeline, f"stae:coding=raw+attention-threshold@frames:{threshold}+attention-sum@pixels:0.5+rans")
     together = restored(point, source)
     assert [p.features["index"].shape[1] for p in together] == counts
     logits = [p.logits for p in point.decode_batch(point.records(point.encode_batch(source, range(5))))]
@@ -218,12 +220,12 @@ def test_the_full_pixel_budget_skips_spatial_attention_and_recovery(pipeline):
         module.register_forward_hook(lambda *_: calls.append(1))
         for module in (stages.encoder.spatial_attention, stages.recoverer)
     ]
-    point = at(pipeline, "stae:frames=4,pixels=1.0+rans")
+    point = at(pipeline, "stae:coding=raw,frames=4,pixels=1.0+rans")
     (partial,) = restored(point, clips(1))
     assert stages.recoverer.recover(partial) is partial.features
     point.decode(point.encode(clips(1)[0]))
     assert not calls
-    point = at(pipeline, "stae:frames=4,pixels=0.9+rans")
+    point = at(pipeline, "stae:coding=raw,frames=4,pixels=0.9+rans")
     point.decode(point.encode(clips(1)[0]))
     assert len(calls) == 2
     for hook in hooks:
@@ -232,13 +234,13 @@ def test_the_full_pixel_budget_skips_spatial_attention_and_recovery(pipeline):
 
 def test_more_frames_than_there_are_is_refused():
     with pytest.raises(SpecError, match="frames"):
-        compose_spec(f"stae:frames=17+vit-nano:{SIDE}")
+        compose_spec(f"stae:coding=raw,frames=17+vit-nano:{SIDE}")
     with pytest.raises(SpecError, match="pixels"):
-        compose_spec(f"stae:pixels=1.5+vit-nano:{SIDE}")
+        compose_spec(f"stae:coding=raw,pixels=1.5+vit-nano:{SIDE}")
 
 
 def test_the_papers_own_rate_is_reported(pipeline):
-    point = at(pipeline, "stae:frames=8,pixels=0.5+rans")
+    point = at(pipeline, "stae:coding=raw,frames=8,pixels=0.5+rans")
     assert dict(point.composition.stages.figures) == {"S of eq. (1), bytes": 4 * 8 * 3 * 0.5 * PIXELS}
 
 
@@ -249,7 +251,7 @@ def test_the_papers_own_rate_is_reported(pipeline):
 @pytest.mark.parametrize("fraction", [1.0, 0.4])
 def test_pictures_are_smaller_and_keep_the_mask_exact(pipeline, coding, fraction):
     source = clips(1)
-    raw = at(pipeline, f"stae:frames=4,pixels={fraction}+rans")
+    raw = at(pipeline, f"stae:coding=raw,frames=4,pixels={fraction}+rans")
     point = at(pipeline, f"stae:coding={coding},frames=4,pixels={fraction},quality=75+rans")
     assert point.encode(source[0]).bytes_total < 0.6 * raw.encode(source[0]).bytes_total
     (exact,), (lossy,) = restored(raw, source), restored(point, source)
@@ -272,8 +274,8 @@ def test_quality_costs_bytes(pipeline):
 
 
 def test_the_mask_is_counted_as_side_information(pipeline):
-    packet = at(pipeline, "stae:frames=4,pixels=0.4+rans").encode(clips(1)[0])
-    whole = at(pipeline, "stae:frames=4,pixels=1.0+rans").encode(clips(1)[0])
+    packet = at(pipeline, "stae:coding=raw,frames=4,pixels=0.4+rans").encode(clips(1)[0])
+    whole = at(pipeline, "stae:coding=raw,frames=4,pixels=1.0+rans").encode(clips(1)[0])
     assert packet.bytes_total == len(packet.data) == packet.bytes_payload + packet.bytes_side + packet.bytes_header
     assert packet.bytes_side > whole.bytes_side
     assert sum(row.side_bytes for row in packet.rows) == packet.bytes_side
@@ -285,7 +287,7 @@ def test_the_mask_is_counted_as_side_information(pipeline):
 @pytest.mark.parametrize(("frames", "fraction"), [(1, 0.4), (4, 0.7), (16, 0.5), (4, 1.0), (16, 1.0)])
 def test_forward_is_what_the_decoder_restores(pipeline, frames, fraction):
     source = clips(3, 2)
-    point = at(pipeline, f"stae:frames={frames},pixels={fraction}+rans")
+    point = at(pipeline, f"stae:coding=raw,frames={frames},pixels={fraction}+rans")
     partial, complete = point.stages.encoder(floats(source), point.stages.budgeted(point.composition), range(3))
     for row, received in enumerate(restored(point, source)):
         assert partial.features.keys() == received.features.keys()
@@ -300,7 +302,7 @@ def test_forward_is_what_the_decoder_restores(pipeline, frames, fraction):
 
 def test_both_attentions_learn_and_only_from_what_they_chose():
     encoder = STAE(FEATURES)
-    pipeline = semcodec.compose(f"stae:frames=4,pixels=0.4+rans+vit-nano:{SIDE}", weights="random")
+    pipeline = semcodec.compose(f"stae:coding=raw,frames=4,pixels=0.4+rans+vit-nano:{SIDE}", weights="random")
     partial, _ = encoder(floats(clips(2)), pipeline.stages.budgeted(pipeline.composition), range(2))
     weight = torch.randn_like(partial.features["frames"])
     (partial.features["frames"] * weight).sum().backward()
@@ -365,6 +367,6 @@ def test_recovery_sees_other_frames_and_learns():
 def test_what_is_missing_may_stay_zero(pipeline):
     partial = Partial({"frames": torch.zeros(1, 4, 3, SIDE, SIDE)}, {"frames": torch.zeros(1, 4, 1, SIDE, SIDE)})
     assert Identity({}).recover(partial) is partial.features
-    point = semcodec.compose(f"stae+none+rans+vit-nano:{SIDE}", weights="random")
+    point = semcodec.compose(f"stae:coding=raw,frames=4,pixels=0.4+none+rans+vit-nano:{SIDE}", weights="random")
     assert set(point.digests) == {"encoder", "backbone"}
     assert point.decode(point.encode(clips(1)[0])).logits is not None
