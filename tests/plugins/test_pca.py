@@ -23,7 +23,7 @@ from semcodec.interfaces import Analysis
 from semcodec.pipeline.timing import Clock
 from semcodec.specs import TensorSpec
 from semcodec.training.loop import fit
-from semcodec_plugins.pca.covariance import Covariance
+from semcodec.training.principal_components import Covariance
 from semcodec_plugins.pca.encoder import PCA, PCAAdapt
 from semcodec_plugins.pca.recipe import fitting, pca, pca_adapt
 
