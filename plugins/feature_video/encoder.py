@@ -10,7 +10,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from semcodec.coding.module_state import ModuleState
 from semcodec.coding.videos import decode_planes, encode_planes
 from semcodec.errors import CorruptStream, DataError, UsageError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
@@ -141,7 +140,7 @@ class FeatureVideoPCA(nn.Module, FeatureVideo):
 
     def __init__(self, features: FeatureSpec, *, rank: int) -> None:
         super().__init__()
-        self.coding = FeatureVideoCoding(features, ModuleState(self), rank=rank)
+        self.coding = FeatureVideoCoding(features, {}, rank=rank)
         # Tensors may have names that modules may not.
         self._bases = nn.ModuleList(
             PrincipalComponents(shape[0], self.coding.ranks[name]) for name, shape in self.coding.shapes.items()

@@ -239,7 +239,8 @@ def _decoded(
     try:
         if any(wide > most[0] or high > most[1] for wide, high in coded_sizes(data, form)):
             raise DataError(other)
-        limit = {"max_pixels": str(most[0] * most[1])}  # for what a frame's own head asks for
+        # Of what a frame's own head asks for; and what is damaged is not made up.
+        limit = {"max_pixels": str(most[0] * most[1]), "err_detect": "explode"}
         with av.open(io.BytesIO(data), mode="r", format=form, options=limit) as container:
             container.streams.video[0].codec_context.options = limit
             for frame in container.decode(video=0):
