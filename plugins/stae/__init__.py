@@ -32,8 +32,8 @@ def semcodec_components() -> Iterator[Component]:
                 low=0.01,
                 high=1.0,
             ),
-            Param("coding", str, "raw", "how kept pixels are sent", ("raw", "jpeg", "webp")),
-            Param("quality", int, 75, "of jpeg and webp", (30, 50, 75, 90), open=True, low=1, high=100),
+            Param("coding", str, "raw", "how kept pixels are sent", ("raw", "jpeg", "webp", "h264", "h265", "av1")),
+            Param("quality", int, 75, "of pictures and video", (30, 50, 75, 90), open=True, low=1, high=100),
         ),
         traits={
             "entropy": "mixed",

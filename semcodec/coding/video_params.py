@@ -30,3 +30,9 @@ CODECS = {
     "h265": Codec("libx265", "hevc", "a hevc", 51),
     "av1": Codec("libsvtav1", "obu", "a obu", 63, grey=False),
 }
+
+
+def rate_factor(codec: str, quality: int) -> int:
+    """A codec's constant rate factor for a quality from 1, its coarsest, to 100, its most faithful."""
+    worst = CODECS[codec].worst
+    return worst - round((quality - 1) * worst / 99)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from av.error import FFmpegError
 
 from semcodec._video_heads import coded_sizes
+from semcodec.coding.pictures import smooth_fill
 from semcodec.coding.video_params import CODECS, PLANAR
 from semcodec.errors import DataError, first_line
 
@@ -65,6 +66,20 @@ def decode_h264(data: bytes, count: int, height: int, width: int) -> UInt8:
     Raises DataError for bytes that are no such stream; one of other frames is given up at the first of them.
     """
     return decode_frames(data, "h264", "an H.264", count, height, width)
+
+
+def hold_fill(frames: UInt8, mask: npt.NDArray[np.bool_]) -> UInt8:
+    """``frames`` (K, H, W, 3) with what ``mask`` (K, H, W) drops filled so that video of it is small.
+
+    A dropped pixel stays what it last was, or is what it first will be, which prediction over time gives for nothing;
+    one that no frame has is filled smoothly.
+    """
+    count = len(mask)
+    at = np.arange(count)[:, None, None]
+    last = np.maximum.accumulate(np.where(mask, at, -1))
+    first = mask.argmax(0)[None]
+    held = np.take_along_axis(frames, np.where(last < 0, first, last)[..., None], axis=0)
+    return smooth_fill(held, np.broadcast_to(mask.any(0), mask.shape))
 
 
 # Planes of values, at a constant quantiser
@@ -134,7 +149,8 @@ def planar(pixels: UInt8) -> Any:
 
 def encode_frames(frames: UInt8, encoder: str, options: Mapping[str, str]) -> bytes:
     """The packets of one of FFmpeg's encoders, one after the other: frames uint8 (T, H, W, 3), coded in 4:2:0."""
-    return _encode(map(planar, frames), *frames.shape[1:3], "yuv420p", encoder, options)
+    height, width = frames.shape[1:3]
+    return _encode(map(planar, frames), height, width, "yuv420p", encoder, options)
 
 
 def decode_frames(data: bytes, form: str, title: str, count: int, height: int, width: int) -> UInt8:
