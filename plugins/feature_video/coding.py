@@ -114,7 +114,8 @@ def quantise(x: Floats, low: Floats, high: Floats, bits: int) -> npt.NDArray[Any
 def dequantise(cells: npt.NDArray[Any], low: Floats, high: Floats, bits: int) -> Floats:
     """The inverse, float64."""
     low, width = (a.reshape(-1, 1, 1, 1) for a in (low, high - low))
-    return cells * (width / ((1 << bits) - 1)) + low
+    values: Floats = cells * (width / ((1 << bits) - 1)) + low
+    return values
 
 
 def prefix_step(latent: Latent) -> float:
