@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,6 @@ from semcodec.pipeline.weights import WeightsRequest
 HERE = Path(__file__).parent
 RECORDS, PAGE = HERE / "feature_video.jsonl", HERE / "feature_video.md"
 MARKS = "<!-- table -->", "<!-- end of table -->"
-QP = {"h265": (22, 32, 37, 42, 47, 51), "av1": (30, 46, 54, 60, 63), "h264": (32, 42, 51)}
-BASIS = {"h265": (22, 32, 37, 42, 47), "av1": (30, 46, 54, 60)}
 LOST = (0.01, 0.02, 0.05, 0.1, 0.2)
 """Shares of samples, or of mean average precision, that a row of the summary may lose."""
 
@@ -40,13 +38,28 @@ class Place:
     samples: int
     score: str = "top1"
     components: Sequence[int] = (4, 8, 16)
+    qp: Mapping[str, Sequence[int]] = field(
+        default_factory=lambda: {"h265": (22, 32, 37, 42, 47, 51), "av1": (30, 46, 54, 60, 63), "h264": (32, 42, 51)}
+    )
+    basis_qp: Mapping[str, Sequence[int]] = field(
+        default_factory=lambda: {"h265": (22, 32, 37, 42, 47), "av1": (30, 46, 54, 60)}
+    )
     clip: bool = False
 
 
 PLACES = (
     Place("resnet-nano", "stem", "digits-scenes", 400),
     Place("det-nano", "d3", "digits-scenes", 200, "map50"),
-    Place("vit-nano", "embed", "digits-motion", 200, clip=True),
+    Place(
+        "vit-nano",
+        "embed",
+        "digits-motion",
+        200,
+        components=(8, 16),
+        clip=True,
+        qp={"h265": (32, 42, 47, 51), "av1": (46, 60, 63)},
+        basis_qp={"h265": (32, 42, 47), "av1": (46, 60)},
+    ),
 )
 
 
@@ -64,25 +77,22 @@ def plan(place: Place) -> Iterator[Sweep]:
     yield Sweep("uncompressed", f"png+{place.backbone}")
     yield Sweep("tensor8", f"tensor8+rans+{at}")
     if place.clip:
-        for codec, grid in (("h264", (28, 36, 44, 51)), ("h265", (28, 36, 44, 51)), ("av1", (38, 50, 63))):
+        for codec, grid in (("h264", (28, 36, 44, 51)), ("h265", (28, 44, 51)), ("av1", (50, 63))):
             yield Sweep(f"{codec} of the clip", f"{codec}+{place.backbone}", {f"{codec}.crf": grid})
     else:
         for codec in ("jpeg", "webp", "avif"):
             yield Sweep(f"{codec} of the image", f"{codec}+{place.backbone}", {f"{codec}.quality": (1, 5, 10, 25, 60)})
         yield Sweep("pca", f"pca+rans+{at}", {"pca.components": place.components, "pca.bits": (2, 3, 4, 5, 6)})
-    yield Sweep(
-        "layered",
-        f"layered+rans+{at}",
-        {"layered.level": (1, 2, 3, 4)} if place.clip else {"layered.layers": (1, 2, 3, 4)},
-    )
-    for codec, grid in QP.items():
+        yield Sweep("layered", f"layered+rans+{at}", {"layered.layers": (1, 2, 3, 4)})
+    for codec, grid in place.qp.items():
         yield Sweep(f"feature-video, {codec}", f"feature-video:codec={codec}+rans+{at}", {"feature-video.qp": grid})
-        if codec in BASIS:
-            basis = {"feature-video-pca.components": place.components, "feature-video-pca.qp": BASIS[codec]}
-            yield Sweep(f"feature-video-pca, {codec}", f"feature-video-pca:codec={codec}+rans+{at}", basis)
-    own = {"feature-video.qp": (37, 42)}
-    yield Sweep("feature-video, h265, 8 bits", f"feature-video:bits=8+rans+{at}", own)
-    yield Sweep("feature-video, h265, a range a channel", f"feature-video:ranges=channel+rans+{at}", own)
+    for codec, grid in place.basis_qp.items():
+        basis = {"feature-video-pca.components": place.components, "feature-video-pca.qp": grid}
+        yield Sweep(f"feature-video-pca, {codec}", f"feature-video-pca:codec={codec}+rans+{at}", basis)
+    if not place.clip:
+        own = {"feature-video.qp": (37, 42)}
+        yield Sweep("feature-video, h265, 8 bits", f"feature-video:bits=8+rans+{at}", own)
+        yield Sweep("feature-video, h265, a range a channel", f"feature-video:ranges=channel+rans+{at}", own)
 
 
 def measure(layered: str | None, only: str | None) -> None:

@@ -121,9 +121,10 @@ class STAE(nn.Module, Encoder):
         mask, coding = latent.symbols["mask"], latent.side["coding"]
         if coding in CODECS:
             try:
-                return videos.decode_clip(latent.side["video"], coding, *mask.shape) * mask[..., None]
+                clip: UInt8 = videos.decode_clip(latent.side["video"], coding, *mask.shape) * mask[..., None]
             except DataError as error:
                 raise CorruptStream(str(error)) from error
+            return clip
         tall = pictures.decode_picture(latent.side["picture"], mask.size, formats=(coding,))
         if tall.shape != (len(mask) * self.height, self.width, 3):
             raise CorruptStream(f"the picture is {tall.shape[1]}x{tall.shape[0]}, not {len(mask)} frames")
