@@ -1,7 +1,7 @@
 """Measures what docs/results/feature_video.md shows, into feature_video.jsonl beside it; run again to go on.
 
-    python docs/results/feature_video.py
-    python docs/results/feature_video.py --layered RUNS     also layered at cuts where none ships, from folders of runs
+    semcodec train pca+det-nano@d3 --data digits-scenes -o runs/pca-det-nano      a minute; the others ship
+    python docs/results/feature_video.py --runs runs
 
 Samples are the first of the test split. Points of every method go down to its lowest quality.
 """
@@ -95,13 +95,13 @@ def plan(place: Place) -> Iterator[Sweep]:
         yield Sweep("feature-video, h265, a range a channel", f"feature-video:ranges=channel+rans+{at}", own)
 
 
-def measure(layered: str | None, only: str | None) -> None:
+def measure(runs: str | None, only: str | None) -> None:
     known = Known.read(RECORDS)
     for place in PLACES:
         at = f"{place.backbone}@{place.cut}"
         for sweep in plan(place) if only in (None, at) else ():
-            given = {"encoder": layered} if layered and sweep.name == "layered" and place.cut != "d3" else {}
-            request = WeightsRequest(given, offline=True)
+            ships = sweep.name != "pca" or place.cut == "stem"
+            request = WeightsRequest({"": runs} if runs and not ships else {}, offline=True)
             try:
                 for record in run_sweep(
                     compose_spec(sweep.spec), sweep.grid, request, place.data, limit=place.samples, known=known
@@ -170,12 +170,12 @@ def tell() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layered", help="folder of runs of layered at the cuts where none ships")
+    parser.add_argument("--runs", help="folder of runs of what does not ship")
     parser.add_argument("--only", help="one place, as resnet-nano@stem")
     parser.add_argument("--tables-only", action="store_true", help="measure nothing, write the page from the records")
     options = parser.parse_args()
     if not options.tables_only:
-        measure(options.layered, options.only)
+        measure(options.runs, options.only)
     tell()
 
 
