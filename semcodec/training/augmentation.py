@@ -41,3 +41,20 @@ def mosaic(pixels: Tensor, rng: np.random.Generator, share: float = 0.5) -> Tens
     tiled = F.interpolate(tiled, size=(height, width)) if tiled.shape != pixels.shape else tiled
     chosen = torch.from_numpy(rng.random(count) < share)[:, None, None, None]
     return torch.where(chosen, tiled, pixels)
+
+
+def cut_mix(pixels: Tensor, rng: np.random.Generator, share: float = 0.5) -> Tensor:
+    """Images (B, 3, H, W), some of them with a rectangle of another of the batch (Yun et al., 2019).
+
+    share: of the images that are. Few pictures become many to learn from where no label has to fit what is seen.
+    """
+    count, _, height, width = pixels.shape
+    others = pixels[torch.from_numpy(rng.permutation(count))]
+    side = rng.uniform(0, 1, count) ** 0.5 * (rng.random(count) < share)
+    middle = rng.random((count, 2))
+    masks = []
+    for axis, length in enumerate((height, width)):
+        at = (np.arange(length) + 0.5) / length
+        masks.append(np.abs(at - middle[:, axis : axis + 1]) < side[:, None] / 2)
+    inside = torch.from_numpy(masks[0][:, None, :, None] & masks[1][:, None, None, :])
+    return torch.where(inside.to(pixels.device), others, pixels)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from semcodec.specs import PREFIX, TOKENS
 from semcodec.tensors import from_eight_bits
-from semcodec.training.augmentation import mosaic
+from semcodec.training.augmentation import cut_mix, mosaic
 from semcodec.training.averaging import Average
 from semcodec.training.feature_steps import model_input
 from semcodec.training.loop import Batch, Job, Step
@@ -36,6 +36,8 @@ WARM = 100
 SPREAD = 40.0
 """How much less a byte weighs at the finest operating point than at the coarsest, which all others are between."""
 BATCH = 32
+SMALLEST_CROP = 0.4
+"""Of a side, of data that vary: the teacher's answers follow whatever is seen, so crops may be small."""
 
 
 def steps(job: Job, rate: float, names: Sequence[str] = (MATCH, DISTIL)) -> list[Step]:
@@ -60,6 +62,7 @@ def steps(job: Job, rate: float, names: Sequence[str] = (MATCH, DISTIL)) -> list
             BATCH,
             weight_decay=1e-4,
             statistics=False,
+            smallest_crop=SMALLEST_CROP,
             finish=average.give,
         )
         for name in names
@@ -85,15 +88,14 @@ def _loss(
     """At one operating point a batch, each in its turn."""
     backbone: Any = job.modules["backbone"]
     encoder: Any = job.modules["encoder"]
-    boxes = finds_boxes(job)
+    mix = _mixing(job)
 
     def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:
         assert job.recover is not None
         average.see()
         number = b.sequence[0] // BATCH
         point = number % len(weights)
-        pixels = mosaic(b.pixels, b.rng) if boxes else b.pixels
-        b = replace(b, pixels=pixels)
+        b = replace(b, pixels=mix(b.pixels, b.rng))
         with torch.autocast(b.pixels.device.type, torch.bfloat16, enabled=gains_by_bfloat16(b.pixels.device)):
             with torch.no_grad():
                 wanted = _head(job, b)
@@ -112,6 +114,14 @@ def _loss(
         return total, figures
 
     return loss
+
+
+def _mixing(job: Job) -> Callable[[Tensor, np.random.Generator], Tensor]:
+    """What makes new pictures of a batch; none for clips, and for data that have their size and place to be learned."""
+    if finds_boxes(job):
+        return mosaic
+    pictures = job.dataset.varies and _one(job).pixels.dim() == 4
+    return cut_mix if pictures else lambda pixels, rng: pixels
 
 
 def finds_boxes(job: Job) -> bool:

@@ -37,6 +37,8 @@ from semcodec.training.checkpoint import Checkpoint, Slots, State, load_state
 from semcodec.types import Features, Partial, TrainableParts
 
 LOG = "log.jsonl"
+SMALLEST_CROP = 0.7
+"""Of a side, in training."""
 Loss = Callable[["Batch"], tuple[Tensor, dict[str, float]]]
 
 
@@ -71,6 +73,7 @@ class Step:
     at the samples, without gradient, and what it has seen is not kept: stopped, it begins anew.
     statistics: whether batch norms go on collecting theirs. Not where batches differ in kind, say in frames: the
     mean of several kinds fits none of them when the model is used.
+    smallest_crop: of a side, of data sets that vary.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Step:
     batch: int = 32
     weight_decay: float = 0.05
     statistics: bool = True
+    smallest_crop: float = SMALLEST_CROP
     finish: Callable[[], None] | None = None
 
     @property
@@ -157,7 +161,7 @@ def batches(dataset: Dataset, step: Step, seed: int, number: int, start: int) ->
                 pixels, labels = dataset.batch(rows.tolist())
                 x = from_eight_bits(pixels)
                 if dataset.varies:
-                    x = varied(x, rng)
+                    x = varied(x, rng, step.smallest_crop)
                 sequence = range(i * step.batch, i * step.batch + len(rows))
                 queue.put(Batch(x, labels if isinstance(labels, list) else torch.from_numpy(labels), rng, sequence))
                 if stop.is_set():
@@ -179,14 +183,10 @@ def batches(dataset: Dataset, step: Step, seed: int, number: int, start: int) ->
             queue.get_nowait()
 
 
-SMALLEST_CROP = 0.7
-"""Of a side, in training."""
-
-
-def varied(pixels: Tensor, rng: np.random.Generator) -> Tensor:
+def varied(pixels: Tensor, rng: np.random.Generator, smallest: float = SMALLEST_CROP) -> Tensor:
     """Samples (B, ..., 3, H, W) mirrored at random, and cropped at random and resized back, each all frames alike."""
     count = len(pixels)
-    scale = rng.uniform(SMALLEST_CROP, 1, count)
+    scale = rng.uniform(smallest, 1, count)
     theta = np.zeros((count, 2, 3), np.float32)
     theta[:, 0, 0] = scale * rng.choice((-1, 1), count)
     theta[:, 1, 1] = scale
