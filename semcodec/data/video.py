@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from semcodec._cache import cache_folder
 from semcodec._files import read_regular, whole_file
 from semcodec.data.frames import decode, frame_at, second_of, survey, walk
 from semcodec.data.notes import note
@@ -153,29 +154,18 @@ _CLIPS = 3
 """Version of how clips are read, so that those of an earlier one, wrong in places, are not used again."""
 
 
-def cache_dir() -> Path | None:
-    """Where derived files may be kept: ``SEMCODEC_CACHE``, else ``~/.cache/semcodec``; None if set to nothing."""
-    named = os.environ.get("SEMCODEC_CACHE")
-    if named is not None:
-        return Path(named) if named else None
-    try:
-        return Path.home() / ".cache" / "semcodec"
-    except RuntimeError:  # no home directory
-        return None
-
-
 def cached_clip(path: str | os.PathLike[str], request: InputRequest) -> UInt8:
-    """``read_clip`` that decodes a file once: the clip is kept under ``cache_dir() / "clips"``.
+    """``read_clip`` that decodes a file once: the clip is kept in the user's cache.
 
     A file that changed is decoded anew, and so is one that has lost frames, to say so again. A cache that cannot be
     written or read is done without.
     """
-    folder = cache_dir()
+    folder = cache_folder("clips")
     if folder is None or not os.path.isfile(path):
         return _read_clip(path, request)[0]
     stat = os.stat(path)
     key = repr((_CLIPS, os.path.realpath(path), stat.st_mtime_ns, stat.st_size, request, SAMPLING_RATE))
-    kept = folder / "clips" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
+    kept = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
     kept_clip = _kept_clip(kept, request.shape)
     if kept_clip is not None:
         return kept_clip

@@ -23,7 +23,7 @@ from semcodec.training.frame_attention import FrameAttention
 from semcodec_plugins.stae import spec
 from semcodec_plugins.stae.attention import SpatialAttention
 from semcodec_plugins.stae.encoder import STAE
-from semcodec_plugins.stae.recovery import CNN3D2D, Identity
+from semcodec_plugins.stae.recovery import CNN3D2D, Conv3d, Identity
 
 SIDE = 32
 PIXELS = SIDE * SIDE
@@ -49,6 +49,19 @@ def clips(count: int, seed: int = 0) -> np.ndarray:
 
 def floats(pixels: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.moveaxis(pixels, -1, -3).copy()).float() / 255
+
+
+@pytest.mark.parametrize("stride", [(1, 1, 1), (1, 2, 2)])
+def test_one_clip_is_convolved_as_several_are(stride):
+    conv = Conv3d(4, 6, 3, stride, 1)
+    clip = torch.rand(1, 4, 4, 24, 24).contiguous(memory_format=torch.channels_last_3d)
+    with torch.inference_mode():
+        alone, together = conv(clip), conv(torch.cat([clip, clip]))
+    torch.testing.assert_close(alone, together[:1], atol=1e-6, rtol=0)
+    learned = conv(clip)
+    learned.square().sum().backward()
+    torch.testing.assert_close(learned.detach(), alone, atol=1e-5, rtol=0)
+    assert conv.weight.grad is not None
 
 
 @pytest.fixture(scope="module")
