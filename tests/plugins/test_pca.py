@@ -236,7 +236,7 @@ def test_every_layer_is_an_end_at_which_a_packet_decodes(pipeline):
     wanted = pipeline.stages.backbone.head(pipeline.features(images(1)), "stem")["maps"]
     errors = []
     for layer, (end, count) in enumerate(zip(ends, (4, 8, 10), strict=True), 1):
-        found, maps_ = received(pipeline, whole.data[: end])
+        found, maps_ = received(pipeline, whole.data[:end])
         assert found.layers_present == layer
         alone = pipeline.replace(composition=pipeline.composition.with_call(components=count))
         _, same = received(alone, alone.encode_batch(images(1), [0])[0].data)
