@@ -17,8 +17,8 @@ from PIL import Image
 from semcodec._picture_heads import avif_sizes, jpeg2000_size, webp_size
 from semcodec._video_heads import av1_sizes, coded_sizes
 from semcodec.coding.pictures import decode_picture, encode_picture
+from semcodec.coding.videos import decode_frames, encode_frames, encode_h264
 from semcodec.data.images import read_image
-from semcodec.data.video import decode_frames, encode_frames, encode_h264
 from semcodec.errors import CorruptStream, DataError
 from semcodec.specs import InputRequest
 
@@ -84,7 +84,7 @@ PICTURES = {
 MEASURE = """
 import json, resource, sys
 from semcodec.coding.pictures import decode_picture
-from semcodec.data.video import decode_frames
+from semcodec.coding.videos import decode_frames
 from semcodec.errors import CorruptStream, DataError
 kind, due, good, bad = sys.argv[1:]
 due = int(due)
