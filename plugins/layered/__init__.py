@@ -136,6 +136,6 @@ def semcodec_components() -> Iterator[Component]:
             *TOKENS,
         ),
         traits={"entropy": "required"},
-        weights=(f"{PACKAGE}:weights/layered-det-nano.safetensors",),
+        weights=tuple(f"{PACKAGE}:weights/layered-{of}.safetensors" for of in ("det-nano", "vit-nano-embed")),
         recipe=f"{PACKAGE}.recipe:layered",
     )

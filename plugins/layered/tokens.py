@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from semcodec.coding import gaussian_tables
 from semcodec.coding.integer_conv import ACTIVATION_BITS
 from semcodec.training.integer_layers import integer_net
+from semcodec.training.processes import uniform
 from semcodec_plugins.layered import spec
 from semcodec_plugins.layered.coding import ENLARGED, SCALE_STEPS
 from semcodec_plugins.layered.prior import round_half_up, straight_through
@@ -169,7 +170,7 @@ def _column(values: Tensor, of: Tensor) -> Tensor:
 
 
 def _noisy(x: Tensor, noise: torch.Generator | None) -> Tensor:
-    return straight_through(x) if noise is None else x + torch.rand(x.shape, generator=noise).to(x) - 0.5
+    return straight_through(x) if noise is None else x + uniform(x.shape, noise).to(x) - 0.5
 
 
 def _deviation(units: Tensor) -> Tensor:

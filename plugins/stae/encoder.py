@@ -10,8 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from semcodec.coding import pictures
-from semcodec.errors import CorruptStream
+from semcodec.coding import pictures, videos
+from semcodec.coding.video_params import CODECS, rate_factor
+from semcodec.errors import CorruptStream, DataError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.panels import Panel, side_by_side, usual
 from semcodec.pipeline.selection import Keep, select
@@ -19,7 +20,9 @@ from semcodec.specs import FeatureSpec
 from semcodec.tensors import as_array, eight_bits, from_eight_bits
 from semcodec.training.frame_attention import FrameAttention, keep_frames, weigh
 from semcodec_plugins.stae.attention import SpatialAttention
-from semcodec_plugins.stae.coding import STAECoding
+from semcodec_plugins.stae.coding import STAECoding, blob_of
+
+UInt8 = npt.NDArray[np.uint8]
 
 
 class STAE(nn.Module, Encoder):
@@ -89,10 +92,8 @@ class STAE(nn.Module, Encoder):
             latent = Latent({"kept": kept, "mask": mask}, {"coding": params["coding"]})
             if params["coding"] == "raw":
                 latent.symbols["frames"] = frames * mask[..., None]
-            else:
-                # The picture is what is lossy here, so it belongs to encode, not to write.
-                tall = pictures.stack_frames(pictures.smooth_fill(frames, mask))
-                latent.side["picture"] = pictures.encode_picture(tall, params["coding"], params["quality"])
+            else:  # what is lossy belongs to encode, not to write
+                latent.side[blob_of(params["coding"])] = _compress(frames, mask, params["coding"], params["quality"])
             latents.append(latent)
         return latents
 
@@ -107,7 +108,7 @@ class STAE(nn.Module, Encoder):
     def restore(self, latent: Latent) -> Partial:
         """Zero-filled frames X'_M and the mask M, which is left out where every pixel was sent."""
         mask = latent.symbols["mask"]
-        received = latent.symbols["frames"] if latent.side["coding"] == "raw" else self._picture(latent)
+        received = latent.symbols["frames"] if latent.side["coding"] == "raw" else self._expand(latent)
         frames = from_eight_bits(received)[None]
         index = torch.from_numpy(np.flatnonzero(latent.symbols["kept"]))[None]
         features = {"frames": frames, "index": index}
@@ -115,13 +116,19 @@ class STAE(nn.Module, Encoder):
             return Partial(features)
         return Partial(features, {"frames": torch.from_numpy(mask).float()[None, :, None]})
 
-    def _picture(self, latent: Latent) -> npt.NDArray[np.uint8]:
-        """The kept pixels of a picture, uint8 (k, H, W, 3), zero elsewhere."""
-        mask = latent.symbols["mask"]
-        tall = pictures.decode_picture(latent.side["picture"], mask.size, formats=(latent.side["coding"],))
+    def _expand(self, latent: Latent) -> UInt8:
+        """The kept pixels of a picture or video, uint8 (k, H, W, 3), zero elsewhere."""
+        mask, coding = latent.symbols["mask"], latent.side["coding"]
+        if coding in CODECS:
+            try:
+                clip: UInt8 = videos.decode_clip(latent.side["video"], coding, *mask.shape) * mask[..., None]
+            except DataError as error:
+                raise CorruptStream(str(error)) from error
+            return clip
+        tall = pictures.decode_picture(latent.side["picture"], mask.size, formats=(coding,))
         if tall.shape != (len(mask) * self.height, self.width, 3):
             raise CorruptStream(f"the picture is {tall.shape[1]}x{tall.shape[0]}, not {len(mask)} frames")
-        frames: npt.NDArray[np.uint8] = pictures.unstack_frames(tall, len(mask)) * mask[..., None]
+        frames: UInt8 = pictures.unstack_frames(tall, len(mask)) * mask[..., None]
         return frames
 
     def panels(
@@ -147,3 +154,10 @@ class STAE(nn.Module, Encoder):
         known = scores[~scores.isnan()]
         heat = side_by_side(as_array(scores.expand(frames.shape[:3])))
         return Panel(f"{title}, {float(known.min()):.3g} to {float(known.max()):.3g}", side_by_side(frames), heat)
+
+
+def _compress(frames: UInt8, mask: npt.NDArray[np.bool_], coding: str, quality: int) -> bytes:
+    """Kept frames (k, H, W, 3) as one picture or as video, with what ``mask`` (k, H, W) drops filled to cost little."""
+    if coding in CODECS:
+        return videos.encode_clip(videos.hold_fill(frames, mask), coding, rate_factor(coding, quality))
+    return pictures.encode_picture(pictures.stack_frames(pictures.smooth_fill(frames, mask)), coding, quality)

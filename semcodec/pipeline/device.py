@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from semcodec.coding.patches import Bool
+from semcodec.coding.rounds import TwoRounds, read_request
 from semcodec.composition.composition import Composition, compose_spec
 from semcodec.container.packets import LocalRecord, StreamHeader, write_header, write_local
 from semcodec.container.sinks import ChunkRow, PacketSink
 from semcodec.data.inputs import read
-from semcodec.errors import DataError, WeightsError
+from semcodec.errors import DataError, UsageError, WeightsError
 from semcodec.interfaces import Encoder, EntropyStage
 from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.end import End, make_header
@@ -62,6 +64,20 @@ class Encoded:
         return self.bytes_payload + self.bytes_side + self.bytes_header
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A sample whose first round was made. first: its packet, one that a server which is sure answers.
+
+    The rest is what ``Device.finish`` goes on with.
+    """
+
+    first: Encoded
+    sequence: int
+    features: Features = field(repr=False)
+    latent: Latent = field(repr=False)
+    offered: Bool | None = field(repr=False)
+
+
 @dataclass
 class Prepared:
     """Samples on the device, from features at the cut to what each will send; batch first.
@@ -98,6 +114,7 @@ class Device(End):
     sources: Mapping[str, Weights | None] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     accelerator: Accelerator = CPU
+    replied: bool = False
 
     @classmethod
     def load(
@@ -109,16 +126,18 @@ class Device(End):
         offline: bool = False,
         device: Where = "cpu",
         half: bool = False,
+        replied: bool = False,
     ) -> Device:
         """Build the device's half of ``spec`` alone: no tail, no recoverer, and of the weights only what it uses.
 
         weights: a path for all slots, paths by slot, or a request; ``semcodec split`` writes files that hold just this
         half. classes: names for an untrained backbone. device: where networks run, in torch's words: "cpu", "cuda",
-        "cuda:1", "mps". half: in bfloat16 where they can. Raises SpecError, PluginError, WeightsError, UsageError.
+        "cuda:1", "mps". half: in bfloat16 where they can. replied: of a method with two rounds, whose server's model
+        is elsewhere and answers what ``begin`` sends. Raises SpecError, PluginError, WeightsError, UsageError.
         """
         accelerator = Accelerator.find(device, half)
         composition = spec if isinstance(spec, Composition) else compose_spec(spec)
-        found = load_device_half(composition, WeightsRequest.of(weights, offline), classes=classes)
+        found = load_device_half(composition, WeightsRequest.of(weights, offline), classes=classes, replied=replied)
         accelerator.place(found.backbone, found.encoder)
         composition = found.composition
         return cls(
@@ -132,6 +151,7 @@ class Device(End):
             found.sources,
             found.digests,
             accelerator,
+            replied,
         )
 
     # -- whole samples -----------------------------------------------------------------------------------------------
@@ -169,6 +189,43 @@ class Device(End):
         """This device at other call parameters, in the same stream: its packets say so. Raises UsageError."""
         # The stream's header stays, and so does the head, which no call parameter touches.
         return replace(self, composition=self.composition.with_call(**call))
+
+    # -- two rounds, where the server is elsewhere -------------------------------------------------------------------
+
+    @inference
+    def begin(self, pixels: UInt8, sequence: Sequence[int], clock: Clock | None = None) -> list[Begun]:
+        """First rounds of samples, to be sent, for ``Server.reply`` to answer; pixels, sequence as of ``encode_batch``.
+
+        Raises UsageError for an Encoder that has no second round.
+        """
+        clock, rounds = clock or self.clock(), self.encoder
+        if not isinstance(rounds, TwoRounds):
+            raise UsageError(f"{self.composition.encoder.name} sends all in one round: encode it")
+        features = self.features(pixels)
+        masks: dict[str, Tensor] = {}
+        if "keep" in self.composition.keep and rounds.offered({}, 0) is not None:  # chosen here
+            keep = self.selectors.budgeted(self.composition)
+            masks, _ = select(self.encoder, Analysis(features), keep, sequence, clock)
+        with clock("encode"):
+            latents = rounds.begin(features, masks, dict(self.composition.call))
+        begun = []
+        for row, (latent, number) in enumerate(zip(latents, sequence, strict=True)):
+            encoded = self.pack(latent, number, {}, clock)
+            begun.append(Begun(encoded, number, rows_of(features, [row]), latent, rounds.offered(masks, row)))
+        return begun
+
+    @inference
+    def finish(self, begun: Begun, message: bytes, clock: Clock | None = None) -> Encoded:
+        """The packet of both rounds, in the form of a file, after a server's message.
+
+        Raises CorruptStream for a message that is none.
+        """
+        clock, rounds = clock or self.clock(), self.encoder
+        assert isinstance(rounds, TwoRounds)
+        asked = read_request(message, rounds.grid, begun.offered)
+        with clock("encode"):
+            latent = rounds.finish(begun.features, begun.latent, asked, dict(self.composition.call))
+        return self.pack(latent, begun.sequence, latent.kept, clock)
 
     def stream(self, encoded: Sequence[Encoded]) -> bytes:
         """A whole .sem file: the stream header and the records."""
@@ -208,6 +265,8 @@ class Device(End):
 
         analyse, scorer: asked in the place of ``analyse`` and of the Encoder's scores, where these are known already.
         """
+        if self.replied:
+            raise UsageError("this device's server answers elsewhere: begin, and finish with its reply")
         clock = clock or self.clock()
         features, analysis = (analyse or self.analyse)(pixels, clock)
         sent, kept_here = self.gate(analysis, sequence)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from semcodec.specs import PREFIX, TOKENS
 from semcodec.tensors import from_eight_bits
+from semcodec.training import processes
 from semcodec.training.augmentation import cut_mix, mosaic
 from semcodec.training.averaging import Average
 from semcodec.training.feature_steps import model_input
@@ -95,7 +96,9 @@ def _loss(
         average.see()
         number = b.sequence[0] // BATCH
         point = number % len(weights)
-        b = replace(b, pixels=mix(b.pixels, b.rng))
+        if mix is not None:
+            _, place = processes.place_of(len(b.pixels))
+            b = replace(b, pixels=mix(processes.whole(b.pixels), b.rng)[place])
         with torch.autocast(b.pixels.device.type, torch.bfloat16, enabled=gains_by_bfloat16(b.pixels.device)):
             with torch.no_grad():
                 wanted = _head(job, b)
@@ -116,12 +119,12 @@ def _loss(
     return loss
 
 
-def _mixing(job: Job) -> Callable[[Tensor, np.random.Generator], Tensor]:
+def _mixing(job: Job) -> Callable[[Tensor, np.random.Generator], Tensor] | None:
     """What makes new pictures of a batch; none for clips, and for data that have their size and place to be learned."""
     if finds_boxes(job):
         return mosaic
     pictures = job.dataset.varies and _one(job).pixels.dim() == 4
-    return cut_mix if pictures else lambda pixels, rng: pixels
+    return cut_mix if pictures else None
 
 
 def finds_boxes(job: Job) -> bool:
@@ -133,7 +136,7 @@ def finds_boxes(job: Job) -> bool:
 
 
 def _one(job: Job) -> Batch:
-    return Batch(from_eight_bits(job.dataset.batch([0])[0]), None, np.random.default_rng(0), [0])
+    return Batch(from_eight_bits(job.dataset.batch([0])[0]), [], np.random.default_rng(0), [0]).to(job.accelerator)
 
 
 def _head(job: Job, b: Batch) -> Features:
@@ -154,7 +157,7 @@ def feature_distance(given: Features, wanted: Features) -> Tensor:
             continue
         axis = t.dim() - 1 if name == TOKENS else t.dim() - 3
         others = [other for other in range(t.dim()) if other != axis]
-        scale = t.float().var(others, keepdim=True).clamp_min(1e-6)
+        scale = processes.variance(t.float(), others).clamp_min(1e-6)
         errors.append(((given[name].float() - t.float()).square() / scale).mean())
     return torch.stack(errors).sum() if errors else torch.zeros(())
 
@@ -175,7 +178,8 @@ def answer_distance(given: Tensor, wanted: Tensor) -> Tensor:
         return F.kl_div(given.log_softmax(1), wanted.log_softmax(1), log_target=True, reduction="batchmean")
     p, q = wanted[..., 4:], given[..., 4:].clamp(1e-6, 1 - 1e-6)
     seen = p.amax(2)
-    most = seen.sum().clamp_min(1.0)
+    total, _ = processes.place_of(len(seen))
+    most = processes.sum_of(seen.sum()).clamp_min(1.0) * len(seen) / total  # of all processes, this one's share of it
     scores = -(p * q.log() + (1 - p) * (1 - q).log()).sum() / most
     size = wanted[..., 2:4].mean(2, keepdim=True).clamp_min(1.0)
     boxes = (seen[..., None] * (given[..., :4] - wanted[..., :4]).abs() / size).sum() / most

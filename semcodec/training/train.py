@@ -34,7 +34,7 @@ from semcodec.pipeline.tensor_files import write_tensors
 from semcodec.specs import InputRequest
 from semcodec.tasks.table import get_task
 from semcodec.tensors import single_precision
-from semcodec.training import objectives
+from semcodec.training import objectives, processes
 from semcodec.training.checkpoint import CHECKPOINT, load_state, state_dict
 from semcodec.training.feature_steps import backbone_first
 from semcodec.training.loop import LOG, Job, Step, fit
@@ -70,9 +70,11 @@ def train(
     starts from. until: the recipe's last step to run.
     scale: multiplies every step's samples. device: where networks learn, as of ``Device.load``.
     Writes ``weights.safetensors`` (float16) and ``card.json`` into ``out``; a stopped run goes on where it was
-    when called again with the same arguments, on any device. Raises UsageError for a spec with nothing to train.
+    when called again with the same arguments, on any device and any number of processes that ``torchrun`` starts.
+    Raises UsageError for a spec with nothing to train.
     """
-    there = Accelerator.find(device)
+    processes.begin()
+    there = Accelerator.find(processes.own(device))
     out = Path(out)
     request = request or weights.WeightsRequest()
     alone = len(parse(spec).items) == 1 and _is_backbone(spec)
@@ -141,7 +143,9 @@ def train(
     there.forget_peak()
     card["metrics"] = fit(steps, replace(job, dataset=Remembered(job.dataset)), out, seed=seed, fingerprint=fingerprint)
     card |= there.describe()
-    save(written, card, out)
+    if processes.is_first():
+        save(written, card, out)
+    processes.from_first(None)  # nobody goes on before the files are there
     return card
 
 

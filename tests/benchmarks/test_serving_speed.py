@@ -1,8 +1,8 @@
 """What serving costs beside the models. Run with ``pytest tests/benchmarks/test_serving_speed.py -m slow -s``.
 
 Packets are encoded beforehand, and one process loads the server. Processor time is compared where it can be, which
-other work on the machine changes little; the round trip goes by the clock and is measured on an idle machine alone. Goals:
-nine tenths of the processor for the models at the server, at the device a tenth of what encoding takes. They are
+other work on the machine changes little; the round trip goes by the clock and is measured on an idle machine alone.
+Goals: nine tenths of the processor for the models at the server, at the device a tenth of what encoding takes. They are
 printed; what is asserted leaves room for a busy machine, on which both were missed by some runs (docs/serving.md).
 """
 

@@ -62,6 +62,10 @@ RECIPES = {
         "stae:frames=3,pixels=0.5+none+rans+golden-clip",
         ({}, {"frames": 1, "pixels": 1.0}, {"frames": 5, "pixels": 0.2}),
     ),
+    "feature-video": Recipe(
+        "feature-video:30+rans+golden-image",
+        ({}, {"codec": "av1", "qp": 55}, {"codec": "h264", "bits": 8, "ranges": "channel", "qp": 20}),
+    ),
     "stae-random": Recipe("stae:frames=2,pixels=0.3+random@frames+random@pixels+none+huffman+golden-clip"),
     **{
         f"tensor8-{stage}": Recipe(f"tensor8+{stage}+golden-maps")
