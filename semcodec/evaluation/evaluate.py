@@ -147,7 +147,7 @@ def identity(pipeline: Pipeline, dataset: Dataset, total: int) -> Identity:
         content=dataset.content(total),
         classes=None if dataset.counted is None else [dataset.classes[index] for index in dataset.counted],
         weights={**sources, **{slot: {**sources.get(slot, {}), "digest": d} for slot, d in pipeline.digests.items()}},
-        formats={"container": header.format, **header.components, **_computed(pipeline)},
+        formats={keys.CONTAINER: header.format, **header.components, **_computed(pipeline)},
         pixels=partial(_digest_pixels, dataset, total, pipeline.request),
     )
 

@@ -17,6 +17,10 @@ from semcodec.errors import UsageError
 from semcodec.evaluation.records import RECORD, lines, migrate
 
 
+CONTAINER = "container"
+"""Among the formats of a record, that of the stream's own bytes."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """All that a record's figures depend on but machine and batch.
@@ -59,7 +63,12 @@ def changes(record: Mapping[str, Any], new: Identity) -> list[str]:
         if source["digest"] and before.get("digest") != source["digest"]:
             found.append(f"weights of {slot} ({source['source']})")
     formats = record["formats"]  # of earlier records, all of which were 1
-    found += [f"format of {name}" for name, version in new.formats.items() if formats.get(name, 1) != version]
+    # The container's own bytes are told by themselves, and what it holds does not change with its format.
+    found += [
+        f"format of {name}"
+        for name, version in new.formats.items()
+        if name != CONTAINER and formats.get(name, 1) != version
+    ]
     if not found and not _same_samples(record, new):  # last, as it may have to read all samples
         found.append(f"files or labels of {new.data}")
     return found

@@ -105,7 +105,8 @@ def test_records_are_those_of_cells_one_by_one(shared):
 
 
 def test_stae_shares_its_scores_and_encodings(monkeypatch):
-    specs = [f"stae:frames={f},pixels={p}+{e}+vit-nano" for f, p, e in product((2, 4), (0.6, 0.4), ("rans", "zstd"))]
+    points = product((2, 4), (0.6, 0.4), ("rans", "zstd"))
+    specs = [f"stae:coding=raw,frames={f},pixels={p}+{e}+vit-nano" for f, p, e in points]
     settings = Settings("digits-motion", limit=3, batch=2, offline=True)
     worker, done = Worker(settings), []
     names = ("scores", "encode", "write", "read", "restore")

@@ -143,10 +143,10 @@ def test_stae_shows_its_scores_and_what_it_kept(pipeline, clip):
 
 
 def test_stae_shows_no_scores_that_nothing_was_chosen_by(pipeline, clip):
-    everything = pipeline.replace(composition=compose_spec("stae:frames=16,pixels=1.0+rans+vit-nano:32"))
+    everything = pipeline.replace(composition=compose_spec("stae:coding=raw,frames=16,pixels=1.0+rans+vit-nano:32"))
     source, received = make_panels(everything, clip)
     assert (source.image == received.image).all()
-    some = pipeline.replace(composition=compose_spec("stae:frames=16,pixels=0.5+rans+vit-nano:32"))
+    some = pipeline.replace(composition=compose_spec("stae:coding=raw,frames=16,pixels=0.5+rans+vit-nano:32"))
     assert [panel.title.partition(",")[0] for panel in make_panels(some, clip)] == [
         "source: 16 frames",
         "spatial attention on kept frames",
