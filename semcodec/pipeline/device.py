@@ -18,14 +18,13 @@ from semcodec.interfaces import Encoder, EntropyStage
 from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.end import End, make_header
 from semcodec.pipeline.heads import Head
-from semcodec.pipeline.loading import load_device_half
+from semcodec.pipeline.light_stages import build_entropy, build_selectors
 from semcodec.pipeline.selection import Scorer, Selectors, select
-from semcodec.pipeline.stages import build_entropy, build_selectors
 from semcodec.pipeline.timing import Clock
 from semcodec.pipeline.weights import Weights, WeightsRequest
 from semcodec.tasks.prediction import Size
 from semcodec.tasks.table import get_task
-from semcodec.tensors import as_array, from_eight_bits, inference, rows_of
+from semcodec.tensors import as_array, likeliest, rows_of
 from semcodec.types import Analysis, Features, Latent, Sink, analysis_rows
 
 if TYPE_CHECKING:
@@ -116,6 +115,8 @@ class Device(End):
         half. classes: names for an untrained backbone. device: where networks run, in torch's words: "cpu", "cuda",
         "cuda:1", "mps". half: in bfloat16 where they can. Raises SpecError, PluginError, WeightsError, UsageError.
         """
+        from semcodec.pipeline.loading import load_device_half
+
         accelerator = Accelerator.find(device, half)
         composition = spec if isinstance(spec, Composition) else compose_spec(spec)
         found = load_device_half(composition, WeightsRequest.of(weights, offline), classes=classes)
@@ -191,7 +192,6 @@ class Device(End):
 
     # -- the path from pixels to a packet, step by step ----------------------------------------------------------------
 
-    @inference
     def prepare(
         self,
         pixels: UInt8,
@@ -206,13 +206,14 @@ class Device(End):
         analyse, scorer: asked in the place of ``analyse`` and of the Encoder's scores, where these are known already.
         """
         clock = clock or self.clock()
-        features, analysis = (analyse or self.analyse)(pixels, clock)
-        sent, kept_here = self.gate(analysis, sequence)
-        if len(sent) < len(sequence):
-            features, analysis = rows_of(features, sent), analysis_rows(analysis, sent)
-        if not sent:
-            return Prepared(features, analysis, {}, {}, [], []), sent, kept_here
-        return self.choose(features, analysis, [sequence[i] for i in sent], clock, scorer), sent, kept_here
+        with self.accelerator.inference():
+            features, analysis = (analyse or self.analyse)(pixels, clock)
+            sent, kept_here = self.gate(analysis, sequence)
+            if len(sent) < len(sequence):
+                features, analysis = rows_of(features, sent), analysis_rows(analysis, sent)
+            if not sent:
+                return Prepared(features, analysis, {}, {}, [], []), sent, kept_here
+            return self.choose(features, analysis, [sequence[i] for i in sent], clock, scorer), sent, kept_here
 
     def features(self, pixels: UInt8) -> Features:
         """uint8 pixels (B, T, H, W, 3) or (B, H, W, 3) to the model's input, float32 in [0, 1], channels first, where
@@ -227,7 +228,7 @@ class Device(End):
             raise DataError(
                 f"expects uint8 pixels of {self.request}x3 with a batch axis, gets {pixels.dtype}{list(pixels.shape)}"
             )
-        return self.accelerator.put({name: from_eight_bits(pixels)})
+        return self.accelerator.inputs(name, pixels)
 
     def analyse(self, pixels: UInt8, clock: Clock) -> tuple[Features, Analysis]:
         """The features at the cut and what the Encoder knows of them. Depends on no call parameter or Selector."""
@@ -249,8 +250,9 @@ class Device(End):
         gate, prediction = self.selectors.gate, analysis.prediction
         if gate is None or prediction is None:
             return list(range(len(sequence))), {}
-        send = gate.gate(prediction).tolist()
-        probability, index = prediction.softmax(1).max(1)
+        array = isinstance(prediction, np.ndarray)
+        send = (gate.gate_array(prediction) if array else gate.gate(prediction)).tolist()
+        index, probability = likeliest(prediction)
         kept_here: dict[int, Encoded] = {}
         for i, number in enumerate(sequence):
             if not send[i]:
@@ -313,11 +315,10 @@ class Device(End):
             packed.data, packed.bytes_payload, packed.bytes_side, packed.bytes_header, kept=kept, rows=packed.rows
         )
 
-    @inference
     def figures(self, pixels: UInt8) -> Mapping[str, Sequence[float]]:
         """The papers' own figures of what is sent for each sample; none where the Encoder's paper has none."""
         if type(self.encoder).figures is Encoder.figures:
             return {}
-        with self.accelerator.autocast():
+        with self.accelerator.inference(), self.accelerator.autocast():
             features = self.accelerator.full(self.head(self.features(pixels)))
-        return self.encoder.figures(features)
+            return self.encoder.figures(features)
