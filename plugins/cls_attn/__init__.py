@@ -36,7 +36,8 @@ def semcodec_components() -> Iterator[Component]:
             Param("scores", str, "mean", "attention of the last block, or of all rolled out", ("mean", "rollout"),
                   when="build"),
         ),
-        traits={**TRAITS, "models": ("edge",), "predicts": True, "selectors": ("attention-sum",)},
+        traits={**TRAITS, "models": ("edge",), "predicts": True, "selectors": ("attention-sum",),
+                "device": f"{PACKAGE}.device:ClsAttnDevice"},
     )  # fmt: skip
     yield Component(
         kind="encoder",
@@ -50,5 +51,5 @@ def semcodec_components() -> Iterator[Component]:
             *CODING,
             SIDE,
         ),
-        traits={**TRAITS, "selectors": ("random",)},
+        traits={**TRAITS, "selectors": ("random",), "device": "semcodec.coding.patch_encoder:Patches"},
     )

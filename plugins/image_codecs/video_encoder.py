@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from semcodec.data.video import UInt8, decode_frames, decode_h264, encode_frames, encode_h264, planar
 from semcodec.errors import CorruptStream, DataError
@@ -17,6 +14,9 @@ from semcodec.specs import FeatureSpec
 from semcodec.tensors import eight_bits, from_eight_bits
 from semcodec_plugins.image_codecs import external
 from semcodec_plugins.image_codecs.coding import VideoCoding, spaced
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Video(Encoder):
@@ -48,6 +48,8 @@ class Video(Encoder):
 
     def restore(self, latent: Latent) -> Partial:
         """The decoded frames with their positions, "index". Raises CorruptStream."""
+        import torch
+
         index = latent.side["index"]
         try:
             clip = self.expand(latent.side["video"], len(index))

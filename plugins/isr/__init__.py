@@ -30,7 +30,12 @@ def semcodec_components() -> Iterator[Component]:
             Param("quality", int, 75, "of webp, jpeg and avif", (30, 50, 75, 90), open=True, low=1, high=100),
         ),
         positional="scale",
-        traits={"entropy": "none", "recoverer": "sr:{scale}", "tasks": ("classification",)},
+        traits={
+            "entropy": "none",
+            "recoverer": "sr:{scale}",
+            "tasks": ("classification",),
+            "device": f"{PACKAGE}.device:ISRDevice",
+        },
         recipe=f"{PACKAGE}.recipe:recipe",
     )
     yield Component(

@@ -31,6 +31,7 @@ def semcodec_components() -> Iterator[Component]:
             "units": UNITS,
             "recoverer": "mae",
             "tasks": ("classification",),
+            "device": "semcodec.coding.patch_encoder:Patches",
         },
         recipe=f"{PACKAGE}.recipe:recipe",
     )
