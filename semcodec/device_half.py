@@ -9,15 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from semcodec.specs import FeatureSpec
 from semcodec.types import Analysis, Latent, Sink
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-    from semcodec.interfaces import Coding
 
     Array = npt.NDArray[Any]
 
@@ -56,6 +54,13 @@ class DeviceParts:
     graphs: Mapping[str, Graph]
 
 
+class Writer(Protocol):
+    """What a device needs of a ``Coding``."""
+
+    def write(self, latent: Latent, sink: Sink) -> None:
+        """Write one sample's symbols and blobs."""
+
+
 class DeviceEncoder(ABC):
     """What an Encoder does on a device, in numpy; named by the Encoder's trait ``device``. Imports no torch.
 
@@ -65,7 +70,7 @@ class DeviceEncoder(ABC):
     An Encoder that computes in numpy alone, through ``semcodec.tensors``, may be its own: the trait then names it.
     """
 
-    coding: Coding
+    coding: Writer
     units: Mapping[str, int] = MappingProxyType({})
 
     def analyse(self, features: Arrays) -> Analysis:

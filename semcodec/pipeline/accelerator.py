@@ -98,16 +98,18 @@ class Accelerator:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """What networks compute inside is at this precision."""
+        if not self.half:
+            return nullcontext()
         import torch
 
-        return torch.autocast(self.device.type, torch.bfloat16) if self.half else nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
 
     def full(self, tensors: Features) -> Features:
         """Tensors by name in float32 where they are bfloat16: what leaves a network."""
-        import torch
-
         if not self.half:
             return tensors
+        import torch
+
         return {name: t.float() if t.dtype == torch.bfloat16 else t for name, t in tensors.items()}
 
     def synchronise(self) -> None:

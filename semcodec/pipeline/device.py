@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from semcodec.errors import DataError, WeightsError
 from semcodec.interfaces import Encoder, EntropyStage
 from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.end import End, make_header
+from semcodec.pipeline.exported import is_exported, load_exported
 from semcodec.pipeline.heads import Head
 from semcodec.pipeline.light_stages import build_entropy, build_selectors
 from semcodec.pipeline.selection import Scorer, Selectors, select
@@ -101,7 +103,7 @@ class Device(End):
     @classmethod
     def load(
         cls,
-        spec: str | Composition,
+        spec: str | Path | Composition,
         weights: str | Mapping[str, str] | WeightsRequest | None = None,
         *,
         classes: Sequence[str] | None = None,
@@ -112,13 +114,20 @@ class Device(End):
         """Build the device's half of ``spec`` alone: no tail, no recoverer, and of the weights only what it uses.
 
         weights: a path for all slots, paths by slot, or a request; ``semcodec split`` writes files that hold just this
-        half. classes: names for an untrained backbone. device: where networks run, in torch's words: "cpu", "cuda",
+        half. spec: also a file of ``semcodec export``, which ends in .semdev, has its own weights and needs no torch.
+        classes: names for an untrained backbone. device: where networks run, in torch's words: "cpu", "cuda",
         "cuda:1", "mps". half: in bfloat16 where they can. Raises SpecError, PluginError, WeightsError, UsageError.
         """
+        if not isinstance(spec, Composition) and is_exported(spec):
+            request = WeightsRequest.of(weights, offline)
+            there = load_exported(str(spec), request, classes=classes, device=device, half=half)
+            selectors, entropy = build_selectors(there.composition), build_entropy(there.composition)
+            return cls(there.composition, there.header, there.classes, there.head, there.encoder, selectors, entropy,
+                       there.sources, there.digests, there.accelerator)  # fmt: skip
         from semcodec.pipeline.loading import load_device_half
 
         accelerator = Accelerator.find(device, half)
-        composition = spec if isinstance(spec, Composition) else compose_spec(spec)
+        composition = spec if isinstance(spec, Composition) else compose_spec(str(spec))
         found = load_device_half(composition, WeightsRequest.of(weights, offline), classes=classes)
         accelerator.place(found.backbone, found.encoder)
         composition = found.composition

@@ -1,0 +1,251 @@
+"""A device from the file that ``semcodec export`` wrote: numpy and, where there are networks, onnxruntime; no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semcodec.artifact.archive import Archive, opened, read_array
+from semcodec.artifact.manifest import HEADER, MOST_HEADER, Manifest, array_member, graph_member, read_manifest
+from semcodec.artifact.sessions import Session
+from semcodec.composition.composition import Composition, compose_spec
+from semcodec.composition.registry import import_target
+from semcodec.composition.resolution import INPUT
+from semcodec.container.packets import StreamHeader, read_header
+from semcodec.device_half import DeviceEncoder, DeviceParts
+from semcodec.errors import SemcodecError, StreamError, UsageError, VersionMismatch, WeightsError, first_line
+from semcodec.pipeline.accelerator import CPU, Accelerator
+from semcodec.pipeline.end import make_header
+from semcodec.pipeline.weights import Weights, WeightsRequest
+from semcodec.specs import FeatureSpec, mismatch
+from semcodec.tensors import floats_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from semcodec.interfaces import Encoder
+    from semcodec.pipeline.accelerator import Where
+    from semcodec.types import Features
+
+SUFFIX = ".semdev"
+"""What ends so is a file, never a spec."""
+HEAD = "head"
+DEVICE = "device"
+"""The graph of the backbone's head, and the Encoder's trait that names its ``DeviceEncoder``."""
+
+
+def is_exported(spec: object) -> bool:
+    """Whether what stands in the place of a spec is such a file."""
+    return isinstance(spec, str | os.PathLike) and os.fspath(spec).endswith(SUFFIX)
+
+
+def graph_of_encoder(name: str) -> str:
+    """What a network of the Encoder is called in the file, where the head has a name too."""
+    return f"encoder.{name}"
+
+
+@dataclass(frozen=True)
+class WithoutTorch(Accelerator):
+    """Where arrays of numpy are computed with: the CPU. Networks bring their own runtime."""
+
+    def inputs(self, name: str, pixels: npt.NDArray[np.uint8]) -> Features:
+        """float32 in [0, 1], an array."""
+        found: Any = {name: floats_of(pixels)}
+        return found
+
+    def inference(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """Nothing has to be turned off."""
+        return nullcontext()
+
+
+class GraphHead:
+    """Model input to features at the cut by a graph; the input itself where that is the cut."""
+
+    def __init__(self, session: Session | None) -> None:
+        self.session = session
+
+    def __call__(self, x: Features) -> Features:
+        """x: the model's input, an array by its name."""
+        if self.session is None:
+            return x
+        found: Any = dict(zip(self.session.form.outputs, self.session(*x.values()), strict=True))
+        return found
+
+
+@dataclass(frozen=True)
+class ExportedHalf:
+    """What a ``Device`` is made of that a file holds."""
+
+    composition: Composition
+    header: StreamHeader
+    classes: Sequence[str]
+    head: Any
+    encoder: Any
+    sources: Mapping[str, Weights | None]
+    digests: Mapping[str, str]
+    accelerator: Accelerator
+
+
+def load_exported(
+    path: str,
+    weights: WeightsRequest | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    device: Where = "cpu",
+    half: bool = False,
+) -> ExportedHalf:
+    """The device's half that a file holds. Nothing in the file is believed before it is checked.
+
+    Raises OSError, WeightsError for a file that is none or is damaged, VersionMismatch for one of another version,
+    UsageError for weights, classes, a device or a precision beside it, which it has its own of.
+    """
+    given = WeightsRequest() if weights is None else weights
+    if given.given:
+        raise UsageError(f"{path} has its own weights: leave out --weights, or name a spec in its place")
+    if classes is not None:
+        raise UsageError(f"{path} has its own classes")
+    if (device if isinstance(device, str) else Accelerator.find(device).name) != CPU.name or half:
+        raise UsageError(f"{path} runs on the CPU at its own precision: leave out --device and --half")
+    with opened(Path(path)) as archive:
+        return _device(archive, read_manifest(archive))
+
+
+def _device(archive: Archive, manifest: Manifest) -> ExportedHalf:
+    path = archive.path
+    header = _header(archive)
+    try:
+        composition = compose_spec(header.spec).with_built_specs(manifest.known)
+    except SemcodecError as error:
+        raise WeightsError(f"{path} is of {header.spec!r}, which is none here: {first_line(error)}") from error
+    _check(path, composition, header, manifest)
+    sources: dict[str, Weights | None] = {
+        slot: Weights(slot, f"{source.get('source') or 'random'}, exported", path)
+        for slot, source in manifest.weights.items()
+    }
+    digests = {slot: digest for slot, one in manifest.weights.items() if (digest := one.get("digest"))}
+    return ExportedHalf(
+        composition,
+        header,
+        manifest.classes,
+        _head(archive, manifest, composition),
+        _encoder(archive, manifest, composition),
+        sources,
+        digests,
+        WithoutTorch(),
+    )
+
+
+def _header(archive: Archive) -> StreamHeader:
+    data = archive.read(HEADER, MOST_HEADER)
+    stream = BytesIO(data)
+    try:
+        header = read_header(stream)
+    except StreamError as error:
+        raise type(error)(f"{archive.path}: its stream header: {first_line(error)}") from error
+    if stream.read(1):
+        raise WeightsError(f"{archive.path}: more than a stream header in {HEADER}")
+    return header
+
+
+def _check(path: Path, composition: Composition, header: StreamHeader, manifest: Manifest) -> None:
+    """Raise where the spec does not make such a header here, as where a component has a newer version."""
+    if composition.spec != manifest.spec or composition.source is None or composition.stages.features is None:
+        raise WeightsError(f"{path} is of {header.spec}, and its manifest of another pipeline; export it again")
+    here = make_header(composition, header.weights)
+    if here.components != header.components:
+        told = ", ".join(f"{n} {v}" for n, v in header.components.items() if here.components.get(n) != v)
+        raise VersionMismatch(f"{path} was exported for {told}, which is not what is written here: export it again")
+    if here.input != header.input or here.params != header.params:
+        raise WeightsError(f"{path}: its stream header is not that of {header.spec}; export it again")
+
+
+def _head(archive: Archive, manifest: Manifest, composition: Composition) -> GraphHead:
+    if composition.cut == INPUT:
+        return GraphHead(None)
+    features, given = composition.stages.features, composition.stages.input
+    assert features is not None and given is not None
+    if HEAD not in manifest.graphs:
+        raise WeightsError(f"{archive.path}: lacks the backbone's head; export it again")
+    session = _session(archive, manifest, HEAD)
+    pixels = {name: spec for name, spec in given.items() if name in ("frames", "image")}
+    if session.form.inputs != pixels or list(session.form.outputs) != list(features):
+        raise WeightsError(f"{archive.path}: its head takes or gives other features than {composition.spec}")
+    if reason := mismatch([_open_channels(features)], session.form.outputs):
+        raise WeightsError(f"{archive.path}: its head is not that of {composition.spec}: {reason}")
+    return GraphHead(session)
+
+
+def _open_channels(features: FeatureSpec) -> FeatureSpec:
+    """The same but for the channels of maps, of which an Encoder may want some."""
+    return {n: replace(t, shape=(None, *t.shape[1:])) if len(t.shape) == 3 else t for n, t in features.items()}
+
+
+def _encoder(archive: Archive, manifest: Manifest, composition: Composition) -> DeviceEncoder | Encoder:
+    bound = composition.encoder
+    if DEVICE not in bound.component.traits:
+        raise WeightsError(f"{archive.path}: {bound.name} runs with torch alone here; export it again")
+    arrays = {}
+    for name in manifest.arrays:
+        try:
+            arrays[name] = read_array(archive.read(array_member(name)))
+        except ValueError as error:
+            raise WeightsError(f"{archive.path}: the array {name}: {first_line(error)}; export it again") from error
+    prefix = graph_of_encoder("")
+    graphs = {
+        name.removeprefix(prefix): _session(archive, manifest, name)
+        for name in manifest.graphs
+        if name.startswith(prefix)
+    }
+    try:
+        return build_encoder(composition, DeviceParts(arrays, graphs))
+    except (KeyError, ValueError, IndexError, TypeError) as error:
+        raise WeightsError(f"{archive.path}: what it holds of {bound.name} is not whole ({error})") from error
+
+
+def build_encoder(composition: Composition, parts: DeviceParts) -> DeviceEncoder | Encoder:
+    """What runs the Encoder on a device: the class of its trait, which may be the Encoder itself."""
+    bound, features = composition.encoder, composition.stages.features
+    build = {name: value for name, value in bound.build.items() if name not in composition.models}
+    target = bound.component.traits[DEVICE]
+    kind: Any = import_target(target, bound.name)
+    made: DeviceEncoder | Encoder = (
+        kind(features, **build) if target == bound.component.target else kind(features, parts, **build)
+    )
+    return made
+
+
+def _session(archive: Archive, manifest: Manifest, name: str) -> Session:
+    return Session(archive.read(graph_member(name)), manifest.graphs[name], f"{archive.path}: {name}")
+
+
+def describe_exported(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """What ``semcodec inspect`` tells of a file; loads no graph. Raises as ``load_exported``."""
+    with opened(Path(path)) as archive:
+        manifest, header = read_manifest(archive), _header(archive)
+        sizes = {name: len(archive.read(name)) for name in archive.names}
+    return {
+        "spec": manifest.spec,
+        "format": manifest.format,
+        "package": manifest.package,
+        "components": header.components,
+        "weights": manifest.weights,
+        "licenses": manifest.licenses,
+        "classes": len(manifest.classes),
+        "int8": manifest.int8,
+        "graphs": {
+            name: {
+                "inputs": {n: str(t) for n, t in one.inputs.items()},
+                "outputs": {n: str(t) for n, t in one.outputs.items()},
+                "bytes": sizes[graph_member(name)],
+            }
+            for name, one in manifest.graphs.items()
+        },
+        "array_bytes": sum(sizes[array_member(name)] for name in manifest.arrays),
+        "file_bytes": Path(path).stat().st_size,
+    }
