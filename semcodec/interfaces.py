@@ -18,7 +18,8 @@ Spec functions (torch-free, named by ``Component.spec``; raise ``SpecMismatch(re
 
 Traits, declared in ``Component.traits``:
 
-    any        programs: names of programs that must be on PATH
+    any        programs: names of programs that must be on PATH;  remedy: what to do where one of the component's
+               ``requires`` is missing, where that is more than installing it
     encoder    entropy: "required" | "mixed" | "none";  targets: names that Selectors choose among, in order,
                each also a call parameter;  recoverer, selectors: defaults by name, a Recoverer's
                with parameters in braces, as "sr:{scale}";  predicts: bool;  tasks: tuple;

@@ -230,7 +230,7 @@ def by_table(prior: Indexed, values: Int32) -> tuple[Int32, list[tuple[Model, sl
         )
     if (index[1:] >= index[:-1]).all():
         bounds = np.searchsorted(index, np.arange(total + 1)).tolist()
-    elif count < _MANY:
+    elif count < _MANY or (csr_array := _sparse()) is None:
         # Sorting distinct keys (table, position) is stable by construction, and much faster than a stable argsort.
         width = np.uint64((count - 1).bit_length())
         keys = index.astype(np.uint64) << width | np.arange(count, dtype=np.uint64)
@@ -238,11 +238,18 @@ def by_table(prior: Indexed, values: Int32) -> tuple[Int32, list[tuple[Model, sl
         bounds = np.searchsorted(keys, np.arange(total + 1, dtype=np.uint64) << width).tolist()
         values = values.take((keys & np.uint64((1 << int(width)) - 1)).astype(np.intp))
     else:
-        from scipy.sparse import csr_array
-
         # A matrix of one value a row, in the column of its table: by columns it is what a counting sort would give.
         rows = csr_array((values, index.astype(np.int32), np.arange(count + 1, dtype=np.int32)), shape=(count, total))
         columns = rows.tocsc()
         values, bounds = columns.data, columns.indptr.tolist()
     used = ((table, slice(*ends)) for table, ends in zip(prior.tables, pairwise(bounds), strict=True))
     return values, [(model_of(table), part) for table, part in used if part.start < part.stop]
+
+
+def _sparse() -> Any:
+    """scipy's sparse matrix, which counts; None where there is no scipy, as on a device: all is sorted there."""
+    try:
+        from scipy.sparse import csr_array
+    except ImportError:
+        return None
+    return csr_array

@@ -19,7 +19,7 @@ import click
 
 from semcodec._progress import Terminated, terminable
 from semcodec._version import __version__
-from semcodec.errors import SemcodecError
+from semcodec.errors import SemcodecError, cure
 
 COMMANDS = {
     "compose": "Show a pipeline as a table; with --input, run it.",
@@ -74,6 +74,10 @@ class LazyGroup(click.Group):
             if ctx.params["debug"] and not isinstance(error, Terminated):
                 raise
             _leave(ctx, error)
+        except ImportError as error:
+            if ctx.params["debug"] or (remedy := cure(error)) is None:
+                raise
+            _leave(ctx, SemcodecError(remedy))
 
 
 @contextmanager

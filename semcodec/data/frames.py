@@ -11,14 +11,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import av
 import numpy as np
 import numpy.typing as npt
-from av.error import FFmpegError
 from PIL import Image
 
 from semcodec.data import orientation
 from semcodec.data.images import fit
+from semcodec.data.pyav import FFmpegError, av
 from semcodec.errors import DataError, first_line
 from semcodec.specs import InputRequest
 

@@ -12,16 +12,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import numpy.typing as npt
-from av.error import FFmpegError
 
 from semcodec._files import read_regular, whole_file
 from semcodec._video_heads import coded_sizes
 from semcodec.data.frames import decode, frame_at, second_of, survey, walk
 from semcodec.data.notes import note
 from semcodec.data.parts import Part
+from semcodec.data.pyav import FFmpegError, av
 from semcodec.errors import DataError, UsageError, first_line
 from semcodec.specs import InputRequest
 

@@ -14,7 +14,7 @@ from semcodec.composition.composition import Composition, compose_spec
 from semcodec.container.packets import LocalRecord, StreamHeader, write_header, write_local
 from semcodec.container.sinks import ChunkRow, PacketSink
 from semcodec.data.inputs import read
-from semcodec.errors import DataError, WeightsError
+from semcodec.errors import DataError, PluginError, WeightsError, cure
 from semcodec.interfaces import Encoder, EntropyStage
 from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.end import End, make_header
@@ -124,7 +124,12 @@ class Device(End):
             selectors, entropy = build_selectors(there.composition), build_entropy(there.composition)
             return cls(there.composition, there.header, there.classes, there.head, there.encoder, selectors, entropy,
                        there.sources, there.digests, there.accelerator)  # fmt: skip
-        from semcodec.pipeline.loading import load_device_half
+        try:
+            from semcodec.pipeline.loading import load_device_half
+        except ImportError as error:
+            if remedy := cure(error):
+                raise PluginError(f"{spec} runs by torch: {remedy}, or run a file of semcodec export") from error
+            raise
 
         accelerator = Accelerator.find(device, half)
         composition = spec if isinstance(spec, Composition) else compose_spec(str(spec))
