@@ -28,7 +28,8 @@ Traits, declared in ``Component.traits``:
                models: build parameters that name a Backbone, which the constructor is given built. Where the spec
                leaves one out it is the Backbone's trait of that name, else the Backbone itself. An Encoder with
                models has no other weights;
-               device: "package.module:Class" of what runs on a device without torch (``semcodec.device_half``)
+               device: "package.module:Class" of what runs on a device without torch (``semcodec.device_half``);
+               needs_torch: of one without such a class, why, in words
     backbone   hub: repository of published weights, or "package.module:function" that is given the build parameters
                and returns it or None;  example: a member for checks of a family ("timm/*");
                known: of a family, "package.module:function" that is given the build parameters and raises UsageError

@@ -21,7 +21,7 @@ MANIFEST, HEADER = "manifest.json", "header.bin"
 MOST_MANIFEST, MOST_HEADER = 4 << 20, 1 << 16
 MOST_ELEMENTS = 1 << 27
 """Of one sample's tensor."""
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 """Of a graph or array: a member's name is one of them in a folder of its own, and so no path."""
 
 

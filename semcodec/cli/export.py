@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from semcodec.cli import options
-from semcodec.cli.output import echo_fields, echo_json
+from semcodec.cli.inspect import show_device
+from semcodec.cli.output import echo_json
 from semcodec.cli.reads import spare
 from semcodec.cli.streams import check_output
 from semcodec.errors import UsageError
@@ -42,12 +43,4 @@ def command(spec: str, output: Path, given: tuple[str, ...], offline: bool, form
     if form == "json":
         echo_json(found)
         return
-    echo_fields(
-        [
-            ("file", f"{output}: {found['file_bytes']:,} bytes"),
-            ("spec", found["spec"]),
-            ("graphs", ", ".join(f"{name} {one['bytes']:,}" for name, one in found["graphs"].items()) or "none"),
-            ("arrays", f"{found['array_bytes']:,} bytes"),
-            ("licences", ", ".join(f"{name} {spdx}" for name, spdx in found["licenses"].items())),
-        ]
-    )
+    show_device(found)
