@@ -309,7 +309,8 @@ class Encoder(ABC):
         """
         from semcodec.device_half import Exported
 
-        names, state = self.device_state(), getattr(self, "state_dict", dict)()
+        names: Sequence[str] | None = self.device_state()
+        state: Mapping[str, Tensor] = getattr(self, "state_dict", dict)()
         chosen = [name for name in state if names is None or name.startswith(tuple(names))]
         return Exported({name: as_array(state[name]) for name in chosen})
 

@@ -37,9 +37,7 @@ class ClsAttn(nn.Module, Patches):
 
     def export(self) -> Exported:
         """The ViT as one network, and the side of its patches."""
-        network = Network(
-            lambda x: self.edge.attend({"image": x}, self.kind), self.features, ("logits", "attention")
-        )
+        network = Network(lambda x: self.edge.attend({"image": x}, self.kind), self.features, ("logits", "attention"))
         return Exported({"side": np.array(self.side)}, {"attend": network})
 
     def device_state(self) -> Sequence[str]:

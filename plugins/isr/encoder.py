@@ -50,7 +50,7 @@ class ISR(Encoder):
         return [Latent({}, one) for one in side]
 
     def export(self) -> Exported:
-        """The weights of the interpolation, of rows and of columns: what it makes of images of one bright pixel each."""
+        """The weights of the interpolation, of rows and of columns: what it makes of one bright pixel each."""
         height, width = self.size
         down, across = (
             interpolate(torch.eye(before)[None, None], size=(after, before), **BICUBIC)[0, 0]

@@ -100,4 +100,5 @@ def _whole(x: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
     found = np.floor(x.astype(np.float64) + 0.5)
     if not np.abs(found).max() <= LARGEST:
         raise UsageError("the features are too large to code; look at the input or weights")
-    return found.astype(np.int32)
+    whole: npt.NDArray[np.int32] = found.astype(np.int32)
+    return whole

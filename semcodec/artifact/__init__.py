@@ -1,1 +1,1 @@
-"""The file that ``semcodec export`` writes: what a device without torch runs. Each part is checked before it is used."""
+"""The file that ``semcodec export`` writes, which a device without torch runs: checked before it is used."""

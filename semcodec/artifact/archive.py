@@ -1,4 +1,4 @@
-"""The zip around an artifact: members that are stored and no larger than the file, read into memory and nowhere else."""
+"""The zip around an artifact: members that are stored, no larger than the file, and read into memory alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +31,9 @@ KINDS = "biuf"
 
 
 def write_archive(path: Path, members: Mapping[str, bytes]) -> None:
-    """A file that is complete or not there, the same for the same members. Raises OSError, WeightsError where it would
+    """A file that is complete or not there, the same for the same members.
 
-    be too large to be read.
+    Raises OSError, and WeightsError where it would be too large to be read.
     """
     total = sum(map(len, members.values()))
     if total > MOST_BYTES - 2 * _DIRECTORY or len(members) > MOST_MEMBERS:
@@ -123,10 +123,10 @@ def array_bytes(array: npt.NDArray[Any]) -> bytes:
 
 def read_array(data: bytes) -> npt.NDArray[Any]:
     """What ``array_bytes`` gave, read-only. Raises ValueError for anything else, before memory is taken for it."""
-    file = BytesIO(data)
-    if np.lib.format.read_magic(file) != (1, 0):
+    file, form = BytesIO(data), cast("Any", np.lib.format)
+    if form.read_magic(file) != (1, 0):
         raise ValueError("no array of this version")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file, max_header_size=_NPY_HEADER)
+    shape, fortran, dtype = form.read_array_header_1_0(file, max_header_size=_NPY_HEADER)
     if fortran or dtype.kind not in KINDS or prod(shape) * dtype.itemsize != len(data) - file.tell():
         raise ValueError("an array whose size is not that of its bytes")
     return np.frombuffer(data, dtype, offset=file.tell()).reshape(shape)

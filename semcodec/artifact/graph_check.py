@@ -19,8 +19,7 @@ TENSOR_DIMS, TENSOR_EXTERNAL, TENSOR_LOCATION = 1, 13, 14
 OPSET_DOMAIN = 1
 OWN = ("", "ai.onnx")
 
-OPERATORS = frozenset(
-    """
+_NAMES = """
     Abs Add And ArgMax AveragePool BatchNormalization Cast Ceil Clip Concat Constant ConstantOfShape Conv
     ConvTranspose Cos CumSum DepthToSpace DequantizeLinear Div DynamicQuantizeLinear Einsum Elu Equal Erf Exp Expand
     Flatten Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual
@@ -30,8 +29,8 @@ OPERATORS = frozenset(
     ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize RMSNormalization Round ScatterElements ScatterND Selu
     Shape Sigmoid Sign Sin Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh Tile TopK
     Transpose Trilu Unsqueeze Where
-    """.split()
-)
+"""
+OPERATORS = frozenset(_NAMES.split())
 """Of ONNX itself, that compute on plain tensors: no control flow, no sequences, no text, no random numbers."""
 
 Fields = Iterator[tuple[int, int | memoryview]]

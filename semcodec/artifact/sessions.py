@@ -57,7 +57,9 @@ class Session:
         batch = len(arrays[0])
         for array, (name, spec) in zip(found, self.form.outputs.items(), strict=True):
             if array.shape != (batch, *spec.shape) or str(array.dtype) != spec.dtype:
-                raise WeightsError(f"{self.what} gives {name} {array.dtype}{list(array.shape[1:])}, where {spec} is due")
+                raise WeightsError(
+                    f"{self.what} gives {name} {array.dtype}{list(array.shape[1:])}, where {spec} is due"
+                )
         return tuple(found)
 
     def _check(self, given: Any, due: dict[str, TensorSpec]) -> None:

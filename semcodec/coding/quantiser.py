@@ -44,7 +44,8 @@ def cells_of(
     column = (x.shape[1], *[1] * (x.ndim - 2))
     low, high = low[: x.shape[1]].reshape(column), high[: x.shape[1]].reshape(column)
     cells = np.floor((check_finite(x) - low) * (np.float32(CELLS) / (high - low)))
-    return np.clip(cells, 0, CELLS - 1).astype(np.int32) >> (BITS - bits)
+    merged: npt.NDArray[np.int32] = np.clip(cells, 0, CELLS - 1).astype(np.int32) >> (BITS - bits)
+    return merged
 
 
 def merged_centroids(counts: npt.NDArray[Any], centroids: npt.NDArray[Any], bits: int) -> npt.NDArray[np.float32]:

@@ -191,6 +191,8 @@ def _installed(name: str) -> bool:
         return find_spec(name) is not None
     except ValueError:  # imported, but by something that left no spec
         return True
+    except ImportError:  # something that looks for modules will have none of it
+        return False
 
 
 def _clash(claims: list[tuple[Component, Plugin]]) -> str:

@@ -24,7 +24,6 @@ from semcodec.evaluation.keys import Identity, Known
 from semcodec.evaluation.records import RECORD
 from semcodec.pipeline import weights
 from semcodec.pipeline.accelerator import Accelerator, Where
-from semcodec.pipeline.end import End
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.specs import InputRequest
 from semcodec.tasks.table import get_task

@@ -264,8 +264,8 @@ class Device(End):
         gate, prediction = self.selectors.gate, analysis.prediction
         if gate is None or prediction is None:
             return list(range(len(sequence))), {}
-        array = isinstance(prediction, np.ndarray)
-        send = (gate.gate_array(prediction) if array else gate.gate(prediction)).tolist()
+        logits: Any = prediction
+        send = (gate.gate_array(logits) if isinstance(logits, np.ndarray) else gate.gate(logits)).tolist()
         index, probability = likeliest(prediction)
         kept_here: dict[int, Encoded] = {}
         for i, number in enumerate(sequence):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def check_selectors(selectors: Selectors, composition: Composition) -> None:
             )
 
 
-def licenses(composition: Composition) -> Mapping[str, str]:
+def licenses(composition: Composition) -> dict[str, str]:
     """By component of the pipeline and model of its Encoder, SPDX names."""
     bounds = [*composition.bounds, *composition.models.values()]
     return {bound.name: bound.component.license for bound in bounds}

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from semcodec.artifact.archive import Archive, opened, read_array
 from semcodec.artifact.manifest import HEADER, MOST_HEADER, Manifest, array_member, graph_member, read_manifest
@@ -56,7 +56,7 @@ class WithoutTorch(Accelerator):
 
     def inputs(self, name: str, pixels: npt.NDArray[np.uint8]) -> Features:
         """float32 in [0, 1], an array."""
-        found: Any = {name: floats_of(pixels)}
+        found: Features = {name: cast("Any", floats_of(pixels))}
         return found
 
     def inference(self) -> AbstractContextManager[None]:  # type: ignore[override]
@@ -74,7 +74,7 @@ class GraphHead:
         """x: the model's input, an array by its name."""
         if self.session is None:
             return x
-        found: Any = dict(zip(self.session.form.outputs, self.session(*x.values()), strict=True))
+        found: Features = dict(zip(self.session.form.outputs, self.session(*x.values()), strict=True))
         return found
 
 

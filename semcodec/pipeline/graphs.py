@@ -44,9 +44,9 @@ def as_tuple(found: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def export_graph(network: Network, name: str) -> tuple[bytes, GraphForm]:
-    """A network as a graph whose batch is open and all else fixed. Raises UsageError where it cannot be one,
+    """A network as a graph whose batch is open and all else fixed.
 
-    PluginError where an exporter is missing.
+    Raises UsageError where it cannot be one, PluginError where an exporter is missing.
     """
     for needed in ("onnx", "onnxscript"):
         try:
@@ -96,7 +96,7 @@ def compare(data: bytes, form: GraphForm, network: Network, name: str) -> None:
             apart = float(np.abs(here - there).max(initial=0))
             if not apart <= TOLERANCE * max(1.0, float(np.abs(there).max(initial=0))):
                 raise UsageError(
-                    f"the network {name} is another one as a graph: {output} differs by {apart:.3g} at a batch of {batch}"
+                    f"the network {name} is another one as a graph: {output} differs by {apart:.3g} at {batch} samples"
                 )
 
 
