@@ -16,6 +16,7 @@ SECTIONS = {
         "docs/spec-language",
         "docs/api",
         "docs/gpu",
+        "docs/device",
         "docs/training-on-your-own-images",
     ],
     "Measure": ["docs/measuring", "docs/bench", "docs/report", "docs/latency", "docs/data", "docs/results/*"],
