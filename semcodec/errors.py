@@ -86,7 +86,6 @@ EXTRAS = {
     "onnxruntime": "device",
     "onnxscript": "export",
     "pycocotools": "torch",
-    "safetensors": "torch",
     "timm": "torch",
     "torch": "torch",
     "torchvision": "torch",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -20,11 +21,17 @@ _QUIET = 4
 """onnxruntime tells what goes wrong in exceptions; this much and no more goes to stderr beside."""
 
 
-class Session:
-    """One graph. form: what it takes and gives, of one sample each. what: the file and graph that messages name."""
+Listener = Callable[[Sequence[Any]], None]
 
-    def __init__(self, data: bytes, form: GraphForm, what: str) -> None:
-        self.form, self.what = form, what
+
+class Session:
+    """One graph. form: what it takes and gives, of one sample each. what: the file and graph that messages name.
+
+    listen: told of every call's arrays, as calibration wants them.
+    """
+
+    def __init__(self, data: bytes, form: GraphForm, what: str, listen: Listener | None = None) -> None:
+        self.form, self.what, self._listen = form, what, listen
         try:
             check_graph(data)
         except ValueError as error:
@@ -46,6 +53,8 @@ class Session:
 
     def __call__(self, *arrays: Any) -> tuple[Any, ...]:
         """Arrays with a batch axis in the order of the form's inputs, to those of its outputs. Raises WeightsError."""
+        if self._listen is not None:
+            self._listen(arrays)
         feed = {
             name: np.ascontiguousarray(array, spec.dtype)
             for (name, spec), array in zip(self.form.inputs.items(), arrays, strict=True)

@@ -19,9 +19,25 @@ from semcodec.errors import UsageError
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="The file to write; it ends in .semdev."
 )
+@click.option("--int8", is_flag=True, help="Networks compute with 8-bit integers; what that costs is measured.")
+@click.option(
+    "--calibrate",
+    metavar="DATA",
+    help="With --int8: the data set whose training split ranges are taken from, and on whose test split it is measured.",
+)
+@click.option("--samples", type=click.IntRange(1), help="With --int8: so many samples of each split.  [default: 200]")
 @options.weights
 @options.as_json
-def command(spec: str, output: Path, given: tuple[str, ...], offline: bool, form: str) -> None:
+def command(
+    spec: str,
+    output: Path,
+    int8: bool,
+    calibrate: str | None,
+    samples: int | None,
+    given: tuple[str, ...],
+    offline: bool,
+    form: str,
+) -> None:
     """Write the device's half of SPEC as one file for where there is no torch.
 
     It stands in the place of SPEC in 'semcodec encode' and in Device.load, and needs 'semcodec[device]' alone; a server
@@ -32,13 +48,19 @@ def command(spec: str, output: Path, given: tuple[str, ...], offline: bool, form
 
     if not is_exported(output):
         raise UsageError(f"-o {output}: a device's file ends in {SUFFIX}, by which commands know it from a spec")
+    if int8 != (calibrate is not None) or (samples is not None and not int8):
+        raise UsageError("--int8 goes with --calibrate DATA, a data set to take ranges from, as digits-scenes")
     check_output(output)
     composition, request = compose_spec(spec), options.request(given, offline)
-    spare([output], weights=given)
+    spare([output], weights=given, data=[calibrate] if calibrate else ())
+    if calibrate is None:
+        from semcodec.pipeline.export import export_device
 
-    from semcodec.pipeline.export import export_device
+        export_device(composition, output, request)
+    else:
+        from semcodec.evaluation.exported import SAMPLES, export_eight_bits
 
-    export_device(composition, output, request)
+        export_eight_bits(composition, output, request, calibrate, samples or SAMPLES)
     found = describe_exported(output)
     if form == "json":
         echo_json(found)

@@ -18,7 +18,7 @@ from semcodec.errors import DataError, PluginError, WeightsError, cure
 from semcodec.interfaces import Encoder, EntropyStage
 from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.end import End, make_header
-from semcodec.pipeline.exported import is_exported, load_exported
+from semcodec.pipeline.exported import ExportedHalf, is_exported, load_exported
 from semcodec.pipeline.heads import Head
 from semcodec.pipeline.light_stages import build_entropy, build_selectors
 from semcodec.pipeline.selection import Scorer, Selectors, select
@@ -120,10 +120,7 @@ class Device(End):
         """
         if not isinstance(spec, Composition) and is_exported(spec):
             request = WeightsRequest.of(weights, offline)
-            there = load_exported(str(spec), request, classes=classes, device=device, half=half)
-            selectors, entropy = build_selectors(there.composition), build_entropy(there.composition)
-            return cls(there.composition, there.header, there.classes, there.head, there.encoder, selectors, entropy,
-                       there.sources, there.digests, there.accelerator)  # fmt: skip
+            return cls.of_exported(load_exported(str(spec), request, classes=classes, device=device, half=half))
         try:
             from semcodec.pipeline.loading import load_device_half
         except ImportError as error:
@@ -148,6 +145,13 @@ class Device(End):
             found.digests,
             accelerator,
         )
+
+    @classmethod
+    def of_exported(cls, there: ExportedHalf) -> Device:
+        """Of what a file of ``semcodec export`` holds."""
+        selectors, entropy = build_selectors(there.composition), build_entropy(there.composition)
+        return cls(there.composition, there.header, there.classes, there.head, there.encoder, selectors, entropy,
+                   there.sources, there.digests, there.accelerator)  # fmt: skip
 
     # -- whole samples -----------------------------------------------------------------------------------------------
 
@@ -330,8 +334,10 @@ class Device(End):
         )
 
     def figures(self, pixels: UInt8) -> Mapping[str, Sequence[float]]:
-        """The papers' own figures of what is sent for each sample; none where the Encoder's paper has none."""
-        if type(self.encoder).figures is Encoder.figures:
+        """The papers' own figures of what is sent for each sample; none where the Encoder's paper has none, and none of
+        an exported device.
+        """
+        if not isinstance(self.encoder, Encoder) or type(self.encoder).figures is Encoder.figures:
             return {}
         with self.accelerator.inference(), self.accelerator.autocast():
             features = self.accelerator.full(self.head(self.features(pixels)))

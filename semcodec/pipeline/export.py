@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
 from torch import Tensor
 
 from semcodec._version import __version__
@@ -27,6 +29,24 @@ from semcodec.pipeline.selection import Selectors
 from semcodec.pipeline.weights import WeightsRequest
 
 
+@dataclass(frozen=True)
+class Artifact:
+    """What a file holds. header: the stream's, as bytes. graphs, arrays: by name, as bytes."""
+
+    manifest: Manifest
+    header: bytes
+    graphs: Mapping[str, bytes]
+    arrays: Mapping[str, bytes]
+
+    def write(self, path: Path) -> None:
+        """The file, complete or not there. Raises OSError, WeightsError where it would be too large to be read."""
+        write_archive(path, form.members(self.manifest, self.header, self.graphs, self.arrays))
+
+    def with_int8(self, told: dict[str, Any]) -> Artifact:
+        """The same with what its manifest says of 8 bits."""
+        return replace(self, manifest=structs.replace(self.manifest, int8=told))
+
+
 def export_device(
     composition: Composition,
     path: Path,
@@ -39,6 +59,15 @@ def export_device(
     classes: names for an untrained backbone. Raises UsageError for what needs torch on the device, WeightsError,
     PluginError where an exporter is missing, OSError.
     """
+    artifact = export_parts(composition, request, classes=classes)
+    artifact.write(path)
+    return artifact.manifest
+
+
+def export_parts(
+    composition: Composition, request: WeightsRequest | None = None, *, classes: Sequence[str] | None = None
+) -> Artifact:
+    """What ``export_device`` writes. Raises as it does."""
     check_exportable(composition)
     device = Device.load(composition, request, classes=classes)
     check_selectors(device.selectors, device.composition)
@@ -63,8 +92,7 @@ def export_device(
         graphs=forms,
         arrays=list(arrays),
     )
-    write_archive(path, form.members(manifest, write_header(device.header), graphs, arrays))
-    return manifest
+    return Artifact(manifest, write_header(device.header), graphs, arrays)
 
 
 def networks_of(device: Device, found: Exported) -> dict[str, Network]:

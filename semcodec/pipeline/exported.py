@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -99,8 +100,11 @@ def load_exported(
     classes: Sequence[str] | None = None,
     device: Where = "cpu",
     half: bool = False,
+    listen: Callable[[str, Sequence[Any]], None] | None = None,
 ) -> ExportedHalf:
     """The device's half that a file holds. Nothing in the file is believed before it is checked.
+
+    listen: told of every call of a graph, by its name, and of the arrays that it is given.
 
     Raises OSError, WeightsError for a file that is none or is damaged, VersionMismatch for one of another version,
     UsageError for weights, classes, a device or a precision beside it, which it has its own of.
@@ -113,32 +117,75 @@ def load_exported(
     if (device if isinstance(device, str) else Accelerator.find(device).name) != CPU.name or half:
         raise UsageError(f"{path} runs on the CPU at its own precision: leave out --device and --half")
     with opened(Path(path)) as archive:
-        return _device(archive, read_manifest(archive))
+        return _Reader(archive, read_manifest(archive), listen).half()
 
 
-def _device(archive: Archive, manifest: Manifest) -> ExportedHalf:
-    path = archive.path
-    header = _header(archive)
-    try:
-        composition = compose_spec(header.spec).with_built_specs(manifest.known)
-    except SemcodecError as error:
-        raise WeightsError(f"{path} is of {header.spec!r}, which is none here: {first_line(error)}") from error
-    _check(path, composition, header, manifest)
-    sources: dict[str, Weights | None] = {
-        slot: Weights(slot, f"{source.get('source') or 'random'}, exported", path)
-        for slot, source in manifest.weights.items()
-    }
-    digests = {slot: digest for slot, one in manifest.weights.items() if (digest := one.get("digest"))}
-    return ExportedHalf(
-        composition,
-        header,
-        manifest.classes,
-        _head(archive, manifest, composition),
-        _encoder(archive, manifest, composition),
-        sources,
-        digests,
-        WithoutTorch(),
-    )
+class _Reader:
+    """Makes of an archive what a device is made of."""
+
+    def __init__(
+        self, archive: Archive, manifest: Manifest, listen: Callable[[str, Sequence[Any]], None] | None
+    ) -> None:
+        self.archive, self.manifest, self.listen, self.path = archive, manifest, listen, archive.path
+
+    def half(self) -> ExportedHalf:
+        """All of it."""
+        header, known = _header(self.archive), self.manifest.known
+        try:
+            composition = compose_spec(header.spec).with_built_specs(known)
+        except SemcodecError as error:
+            raise WeightsError(f"{self.path} is of {header.spec!r}, which is none here: {first_line(error)}") from error
+        _check(self.path, composition, header, self.manifest)
+        given = self.manifest.weights
+        sources: dict[str, Weights | None] = {
+            slot: Weights(slot, f"{source.get('source') or 'random'}, exported", self.path)
+            for slot, source in given.items()
+        }
+        digests = {slot: digest for slot, one in given.items() if (digest := one.get("digest"))}
+        head, encoder = self.head(composition), self.encoder(composition)
+        classes, there = self.manifest.classes, WithoutTorch()
+        return ExportedHalf(composition, header, classes, head, encoder, sources, digests, there)
+
+    def head(self, composition: Composition) -> GraphHead:
+        """Raises WeightsError for a head of other features than the composition's."""
+        if composition.cut == INPUT:
+            return GraphHead(None)
+        features, given = composition.stages.features, composition.stages.input
+        assert features is not None and given is not None
+        if HEAD not in self.manifest.graphs:
+            raise WeightsError(f"{self.path}: lacks the backbone's head; export it again")
+        session = self.session(HEAD)
+        pixels = {name: spec for name, spec in given.items() if name in ("frames", "image")}
+        if session.form.inputs != pixels or list(session.form.outputs) != list(features):
+            raise WeightsError(f"{self.path}: its head takes or gives other features than {composition.spec}")
+        if reason := mismatch([_open_channels(features)], session.form.outputs):
+            raise WeightsError(f"{self.path}: its head is not that of {composition.spec}: {reason}")
+        return GraphHead(session)
+
+    def encoder(self, composition: Composition) -> DeviceEncoder | Encoder:
+        """Raises WeightsError where what it needs is missing."""
+        bound = composition.encoder
+        if DEVICE not in bound.component.traits:
+            raise WeightsError(f"{self.path}: {bound.name} runs with torch alone here; export it again")
+        arrays = {}
+        for name in self.manifest.arrays:
+            try:
+                arrays[name] = read_array(self.archive.read(array_member(name)))
+            except ValueError as error:
+                raise WeightsError(f"{self.path}: the array {name}: {first_line(error)}; export it again") from error
+        prefix = graph_of_encoder("")
+        names = [name for name in self.manifest.graphs if name.startswith(prefix)]
+        parts = DeviceParts(arrays, {name.removeprefix(prefix): self.session(name) for name in names})
+        try:
+            return build_encoder(composition, parts)
+        except (KeyError, ValueError, IndexError, TypeError) as error:
+            raise WeightsError(f"{self.path}: what it holds of {bound.name} is not whole ({error})") from error
+
+    def session(self, name: str) -> Session:
+        """One graph by its name."""
+        data, form = self.archive.read(graph_member(name)), self.manifest.graphs[name]
+        listen = None if self.listen is None else partial(self.listen, name)
+        return Session(data, form, f"{self.path}: {name}", listen)
 
 
 def _header(archive: Archive) -> StreamHeader:
@@ -165,47 +212,9 @@ def _check(path: Path, composition: Composition, header: StreamHeader, manifest:
         raise WeightsError(f"{path}: its stream header is not that of {header.spec}; export it again")
 
 
-def _head(archive: Archive, manifest: Manifest, composition: Composition) -> GraphHead:
-    if composition.cut == INPUT:
-        return GraphHead(None)
-    features, given = composition.stages.features, composition.stages.input
-    assert features is not None and given is not None
-    if HEAD not in manifest.graphs:
-        raise WeightsError(f"{archive.path}: lacks the backbone's head; export it again")
-    session = _session(archive, manifest, HEAD)
-    pixels = {name: spec for name, spec in given.items() if name in ("frames", "image")}
-    if session.form.inputs != pixels or list(session.form.outputs) != list(features):
-        raise WeightsError(f"{archive.path}: its head takes or gives other features than {composition.spec}")
-    if reason := mismatch([_open_channels(features)], session.form.outputs):
-        raise WeightsError(f"{archive.path}: its head is not that of {composition.spec}: {reason}")
-    return GraphHead(session)
-
-
 def _open_channels(features: FeatureSpec) -> FeatureSpec:
     """The same but for the channels of maps, of which an Encoder may want some."""
     return {n: replace(t, shape=(None, *t.shape[1:])) if len(t.shape) == 3 else t for n, t in features.items()}
-
-
-def _encoder(archive: Archive, manifest: Manifest, composition: Composition) -> DeviceEncoder | Encoder:
-    bound = composition.encoder
-    if DEVICE not in bound.component.traits:
-        raise WeightsError(f"{archive.path}: {bound.name} runs with torch alone here; export it again")
-    arrays = {}
-    for name in manifest.arrays:
-        try:
-            arrays[name] = read_array(archive.read(array_member(name)))
-        except ValueError as error:
-            raise WeightsError(f"{archive.path}: the array {name}: {first_line(error)}; export it again") from error
-    prefix = graph_of_encoder("")
-    graphs = {
-        name.removeprefix(prefix): _session(archive, manifest, name)
-        for name in manifest.graphs
-        if name.startswith(prefix)
-    }
-    try:
-        return build_encoder(composition, DeviceParts(arrays, graphs))
-    except (KeyError, ValueError, IndexError, TypeError) as error:
-        raise WeightsError(f"{archive.path}: what it holds of {bound.name} is not whole ({error})") from error
 
 
 def build_encoder(composition: Composition, parts: DeviceParts) -> DeviceEncoder | Encoder:
@@ -218,10 +227,6 @@ def build_encoder(composition: Composition, parts: DeviceParts) -> DeviceEncoder
         kind(features, **build) if target == bound.component.target else kind(features, parts, **build)
     )
     return made
-
-
-def _session(archive: Archive, manifest: Manifest, name: str) -> Session:
-    return Session(archive.read(graph_member(name)), manifest.graphs[name], f"{archive.path}: {name}")
 
 
 def describe_exported(path: str | os.PathLike[str]) -> Mapping[str, Any]:

@@ -218,7 +218,7 @@ ALONE = """
 import sys
 from importlib.abc import MetaPathFinder
 
-HEAVY = {"torch", "torchvision", "timm", "safetensors", "scipy", "sklearn", "pycocotools", "onnx", "onnxscript", "av"}
+HEAVY = {"torch", "torchvision", "timm", "scipy", "sklearn", "pycocotools", "onnx", "onnxscript", "av"}
 
 class Block(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
