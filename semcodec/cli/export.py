@@ -19,7 +19,7 @@ from semcodec.errors import UsageError
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="The file to write; it ends in .semdev."
 )
-@click.option("--int8", is_flag=True, help="Networks compute with 8-bit integers; what that costs is measured.")
+@click.option("--int8", is_flag=True, help="Networks compute with 8-bit integers; what that costs is shown.")
 @click.option(
     "--calibrate",
     metavar="DATA",

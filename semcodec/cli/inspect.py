@@ -79,11 +79,24 @@ def _fields(found: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("weights", "; ".join(f"{slot} {told}" for slot, told in weights.items()) or "none"),
         ("classes", found["classes"]),
         ("licences", ", ".join(f"{name} {spdx}" for name, spdx in found["licenses"].items())),
-        ("int8", "; ".join(f"{name} {told}" for name, told in found["int8"].items()) or None),
+        ("int8", _eight_bits(found["int8"]) if found["int8"] else None),
         ("package", found["package"]),
         ("arrays", f"{found['array_bytes']:,} bytes"),
         ("file", f"{found['file_bytes']:,} bytes"),
     ]
+
+
+def _eight_bits(told: Mapping[str, Any]) -> str:
+    """How each graph is quantised, and what it cost."""
+    ways = ", ".join(f"{name} {way}" for name, way in told["graphs"].items())
+    before, after = told["float32"], told["int8"]
+    costs = [
+        f"{key} {before[key]:,.1f} to {after[key]:,.1f}"
+        if key == "bytes_total"
+        else f"{key} {100 * before[key]:.1f} % to {100 * after[key]:.1f} %"
+        for key in before
+    ]
+    return f"{ways}; {', '.join(costs)} of {told['samples']} samples of {told['calibrated_on']}"
 
 
 def _graph(name: str, graph: dict[str, Any]) -> tuple[Any, ...]:

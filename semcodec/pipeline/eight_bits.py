@@ -33,7 +33,8 @@ def way_of(data: bytes) -> str:
 def quantised(data: bytes, form: GraphForm, seen: Sequence[Sequence[Any]], name: str) -> tuple[bytes, str]:
     """A graph in 8 bits where ``way_of`` says so, and that way.
 
-    seen: inputs of calibration, each arrays in the form's order. Raises UsageError where it cannot be quantised, PluginError where a tool is missing.
+    seen: inputs of calibration, each arrays in the form's order. Raises UsageError where it cannot be quantised,
+    PluginError where a tool is missing.
     """
     way = way_of(data)
     if way == FLOATS:

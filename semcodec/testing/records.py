@@ -189,9 +189,11 @@ def check_light_imports(subject: Subject) -> None:
     c = subject.component
     installed = any(one is c for one in get_registry())
     looked_at = list(get_registry()) if installed else [c]
-    named = [(one.spec, one.kind, {p.name: p.default for p in one.params}) for one in looked_at if one.spec]
-    devices = [(one.traits[DEVICE], DEVICE, {}) for one in looked_at if one.traits.get(DEVICE)]
-    found = _probe(pickle.dumps([*named, *devices]))
+    named: list[tuple[str, str, dict[str, Any]]] = [
+        (one.spec, one.kind, {p.name: p.default for p in one.params}) for one in looked_at if one.spec
+    ]
+    named += [(one.traits[DEVICE], DEVICE, {}) for one in looked_at if one.traits.get(DEVICE)]
+    found = _probe(pickle.dumps(named))
     if installed:
         met = found["plugins"].get(f"{c.kind}/{c.name}")
         require(met is not None, f"its plugin cannot be listed without heavy imports: {'; '.join(found['failures'])}")

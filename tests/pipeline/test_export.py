@@ -341,3 +341,41 @@ def test_pixels_of_another_size_are_refused_as_ever(folder):
     _, device = load("jpeg+vit-nano-server", {}, folder)
     with pytest.raises(SemcodecError, match="expects uint8 pixels of 96x96x3"):
         device.encode_batch(np.zeros((1, 32, 32, 3), np.uint8), [0])
+
+
+# -- in eight bits ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "way"), [("cls-attn+vit-nano-server", "dynamic"), ("tensor8+resnet-nano@layer2", "static")]
+)
+def test_eight_bits_are_smaller_and_their_cost_is_in_the_file(spec, way, folder):
+    from semcodec.evaluation.exported import export_eight_bits
+
+    path = folder / "eight.semdev"
+    request = WeightsRequest(offline=True)
+    told = export_eight_bits(compose_spec(spec), path, request, "digits-scenes", 16).int8
+    assert list(told["graphs"].values()) == [way]
+    assert path.stat().st_size < 0.6 * exported(spec, folder).stat().st_size
+    assert told["samples"] == 16 and abs(told["float32"]["top1"] - told["int8"]["top1"]) <= 2 / 16
+    pipeline = Pipeline.load(compose_spec(spec), request)
+    pixels, _ = samples(pipeline)
+    answered = pipeline.decode_batch(pipeline.records(Device.load(path).encode_batch(pixels, range(SAMPLES))))
+    expected = pipeline.decode_batch(pipeline.records(pipeline.encode_batch(pixels, range(SAMPLES))))
+    assert sum(a.name == b.name for a, b in zip(answered, expected, strict=True)) >= SAMPLES - 1
+
+
+def test_what_has_no_network_has_none_in_eight_bits(folder):
+    from semcodec.evaluation.exported import export_eight_bits
+
+    path = folder / "none.semdev"
+    with pytest.raises(UsageError, match="no network on the device"):
+        export_eight_bits(compose_spec("jpeg+vit-nano-server"), path, WeightsRequest(offline=True), "digits-scenes", 2)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("options", [["--int8"], ["--calibrate", "digits-scenes"], ["--samples", "4"]], ids=str)
+def test_options_of_eight_bits_go_together(options, tmp_path):
+    done = alone("export", "jpeg+vit-nano-server", "-o", tmp_path / "a.semdev", *options)
+    assert done.returncode == 2
+    assert "--int8 goes with --calibrate DATA" in done.stderr
