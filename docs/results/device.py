@@ -17,8 +17,11 @@ import tempfile
 import time
 import venv
 from collections.abc import Callable
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 KINDS = {
@@ -112,6 +115,39 @@ def sizes(python: Path) -> dict[str, int]:
     return found
 
 
+def of_torch() -> dict[str, int]:
+    """Bytes of what ``semcodec[torch]`` installs, as it is in this environment, by distribution."""
+    found: dict[str, int] = {}
+    wanted = ["semcodec[torch]"]
+    while wanted:
+        requirement = Requirement(wanted.pop())
+        if requirement.name in found and not requirement.extras:
+            continue
+        here = distribution(requirement.name)
+        files = [Path(str(path.locate())) for path in here.files or ()]
+        found[requirement.name] = sum(file.stat().st_size for file in files if file.is_file())
+        for line in here.requires or ():
+            needed = Requirement(line)
+            extras = requirement.extras or {""}
+            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
+                wanted.append(str(needed))
+    return found
+
+
+def on_disk(python: Path) -> str:
+    """What is installed, in words."""
+    told = []
+    for found in (sizes(python), of_torch()):
+        large = sorted(found, key=lambda part: -found[part])[:8]
+        parts = ", ".join(f"{part} {found[part] / 1e6:,.0f}" for part in large)
+        told.append(f"{sum(found.values()) / 1e6:,.0f} MB without pip: {parts}, ...")
+    return f"""
+## On disk
+
+`pip install 'semcodec[device]'` in a new environment takes {told[0]} There is no torch in it.
+`semcodec[torch]`, as it is installed here, takes {told[1]}"""
+
+
 def answers(stream: Path, server: Any) -> list[Any]:
     """What a server says of each record of a stream."""
     from semcodec.container.packets import read_header
@@ -187,7 +223,7 @@ def ends(python: Path, folder: Path) -> None:
     print("""
 Seconds to import and to load, of one sample from the command line, and milliseconds of a whole encode once it runs:
 
-| composition | file, kB | import, torch | alone | load, torch | alone | command, torch | alone | encode, torch | alone |
+| composition | kB | import, torch | alone | load, torch | alone | command, torch | alone | encode, torch | alone |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |""")
     for spec, size, there, here, cold in rows:
         seconds = [f"{end[what]:.2f}" for what in ("import", "load") for end in (there, here)]
@@ -355,13 +391,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         python = bare(folder / "bare")
-        found = sizes(python)
-        large = sorted(found, key=lambda part: -found[part])[:8]
-        print(f"""
-## On disk
-
-`pip install 'semcodec[device]'` in a new environment takes {sum(found.values()) / 1e6:,.0f} MB without pip: \
-{", ".join(f"{part} {found[part] / 1e6:,.0f}" for part in large)}. There is no torch in it.""")  # fmt: skip
+        print(on_disk(python))
         ends(python, folder)
         networks()
         heads()

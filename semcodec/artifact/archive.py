@@ -54,6 +54,10 @@ class Archive:
         """Of the members, in order."""
         return list(self._members)
 
+    def size(self, name: str) -> int:
+        """Bytes of a member that is there."""
+        return self._members[name].file_size
+
     def read(self, name: str, most: int = MOST_BYTES) -> bytes:
         """One member of at most so many bytes. Raises WeightsError for one that is missing, larger or damaged."""
         info = self._members.get(name)

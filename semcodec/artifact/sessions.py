@@ -75,14 +75,16 @@ class Session:
         there = {one.name: one for one in given}
         for name, spec in due.items():
             one = there.get(name)
-            sides = one and [side if isinstance(side, int) else None for side in one.shape[1:]]
-            fits = sides is not None and all(
-                a is None or a == b for a, b in zip(sides, spec.shape, strict=len(sides) == len(spec.shape))
-            )
-            if one is None or len(sides or ()) != len(spec.shape) or not fits or one.type != _TYPES.get(spec.dtype):
+            if one is None or one.type != _TYPES.get(spec.dtype) or not _fits(one.shape[1:], spec):
                 raise WeightsError(f"{self.what} has no {name} of {spec}, as its manifest says; export it again")
         if len(there) != len(due):
             raise WeightsError(f"{self.what} has {len(there)} tensors where its manifest says {len(due)}")
+
+
+def _fits(sides: Sequence[int | str], spec: TensorSpec) -> bool:
+    """Whether the sides behind the batch are those of a spec; words stand for what only running tells."""
+    same = (not isinstance(a, int) or a == b for a, b in zip(sides, spec.shape, strict=False))
+    return len(sides) == len(spec.shape) and all(same)
 
 
 def threads() -> int:

@@ -19,11 +19,11 @@ from semcodec.errors import UsageError
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="The file to write; it ends in .semdev."
 )
-@click.option("--int8", is_flag=True, help="Networks compute with 8-bit integers; what that costs is shown.")
+@click.option("--int8", is_flag=True, help="Networks compute in 8-bit integers; what that costs is shown.")
 @click.option(
     "--calibrate",
     metavar="DATA",
-    help="With --int8: the data set whose training split ranges are taken from, and on whose test split it is measured.",
+    help="With --int8: the data set whose training split gives ranges, and whose test split it is measured on.",
 )
 @click.option("--samples", type=click.IntRange(1), help="With --int8: so many samples of each split.  [default: 200]")
 @options.weights

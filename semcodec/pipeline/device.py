@@ -14,7 +14,7 @@ from semcodec.composition.composition import Composition, compose_spec
 from semcodec.container.packets import LocalRecord, StreamHeader, write_header, write_local
 from semcodec.container.sinks import ChunkRow, PacketSink
 from semcodec.data.inputs import read
-from semcodec.errors import DataError, PluginError, WeightsError, cure
+from semcodec.errors import DataError, PluginError, WeightsError, cure, first_line
 from semcodec.interfaces import Encoder, EntropyStage
 from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.end import End, make_header
@@ -120,7 +120,10 @@ class Device(End):
         """
         if not isinstance(spec, Composition) and is_exported(spec):
             request = WeightsRequest.of(weights, offline)
-            return cls.of_exported(load_exported(str(spec), request, classes=classes, device=device, half=half))
+            there = load_exported(str(spec), request, classes=classes, device=device, half=half)
+            exported = cls.of_exported(there)
+            exported.try_once(str(spec))
+            return exported
         try:
             from semcodec.pipeline.loading import load_device_half
         except ImportError as error:
@@ -152,6 +155,17 @@ class Device(End):
         selectors, entropy = build_selectors(there.composition), build_entropy(there.composition)
         return cls(there.composition, there.header, there.classes, there.head, there.encoder, selectors, entropy,
                    there.sources, there.digests, there.accelerator)  # fmt: skip
+
+    def try_once(self, what: str) -> None:
+        """Encode a black sample, so that what does not fit together in a file is known when it is loaded.
+
+        Raises WeightsError, naming ``what``.
+        """
+        try:
+            self.encode_batch(np.zeros((1, *self.request.shape), np.uint8), [0])
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            told = f"{type(error).__name__}: {first_line(error)}"
+            raise WeightsError(f"{what}: what it holds does not fit together ({told}); export it again") from error
 
     # -- whole samples -----------------------------------------------------------------------------------------------
 

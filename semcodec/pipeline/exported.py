@@ -23,7 +23,7 @@ from semcodec.errors import SemcodecError, StreamError, UsageError, VersionMisma
 from semcodec.pipeline.accelerator import CPU, Accelerator
 from semcodec.pipeline.end import make_header
 from semcodec.pipeline.weights import Weights, WeightsRequest
-from semcodec.specs import FeatureSpec, mismatch
+from semcodec.specs import FeatureSpec, InputRequest, mismatch
 from semcodec.tensors import floats_of
 
 if TYPE_CHECKING:
@@ -204,6 +204,10 @@ def _check(path: Path, composition: Composition, header: StreamHeader, manifest:
     """Raise where the spec does not make such a header here, as where a component has a newer version."""
     if composition.spec != manifest.spec or composition.source is None or composition.stages.features is None:
         raise WeightsError(f"{path} is of {header.spec}, and its manifest of another pipeline; export it again")
+    try:
+        InputRequest.of(composition.source)
+    except (KeyError, ValueError, AssertionError, UsageError) as error:
+        raise WeightsError(f"{path}: its model takes neither images nor clips ({first_line(error)})") from error
     here = make_header(composition, header.weights)
     if here.components != header.components:
         told = ", ".join(f"{n} {v}" for n, v in header.components.items() if here.components.get(n) != v)
@@ -233,7 +237,7 @@ def describe_exported(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     """What ``semcodec inspect`` tells of a file; loads no graph. Raises as ``load_exported``."""
     with opened(Path(path)) as archive:
         manifest, header = read_manifest(archive), _header(archive)
-        sizes = {name: len(archive.read(name)) for name in archive.names}
+        sizes = {name: archive.size(name) for name in archive.names}
     return {
         "spec": manifest.spec,
         "format": manifest.format,

@@ -182,6 +182,15 @@ def test_arrays_are_bounded_by_their_bytes():
             read_array(broken)
 
 
+@pytest.mark.parametrize(("name", "shape"), [("quantiser.low", (3,)), ("quantiser.counts", (16, 7)), ("kept", ())])
+def test_arrays_that_do_not_fit_are_refused_when_the_file_is_loaded(name, shape, good, tmp_path):
+    path = write(tmp_path / "a.semdev", {**good, f"arrays/{name}.npy": array_bytes(np.ones(shape, np.float32))})
+    if name == "kept":  # which only the graph was made with
+        Device.load(path)
+    else:
+        assert "fit together" in refused(path)
+
+
 # -- graphs ----------------------------------------------------------------------------------------------------------
 
 ONE = {"x": TensorSpec((4,))}
