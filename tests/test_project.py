@@ -61,7 +61,8 @@ def tracked() -> list[Path]:
 @pytest.mark.parametrize("folder", ["semcodec", "plugins", "tests", "examples"])
 def test_every_import_is_declared(folder):
     """Extras only where they are used, inside functions; the kit for component authors is used under their pytest."""
-    always = required() | required("torch") | required("video") | (required("test") if folder == "tests" else set())
+    always = required() | required("torch") | required("video")
+    always |= required("test") | required("export") if folder == "tests" else set()
     assert {name: files for name, files in imported(folder, top=True).items() if name not in always} == {}
     more = ("yolo", "learned", "hub", "ray", "report", "device", "export")
     extras = always.union(*(required(extra) for extra in more))

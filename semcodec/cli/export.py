@@ -44,10 +44,11 @@ def command(
     decodes what it sends as ever. 'semcodec inspect' tells what is in it.
     """
     from semcodec.composition.composition import compose_spec
-    from semcodec.pipeline.exported import SUFFIX, describe_exported, is_exported
+    from semcodec.pipeline.exported import describe_exported, is_exported
+    from semcodec.specs import EXPORTED
 
     if not is_exported(output):
-        raise UsageError(f"-o {output}: a device's file ends in {SUFFIX}, by which commands know it from a spec")
+        raise UsageError(f"-o {output}: a device's file ends in {EXPORTED}, by which commands know it from a spec")
     if int8 != (calibrate is not None) or (samples is not None and not int8):
         raise UsageError("--int8 goes with --calibrate DATA, a data set to take ranges from, as digits-scenes")
     check_output(output)

@@ -11,6 +11,7 @@ import click
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_json, echo_table
 from semcodec.cli.streams import reading
+from semcodec.specs import EXPORTED
 
 
 @click.command()
@@ -22,7 +23,7 @@ def command(file: Path, form: str) -> None:
     Heads are checked; the chunks' own checksums are tested by 'decode'. Of a file of 'semcodec export', which ends in
     .semdev, show what it holds.
     """
-    if file.suffix == ".semdev":
+    if file.suffix == EXPORTED:
         _show_device(file, form)
         return
     from semcodec.container.summary import summarise

@@ -23,7 +23,7 @@ from semcodec.errors import SemcodecError, StreamError, UsageError, VersionMisma
 from semcodec.pipeline.accelerator import CPU, Accelerator
 from semcodec.pipeline.end import make_header
 from semcodec.pipeline.weights import Weights, WeightsRequest
-from semcodec.specs import FeatureSpec, InputRequest, mismatch
+from semcodec.specs import EXPORTED, FeatureSpec, InputRequest, mismatch
 from semcodec.tensors import floats_of
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from semcodec.pipeline.accelerator import Where
     from semcodec.types import Features
 
-SUFFIX = ".semdev"
-"""What ends so is a file, never a spec."""
 HEAD = "head"
 DEVICE = "device"
 """The graph of the backbone's head, and the Encoder's trait that names its ``DeviceEncoder``."""
@@ -43,7 +41,7 @@ DEVICE = "device"
 
 def is_exported(spec: object) -> bool:
     """Whether what stands in the place of a spec is such a file."""
-    return isinstance(spec, str | os.PathLike) and os.fspath(spec).endswith(SUFFIX)
+    return isinstance(spec, str | os.PathLike) and os.fspath(spec).endswith(EXPORTED)
 
 
 def graph_of_encoder(name: str) -> str:

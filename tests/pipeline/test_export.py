@@ -317,6 +317,19 @@ def test_check_decodes_too_and_is_refused(folder):
     assert done.returncode == 2 and "--check decodes too" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["compose", "export"])
+def test_where_a_spec_is_wanted_a_file_is_named_as_one(command, tmp_path):
+    done = alone(command, "some.semdev", *(["-o", tmp_path / "a.semdev"] if command != "compose" else []))
+    assert done.returncode == 2
+    assert "some.semdev is a device's file" in done.stderr
+
+
+def test_a_file_of_another_name_is_not_written(tmp_path):
+    done = alone("export", "jpeg+vit-nano-server", "-o", tmp_path / "device.bin")
+    assert done.returncode == 2 and "ends in .semdev" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_call_parameters_may_be_changed_there(folder):
     _, device = load("stae+vit-nano", {}, folder)
     pixels, _ = samples(device, 1)
