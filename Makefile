@@ -15,14 +15,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+CODEC := $(shell sed -n 's/^CODEC = "\(.*\)"$$/\1/p' examples/quickstart.py)
 
 .PHONY: demo test check slow docs benchmarks clean
 
 demo: $(INSTALLED)
 	@mkdir -p build
-	$(BIN)/semcodec compose stae+rans+vit-base --offline
-	$(BIN)/semcodec compose stae+rans+vit-nano --input digits-motion:0 --offline
-	$(BIN)/semcodec encode stae+rans+vit-nano digits-motion:0 -o build/demo.sem --offline
+	$(BIN)/python examples/quickstart.py
+	$(BIN)/semcodec compose $(CODEC) --input digits-motion:0 --offline
+	$(BIN)/semcodec encode $(CODEC) digits-motion:0 -o build/demo.sem --offline
 	$(BIN)/semcodec decode build/demo.sem --offline
 	rm -rf build/video build/images
 	$(BIN)/semcodec bench --data digits-motion --backbone vit-nano --limit 50 --offline -j 2 --out build/video

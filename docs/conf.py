@@ -19,7 +19,15 @@ SECTIONS = {
         "docs/device",
         "docs/training-on-your-own-images",
     ],
-    "Measure": ["docs/measuring", "docs/bench", "docs/report", "docs/latency", "docs/data", "docs/results/*"],
+    "Measure": [
+        "docs/measuring",
+        "docs/bench",
+        "docs/report",
+        "docs/latency",
+        "docs/speed",
+        "docs/data",
+        "docs/results/*",
+    ],
     "Extend": [
         "docs/plugins",
         "docs/tasks",

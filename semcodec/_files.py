@@ -15,6 +15,9 @@ from typing import IO
 
 from semcodec.errors import UsageError
 
+TEMPORARY = r"\..*\.(\d+)-\d+\.tmp"
+"""Name of a file that is being written, with the number of the process that writes it."""
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:

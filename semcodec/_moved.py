@@ -43,6 +43,10 @@ NAMES = {
     ("semcodec.coding.quantiser", "ChannelQuantiser"): "semcodec.training.channel_quantiser:ChannelQuantiser",
     ("semcodec.coding.quantiser", "finite"): "semcodec.training.channel_quantiser:finite",
     ("semcodec.data", "Request"): "semcodec.specs:InputRequest",
+    **{
+        ("semcodec.data.video", name): f"semcodec.coding.videos:{name}"
+        for name in ("decode_frames", "decode_h264", "encode_frames", "encode_h264", "planar")
+    },
     ("semcodec.interfaces", "Learning"): "semcodec.types:TrainableParts",
     ("semcodec.pipeline", "Pipeline"): "semcodec.pipeline.pipeline:Pipeline",
     ("semcodec.training", "Job"): "semcodec.training.loop:Job",

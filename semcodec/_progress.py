@@ -13,10 +13,13 @@ from typing import Any
 
 
 class Progress:
-    """One line on stderr, rewritten; nothing where stderr is no terminal."""
+    """One line on stderr, rewritten; nothing where stderr is no terminal.
 
-    def __init__(self) -> None:
-        self.shown = sys.stderr.isatty()
+    shown: False of a process beside others, of which one alone shows it.
+    """
+
+    def __init__(self, shown: bool = True) -> None:
+        self.shown = shown and sys.stderr.isatty()
         self.began = time.monotonic()
 
     def show(self, text: str) -> None:

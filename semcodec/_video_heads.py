@@ -204,7 +204,7 @@ def _skip_uvlc(bits: _Bits) -> None:
 
 _READERS: dict[str, tuple[Callable[[bytes], int], int, Callable[[_Bits], Size]]] = {
     "h264": (lambda unit: unit[0] & 31, 7, _h264_sequence),
-    "hevc": (lambda unit: unit[0] >> 1 & 63, 33, _h265_sequence),
+    "hevc": (lambda unit: -1 if unit[0] & 1 or unit[1] >> 3 else unit[0] >> 1 & 63, 33, _h265_sequence),  # of layer 0
     "vvc": (lambda unit: unit[1] >> 3, 15, _h266_sequence),
 }
 """By form: a unit's type, the type of sequence parameters, and how these are read."""

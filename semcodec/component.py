@@ -24,6 +24,8 @@ class Param:
     help: one line.
     when: "build" (selects weights, sits in the stream header) or "call" (may differ per packet).
     low, high: inclusive bounds for numbers.
+    earlier: defaults that it had, by the last of the component's stream versions that had them: what is written of
+    those versions, in streams and records, means these where it names none.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Param:
     open: bool = False
     low: float | None = None
     high: float | None = None
+    earlier: Mapping[int, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class Component:
     spec: "package.module:function", torch-free, see ``semcodec.interfaces``; None if it cannot be known unbuilt.
     params: in the order streams carry them; ``positional`` names the one that takes a bare value (``top-k:4``).
     requires: import names that must be there; ``extra``: what installs them.
-    stream_version: raised only when the bytes change meaning; ``reads``: the ones decoded here.
+    stream_version: raised only when the bytes, or specs that name no default, change meaning; ``reads``: the ones
+    decoded here.
     license: SPDX name of what is loaded, shown wherever the component is.
     traits: declared abilities, see ``semcodec.interfaces`` for each kind's.
     weights: checkpoints that ship in the wheel, as "package:path/inside.safetensors".

@@ -19,8 +19,8 @@ import torch
 
 from semcodec.bench.memory import Memory, SharedDataset
 from semcodec.bench.reuse import share
-from semcodec.composition.composition import compose_spec
 from semcodec.composition.registry import get_registry
+from semcodec.composition.stored import compose_stored
 from semcodec.data.base import Dataset
 from semcodec.data.datasets import open_dataset
 from semcodec.evaluation.evaluate import evaluate, identity
@@ -141,7 +141,7 @@ def measure(points: list[tuple[str, str]], records: Path, data: str, request: We
     pipeline: Pipeline | None = None
     dataset: Dataset | None = None
     for name, spec in points:
-        composition = compose_spec(spec)
+        composition = compose_stored(spec, {})
         if pipeline is not None and pipeline.shares_models(composition):
             pipeline = pipeline.replace(composition=composition)
         else:
@@ -163,7 +163,7 @@ def measure(points: list[tuple[str, str]], records: Path, data: str, request: We
 
 def tables(data: str, request: WeightsRequest) -> None:
     """The paper's Tables II and III: patches that each threshold keeps, images that each gate sends."""
-    pipeline = Pipeline.load(compose_spec("cls-attn+rans+deit-tiny"), request, classes=open_dataset(data).classes)
+    pipeline = Pipeline.load(compose_stored("cls-attn+rans+deit-tiny", {}), request, classes=open_dataset(data).classes)
     dataset = open_dataset(data, "test", pipeline.request)
     scores, logits = [], []
     for start in range(0, len(dataset), 25):

@@ -33,6 +33,7 @@ import torch
 from detection_coco import timed
 
 from semcodec.composition.composition import compose_spec
+from semcodec.composition.stored import compose_stored
 from semcodec.data.datasets import open_dataset
 from semcodec.evaluation.evaluate import run_sweep
 from semcodec.evaluation.keys import Known
@@ -85,7 +86,8 @@ def measure(data: str, vit: str | None, deepisc: str | None) -> None:
     whole = WeightsRequest({"": deepisc} if deepisc else {}, offline=True)
     for spec, grid in plan(name):
         request, batch = whole if spec.startswith("deepisc") else alone, 32 if name == "digits-motion" else 8
-        for record in run_sweep(compose_spec(spec), grid, request, data, limit=CLIPS[name], batch=batch, known=known):
+        options = {"limit": CLIPS[name], "batch": batch, "known": known}
+        for record in run_sweep(compose_stored(spec, {}), grid, request, data, **options):
             record["data"] = name
             for weights in record["weights"].values():
                 weights["source"] = Path(weights["source"]).name
@@ -122,7 +124,7 @@ def times(data: str, vit: str | None, deepisc: str | None, stae: str | None) -> 
         *((f"{codec}+{BACKBONE[name]}", vit) for codec in VIDEO),
     ):
         slot = "backbone" if path == vit else ""
-        pipeline = Pipeline.load(compose_spec(spec), WeightsRequest({slot: path} if path else {}, offline=True))
+        pipeline = Pipeline.load(compose_stored(spec, {}), WeightsRequest({slot: path} if path else {}, offline=True))
         pixels, _ = open_dataset(data, "test", pipeline.request).batch([0])
         records = list(pipeline.records(pipeline.encode_batch(pixels, [0])))
         device = timed(lambda p=pipeline, x=pixels: p.encode_batch(x, [0]), repeats=5)

@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from semcodec.composition.composition import compose_spec
+from semcodec.composition.stored import compose_stored
 from semcodec.evaluation.evaluate import run_sweep
 from semcodec.evaluation.keys import Known
 from semcodec.pipeline.weights import WeightsRequest
@@ -64,12 +64,19 @@ def plan(random: str | None) -> Iterator[Sweep]:
     for share in (1.0, 0.4):
         low = {"stae.frames": (16, 8, 4, 2), "stae.pixels": (share,), "stae.quality": (1, 10)}
         yield Sweep("other", "stae:coding=webp+rans+vit-nano", low, clips=300)
+    whole = {"stae.frames": (16, 8, 4), "stae.pixels": (1.0,), "stae.quality": (1, 10, 30)}
+    some = {"stae.frames": (16, 8), "stae.pixels": (0.4,), "stae.quality": (10, 30)}
+    for grid in (whole, some):
+        yield Sweep("over time", "stae:coding=h264+rans+vit-nano", grid, clips=300)
+    for coding in ("h265", "av1"):
+        few = {"stae.frames": (16, 8), "stae.pixels": (1.0,), "stae.quality": (10, 30)}
+        yield Sweep("over time", f"stae:coding={coding}+rans+vit-nano", few, clips=300)
 
 
 def measure(records: Path, random: str | None) -> None:
     known = Known.read(records)
     for sweep in plan(random):
-        composition = compose_spec(sweep.spec)
+        composition = compose_stored(sweep.spec, {})
         for record in run_sweep(composition, sweep.grid, sweep.weights, DATA, limit=sweep.clips, known=known):
             for weights in record["weights"].values():
                 weights["source"] = Path(weights["source"]).name
@@ -143,7 +150,27 @@ def tables(records: list[dict[str, Any]]) -> str:
         out.append(f"| {f} | " + " | ".join(f"{100 * c['top1']:.1f} / {c['bytes_total']:.0f}" for c in cells) + " |")
     out += ["", "## Beside what else could be sent, 300 clips", "", columns]
     out += [row(r, full) for r in sorted(named.get("other", []), key=lambda r: -r["bytes_total"])]
+    out += ["", "## Kept frames as video, 300 clips: top-1 in % / bytes a clip", "", *over_time(named)]
     return "\n".join(out) + "\n"
+
+
+def over_time(named: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
+    """Frames as video of three codecs beside pictures of the same frames, by share of pixels and quality."""
+    found = {(r["knobs"]["coding"], *budget(r), r["knobs"]["quality"]): r for r in named.get("over time", [])}
+    found |= {
+        (r["knobs"]["coding"], *budget(r), r["knobs"]["quality"]): r
+        for r in named["other"]
+        if r["knobs"].get("coding") == "webp"
+    }
+    words = ("webp", "h264", "h265", "av1")
+    yield "| frames | pixels | quality | " + " | ".join(words) + " |"
+    yield "| ---: | ---: | ---: |" + " ---: |" * len(words)
+    for frames, pixels, quality in sorted(
+        {at[1:] for at in found if at[0] != "webp"}, key=lambda at: (-at[1], -at[0], at[2])
+    ):
+        cells = [found.get((word, frames, pixels, quality)) for word in words]
+        texts = [f"{100 * r['top1']:.1f} / {r['bytes_total']:.0f}" if r else "" for r in cells]
+        yield f"| {frames} | {100 * pixels:.0f} % | {quality} | " + " | ".join(texts) + " |"
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from semcodec.composition.composition import compose_spec
+from semcodec.composition.stored import compose_stored
 from semcodec.evaluation.evaluate import run_sweep
 from semcodec.evaluation.keys import Known
 from semcodec.pipeline.weights import WeightsRequest
@@ -43,7 +43,7 @@ def main() -> None:
 def measure(data: str, vit: str, stae: str) -> None:
     known = Known.read(RECORDS)
     for spec, grid, request in plan(vit, stae):
-        for record in run_sweep(compose_spec(spec), grid, request, data, batch=8, known=known):
+        for record in run_sweep(compose_stored(spec, {}), grid, request, data, batch=8, known=known):
             record["data"] = Path(data).name
             for weights in record["weights"].values():
                 weights["source"] = Path(weights["source"]).name

@@ -28,6 +28,7 @@ from torch import Tensor
 from semcodec.bench.memory import Memory, SharedDataset
 from semcodec.bench.reuse import share
 from semcodec.composition.composition import Composition, compose_spec
+from semcodec.composition.stored import compose_stored
 from semcodec.data.datasets import open_dataset
 from semcodec.evaluation.evaluate import evaluate, identity
 from semcodec.evaluation.keys import Known
@@ -84,7 +85,7 @@ class Point:
     """Of the test images, the first so many."""
 
     def compositions(self) -> Iterator[Composition]:
-        whole = compose_spec(self.spec)
+        whole = compose_stored(self.spec, {})
         for name, values in self.grid.items():
             item, _, parameter = name.rpartition(".")
             yield from (whole.with_args(item, **{parameter: value}) for value in values)

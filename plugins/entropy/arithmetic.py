@@ -68,17 +68,16 @@ class Model:
         # exactly one, so that its integers are these, on any machine.
         self.coder = constriction.stream.model.Categorical((freqs - 1).astype(np.float64), perfect=False)
 
-    def to_slots(self, symbols: Int32, low: int, high: int) -> tuple[Int32, Int32]:
-        """Slots of symbols from ``low`` to ``high``, and the symbols among them that are escaped."""
-        slots = symbols - self.offset
+    def place(self, slots: Int32, symbols: Int32, low: int, high: int) -> Int32:
+        """Make symbols less the offset, in place, slots; which are escaped. low, high: of the symbols."""
         outside = low < self.offset or high - int(self.offset) >= self.span
         if outside:
             places = slots.view(np.uint32)  # what is below the offset becomes huge
             np.minimum(places, np.uint32(self.span), out=places)
         if self.slots is not None:
-            slots = self.slots[slots]
+            slots[:] = self.slots[slots]
             outside = slots.max() >= self.size
-        return slots, symbols[slots == self.size] if outside else symbols[:0]
+        return symbols[slots == self.size] if outside else symbols[:0]
 
     def to_places(self, slots: Int32) -> Int32:
         """Of each slot the symbol's distance from the offset; of the escape any."""
@@ -101,12 +100,11 @@ class Arithmetic(Stage):
 
     def _encode(self, symbols: Int32, prior: Prior) -> bytes:
         if isinstance(prior, Counted):
-            return encode_counted(symbols, lambda high, table: self._encode_groups([(model_of(table), high)]))
+            return encode_counted(symbols, lambda high, table: self._encode_table(high, table))
         if isinstance(prior, Table):
-            return self._encode_groups([(model_of(prior), symbols)])
+            return self._encode_table(symbols, prior)
         assert isinstance(prior, Indexed)
-        grouped, groups = by_table(prior, symbols)
-        return self._encode_groups([(model, grouped[part]) for model, part in groups])
+        return self._encode_groups(*by_table(prior, symbols))
 
     def _decode(self, data: bytes, prior: Prior, count: int) -> Int32:
         if isinstance(prior, Counted):
@@ -116,7 +114,7 @@ class Arithmetic(Stage):
         assert isinstance(prior, Indexed)
         order, groups = by_table(prior, np.arange(count, dtype=np.int32))
         symbols = np.empty(count, np.int32)
-        symbols[order] = self._decode_groups(data, [(model, part.stop - part.start) for model, part in groups])
+        symbols[order] = self._decode_groups(data, groups)
         return symbols
 
     def _side_bytes(self, data: bytes, prior: Prior) -> int:
@@ -125,13 +123,24 @@ class Arithmetic(Stage):
     def _decode_table(self, data: bytes, table: Table, count: int) -> Int32:
         return self._decode_groups(data, [(model_of(table), count)])
 
-    def _encode_groups(self, groups: Sequence[tuple[Model, Int32]]) -> bytes:
-        ends = [(int(part.min()), int(part.max())) for _, part in groups]
-        if all(model.likeliest == low == high for (model, _), (low, high) in zip(groups, ends, strict=True)):
+    def _encode_table(self, symbols: Int32, table: Table) -> bytes:
+        return self._encode_groups(symbols, [(model_of(table), len(symbols))])
+
+    def _encode_groups(self, symbols: Int32, groups: Sequence[tuple[Model, int]]) -> bytes:
+        """All groups' symbols, one group after the other."""
+        bounds = np.cumsum([0, *(count for _, count in groups)])
+        lows, highs = (ufunc.reduceat(symbols, bounds[:-1]) for ufunc in (np.minimum, np.maximum))
+        likeliest = np.array([model.likeliest for model, _ in groups])
+        if (lows == likeliest).all() and (highs == likeliest).all():
             return b""
-        coded = [model.to_slots(part, *span) for (model, part), span in zip(groups, ends, strict=True)]
-        runs = [(slots, model.coder) for (model, _), (slots, _) in zip(groups, coded, strict=True)]
-        values = np.concatenate([escaped for _, escaped in coded]).view(np.uint32)
+        offsets = [model.offset for model, _ in groups]
+        slots = symbols - (offsets[0] if len(groups) == 1 else np.repeat(offsets, np.diff(bounds)))
+        runs, rest = [], []
+        ends = zip(pairwise(bounds.tolist()), lows.tolist(), highs.tolist(), strict=True)
+        for (model, _), ((start, stop), low, high) in zip(groups, ends, strict=True):
+            rest.append(model.place(slots[start:stop], symbols[start:stop], low, high))
+            runs.append((slots[start:stop], model.coder))
+        values = np.concatenate(rest).view(np.uint32)
         if len(values):
             runs.append((np.stack([values >> 16, values & 0xFFFF], axis=1).astype(np.int32).ravel(), _HALF))
         data = self.push(runs).astype("<u4", copy=False).tobytes()
@@ -220,8 +229,8 @@ def to_symbols(
     return slots, escaped
 
 
-def by_table(prior: Indexed, values: Int32) -> tuple[Int32, list[tuple[Model, slice]]]:
-    """The values in stable order by table, and for each table that is used its model and its part of them."""
+def by_table(prior: Indexed, values: Int32) -> tuple[Int32, list[tuple[Model, int]]]:
+    """The values in stable order by table, and of each table that is used its model and how many are its."""
     index, count, total = prior.index, len(values), len(prior.tables)
     if index.shape != (count,) or index.min() < 0 or index.max() >= total:
         raise UsageError(
@@ -231,19 +240,17 @@ def by_table(prior: Indexed, values: Int32) -> tuple[Int32, list[tuple[Model, sl
     if (index[1:] >= index[:-1]).all():
         bounds = np.searchsorted(index, np.arange(total + 1)).tolist()
     elif count < _MANY or (csr_array := _sparse()) is None:
-        # Sorting distinct keys (table, position) is stable by construction, and much faster than a stable argsort.
-        width = np.uint64((count - 1).bit_length())
-        keys = index.astype(np.uint64) << width | np.arange(count, dtype=np.uint64)
-        keys.sort()
-        bounds = np.searchsorted(keys, np.arange(total + 1, dtype=np.uint64) << width).tolist()
-        values = values.take((keys & np.uint64((1 << int(width)) - 1)).astype(np.intp))
+        narrow = index.astype(np.min_scalar_type(total))  # by radix, where 16 bits are enough
+        order = narrow.argsort(kind="stable")
+        bounds = np.searchsorted(narrow.take(order), np.arange(total + 1, dtype=narrow.dtype)).tolist()
+        values = values.take(order)
     else:
         # A matrix of one value a row, in the column of its table: by columns it is what a counting sort would give.
         rows = csr_array((values, index.astype(np.int32), np.arange(count + 1, dtype=np.int32)), shape=(count, total))
         columns = rows.tocsc()
         values, bounds = columns.data, columns.indptr.tolist()
-    used = ((table, slice(*ends)) for table, ends in zip(prior.tables, pairwise(bounds), strict=True))
-    return values, [(model_of(table), part) for table, part in used if part.start < part.stop]
+    counts = (stop - start for start, stop in pairwise(bounds))
+    return values, [(model_of(table), n) for table, n in zip(prior.tables, counts, strict=True) if n]
 
 
 def _sparse() -> Any:

@@ -13,6 +13,8 @@ FRAMES = Param(
     "frames", int, 0, "frames of a clip to send, uniformly spaced; 0 sends all", (1, 2, 4, 8, 16), open=True, low=0
 )
 
+SLOW = Param("slow", bool, False, "at the coder's greatest effort: many times the time for somewhat fewer bytes")
+
 
 def _quality(default: int) -> Param:
     sweep = (10, 25, 40, 60, 75, 90)
@@ -27,6 +29,11 @@ PSNR = _number("psnr", 36, "of the picture in dB: 20 small to 60 faithful", (28,
 QP = "the quantiser: 0 faithful to {} small"
 CRF = "0 faithful to {} small"
 
+PRESETS = (
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
+)  # fmt: skip
+GROUP = Param("group", int, 0, "most frames from one key frame to the next; 0: as the coder decides", low=0, high=1000)
+
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
@@ -34,15 +41,15 @@ def semcodec_components() -> Iterator[Component]:
     bpg = _number("qp", 29, QP.format(51), (22, 29, 36, 43), 0, 51)
     pictures: tuple[tuple[str, str, str, tuple[Param, ...], dict[str, Any]], ...] = (
         ("jpeg", "Jpeg", "the input as a JPEG picture", (_quality(75), FRAMES), {}),
-        ("webp", "Webp", "the input as a WebP picture", (_quality(75), FRAMES), {}),
-        ("avif", "Avif", "the input as an AVIF picture", (_quality(60), FRAMES), {}),
+        ("webp", "Webp", "the input as a WebP picture", (_quality(75), FRAMES, SLOW), {}),
+        ("avif", "Avif", "the input as an AVIF picture", (_quality(60), FRAMES, SLOW), {}),
         ("png", "Png", "the input as a PNG picture: 8-bit pixels without loss", (FRAMES,), {}),
         ("jpeg2000", "Jpeg2000", "the input as a JPEG 2000 picture", (PSNR, FRAMES), {}),
         (
             "jpegxl",
             "JpegXl",
             "the input as a JPEG XL picture",
-            (_quality(75), FRAMES),
+            (_quality(75), FRAMES, SLOW),
             {"requires": ("pillow_jxl",), "extra": "jpegxl"},
         ),
         (
@@ -68,20 +75,25 @@ def semcodec_components() -> Iterator[Component]:
             positional=params[0].name if name != "png" else None,
             **(more | {"traits": traits | more.get("traits", {}) | {"device": f"{PACKAGE}.pictures_encoder:{target}"}}),
         )
-    for name, target, spec, summary, knob, license, programs in (  # noqa: A001
-        ("h264", "H264", "video", "H.264 video (x264)", ("crf", 28, CRF, 51), "GPL-2.0-or-later", ()),
-        ("h265", "H265", "large_video", "H.265 video (x265)", ("crf", 28, CRF, 51), "GPL-2.0-or-later", ()),
-        ("av1", "Av1", "large_video", "AV1 video (SVT-AV1)", ("crf", 35, CRF, 63), "BSD-3-Clause-Clear", ()),
+    words = Param("preset", str, "medium", "how long the coder tries", PRESETS)
+    preset = _number("preset", 6, "how long the coder tries: 0 longest to 13", (4, 6, 8, 10), 0, 13)
+    for name, target, spec, summary, knob, settings, license, programs in (  # noqa: A001
+        ("h264", "H264", "video", "H.264 video (x264)", ("crf", 28, CRF, 51), (words, GROUP), "GPL-2.0-or-later", ()),
+        ("h265", "H265", "large_video", "H.265 video (x265)", ("crf", 28, CRF, 51), (words, GROUP), "GPL-2.0-or-later",
+         ()),
+        ("av1", "Av1", "large_video", "AV1 video (SVT-AV1)", ("crf", 35, CRF, 63), (preset, GROUP),
+         "BSD-3-Clause-Clear", ()),
         (
             "vvc",
             "Vvc",
             "large_video",
             "H.266 video, by the program of VVenC",
             ("qp", 32, QP, 63),
+            (),
             "BSD-3-Clause-Clear",
             ("vvencapp",),
         ),
-    ):
+    ):  # fmt: skip
         word, default, text, high = knob
         sweep = (20, 28, 36, 44) if high == 51 else (22, 30, 38, 46, 54)
         yield Component(
@@ -91,7 +103,7 @@ def semcodec_components() -> Iterator[Component]:
             spec=f"{PACKAGE}.spec:{spec}",
             coding=f"{PACKAGE}.coding:VideoCoding",
             summary=f"a clip as {summary}",
-            params=(_number(word, default, text.format(high), sweep, 0, high), FRAMES),
+            params=(_number(word, default, text.format(high), sweep, 0, high), FRAMES, *settings),
             positional=word,
             license=license,
             requires=("av",),

@@ -40,15 +40,15 @@ class Picture(Encoder):
         """Each sample as one picture. Raises UsageError for pixels that are not finite and parts of clips."""
         pixels = features["frames" if self.clip else "image"]
         values = eight_bits(pixels)
-        quality = params.get(self.knob, 100)
+        quality, more = params.get(self.knob, 100), {"slow": True} if params.get("slow") else {}
         if not self.clip:
-            return [Latent({}, {"picture": self.compress(image, quality)}) for image in values]
+            return [Latent({}, {"picture": self.compress(image, quality, **more)}) for image in values]
         total = values.shape[1]
         if "index" in features and not (as_array(features["index"]) == np.arange(total)).all():
             raise UsageError(f"{self.format} sends whole clips: frames in order from 0 to {total - 1}")
         index = spaced(total, params.get("frames", 0))
         return [
-            Latent({}, {"picture": self.compress(stack_frames(clip[index]), quality), "index": index})
+            Latent({}, {"picture": self.compress(stack_frames(clip[index]), quality, **more), "index": index})
             for clip in values
         ]
 
@@ -68,9 +68,9 @@ class Picture(Encoder):
             return Partial({"image": frames})
         return Partial({"frames": frames[None], "index": torch.from_numpy(index)[None]})
 
-    def compress(self, rgb: Rgb, quality: float) -> bytes:
-        """The file of one picture, uint8 (H, W, 3)."""
-        return encode_picture(rgb, self.format, quality)
+    def compress(self, rgb: Rgb, quality: float, *, slow: bool = False) -> bytes:
+        """The file of one picture, uint8 (H, W, 3). slow: at the coder's greatest effort, where that can be asked."""
+        return encode_picture(rgb, self.format, quality, slow=slow)
 
     def expand(self, data: bytes, max_pixels: int) -> Rgb:
         """The inverse. Raises CorruptStream, before it decodes where the file claims more pixels."""
@@ -107,7 +107,7 @@ class Jpeg2000(Picture):
     format = "jpeg2000"
     knob = "psnr"
 
-    def compress(self, rgb: Rgb, quality: float) -> bytes:
+    def compress(self, rgb: Rgb, quality: float, *, slow: bool = False) -> bytes:
         """The file at the PSNR ``quality`` in dB, or at most ``SHORT`` below."""
         data = b""
         for asked in (quality, quality + MORE, 100):
@@ -130,7 +130,7 @@ class Bpg(Picture):
     format = "bpg"
     knob = "qp"
 
-    def compress(self, rgb: Rgb, quality: float) -> bytes:
+    def compress(self, rgb: Rgb, quality: float, *, slow: bool = False) -> bytes:
         """The file at the quantiser ``quality``."""
         return external.encode_bpg(rgb, int(quality))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from semcodec.coding.video_params import LEAST
 from semcodec.specs import BackboneSpec, EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe, image_size
 
 FLOATS = ("float32", "float16")
@@ -14,8 +15,6 @@ HOMES = {
     "vvencapp": "https://github.com/fraunhoferhhi/vvenc",
 }
 """Where programs come from."""
-LEAST = 32
-"""Pixels a side of video, below which x265 gives other bytes from run to run, or crashes."""
 BLOCK = 16
 """Pixels a side of what ``roi-jpeg`` chooses among: the blocks of JPEG at 4:2:0."""
 

@@ -28,6 +28,7 @@ def semcodec_components() -> Iterator[Component]:
             _scale("pixels that become one, along each side"),
             Param("coding", str, "webp", "how the small image is sent", ("webp", "jpeg", "avif", "png")),
             Param("quality", int, 75, "of webp, jpeg and avif", (30, 50, 75, 90), open=True, low=1, high=100),
+            Param("slow", bool, False, "the small image at its coder's greatest effort"),
         ),
         positional="scale",
         traits={

@@ -45,9 +45,9 @@ class ISR(Encoder):
         eight_bits(features["image"])  # refuses NaN and infinity, which the clamp below would hide
         # One at a time: a sum in another order for another batch size may round to another byte.
         images = [eight_bits(shrink(image[None], self.scale))[0] for image in features["image"]]
-        coding, quality = params["coding"], params["quality"]
-        side = [{"picture": encode_picture(image, coding, quality), "coding": coding} for image in images]
-        return [Latent({}, one) for one in side]
+        coding, quality, slow = params["coding"], params["quality"], params["slow"]
+        small = [encode_picture(image, coding, quality, slow=slow) for image in images]
+        return [Latent({}, {"picture": one, "coding": coding}) for one in small]
 
     def export(self) -> Exported:
         """The weights of the interpolation, of rows and of columns: what it makes of one bright pixel each."""

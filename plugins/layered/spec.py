@@ -17,7 +17,7 @@ MOST_WEIGHTS = 1 << 26
 """Of the networks of all layers and tensors: a header names their sizes, and whoever reads it builds them."""
 CHANNELS = "4x4-8x2-12-20"
 """Layers at maps where none are named."""
-AT_TOKENS = {2: "32x2", 3: "8x1"}
+AT_TOKENS = {2: "48x2", 3: "8x1"}
 """The same at tokens of images and of clips, by the axes of their grid: many rates come of one layer there."""
 LEVELS, BLOCKS = 4, 2
 """At tokens, rates of one set of weights and transformer blocks of the decoder, where none are named."""

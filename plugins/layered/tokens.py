@@ -14,12 +14,15 @@ from torch import Tensor, nn
 from semcodec.coding import gaussian_tables
 from semcodec.coding.integer_conv import ACTIVATION_BITS
 from semcodec.training.integer_layers import integer_net
+from semcodec.training.processes import uniform
 from semcodec_plugins.layered import spec
 from semcodec_plugins.layered.coding import ENLARGED, SCALE_STEPS
 from semcodec_plugins.layered.prior import round_half_up, straight_through
 
 CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+HIDDEN = 128
+"""Channels between the two layers of a reduction."""
 GAINS = (0.5, 2.0)
 """Logarithms of what the coarsest and the finest level begin by multiplying with."""
 LEAST = 1e-9
@@ -38,10 +41,9 @@ class TokenReduction(nn.Module):
         stride, before = layer.stride, (1,) * (axes - 2)
         kernel, padding = (*before, 2 * stride - 1, 2 * stride - 1), (*(0 for _ in before), stride - 1, stride - 1)
         steps = (*before, stride, stride)
-        hidden = 128 if axes == 3 else 256
         self.stride = stride
         self.net = nn.Sequential(
-            CONV[axes](dim, hidden, kernel, steps, padding), nn.GELU(), CONV[axes](hidden, layer.channels, 1)
+            CONV[axes](dim, HIDDEN, kernel, steps, padding), nn.GELU(), CONV[axes](HIDDEN, layer.channels, 1)
         )
         self.skip = CONV[axes](dim, layer.channels, steps, steps)
         self.gain = nn.Parameter(torch.linspace(*GAINS, levels)[:, None].repeat(1, layer.channels))
@@ -173,7 +175,7 @@ def _column(values: Tensor, of: Tensor) -> Tensor:
 
 
 def _noisy(x: Tensor, noise: torch.Generator | None) -> Tensor:
-    return straight_through(x) if noise is None else x + torch.rand(x.shape, generator=noise).to(x) - 0.5
+    return straight_through(x) if noise is None else x + uniform(x.shape, noise).to(x) - 0.5
 
 
 def _deviation(units: Tensor) -> Tensor:

@@ -19,6 +19,9 @@ from semcodec.tensors import as_array, beside
 from semcodec_plugins.learned import autoregressive, coder_bridge, network, spec
 from semcodec_plugins.learned.coding import CHECK, LearnedCoding, check_of, most_raster_bytes
 
+TOGETHER = 4
+"""Images that go through the synthesis at a time: more are slower than one by one, as maps leave a CPU's cache."""
+
 
 class Learned(nn.Module, Encoder):
     """``net`` is CompressAI's model, ``counts`` its static tables in integers.
@@ -112,17 +115,25 @@ class Learned(nn.Module, Encoder):
 
     def restore(self, latent: Latent) -> Partial:
         """The image, (1, 3, H, W) in [0, 1]. Raises CorruptStream where it has NaN."""
+        return self.restore_batch([latent])[0]
+
+    def restore_batch(self, latents: Sequence[Latent]) -> list[Partial]:
+        """The same of several: what predicts the tables runs for each by itself, as when it was sent."""
         network.prepare(self.net)
         with torch.no_grad():
-            if "y" in latent.side:
-                y = beside(latent.side["y"], self.counts)
-            else:
-                symbols = [part.ravel() for part in latent.symbols.values()]
-                y = self._decoded(coder_bridge.Replayed(symbols), None)
-            image = self.net.g_s(y).clamp(0, 1)[:, :, : self.height, : self.width]
-        if not bool(torch.isfinite(image).all()):
+            ys = torch.cat([self._y(latent) for latent in latents])
+            images = torch.cat([self.net.g_s(part) for part in torch.split(ys, TOGETHER)])
+            images = images.clamp(0, 1)[:, :, : self.height, : self.width]
+        if not bool(torch.isfinite(images).all()):
             raise CorruptStream("what is decoded has NaN; the stream is damaged, get it again")
-        return Partial({"image": image})
+        return [Partial({"image": image[None]}) for image in images]
+
+    def _y(self, latent: Latent) -> Tensor:
+        """What the synthesis is given, (1, M, h, w)."""
+        if "y" in latent.side:
+            return beside(latent.side["y"], self.counts)
+        symbols = [part.ravel() for part in latent.symbols.values()]
+        return self._decoded(coder_bridge.Replayed(symbols), None)
 
     @torch.no_grad()
     def _decoded(

@@ -1,7 +1,7 @@
 """A-MOT: random patches in two rounds, the second only where the server is not sure after the first.
 
-The server's end is ``DoubtingServer``. For now the Encoder runs it itself: the server's model is in the device's
-process, and the device waits for it.
+The server's end is ``DoubtingServer``. To write a whole packet the Encoder runs it itself, in the device's process;
+where both ends are apart ``semcodec.coding.rounds`` says how they talk.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from semcodec.coding.patch_coding import decode_patches, encode_patches
 from semcodec.coding.patch_encoder import restore_patches
 from semcodec.coding.patches import Bool, Rgb
+from semcodec.coding.rounds import TwoRounds
 from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec
 from semcodec.tensors import as_array, eight_bits
@@ -22,7 +23,7 @@ from semcodec_plugins.mot.coding import ROUNDS, AdaptiveMOTCoding
 from semcodec_plugins.mot.server import DoubtingServer
 
 
-class AdaptiveMOT(nn.Module, Encoder):
+class AdaptiveMOT(nn.Module, Encoder, TwoRounds):
     """Random patches, and more of them where the server doubts.
 
     features: {"image": float32 (3, H, W) in [0, 1]}. side: of a patch, in pixels; 0 is the usual.
@@ -41,7 +42,6 @@ class AdaptiveMOT(nn.Module, Encoder):
 
     @property
     def second_round(self) -> DoubtingServer:
-        """The server's end, to be given Latents that hold a first round alone."""
         return DoubtingServer(self.server, self.restore)
 
     def scores(self, analysis: Analysis, target: str, masks: Mapping[str, Tensor]) -> Tensor:
@@ -52,22 +52,36 @@ class AdaptiveMOT(nn.Module, Encoder):
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
         latents = []
-        for row, image in enumerate(eight_bits(features["image"])):
-            chosen = [
-                as_array(masks[t][row]).reshape(self.grid) if t in masks else np.ones(self.grid, bool)
-                for t in ("first", "keep")
-            ]
-            latent = Latent({}, {"coding": params["patches"]})
-            self._add(latent, "first", image, chosen[0], params)
-            more = chosen[1] & ~chosen[0]
+        for row, first in enumerate(self.begin(features, masks, params)):
+            more = self.offered(masks, row)
             if more.any():
-                doubt = float(self.second_round.look([latent]).doubt[0])
+                doubt = float(self.second_round.look([first]).doubt[0])
                 more = self.second_round.ask(more, doubt, params["sure"])
-            if more.any():
-                self._add(latent, "second", image, more, params)
-            latent.kept = {"keep": sum(int(latent.symbols[r].sum()) for r in ROUNDS if r in latent.symbols)}
+            latents.append(self.finish({"image": features["image"][row : row + 1]}, first, more, params))
+        return latents
+
+    def begin(self, features: Features, masks: Mapping[str, Tensor], params: Mapping[str, Any]) -> list[Latent]:
+        latents = []
+        for row, image in enumerate(eight_bits(features["image"])):
+            latent = Latent({}, {"coding": params["patches"]})
+            self._add(latent, "first", image, self._chosen(masks, "first", row), params)
             latents.append(latent)
         return latents
+
+    def offered(self, masks: Mapping[str, Tensor], row: int) -> Bool:
+        more: Bool = self._chosen(masks, "keep", row) & ~self._chosen(masks, "first", row)
+        return more
+
+    def _chosen(self, masks: Mapping[str, Tensor], target: str, row: int) -> Bool:
+        return as_array(masks[target][row]).reshape(self.grid) if target in masks else np.ones(self.grid, bool)
+
+    def finish(self, features: Features, first: Latent, asked: Bool, params: Mapping[str, Any]) -> Latent:
+        latent = Latent(dict(first.symbols), dict(first.side))
+        if asked.any():
+            [image] = eight_bits(features["image"])
+            self._add(latent, "second", image, asked, params)
+        latent.kept = {"keep": sum(int(latent.symbols[r].sum()) for r in ROUNDS if r in latent.symbols)}
+        return latent
 
     def _add(self, latent: Latent, name: str, image: Rgb, mask: Bool, params: Mapping[str, Any]) -> None:
         latent.symbols[name] = mask

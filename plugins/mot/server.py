@@ -14,7 +14,7 @@ from semcodec.interfaces import Latent
 class DoubtingServer(SecondRound):
     """Doubts by the min-entropy (equation 13) of what ``model`` answers; which patches come next it does not choose."""
 
-    def look(self, first: Sequence[Latent]) -> Look:
+    def answer(self, first: Sequence[Latent]) -> Look:
         """Of images whose missing pixels have the mean colour of the others."""
         partials = [whole(self.received([latent])) for latent in first]
         image = torch.cat([partial.features["image"] for partial in partials])

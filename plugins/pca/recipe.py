@@ -14,11 +14,10 @@ from typing import Any
 
 from torch import Tensor
 
-from semcodec.errors import UsageError
 from semcodec.interfaces import Features
 from semcodec.training.feature_steps import around, backbone_first, end_to_end, match, observe
 from semcodec.training.loop import Batch, Job, Step
-from semcodec_plugins.pca.covariance import Covariance
+from semcodec.training.principal_components import fit_components
 
 MATCH, TASK = 2, 2
 """Passes over the data, at most ``MOST`` samples each."""
@@ -49,19 +48,11 @@ def _passes(job: Job, count: int) -> int:
 
 
 def fitting(job: Job) -> list[Step]:
-    """Covariance, ranges, histograms. The last one's figures, which go into the card, are shares of variance."""
-    if len(job.dataset) == 0:
-        raise UsageError("there are no images to calibrate on: give a data set that has some")
+    """Covariance, ranges, histograms. The last one's figures, which go into the card, are shares of variance.
+
+    Raises UsageError for an empty data set.
+    """
     encoder: Any = job.modules["encoder"]
-    covariances = {name: Covariance(shape[0]) for name, shape in encoder.shapes.items()}
-
-    def spread(features: Features) -> None:
-        for name, covariance in covariances.items():
-            covariance.see(features[name])
-
-    def fit() -> None:
-        for name, basis in encoder.bases.items():
-            basis.fit(covariances[name].components())
 
     def ranges(features: Features) -> None:
         for name, basis in encoder.bases.items():
@@ -87,7 +78,7 @@ def fitting(job: Job) -> list[Step]:
         return looked(batch)[0], encoder.explanation()
 
     return [
-        observe(job, spread, fit, name="covariance"),
+        fit_components(job, encoder.bases),
         observe(job, ranges, finish_ranges, name="ranges"),
         replace(histograms, loss=add_explanation),
     ]

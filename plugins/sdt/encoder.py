@@ -1,7 +1,7 @@
 """The SDT encoder: device and server in turn, as one packet of two layers.
 
-The server's end is ``AttentiveServer``. For now the Encoder runs it itself: the server's model is in the device's
-process, and the device waits for it.
+The server's end is ``AttentiveServer``. To write a whole packet the Encoder runs it itself, in the device's process;
+where both ends are apart ``semcodec.coding.rounds`` says how they talk.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from torch.nn.functional import interpolate
 
 from semcodec.coding import pictures
 from semcodec.coding.patch_coding import decode_patches, encode_patches
-from semcodec.coding.patches import spread
+from semcodec.coding.patches import Bool, spread
+from semcodec.coding.rounds import TwoRounds
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, Partial
 from semcodec.panels import Panel, usual
@@ -26,7 +27,7 @@ from semcodec_plugins.sdt.coding import SDTCoding
 from semcodec_plugins.sdt.server import AttentiveServer
 
 
-class SDT(nn.Module, Encoder):
+class SDT(nn.Module, Encoder, TwoRounds):
     """A poor image, and the patches of it that the server asks for.
 
     features: {"image": float32 (3, H, W) in [0, 1]}. server: a ViT, which answers the first image and asks by its
@@ -45,7 +46,6 @@ class SDT(nn.Module, Encoder):
 
     @property
     def second_round(self) -> AttentiveServer:
-        """The server's end, to be given Latents that hold a first round alone."""
         return AttentiveServer(self.server, self.restore)
 
     def analyse(self, features: Features) -> Analysis:
@@ -76,18 +76,26 @@ class SDT(nn.Module, Encoder):
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
-        images = eight_bits(features["image"])
         doubt = analysis.scores["doubt"].tolist()
         latents = []
-        for row, first in enumerate(self._first(features["image"])):
+        for row, first in enumerate(self.begin(features, masks, params)):
             mask = as_array(masks["keep"][row]).reshape(self.grid) if "keep" in masks else np.ones(self.grid, bool)
             mask = self.second_round.ask(mask, doubt[row], params["sure"])
-            latent = Latent({"asked": mask}, {"first": first, "coding": params["patches"]}, {"keep": int(mask.sum())})
-            if mask.any():
-                sent = encode_patches(images[row], mask, self.side, params["patches"], params["detail"])
-                latent.side["second"] = sent
-            latents.append(latent)
+            latents.append(self.finish({"image": features["image"][row : row + 1]}, first, mask, params))
         return latents
+
+    def begin(self, features: Features, masks: Mapping[str, Tensor], params: Mapping[str, Any]) -> list[Latent]:
+        return [self.coding.first_round(first, params["patches"]) for first in self._first(features["image"])]
+
+    def offered(self, masks: Mapping[str, Tensor], row: int) -> None:
+        return None
+
+    def finish(self, features: Features, first: Latent, asked: Bool, params: Mapping[str, Any]) -> Latent:
+        latent = Latent({"asked": asked}, dict(first.side), {"keep": int(asked.sum())})
+        if asked.any():
+            [image] = eight_bits(features["image"])
+            latent.side["second"] = encode_patches(image, asked, self.side, params["patches"], params["detail"])
+        return latent
 
     def restore(self, latent: Latent) -> Partial:
         """{"image": (1, 3, H, W)}: the first round enlarged, the second pasted over it."""

@@ -11,6 +11,6 @@ from semcodec.interfaces import Latent
 class AttentiveServer(SecondRound):
     """Scores patches by the attention that the class token of ``model`` pays them in the first image, enlarged."""
 
-    def look(self, first: Sequence[Latent]) -> Look:
+    def answer(self, first: Sequence[Latent]) -> Look:
         logits, attention = self.model.attend(self.received(first).features)
         return Look(bits_of_doubt(logits), attention)

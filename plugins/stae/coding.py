@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from semcodec.coding import masks, pixels
+from semcodec.coding.video_params import CODECS
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Coding
 from semcodec.priors import Bits
@@ -18,7 +19,7 @@ from semcodec.types import Latent, Sink, Source
 class STAECoding(Coding):
     """A Latent has the symbols "kept", bool (T,), true for one frame or more, "mask", bool (k, H, W) of the k kept
     frames, and, coded as "raw", "frames", uint8 (k, H, W, 3), zero where the mask is false. Beside them are "coding"
-    and, coded otherwise, the bytes of a "picture" that holds the frames one below the other.
+    and, coded otherwise, the bytes of a "picture" that holds the frames one below the other, or of their "video".
     """
 
     def __init__(self, features: FeatureSpec, state: Mapping[str, Any], **params: Any) -> None:
@@ -33,7 +34,8 @@ class STAECoding(Coding):
         if latent.side["coding"] == "raw":
             pixels.write_pixels(latent.symbols["frames"], mask, sink)
         else:
-            sink.blob("picture", latent.side["picture"])
+            name = blob_of(latent.side["coding"])
+            sink.blob(name, latent.side[name])
 
     def read(self, source: Source) -> Latent:
         kept = source.symbols("kept", self.total, Bits(1)).astype(bool)
@@ -45,5 +47,11 @@ class STAECoding(Coding):
         if latent.side["coding"] == "raw":
             latent.symbols["frames"] = pixels.read_pixels(mask, source)
         else:
-            latent.side["picture"] = source.blob("picture", 4096 + 6 * mask.size)
+            name = blob_of(latent.side["coding"])
+            latent.side[name] = source.blob(name, 4096 + 6 * mask.size)
         return latent
+
+
+def blob_of(coding: str) -> str:
+    """What the bytes of kept frames are named that are not coded as "raw"."""
+    return "video" if coding in CODECS else "picture"

@@ -10,9 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from semcodec.coding import pictures
+from semcodec.coding import pictures, videos
+from semcodec.coding.video_params import CODECS
 from semcodec.device_half import Exported, Network
-from semcodec.errors import CorruptStream
+from semcodec.errors import CorruptStream, DataError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.panels import Panel, side_by_side, usual
 from semcodec.pipeline.selection import Keep, select
@@ -22,6 +23,8 @@ from semcodec.training.frame_attention import FrameAttention, keep_frames, weigh
 from semcodec_plugins.stae.attention import SpatialAttention
 from semcodec_plugins.stae.coding import STAECoding
 from semcodec_plugins.stae.sending import latents_of
+
+UInt8 = npt.NDArray[np.uint8]
 
 
 class STAE(nn.Module, Encoder):
@@ -101,7 +104,7 @@ class STAE(nn.Module, Encoder):
     def restore(self, latent: Latent) -> Partial:
         """Zero-filled frames X'_M and the mask M, which is left out where every pixel was sent."""
         mask = latent.symbols["mask"]
-        received = latent.symbols["frames"] if latent.side["coding"] == "raw" else self._picture(latent)
+        received = latent.symbols["frames"] if latent.side["coding"] == "raw" else self._expand(latent)
         frames = from_eight_bits(received)[None]
         index = torch.from_numpy(np.flatnonzero(latent.symbols["kept"]))[None]
         features = {"frames": frames, "index": index}
@@ -109,13 +112,19 @@ class STAE(nn.Module, Encoder):
             return Partial(features)
         return Partial(features, {"frames": torch.from_numpy(mask).float()[None, :, None]})
 
-    def _picture(self, latent: Latent) -> npt.NDArray[np.uint8]:
-        """The kept pixels of a picture, uint8 (k, H, W, 3), zero elsewhere."""
-        mask = latent.symbols["mask"]
-        tall = pictures.decode_picture(latent.side["picture"], mask.size, formats=(latent.side["coding"],))
+    def _expand(self, latent: Latent) -> UInt8:
+        """The kept pixels of a picture or video, uint8 (k, H, W, 3), zero elsewhere."""
+        mask, coding = latent.symbols["mask"], latent.side["coding"]
+        if coding in CODECS:
+            try:
+                clip: UInt8 = videos.decode_clip(latent.side["video"], coding, *mask.shape) * mask[..., None]
+            except DataError as error:
+                raise CorruptStream(str(error)) from error
+            return clip
+        tall = pictures.decode_picture(latent.side["picture"], mask.size, formats=(coding,))
         if tall.shape != (len(mask) * self.height, self.width, 3):
             raise CorruptStream(f"the picture is {tall.shape[1]}x{tall.shape[0]}, not {len(mask)} frames")
-        frames: npt.NDArray[np.uint8] = pictures.unstack_frames(tall, len(mask)) * mask[..., None]
+        frames: UInt8 = pictures.unstack_frames(tall, len(mask)) * mask[..., None]
         return frames
 
     def panels(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from semcodec.coding.video_params import CODECS, LEAST
 from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, describe
 
 
@@ -22,6 +23,10 @@ def encoder(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
     if total is not None and frames > total:
         raise SpecMismatch(f"frames={frames} is more than the clip's {total}")
     assert height is not None and width is not None
+    if params["coding"] in CODECS and (height % 2 or width % 2 or min(height, width) < LEAST):
+        raise SpecMismatch(
+            f"coding={params['coding']} takes frames with even sides of at least {LEAST}, not {height}x{width}"
+        )
     kept = max(1, round(pixels * height * width))
     latent = {"frames": TensorSpec((total,), "bool"), "pixels": TensorSpec((frames, kept, 3), "uint8")}
     if kept < height * width:

@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from semcodec.composition.composition import Composition
+from semcodec.composition.stored import restate
 from semcodec.errors import UsageError
 
 
@@ -39,6 +40,9 @@ def cell_of(
     """The cell of a composition on some samples. classes: those that count, where these are not all."""
     c = composition
     named = [c.spec, data, split, str(limit), str(seed), *(["classes", *classes] if classes else [])]
+    now = restate(c.spec, {}, c.registry)
+    if now.spec != c.spec:  # another point than earlier versions meant by it
+        named += [f"{name} {version}" for name, version in now.versions.items()]
     digest = hashlib.sha256("\n".join(named).encode()).hexdigest()[:16]
     models = [c.weights_key(name) for name in c.models]
     family = "+".join([c.encoder.weights_item, *models, f"{c.weights_key('backbone')}@{c.cut}"])

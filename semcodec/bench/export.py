@@ -40,6 +40,9 @@ COLUMNS: dict[str, Callable[[Group, MeasuredPoint], Any]] = {
     "ratio_uint8": lambda group, point: point.record.get("ratio_uint8"),
     "ratio_float32": lambda group, point: point.record.get("ratio_float32"),
     "sent_ratio": lambda group, point: point.record.get("sent_ratio"),
+    "device_share": lambda group, point: point.share,
+    "macs_device": lambda group, point: point.record.get("macs_device"),
+    "macs_server": lambda group, point: point.record.get("macs_server"),
     "device_ms": lambda group, point: sum(point.device_ms.values()),
     "server_ms": lambda group, point: sum(point.server_ms.values()),
     "pareto": lambda group, point: point.front,
@@ -83,11 +86,12 @@ def as_markdown(results: Results, anchor: str | None, deltas: Deltas) -> str:
                 "95 % interval",
                 "bytes",
                 "x 8-bit",
+                "share",
                 "device ms",
                 "server ms",
             ],
             [_row(point) for point in group.points],
-            right=range(2, 8),
+            right=range(2, 9),
         )
         lines += ["", "Bold: on the Pareto front.", ""]
         if rows := deltas.get(group.key):
@@ -172,6 +176,7 @@ def _row(point: MeasuredPoint) -> list[Any]:
         f"{100 * point.low:.1f} - {100 * point.high:.1f}",
         f"{point.bytes:,.1f}",
         f"{ratio:,.1f}" if ratio else "-",
+        "-" if point.share is None else f"{point.share:.3f}",
         f"{sum(point.device_ms.values()):.2f}",
         f"{sum(point.server_ms.values()):.2f}",
     ]

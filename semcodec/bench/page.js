@@ -95,6 +95,7 @@ function told(point) {
   if (point.parts) pairs.push(["payload + side + header", point.parts.map((part) => exact(part)).join(" + ")]);
   if (point.ratio) pairs.push(["smaller than 8-bit pixels", trim(point.ratio) + " times"]);
   if (point.sent < 1) pairs.push(["samples sent", percent(point.sent)]);
+  if (point.share !== null) pairs.push(["device's share of the whole", point.share.toFixed(3)]);
   pairs.push(["device, server", time(sum(point.device)) + ", " + time(sum(point.server))]);
   pairs.push(["at " + rateText(state.mbps), time(total(point, state.mbps))]);
   pairs.push(["curve", state.group.curves[point.curve]]);
@@ -302,6 +303,7 @@ const columns = [
   ["interval", "95 % interval", (p) => p.low, (p) => `${(100 * p.low).toFixed(1)} – ${(100 * p.high).toFixed(1)}`],
   ["bytes", "bytes", (p) => p.bytes, (p) => exact(p.bytes)],
   ["ratio", "× 8-bit", (p) => p.ratio ?? Infinity, (p) => (p.ratio ? trim(p.ratio) : "–")],
+  ["share", "device's share", (p) => p.share ?? Infinity, (p) => (p.share === null ? "–" : p.share.toFixed(3))],
   ["sent", "sent", (p) => p.sent, (p) => percent(p.sent, 0)],
   ["device", "device ms", (p) => sum(p.device), (p) => sum(p.device).toFixed(2)],
   ["server", "server ms", (p) => sum(p.server), (p) => sum(p.server).toFixed(2)],

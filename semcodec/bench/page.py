@@ -75,6 +75,7 @@ def _point(point: MeasuredPoint, curve: int) -> dict[str, Any]:
         "parts": None if None in parts else parts,
         "ratio": record.get("ratio_uint8"),
         "sent": record.get("sent_ratio", 1.0),
+        "share": point.share,
         "device": dict(point.device_ms),
         "server": dict(point.server_ms),
         "front": point.front,

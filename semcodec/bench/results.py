@@ -16,12 +16,15 @@ from semcodec.errors import DataError, SemcodecError, UsageError
 from semcodec.evaluation import records
 from semcodec.evaluation.record_form import check_record, check_version
 from semcodec.planning.operating_points import MODEL, SERVER, pool_tails
+from semcodec.planning.plan import check_share
 from semcodec.tasks.table import metric_of, metrics
 
 
 @dataclass(frozen=True)
 class MeasuredPoint:
-    """One operating point. ``low``, ``high``: 95 % interval of the accuracy. ``front``: nothing measured beats it."""
+    """One operating point. ``low``, ``high``: 95 % interval of the accuracy. ``front``: nothing measured beats it.
+    ``share``: the device's part of what both ends compute; None where a record does not tell.
+    """
 
     spec: str
     curve: str
@@ -33,6 +36,7 @@ class MeasuredPoint:
     server_ms: Mapping[str, float]
     record: Mapping[str, Any]
     front: bool = False
+    share: float | None = None
 
     def ms(self, mbps: float) -> float:
         """Completion time at a rate in Mbit/s: device, link and server (STAE eqs. 2 to 4)."""
@@ -95,8 +99,12 @@ class Results:
     warnings: tuple[str, ...] = ()
 
 
-def load(path: Path, curves: Sequence[str] = ()) -> Results:
-    """Read a results folder or a file of records; ``curves``: only these. Raises DataError, UsageError."""
+def load(path: Path, curves: Sequence[str] = (), max_share: float | None = None) -> Results:
+    """Read a results folder or a file of records. Raises DataError, UsageError.
+
+    curves: only these. max_share: only points whose device computes no more than this part of what both ends
+    compute; a warning says how many are left out.
+    """
     warnings: list[str] = []
     skips: list[dict[str, Any]] = []
     header: dict[str, Any] = {}
@@ -104,10 +112,14 @@ def load(path: Path, curves: Sequence[str] = ()) -> Results:
         found, header = records.read(path, warnings), records.check_form(path)
         skips, _ = records.lines(path / records.SKIPS, warnings)
     elif path.exists():
-        found, _ = records.lines(path, warnings)
+        found = [records.restated(record) for record in records.lines(path, warnings)[0]]
     else:
         raise DataError(f"{path} is not there; name a folder that 'semcodec bench' made, or a file of records")
-    groups = _grouped(_checked(found, path))
+    measured: Sequence[Mapping[str, Any]] = _checked(found, path)
+    if max_share is not None:
+        check_share(max_share)
+        measured = within(measured, max_share, warnings)
+    groups = _grouped(measured)
     failures = [record for record in found if "failed" in record]
     if not groups:
         reason = f": all {len(failures)} cells failed, the first as {failures[0]['failed']}" if failures else ""
@@ -115,6 +127,27 @@ def load(path: Path, curves: Sequence[str] = ()) -> Results:
     if curves:
         groups = _narrowed(groups, curves)
     return Results(path, groups, tuple(failures), tuple(skips), header, tuple(warnings))
+
+
+def within(
+    found: Sequence[Mapping[str, Any]], max_share: float, notes: list[str] | None = None
+) -> list[Mapping[str, Any]]:
+    """Records whose device computes no more than this part of what both compute. ``notes``: takes what is left out.
+
+    Raises UsageError where none is left.
+    """
+    shares = [record.get("device_share") for record in found]
+    kept = [record for record, share in zip(found, shares, strict=True) if share is not None and share <= max_share]
+    known = [share for share in shares if share is not None]
+    if found and not kept:
+        least = f"the least is {min(known):.3g}" if known else "no record says what it is: measure anew"
+        raise UsageError(f"no point has a device's share of at most {max_share:g}; {least}")
+    lost, silent = len(known) - len(kept), len(shares) - len(known)
+    parts = [f"{lost} with a larger device's share than {max_share:g}"] if lost else []
+    parts += [f"{silent} that do not say what it is"] if silent else []
+    if parts and notes is not None:
+        notes.append(f"points left out: {' and '.join(parts)}")
+    return kept
 
 
 def _checked(found: Sequence[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
@@ -153,9 +186,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
 
 
-def _grouped(found: Iterable[dict[str, Any]]) -> tuple[Group, ...]:
+def _grouped(found: Iterable[Mapping[str, Any]]) -> tuple[Group, ...]:
     """Records by what they were measured on, the larger groups first."""
-    by_data: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    by_data: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for record in found:
         key = (record.get("data_digest"), record.get("data"), _metric(record, ""))
         by_data.setdefault(key, []).append(record)
@@ -187,8 +220,9 @@ def _point(record: Mapping[str, Any], metric: str) -> MeasuredPoint:
     server = {stage: ms for stage, ms in stages.items() if stage in SERVER}
     curve = record.get("name") or stem(record["spec"], record.get("knobs", {}))
     return MeasuredPoint(
-        record["spec"], curve, accuracy, low, high, float(record["bytes_total"]), device, server, record
-    )
+        record["spec"], curve, accuracy, low, high, float(record["bytes_total"]), device, server, record,
+        share=record.get("device_share"),
+    )  # fmt: skip
 
 
 def _baselines(members: Sequence[Mapping[str, Any]]) -> list[Baseline]:

@@ -18,7 +18,7 @@ from semcodec.cli.reads import spare
 from semcodec.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from semcodec.bench.cells import Cell
     from semcodec.bench.matrix import Matrix
@@ -75,6 +75,8 @@ def _several(name: str, what: str) -> Callable[[_Command], _Command]:
 @click.option("--address", help="Of a Ray cluster; without, one is started here.")
 @options.accelerator
 @options.weights
+@click.option("--max-device-share", type=float, help="Show only points whose device computes no more than this part of "
+              "what both ends compute, as in 0.35.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True,
               help="How results are printed; json is one record a line.")  # fmt: skip
 def command(
@@ -106,6 +108,7 @@ def command(
     half: bool,
     given: tuple[str, ...],
     offline: bool,
+    max_device_share: float | None,
     form: str,
     **choice: Any,
 ) -> None:
@@ -125,6 +128,10 @@ def command(
     for name, given_so in (("retry", retry), ("remeasure", remeasure)):
         if given_so and not resume:
             raise UsageError(f"--{name} is for --resume")
+    if max_device_share is not None:
+        from semcodec.planning.plan import check_share
+
+        check_share(max_device_share)
     if address and executor != "ray":
         raise UsageError("--address is for --executor ray")
     check_dataset(data)
@@ -178,7 +185,7 @@ def command(
         lambda: _pool(executor, settings, timeout, address), resume=resume, jobs=jobs, remeasure=remeasure,
     )  # fmt: skip
     if form == "table":
-        _show(records, out)
+        _show(records, out, max_device_share)
     failed = ["failed" in record for record in records]
     if any(failed):
         click.get_current_context().exit(1 if all(failed) else SOME_FAILED)
@@ -308,8 +315,13 @@ def _run(
         return [folder.known[cell.digest] for cell in cells]
 
 
-def _show(records: Sequence[dict[str, Any]], out: Path) -> None:
-    measured = [record for record in records if "failed" not in record]
+def _show(records: Sequence[dict[str, Any]], out: Path, max_share: float | None) -> None:
+    from semcodec.bench.results import within
+
+    measured: Sequence[Mapping[str, Any]] = [record for record in records if "failed" not in record]
+    notes: list[str] = []
+    if measured and max_share is not None:
+        measured = within(measured, max_share, notes)
     rows: list[list[Any]] = []
     from semcodec.tasks.table import task_of
 
@@ -317,13 +329,15 @@ def _show(records: Sequence[dict[str, Any]], out: Path) -> None:
     for r in measured:
         low, high = (100 * bound for bound in r[f"{metric.key}_interval"])
         size, took = float(r["bytes_total"]), float(sum(r["stages_ms"].values()))
-        rows.append([r["spec"], 100 * r[metric.key], f"{low:.1f} - {high:.1f}", size, r["ratio_uint8"], took])
+        share = "-" if r.get("device_share") is None else f"{r['device_share']:.3f}"
+        rows.append([r["spec"], 100 * r[metric.key], f"{low:.1f} - {high:.1f}", size, r["ratio_uint8"], share, took])
     if rows:
-        echo_table(["spec", metric.head, "95 % interval", "bytes", "x 8-bit", "ms"], rows)
+        echo_table(["spec", metric.head, "95 % interval", "bytes", "x 8-bit", "share", "ms"], rows)
         click.echo()
         first = measured[0]
         split = first["split"] or "all"
-        echo_fields([("data", f"{first['data']}, {split}, {first['samples']:,} samples"), ("results", out)])
+        left = [("left out", note.partition(": ")[2]) for note in notes]
+        echo_fields([("data", f"{first['data']}, {split}, {first['samples']:,} samples"), *left, ("results", out)])
     for record in records:
         if "failed" in record:
             click.echo(f"failed {record['spec']}: {record['failed']}", err=True)

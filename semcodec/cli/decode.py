@@ -14,7 +14,7 @@ from semcodec.cli.streams import reading
 from semcodec.errors import StreamError, UsageError
 
 if TYPE_CHECKING:
-    from semcodec.container.packets import LocalRecord, Packet
+    from semcodec.container.packets import LocalRecord, Packet, StreamHeader
     from semcodec.pipeline.server import Server
     from semcodec.tasks.prediction import Prediction
 
@@ -55,7 +55,7 @@ def command(
         from semcodec.container.packets import read_header, read_packets
 
         header = read_header(stream)
-        _check_allowed(header.spec, allowed)
+        _check_allowed(header, allowed)
 
         from semcodec.pipeline.server import Server
 
@@ -74,15 +74,16 @@ def command(
         show(document(server, records, stream.tell()), form)
 
 
-def _check_allowed(spec: str, allowed: Sequence[str]) -> None:
+def _check_allowed(header: StreamHeader, allowed: Sequence[str]) -> None:
     """Raise UsageError for a stream that needs other models than each of the specs that are allowed, if any are."""
     from semcodec.composition.composition import compose_spec
+    from semcodec.composition.stored import compose_stored
 
     if not allowed:
         return
-    wanted = compose_spec(spec).decoding_signature()
+    wanted = compose_stored(header.spec, header.components).decoding_signature()
     if all(compose_spec(text).decoding_signature() != wanted for text in allowed):
-        raise UsageError(f"the stream was made by {spec}, and --allow lets only {', '.join(allowed)} be decoded")
+        raise UsageError(f"the stream was made by {header.spec}, and --allow lets only {', '.join(allowed)} be decoded")
 
 
 def _sizes(server: Server, record: Packet | LocalRecord, prediction: Prediction) -> dict[str, int]:

@@ -33,8 +33,8 @@ def environment() -> dict[str, Any]:
     import re
     from importlib.metadata import PackageNotFoundError, entry_points, requires, version
 
+    from semcodec._cache import cache_folder
     from semcodec.hookspecs import GROUP
-    from semcodec.pipeline.hub import cache_folder
 
     packages: dict[str, str | None] = {}
     try:
@@ -54,7 +54,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "cache": str(cache_folder()),
+        "cache": str(cache_folder("weights") or ""),
         "packages": packages,
         "plugins": {ep.dist.name: ep.dist.version for ep in entry_points(group=GROUP) if ep.dist},
         "variables": {

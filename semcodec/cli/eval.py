@@ -179,7 +179,7 @@ def _show(records: Sequence[dict[str, Any]]) -> None:
         *(["at float32"] if half else []),
         *(head for head, _ in task.columns(first)),
     ]
-    headers += ["bytes", "payload", "side", "header", "x float32", "x 8-bit", "ms"]
+    headers += ["bytes", "payload", "side", "header", "x float32", "x 8-bit", "share", "ms"]
     rows = []
     for r in records:
         low, high = (100 * bound for bound in r[f"{metric.key}_interval"])
@@ -187,7 +187,8 @@ def _show(records: Sequence[dict[str, Any]]) -> None:
         row += [100 * r["half_cost"][metric.key]] if half else []
         row += [value for _, value in task.columns(r)]
         row += [float(r[f"bytes_{part}"]) for part in ("total", "payload", "side", "header")]
-        rows.append([*row, r["ratio_float32"], r["ratio_uint8"], float(sum(r["stages_ms"].values()))])
+        share = "-" if r["device_share"] is None else f"{r['device_share']:.3f}"
+        rows.append([*row, r["ratio_float32"], r["ratio_uint8"], share, float(sum(r["stages_ms"].values()))])
     echo_table([*(["spec"] if len(records) > 1 else []), *headers], rows)
     click.echo()
     fields = [("data", f"{first['data']}, {first['split'] or 'all'}, {first['samples']:,} samples")]
@@ -196,6 +197,8 @@ def _show(records: Sequence[dict[str, Any]]) -> None:
         fields.append(("sent", f"{100 * first['sent_ratio']:.1f} % of samples; the device answered the others"))
     if len(records) == 1:
         fields.append(("ms", ", ".join(f"{stage} {ms:.2f}" for stage, ms in first["stages_ms"].items())))
+        millions = ", ".join(f"{end} {first[f'macs_{end}'] / 1e6:,.1f} M" for end in ("device", "server", "whole"))
+        fields.append(("macs", f"{millions}; share is the device's of both; whole is the model alone"))
     if half and len(records) == 1:
         fields.append(("bfloat16", _cost(first["half_cost"], metric)))
     if "accelerator" in first:

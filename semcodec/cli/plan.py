@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,16 @@ if TYPE_CHECKING:
 @click.option("--rtt-ms", type=float, default=0.0, show_default=True, help="Round-trip time; half of it is on the way.")
 @click.option("--loss", type=float, default=0.0, show_default=True, help="Share of packets that are lost, sent again.")
 @click.option("--mtu", type=int, default=1500, show_default=True, help="Bytes of a packet on the link.")
-@click.option("--energy-mj", type=float, help="Energy that a sample may cost the device, where the profile knows it.")
+@click.option("--energy-mj", type=float, help="Energy that a sample may cost the device.")
+@click.option(
+    "--joules-per-mac", type=float, help="Joule of one multiply-accumulate of the device, in place of the profile's."
+)
+@click.option("--joules-per-bit", type=float, help="Joule of one bit that is sent, likewise.")
+@click.option(
+    "--max-device-share",
+    type=float,
+    help="Part of what both ends compute that the device may compute, as in 0.35.",
+)
 @click.option("--period-ms", type=float, help="With --trace: a sample comes every so often.  [default: the deadline]")
 @click.option(
     "--headroom", type=float, help="With --trace: share of the deadline that the choice leaves.  [default: 0]"
@@ -56,6 +66,9 @@ def command(
     loss: float,
     mtu: int,
     energy_mj: float | None,
+    joules_per_mac: float | None,
+    joules_per_bit: float | None,
+    max_device_share: float | None,
     period_ms: float | None,
     headroom: float | None,
     seconds: float | None,
@@ -70,6 +83,7 @@ def command(
     """
     from semcodec._files import refuse_overwrite
     from semcodec.evaluation.records import PLAN, RECORDS
+    from semcodec.planning.latency import Energy
     from semcodec.planning.link import Link, write_trace
     from semcodec.planning.operating_points import open_points, shipped
     from semcodec.planning.plan import plan, replay
@@ -86,15 +100,21 @@ def command(
         raise UsageError("by when? give --deadline-ms")
     if trace is None and not all(option is None for option in (period_ms, headroom, seconds, save_trace)):
         raise UsageError("--period-ms, --headroom, --seconds and --save-trace are about a --trace")
-    if trace is not None and energy_mj is not None:
-        raise UsageError("--energy-mj is for a link of one rate: give --rate-mbps")
+    for name, value in (("energy-mj", energy_mj), ("max-device-share", max_device_share)):
+        if trace is not None and value is not None:
+            raise UsageError(f"--{name} is for a link of one rate: give --rate-mbps")
+    if (joules_per_mac is None) != (joules_per_bit is None):
+        raise UsageError("--joules-per-mac and --joules-per-bit go together: computing and sending both take energy")
     if results is not None and not Path(results).is_dir():
         raise UsageError(f"--results {results} is no folder; 'semcodec bench --out DIR' makes one")
     points = open_points(str(results or profile), _assumptions(assume)).at_speeds(device_speed, server_speed)
+    if joules_per_mac is not None and joules_per_bit is not None:
+        points = replace(points, energy=Energy(joules_per_mac, joules_per_bit))
     if trace is None:
         assert rate_mbps is not None
         link = Link.fixed(rate_mbps, rtt_ms, loss, mtu)
-        _show_plan(points, link, plan(points, link, deadline_ms, energy_mj), deadline_ms, form)
+        found = plan(points, link, deadline_ms, energy_mj, max_device_share)
+        _show_plan(points, link, found, deadline_ms, form)
         return
     link = Link.trace(trace, rtt_ms, loss, mtu)
     read = [Path(trace), Path(results or profile or ""), *(Path(results or "") / name for name in (PLAN, RECORDS))]
@@ -145,10 +165,11 @@ def _show_plan(profile: Profile, link: Link, found: Plan, deadline_ms: float, fo
     over = f", {link.rtt_ms:g} ms round trip" * bool(link.rtt_ms) + f", {link.loss:.2%} loss" * bool(link.loss)
     click.echo(f"{profile.title}\n{rate:g} Mbit/s{over}, within {deadline_ms:g} ms\n")
     named = [("best", found.best), ("runner-up", found.runner_up), ("local", found.local)]
-    rows = [_cells(name, row) for name, row in [*named, ("full-offload", found.full)] if row]
+    rows = [_cells(profile, name, row) for name, row in [*named, ("full-offload", found.full)] if row]
     if not found.best:
-        rows.insert(0, _cells("fastest", fastest))
-    echo_table(["", "point", "accuracy %", "bytes", "ms", "device", "link", "server", "fits"], rows)
+        rows.insert(0, _cells(profile, "fastest", fastest))
+    energy = ["mJ"] if profile.energy else []
+    echo_table(["", "point", "accuracy %", "bytes", "share", *energy, "ms", "device", "link", "server", "fits"], rows)
     click.echo()
     fields = [] if found.best else [("nothing fits", _why(fastest))]
     for base, point in ((LOCAL, profile.local), (FULL, profile.full)):
@@ -175,13 +196,16 @@ def _knobs(profile: Profile, row: Row) -> str:
     return f"{profile.encoder}:{knobs}" if knobs else profile.encoder
 
 
-def _cells(name: str, row: Row) -> list[Any]:
+def _cells(profile: Profile, name: str, row: Row) -> list[Any]:
     from semcodec.planning.latency import LINK
 
     p, coded = row.point, ", entropy-coded" * row.coded
     times = [sum(p.device_ms.values()), row.stages_ms[LINK], p.sent * sum(p.server_ms.values())]
     accuracy = None if p.accuracy is None else 100 * p.accuracy
-    return [name, p.label + coded, accuracy, round(p.bytes), row.ms, *map(float, times), row.why or "yes"]
+    share = "-" if p.share is None else f"{p.share:.3f}"
+    energy = [row.energy_mj] if profile.energy else []
+    figures = [accuracy, round(p.bytes), share, *energy, row.ms, *map(float, times)]
+    return [name, p.label + coded, *figures, row.why or "yes"]
 
 
 def _or_none(row: Row | None) -> dict[str, Any] | None:

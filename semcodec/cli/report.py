@@ -29,9 +29,20 @@ FORMS = ("html", "csv", "md", "json", "compressai")
     metavar="CURVE",
     help="Bjøntegaard deltas of every curve against this one: BD-rate and BD-accuracy.",
 )
+@click.option(
+    "--max-device-share",
+    type=float,
+    help="Only points whose device computes no more than this part of what both ends compute, as in 0.35.",
+)
 @click.option("--curve", "curves", multiple=True, metavar="CURVE", help="Only this curve. Repeatable.")
 def command(
-    results: Path, output: Path | None, form: str, plots: Path | None, anchor: str | None, curves: tuple[str, ...]
+    results: Path,
+    output: Path | None,
+    form: str,
+    plots: Path | None,
+    anchor: str | None,
+    max_device_share: float | None,
+    curves: tuple[str, ...],
 ) -> None:
     """Show what 'semcodec bench' found in the folder RESULTS, or the records of 'semcodec eval' in a file.
 
@@ -53,7 +64,8 @@ def command(
         output = output or (results / "report.html" if results.is_dir() else results.with_suffix(".html"))
     if output is not None:
         refuse_overwrite(output, [results, *(results / name for name in (PLAN, RECORDS, SKIPS))])
-    found = load(results, tuple(dict.fromkeys([*curves, anchor])) if curves and anchor else curves)
+    only = tuple(dict.fromkeys([*curves, anchor])) if curves and anchor else curves
+    found = load(results, only, max_device_share)
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
     against = deltas.against(found, anchor) if anchor else {}

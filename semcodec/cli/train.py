@@ -80,6 +80,7 @@ def command(
     in DIR, and DIR as --weights finds what belongs to each spec.
     """
     from semcodec.data.datasets import check_dataset
+    from semcodec.training.processes import is_first
 
     if (spec is None) == (file is None):
         raise UsageError("name what to train: a SPEC, or --cells FILE.toml")
@@ -107,6 +108,8 @@ def command(
                 click.echo(f"{folder} has a checkpoint: the same command goes on from there", err=True)
             raise
         cards.append(card)
+    if not is_first():
+        return
     if form == "json":
         echo_json(cards[0] if file is None else cards)
     elif file is None:

@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
+from semcodec.coding.counting import add_macs
 from semcodec.errors import UsageError
 
 WEIGHT_BITS = 12
@@ -80,6 +82,7 @@ class Convolution:
     def exact_of(self, windows: Whole) -> Whole:
         """What ``exact`` gives of inputs that are checked and unfolded already: (B, C * k ** axes, [t,] h, w)."""
         batch, rows, *places = windows.shape
+        add_macs(self.weight.size * batch * prod(places))
         sums: Whole = self._matrix(np.float64) @ windows.reshape(batch, rows, -1)
         sums += self.bias.astype(np.float64)[:, None]
         sums *= 2.0**-self.shift

@@ -37,17 +37,25 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "jpeg2000": {"no_jp2": True, "irreversible": True, "mct": 1, "quality_mode": "dB"},
     "jpegxl": {"effort": 7, "num_threads": 1},
 }
+_SLOWEST: dict[str, dict[str, Any]] = {"webp": {"method": 6}, "avif": {"speed": 0}, "jpegxl": {"effort": 10}}
+"""Of formats whose coders take an effort, their greatest: many times slower, for somewhat fewer bytes."""
 _BEGIN = {"jpegxl": JPEGXL, "jpeg2000": JPEG2000}
 """How formats begin that would else be looked for in boxes of other things."""
 _PILLOW = {"jpegxl": "JXL"}
 """Pillow's names of formats, where they are not ours in capitals."""
 
 
-def encode_picture(rgb: Rgb, format: str, quality: float = 75) -> bytes:  # noqa: A002 - Pillow's own word
+def encode_picture(
+    rgb: Rgb,
+    format: str,  # noqa: A002 - Pillow's own word
+    quality: float = 75,
+    *,
+    slow: bool = False,
+) -> bytes:
     """A picture of ``rgb`` (H, W, 3) uint8 without any metadata.
 
     quality: 1 to 100, in the format's own terms: of JPEG 2000 the PSNR in dB, at 100 all there is; at 100 JPEG XL is
-    lossless; PNG always.
+    lossless; PNG always. slow: with the greatest effort that the coder knows, where it knows several.
     Raises UsageError on another shape, dtype, format or quality, and on sides that the format cannot hold, and
     PluginError where JPEG XL is not installed.
     """
@@ -57,7 +65,7 @@ def encode_picture(rgb: Rgb, format: str, quality: float = 75) -> bytes:  # noqa
         raise UsageError(f"no picture format '{format}'; there are {', '.join(FORMATS)}")
     if max(rgb.shape) > MAX_SIDE[format]:
         raise UsageError(f"{format} holds {MAX_SIDE[format]} pixels a side, not {max(rgb.shape)}; send fewer frames")
-    options = dict(_OPTIONS[format])
+    options = _OPTIONS[format] | (_SLOWEST.get(format, {}) if slow else {})
     if format not in LOSSLESS:
         if not 1 <= quality <= 100:
             raise UsageError(f"quality must be 1 to 100, not {quality}")

@@ -1,7 +1,8 @@
 """Methods whose server answers a first round and may ask for a second: the server's end, and its reply in the packet.
 
-``SecondRound`` is what a server says to a first round. Today the Encoder itself runs it, in the device's process, and
-both rounds travel in one packet.
+``SecondRound`` is what a server says to a first round. A file is written by an Encoder that runs it itself, in the
+device's process; where both ends are apart ``Device.begin`` makes the first round's packet, ``Server.reply`` says what
+else is wanted, and ``Device.finish`` makes the packet of both rounds, which is that of the file.
 
 Each round is a layer there, so that the first alone decodes. The second begins with the reply: one byte where the
 server is sure, five where it asks for more. The five and their chunk's own five (size and checksum) stand for what a
@@ -14,14 +15,17 @@ from __future__ import annotations
 import math
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from semcodec.coding.counting import at_server
 from semcodec.coding.patches import Bool
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Backbone
-from semcodec.types import Latent, Partial, Sink, Source
+from semcodec.types import Features, Latent, Partial, Sink, Source
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,9 +69,14 @@ class SecondRound(ABC):
             return Partial(features, present)
         return Partial(place_all(features, weight.device), place_all(present, weight.device))
 
-    @abstractmethod
     def look(self, first: Sequence[Latent]) -> Look:
         """The server's doubt about samples of which only the first round came, and what it would like to see."""
+        with at_server():
+            return self.answer(first)
+
+    @abstractmethod
+    def answer(self, first: Sequence[Latent]) -> Look:
+        """What ``look`` gives, in the process that it is called in."""
 
     def ask(self, chosen: Bool, doubt: float, sure: float) -> Bool:
         """Of one sample's chosen units, bool of any shape, those that are asked for: all or none.
@@ -76,6 +85,58 @@ class SecondRound(ABC):
         """
         asked: Bool = chosen & (doubt >= sure)
         return asked
+
+
+class TwoRounds(ABC):
+    """What an Encoder has beside ``Encoder`` whose server answers a first round and may ask for a second.
+
+    Its models are the server's. A Latent of a first round alone is one whose server was sure.
+    """
+
+    grid: tuple[int, int]
+    """Rows and columns of the units that may be asked for."""
+
+    @property
+    @abstractmethod
+    def second_round(self) -> SecondRound:
+        """The server's end, to be given Latents that hold a first round alone."""
+
+    @abstractmethod
+    def begin(self, features: Features, masks: Mapping[str, Tensor], params: Mapping[str, Any]) -> list[Latent]:
+        """The first rounds of a batch. masks: (B, N) bool by target, where the device has chosen."""
+
+    @abstractmethod
+    def offered(self, masks: Mapping[str, Tensor], row: int) -> Bool | None:
+        """Units, bool ``grid``, that the device would send next of a sample; None where the server is to choose."""
+
+    @abstractmethod
+    def finish(self, features: Features, first: Latent, asked: Bool, params: Mapping[str, Any]) -> Latent:
+        """Both rounds of one sample, features with a batch axis of one. asked: units of the second, bool ``grid``."""
+
+
+def write_request(asked: Bool | None, more: bool) -> bytes:
+    """What a server sends to a device: whether it wants more and, where it has chosen, which units."""
+    if not more:
+        return SURE
+    return MORE if asked is None else MORE + np.packbits(asked).tobytes()
+
+
+def read_request(request: bytes, grid: tuple[int, int], offered: Bool | None) -> Bool:
+    """The units, bool ``grid``, that a server asks for: of those ``offered``, all. Raises CorruptStream."""
+    if request == SURE:
+        return np.zeros(grid, bool)
+    count = grid[0] * grid[1]
+    due = 1 if offered is not None else 1 + -(-count // 8)
+    if len(request) != due or request[:1] != MORE:
+        raise CorruptStream(
+            "the server's reply to a first round is none that is known here; both ends need one version"
+        )
+    if offered is not None:
+        return offered
+    bits = np.unpackbits(np.frombuffer(request[1:], np.uint8)).astype(bool)
+    if bits[count:].any() or not bits.any():
+        raise CorruptStream("the server asks for units that are not there, or for none")
+    return bits[:count].reshape(grid)
 
 
 def bits_of_doubt(logits: Tensor) -> Tensor:

@@ -5,16 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO, Protocol
 
-from semcodec.container import v1
+from semcodec.container import v1, v2
 from semcodec.container.primitives import MAGIC, Scalar, exactly, read, truncated
 from semcodec.container.records import LocalRecord, Packet, Part
 from semcodec.container.v1 import StreamHeader
 from semcodec.errors import CorruptStream, VersionMismatch, WeightsMismatch
 
-__all__ = ["FORMAT", "FORMATS", "StreamHeader", "check_versions", "check_weights", "read_header", "write_header"]
+__all__ = [
+    "FORMAT",
+    "FORMATS",
+    "CurrentHeader",
+    "StreamHeader",
+    "check_versions",
+    "check_weights",
+    "read_header",
+    "write_header",
+]
 
-FORMAT = StreamHeader.format
-"""The version that is written unless another is asked for: that of ``StreamHeader``."""
+CurrentHeader = v2.StreamHeader
+"""A header of the format that pipelines write; ``StreamHeader`` is what all are."""
+FORMAT = CurrentHeader.format
+"""The version of that format."""
 
 
 class Format(Protocol):
@@ -37,7 +48,7 @@ class Format(Protocol):
     def bytes_behind(self, packet: Packet, layers: int, /) -> int: ...
 
 
-FORMATS: dict[int, Format] = {1: v1}
+FORMATS: dict[int, Format] = {1: v1, 2: v2}
 """Every format that is read here, by the version byte behind ``MAGIC``. A version is added, and none is taken out."""
 
 

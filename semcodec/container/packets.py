@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from semcodec.container.header import (
     FORMAT,
+    CurrentHeader,
     StreamHeader,
     check_versions,
     check_weights,
@@ -25,6 +26,7 @@ __all__ = [
     "FORMAT",
     "MAGIC",
     "Chunk",
+    "CurrentHeader",
     "LocalRecord",
     "Packet",
     "Part",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,15 +22,13 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Chunk:
+class Chunk(ABC):
     """A chunk that was read. Its bytes come out only through ``verify``, which needs the name it was written under."""
 
     sequence: int
     side: bool
     ends_layer: bool
     _data: bytes
-    _crc: int
-    _seed: int
 
     @property
     def size(self) -> int:
@@ -38,12 +37,28 @@ class Chunk:
 
     def verify(self, name: str) -> bytes:
         """The data. Raises CorruptStream unless data, name and everything before it are as written."""
-        if chunk_crc(name, self._data, self._seed) != self._crc:
+        if not self.holds(name):
             raise CorruptStream(
                 f"packet {self.sequence}: chunk {name!r} fails its checksum: the stream is damaged, "
                 "or this Encoder reads its chunks otherwise than it wrote them"
             )
         return self._data
+
+    @abstractmethod
+    def holds(self, name: str) -> bool:
+        """Whether data, name and everything before it are as written, as its format says."""
+
+
+@dataclass(frozen=True)
+class CheckedChunk(Chunk):
+    """A chunk with a CRC-32 of its own, which went on from that of its packet up to here, ``_seed``."""
+
+    _crc: int
+    _seed: int
+
+    def holds(self, name: str) -> bool:
+        """Whether its own CRC-32 does, under that name."""
+        return chunk_crc(name, self._data, self._seed) == self._crc
 
 
 @dataclass(frozen=True)

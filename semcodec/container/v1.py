@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, BinaryIO, ClassVar
+from typing import Annotated, BinaryIO, ClassVar, TypeVar
 
 import msgspec
 
@@ -27,7 +27,7 @@ from semcodec.container.primitives import (
     unpack,
     varint,
 )
-from semcodec.container.records import Chunk, LocalRecord, Packet, Part, chunk_crc
+from semcodec.container.records import CheckedChunk, Chunk, LocalRecord, Packet, Part, chunk_crc
 from semcodec.errors import CorruptStream, TruncatedStream, UsageError
 from semcodec.specs import ITEM_BYTES, TensorSpec
 
@@ -77,12 +77,13 @@ class StreamHeader(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields
         return {name: TensorSpec(shape, dtype) for name, (shape, dtype) in self.input.items()}
 
 
+Header = TypeVar("Header", bound=StreamHeader)
 _decoder = msgspec.msgpack.Decoder(StreamHeader)
 _overrides_decoder = msgspec.msgpack.Decoder(dict[Annotated[int, msgspec.Meta(ge=0)], Scalar])
 
 
-def _header_body(body: bytes) -> StreamHeader:
-    header = unpack(_decoder, body)
+def _header_body(body: bytes, decoder: msgspec.msgpack.Decoder[Header]) -> Header:
+    header = unpack(decoder, body)
     for name, (_, dtype) in header.input.items():
         if dtype not in ITEM_BYTES:
             raise ValueError(f"input {name!r} has the unknown dtype {dtype!r}")
@@ -94,29 +95,39 @@ def _header_body(body: bytes) -> StreamHeader:
 
 def write_header(header: StreamHeader) -> bytes:
     """The stream header. Raises UsageError where it could not be read back."""
+    return frame_header(header, PREFIX)
+
+
+def frame_header(header: StreamHeader, prefix: bytes) -> bytes:
+    """A header in this form behind a format's first bytes. Raises UsageError where it could not be read back."""
     try:
         body = packer.encode(header)
-        _header_body(body)
+        _header_body(body, _decoder)
     except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"this stream header cannot be written: {error}") from error
     if len(body) > MAX_HEADER:
         raise UsageError(f"the stream header takes {len(body)} bytes, more than {MAX_HEADER}: shorten the spec")
-    framed = PREFIX + len(body).to_bytes(4, "little") + body
+    framed = prefix + len(body).to_bytes(4, "little") + body
     return framed + checksum(framed)
 
 
 def read_header(stream: BinaryIO) -> StreamHeader:
     """The header of a stream of which ``PREFIX`` was read. Raises CorruptStream and TruncatedStream."""
+    return unframe_header(stream, PREFIX, _decoder)
+
+
+def unframe_header(stream: BinaryIO, prefix: bytes, decoder: msgspec.msgpack.Decoder[Header]) -> Header:
+    """A header in this form of which a format's first bytes were read. Raises CorruptStream and TruncatedStream."""
     what = "the stream header"
     length = exactly(stream, 4, what)
     count = int.from_bytes(length, "little")
     if count > MAX_HEADER:
         raise CorruptStream(f"{what} says it has {count} bytes, more than {MAX_HEADER}: the stream is damaged")
     body = exactly(stream, count, what)
-    if exactly(stream, 4, what) != checksum(PREFIX + length + body):
+    if exactly(stream, 4, what) != checksum(prefix + length + body):
         raise CorruptStream(f"{what} fails its checksum: the stream is damaged; fetch or encode it again")
     try:
-        return _header_body(body)
+        return _header_body(body, decoder)
     except ValueError as error:
         raise CorruptStream(f"{what} does not hold what it should: {error}") from error
 
@@ -134,7 +145,7 @@ def _frame(marker: bytes, header: StreamHeader, sequence: int, rest: bytes) -> b
     return framed + checksum(framed)
 
 
-def _overrides(header: StreamHeader, params: Mapping[str, Scalar]) -> bytes:
+def pack_overrides(header: StreamHeader, params: Mapping[str, Scalar]) -> bytes:
     """The parameters that differ from the header's, as msgpack by index; nothing where none does."""
     unknown = sorted(set(params) - set(header.params))
     if unknown:
@@ -154,14 +165,19 @@ def _overrides(header: StreamHeader, params: Mapping[str, Scalar]) -> bytes:
     return packed
 
 
-def write_packet(header: StreamHeader, sequence: int, params: Mapping[str, Scalar], parts: Sequence[Part]) -> bytes:
-    """One packet: a head and ``parts`` in order. ``params``: call parameters by name; one left out is the header's."""
+def check_parts(sequence: int, parts: Sequence[Part]) -> None:
+    """Raises UsageError for more than a packet may hold."""
     if len(parts) > MAX_CHUNKS:
         raise UsageError(f"packet {sequence}: {len(parts)} chunks, more than {MAX_CHUNKS}: merge some")
     if sum(len(part.data) for part in parts) > MAX_PACKET:
         raise UsageError(f"packet {sequence}: more than {MAX_PACKET} bytes of data")
+
+
+def write_packet(header: StreamHeader, sequence: int, params: Mapping[str, Scalar], parts: Sequence[Part]) -> bytes:
+    """One packet: a head and ``parts`` in order. ``params``: call parameters by name; one left out is the header's."""
+    check_parts(sequence, parts)
     table = [len(part.data) << 2 | part.side * SIDE | part.ends_layer * ENDS_LAYER for part in parts]
-    rest = varint(len(parts)) + b"".join(map(varint, table)) + _overrides(header, params)
+    rest = varint(len(parts)) + b"".join(map(varint, table)) + pack_overrides(header, params)
     out = [_frame(PACKET, header, sequence, rest)]
     seed = int.from_bytes(out[0][-4:], "little")
     for part in parts:
@@ -184,9 +200,14 @@ def bytes_behind(packet: Packet, layers: int) -> int:
 
 def write_local(header: StreamHeader, record: LocalRecord) -> bytes:
     """One LOCAL record; its length is ``bytes_local``."""
+    return _frame(LOCAL, header, record.sequence, pack_answer(record))
+
+
+def pack_answer(record: LocalRecord) -> bytes:
+    """Class and probability. Raises UsageError where they could not be read back."""
     if not 0 <= record.index < 1 << 63 or not 0 <= record.probability <= 1:
         raise UsageError(f"a local answer is a class index and a probability, not {record.index}, {record.probability}")
-    return _frame(LOCAL, header, record.sequence, varint(record.index) + struct.pack("<f", record.probability))
+    return varint(record.index) + struct.pack("<f", record.probability)
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
@@ -203,7 +224,7 @@ def read_packets(stream: BinaryIO, header: StreamHeader) -> Iterator[Packet | Lo
         what = f"the head of record {records}"
         layers = None
         if marker == CUT:
-            layers, marker = _cut(stream, what), read(stream, 1)
+            layers, marker = read_cut(stream, what), read(stream, 1)
             if marker != PACKET:
                 raise CorruptStream(f"record {records} is cut to {layers} layers and no packet: the stream is damaged")
         if marker not in (PACKET, LOCAL):
@@ -240,24 +261,33 @@ def _local(head: BinaryIO, sequence: int, what: str) -> LocalRecord:
 
 
 def _packet_head(head: BinaryIO, header: StreamHeader, what: str) -> tuple[list[int], dict[str, Scalar]]:
-    """The chunk table, a number a chunk (size << 2 | flags), and the call parameters that the packet overrides."""
-    count = read_varint(head, what)
+    """The chunk table, and the call parameters that the packet overrides."""
+    return read_table(head, read_varint(head, what), what), read_overrides(head.read(), header, what)
+
+
+def read_table(head: BinaryIO, count: int, what: str) -> list[int]:
+    """A number a chunk: size << 2 | flags. Raises CorruptStream and TruncatedStream."""
     if count > MAX_CHUNKS:
         raise CorruptStream(f"{what} lists {count} chunks, more than {MAX_CHUNKS}: the stream is damaged")
     table = [read_varint(head, what) for _ in range(count)]
     if sum(entry >> 2 for entry in table) > MAX_PACKET:
         raise CorruptStream(f"{what} lists more than {MAX_PACKET} bytes of chunks: the stream is damaged")
-    packed, names = head.read(), list(header.params)
+    return table
+
+
+def read_overrides(packed: bytes, header: StreamHeader, what: str) -> dict[str, Scalar]:
+    """Call parameters by name, of what ``pack_overrides`` wrote. Raises CorruptStream."""
+    names = list(header.params)
     try:
         changed = unpack(_overrides_decoder, packed) if packed else {}
         if packed and (not changed or list(changed) != sorted(changed)):
             raise ValueError("they are not in order")
-        return table, {names[index]: value for index, value in changed.items()}
+        return {names[index]: value for index, value in changed.items()}
     except (ValueError, IndexError) as error:
         raise CorruptStream(f"{what} has call parameters that do not fit the stream header: {error}") from error
 
 
-def _cut(stream: BinaryIO, what: str) -> int:
+def read_cut(stream: BinaryIO, what: str) -> int:
     """The layers that are there of the packet that follows."""
     layers = read_varint(stream, what)
     if exactly(stream, 4, what) != cut_mark(layers)[-4:]:
@@ -292,7 +322,7 @@ def _packet(
         if len(data) < entry >> 2 or len(crc) < 4:
             truncated(f"packet {sequence}, chunk {len(chunks) + 1} of {len(table)}")
         after = int.from_bytes(crc, "little")
-        chunks.append(Chunk(sequence, bool(entry & SIDE), bool(entry & ENDS_LAYER), data, after, seed))
+        chunks.append(CheckedChunk(sequence, bool(entry & SIDE), bool(entry & ENDS_LAYER), data, after, seed))
         seed, size = after, size + len(data) + 4
     present = total if len(chunks) == len(table) else sum(chunk.ends_layer for chunk in chunks)
     params = {**header.params, **overrides}

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from semcodec._cache import cache_folder
 from semcodec._files import whole_file
 from semcodec._json import to_json
 from semcodec.errors import DataError
@@ -34,10 +35,8 @@ def file_digests(root: Path, files: Iterable[str]) -> list[str]:
     Digests are kept in the user's cache with time, size and number of each file, so what has not changed is read once.
     A cache that cannot be read or written is done without. Raises DataError for a file that cannot be read.
     """
-    from semcodec.data.video import cache_dir
-
-    folder = cache_dir()
-    kept_at = folder and folder / "digests" / f"{digest_of([str(os.path.realpath(root))])}.json"
+    folder = cache_folder("digests")
+    kept_at = folder and folder / f"{digest_of([str(os.path.realpath(root))])}.json"
     kept = _read(kept_at) if kept_at else {}
     found, added = [], False
     for name in files:

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from semcodec._pyav import BitStreamFilterContext, FFmpegError, av
+from semcodec._video_heads import coded_sizes
 from semcodec.data import orientation
 from semcodec.data.images import fit
-from semcodec.data.pyav import FFmpegError, av
 from semcodec.errors import DataError, first_line
 from semcodec.specs import InputRequest
 
@@ -25,6 +26,9 @@ UInt8 = npt.NDArray[np.uint8]
 
 MOST_PIXELS = 1 << 26
 """Of a frame that is decoded: 8192x8192."""
+_STREAMS = 64  # of a file, which are looked into
+_TO_ANNEX_B = {name: f"{name}_mp4toannexb" for name in ("h264", "hevc", "vvc")}
+"""By codec, FFmpeg's filter that puts a file's parameter sets in front of what is coded with them."""
 _FAR = 128  # frames to skip by decoding rather than by seeking
 _BEFORE = 32  # frames from where a seek leads to the first one wanted, more than any decoder holds back
 _TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # forms whose time stamps are of showing, so that one may seek
@@ -46,22 +50,21 @@ class Survey(NamedTuple):
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
-    """The container and its first real video stream; whatever FFmpeg says of the file becomes one line."""
+def opened(path: str | os.PathLike[str], options: Mapping[str, str] | None = None) -> Iterator[tuple[Any, Any]]:
+    """The container and its first real video stream; whatever FFmpeg says of the file becomes one line.
+
+    options: of the decoders that look into the file for what its head does not say.
+    """
     limit = {"max_pixels": str(MOST_PIXELS)}
     try:
-        with av.open(os.fspath(path), options=limit) as container:
+        with _open(path, limit, options or {}) as container:
             streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
             if not streams:
                 raise DataError(f"{path}: has no video stream")
             codec = streams[0].codec_context
             if codec is None:  # decoding would crash in PyAV before 18
                 raise DataError(f"{path}: its video codec is unknown here; convert it, for example to H.264")
-            if codec.width * codec.height > MOST_PIXELS:
-                raise DataError(
-                    f"{path}: has frames of {codec.width}x{codec.height}, more than the {MOST_PIXELS:,} pixels that are"
-                    " read; make it smaller first"
-                )
+            _check_size(path, codec.width, codec.height)
             codec.options = limit
             yield container, streams[0]
     except (FFmpegError, OSError, ValueError) as e:
@@ -69,8 +72,17 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
         raise DataError(f"{path}: cannot be read as video ({reason}); the file is broken, truncated or no video") from e
 
 
+def _open(path: str | os.PathLike[str], limit: dict[str, str], looking: Mapping[str, str]) -> Any:
+    if looking:
+        with suppress(ValueError):  # MPEG program streams name none of their streams before FFmpeg has looked
+            every: list[Any] = [dict(looking)] * _STREAMS  # PyAV's stub has strings in their place
+            return av.open(os.fspath(path), options=limit, stream_options=every)
+    return av.open(os.fspath(path), options=limit)
+
+
 def survey(path: str | os.PathLike[str]) -> Survey:
-    """Reads all packets. Raises DataError for a file that ends within one."""
+    """Reads all packets. Raises DataError for a file that ends within one, or is coded too large to be decoded."""
+    _check_coded(path)
     stamps: list[int | None] = []
     lost, keyless = 0, True
     with opened(path) as (container, stream):
@@ -87,6 +99,27 @@ def survey(path: str | os.PathLike[str]) -> Survey:
     known = sorted(stamp for stamp in stamps if stamp is not None)
     complete = timed and not lost and len(set(known)) == len(stamps)
     return Survey(len(stamps) - lost, lost, keyless, known if complete else None)
+
+
+def _check_coded(path: str | os.PathLike[str]) -> None:
+    """What is cut off for showing takes memory too, which some decoders do not count: found before one runs."""
+    with opened(path, {"skip_frame": "all"}) as (container, stream):
+        name = stream.codec_context.name
+        if name not in _TO_ANNEX_B:
+            return
+        filtered = BitStreamFilterContext(_TO_ANNEX_B[name], in_stream=stream)
+        for packet in container.demux(stream):
+            for plain in filtered.filter(packet) if packet.size else ():
+                for wide, high in coded_sizes(bytes(plain), name):
+                    _check_size(path, wide, high)
+
+
+def _check_size(path: str | os.PathLike[str], wide: int, high: int) -> None:
+    if wide * high > MOST_PIXELS:
+        raise DataError(
+            f"{path}: has frames of {wide}x{high}, more than the {MOST_PIXELS:,} pixels that are read; make it smaller "
+            "first"
+        )
 
 
 def decode(

@@ -1,4 +1,4 @@
-"""Clips from video files, and H.264 in memory, through PyAV."""
+"""Clips from video files, through PyAV."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ import heapq
 import io
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from semcodec._cache import cache_folder
 from semcodec._files import read_regular, whole_file
-from semcodec._video_heads import coded_sizes
 from semcodec.data.frames import decode, frame_at, second_of, survey, walk
 from semcodec.data.notes import note
 from semcodec.data.parts import Part
-from semcodec.data.pyav import FFmpegError, av
-from semcodec.errors import DataError, UsageError, first_line
+from semcodec.errors import DataError, UsageError
 from semcodec.specs import InputRequest
 
 UInt8 = npt.NDArray[np.uint8]
@@ -155,29 +154,18 @@ _CLIPS = 3
 """Version of how clips are read, so that those of an earlier one, wrong in places, are not used again."""
 
 
-def cache_dir() -> Path | None:
-    """Where derived files may be kept: ``SEMCODEC_CACHE``, else ``~/.cache/semcodec``; None if set to nothing."""
-    named = os.environ.get("SEMCODEC_CACHE")
-    if named is not None:
-        return Path(named) if named else None
-    try:
-        return Path.home() / ".cache" / "semcodec"
-    except RuntimeError:  # no home directory
-        return None
-
-
 def cached_clip(path: str | os.PathLike[str], request: InputRequest) -> UInt8:
-    """``read_clip`` that decodes a file once: the clip is kept under ``cache_dir() / "clips"``.
+    """``read_clip`` that decodes a file once: the clip is kept in the user's cache.
 
     A file that changed is decoded anew, and so is one that has lost frames, to say so again. A cache that cannot be
     written or read is done without.
     """
-    folder = cache_dir()
+    folder = cache_folder("clips")
     if folder is None or not os.path.isfile(path):
         return _read_clip(path, request)[0]
     stat = os.stat(path)
     key = repr((_CLIPS, os.path.realpath(path), stat.st_mtime_ns, stat.st_size, request, SAMPLING_RATE))
-    kept = folder / "clips" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
+    kept = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
     kept_clip = _kept_clip(kept, request.shape)
     if kept_clip is not None:
         return kept_clip
@@ -207,121 +195,9 @@ def _kept_clip(kept: Path, shape: tuple[int, ...]) -> UInt8 | None:
     return np.frombuffer(bytearray(content), np.uint8, offset=size - math.prod(shape)).reshape(shape)
 
 
-# H.264, the baseline that clips are compared with
+if not TYPE_CHECKING:
 
+    def __getattr__(name: str) -> Any:
+        from semcodec._moved import moved_name
 
-def encode_h264(frames: UInt8, crf: int, preset: str = "medium") -> bytes:
-    """x264 at constant quality ``crf`` (0..51, lower is better) of a clip, uint8 (T, H, W, 3).
-
-    A bare Annex B stream, all that a decoder needs: no container (about a kilobyte for MP4), and without the
-    message of some 700 bytes in which x264 names its settings. 4:2:0, so both sides must be even.
-    """
-    count, height, width = frames.shape[:3]
-    if not count or not 0 <= crf <= 51:
-        raise DataError(f"H.264 takes at least one frame and a crf of 0 to 51, not {count} frames and {crf}")
-    if height % 2 or width % 2:
-        raise DataError(f"H.264 in 4:2:0 takes frames with even sides, not {height}x{width}")
-    # With its macroblock tree x264 gives other bytes for the same small frames from run to run.
-    options = {"crf": str(crf), "preset": preset, "x264-params": "mbtree=0"}
-    return _without_messages(encode_frames(frames, "libx264", options))
-
-
-def _without_messages(stream: bytes) -> bytes:
-    """An Annex B stream less its supplemental messages (NAL unit type 6), which no decoder needs."""
-    start = b"\x00\x00\x01"
-    units = stream.split(start)[1:]
-    # A unit never ends in a zero byte: zeros there belong to the next start code.
-    units = [unit.rstrip(b"\x00") for unit in units]
-    return b"".join(b"\x00" + start + unit for unit in units if unit and unit[0] & 31 != 6)
-
-
-def decode_h264(data: bytes, count: int, height: int, width: int) -> UInt8:
-    """The frames, uint8 (count, height, width, 3), of ``encode_h264``.
-
-    Raises DataError for bytes that are no such stream; one of other frames is given up at the first of them.
-    """
-    return decode_frames(data, "h264", "an H.264", count, height, width)
-
-
-# Any of FFmpeg's codecs
-
-
-def planar(pixels: UInt8) -> Any:
-    """A frame in 4:2:0 of RGB pixels (H, W, 3)."""
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24").reformat(format="yuv420p")
-
-
-def encode_frames(frames: UInt8, encoder: str, options: Mapping[str, str]) -> bytes:
-    """The packets of one of FFmpeg's encoders, one after the other: frames uint8 (T, H, W, 3), coded in 4:2:0."""
-    codec: Any = av.CodecContext.create(encoder, "w")
-    codec.height, codec.width = frames.shape[1:3]
-    codec.framerate = 25
-    codec.time_base = 1 / codec.framerate
-    codec.pix_fmt = "yuv420p"
-    codec.thread_count = 1  # the bytes do not depend on the machine's cores
-    codec.options = dict(options)
-    with _scheduled_as_before():
-        codec.open()
-    packets: list[Any] = []
-    for number, pixels in enumerate(frames):
-        frame = planar(pixels)
-        frame.pts = number
-        packets += codec.encode(frame)
-    packets += codec.encode(None)
-    return b"".join(bytes(packet) for packet in packets)
-
-
-_THREADS = "/proc/self/task"
-
-
-@contextmanager
-def _scheduled_as_before() -> Iterator[None]:
-    """This thread, and those that are started inside, on the scheduling policy that this thread has.
-
-    SVT-AV1, where root runs it, puts both on real-time priority and leaves them there. Threads of torch that wait for
-    each other by spinning would then keep every other process off the cores.
-    """
-    if not os.path.isdir(_THREADS):  # not Linux
-        yield
-        return
-    policy, priority, before = os.sched_getscheduler(0), os.sched_getparam(0), set(os.listdir(_THREADS))
-    try:
-        yield
-    finally:
-        for thread in ("0", *(set(os.listdir(_THREADS)) - before)):
-            with suppress(ProcessLookupError):  # it ended meanwhile
-                os.sched_setscheduler(int(thread), policy, priority)
-
-
-_BLOCK = 64
-"""Up to a multiple of which codecs code sides that they then cut off."""
-
-
-def decode_frames(data: bytes, form: str, title: str, count: int, height: int, width: int) -> UInt8:
-    """The frames, uint8 (count, height, width, 3), of a bare stream in FFmpeg's format ``form``.
-
-    title: what messages call it, with its article.
-
-    Raises DataError for bytes that are no such stream; one of larger pictures is given up before it is decoded, one of
-    other frames at the first of them.
-    """
-    other = f"{title} stream of other than {count} frames of {height}x{width}"
-    most = [-(-side // _BLOCK) * _BLOCK for side in (width, height)]
-    frames = np.empty((count, height, width, 3), np.uint8)
-    done = 0
-    try:
-        if any(wide > most[0] or high > most[1] for wide, high in coded_sizes(data, form)):
-            raise DataError(other)
-        limit = {"max_pixels": str(most[0] * most[1])}  # for what a frame's own head asks for
-        with av.open(io.BytesIO(data), mode="r", format=form, options=limit) as container:
-            container.streams.video[0].codec_context.options = limit
-            for frame in container.decode(video=0):
-                if done == count or (frame.height, frame.width) != (height, width):
-                    raise DataError(other)
-                frames[done] = frame.to_ndarray(format="rgb24")
-                done += 1
-    except (FFmpegError, OSError, ValueError, IndexError) as error:
-        raise DataError(f"not a readable {title.split()[-1]} stream ({first_line(error)})") from error
-    if done < count:
-        raise DataError(f"{title} stream of {done} frames where {count} are due")
-    return frames
+        return moved_name(__name__, name)

@@ -20,6 +20,7 @@ from semcodec.container.packets import write_header
 from semcodec.data.base import Dataset, Digest
 from semcodec.data.datasets import open_dataset
 from semcodec.errors import DataError
+from semcodec.evaluation.cost import Costs
 from semcodec.evaluation.keys import Identity, Known
 from semcodec.evaluation.records import RECORD
 from semcodec.pipeline import weights
@@ -53,7 +54,7 @@ def evaluate(
     if not total:
         raise DataError(f"{dataset.name} has no samples to evaluate")
     this = identity(pipeline, dataset, total)
-    clock, digest = pipeline.clock(), Digest()
+    clock, digest, costs = pipeline.clock(), Digest(), Costs(pipeline)
     pipeline.accelerator.forget_peak()
     sizes = dict.fromkeys(SIZES, 0)
     sent = 0
@@ -65,7 +66,9 @@ def evaluate(
         digest.update(pixels, labels)
         sources = dataset.sizes(rows) if pipeline.request.placed else None
         encoded = pipeline.encode_batch(pixels, rows, clock, sources)
-        score.add(pipeline.decode_batch(pipeline.records(encoded), clock), labels, sources)
+        records = pipeline.records(encoded)
+        score.add(pipeline.decode_batch(records, clock), labels, sources)
+        costs.add(pixels, rows, encoded, records, sources)
         for name, values in pipeline.device.figures(pixels).items():
             figures[name] = figures.get(name, 0.0) + sum(values) / total
         for record in encoded:
@@ -101,6 +104,7 @@ def evaluate(
         **_counted(pipeline, kept, sent, total),
         "paper": {**composition.stages.figures, **figures},
         "stages_ms": {stage: 1000 * seconds / total for stage, seconds in clock.seconds.items()},
+        **costs.figures(),
         "weights": pipeline.describe_weights(),
         "formats": dict(this.formats),
         "batch": batch,

@@ -16,6 +16,7 @@ RECORD = 1
 """Version of the form of records, of cells that were measured and of cells that failed."""
 MOST = 1e15  # no size and no time is above it, and sums of such numbers are finite
 Amount = Annotated[float, msgspec.Meta(ge=-MOST, le=MOST)]
+Work = Annotated[float, msgspec.Meta(ge=0, le=MOST)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=int(MOST))]
 Words = dict[str, str | int | float | None]
 NEEDED = ("spec", "data", "split", "samples", "data_digest", "bytes_total", "raw_uint8_bytes", "sent_ratio",
@@ -48,6 +49,12 @@ class RecordForm(msgspec.Struct):
     ratio_float32: Amount | None = None
     sent_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
     stages_ms: dict[str, Amount] = {}
+    macs_device: Work | None = None
+    macs_server: Work | None = None
+    macs_whole: Work | None = None
+    device_share: Work | None = None
+    memory_device: Work | None = None
+    memory_server: Work | None = None
     versions: Words = {}
     machine: Words = {}
     weights: dict[str, dict[str, str | None]] = {}
@@ -66,7 +73,7 @@ def check_record(record: Mapping[str, Any], where: str) -> None:
     check_version(record, where)
     try:
         form = convert(dict(record), RecordForm)
-        numbers = [form.bytes_total, form.sent_ratio, *form.stages_ms.values()]
+        numbers = [form.bytes_total, form.sent_ratio, form.device_share, *form.stages_ms.values()]
         for metric in metrics():
             numbers.append(convert(record.get(metric), Amount | None))  # type: ignore[arg-type]
             numbers += convert(record.get(f"{metric}_interval"), tuple[float, float] | None) or ()  # type: ignore[arg-type]

@@ -18,7 +18,9 @@ import msgspec
 from semcodec._files import LineFile, read_regular, whole_file
 from semcodec._json import to_json
 from semcodec._typed import convert, read_json
-from semcodec.errors import DataError, UsageError, first_line
+from semcodec.composition.composition import compose_spec
+from semcodec.composition.stored import restate
+from semcodec.errors import DataError, SemcodecError, UsageError, first_line
 from semcodec.evaluation.record_form import RECORD, check_record
 
 __all__ = ["FORM", "PLAN", "RECORD", "RECORDS", "SKIPS", "Folder", "check_form", "lines", "read"]
@@ -53,7 +55,7 @@ def read(folder: Path, notes: list[str] | None = None) -> list[dict[str, Any]]:
     check_form(folder)
     found, _ = lines(folder / RECORDS, notes)
     last = {cell if isinstance(cell := r.get("cell"), str) else number: r for number, r in enumerate(found)}
-    return list(last.values())
+    return [restated(record) for record in last.values()]
 
 
 def check_form(folder: Path) -> dict[str, Any]:
@@ -126,7 +128,7 @@ def migrate(record: Mapping[str, Any], where: str) -> dict[str, Any]:
     if record.get("record") != RECORD:
         form = record.get("record")
         raise DataError(f"{where}: a record of form {form!r}, and form {RECORD} is read here; measure it anew")
-    filled: dict[str, Any] = {"content": None, "split": None, "formats": {}, **record}
+    filled: dict[str, Any] = {"content": None, "split": None, "formats": {}, **restated(record)}
     texts = dict.fromkeys(("key", "spec", "data", "data_digest"), str)
     lacking = [name for name, kind in {**texts, "samples": int}.items() if not isinstance(filled.get(name), kind)]
     if "failed" not in record and lacking:
@@ -137,6 +139,23 @@ def migrate(record: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not all(isinstance(source, dict) for source in filled["weights"].values()):
         raise DataError(f"{where}: a record whose weights are no objects by slot; measure it anew")
     return filled
+
+
+def restated(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record whose spec is canonical today, with the versions from which it means what it meant."""
+    spec, formats = record.get("spec"), record.get("formats", {})
+    if not isinstance(spec, str) or "failed" in record or not isinstance(formats, dict):
+        return dict(record)
+    try:
+        now = restate(spec, formats)
+    except SemcodecError:  # no spec, which is refused where it is used
+        return dict(record)
+    if not now.versions:
+        return dict(record)
+    text = now.spec
+    with suppress(SemcodecError):  # what does not compose here keeps its words
+        text = compose_spec(text).spec
+    return {**record, "spec": text, "formats": {**formats, **now.versions}}
 
 
 class Folder:

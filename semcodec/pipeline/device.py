@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from semcodec.coding.patches import Bool
+from semcodec.coding.rounds import TwoRounds, read_request
 from semcodec.composition.composition import Composition, compose_spec
 from semcodec.container.packets import LocalRecord, StreamHeader, write_header, write_local
 from semcodec.container.sinks import ChunkRow, PacketSink
 from semcodec.data.inputs import read
-from semcodec.errors import DataError, PluginError, WeightsError, cure, first_line
+from semcodec.errors import DataError, PluginError, UsageError, WeightsError, cure, first_line
 from semcodec.interfaces import Encoder, EntropyStage
 from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.end import End, make_header
@@ -26,7 +28,7 @@ from semcodec.pipeline.timing import Clock
 from semcodec.pipeline.weights import Weights, WeightsRequest
 from semcodec.tasks.prediction import Size
 from semcodec.tasks.table import get_task
-from semcodec.tensors import as_array, likeliest, rows_of
+from semcodec.tensors import as_array, inference, likeliest, rows_of
 from semcodec.types import Analysis, Features, Latent, Sink, analysis_rows
 
 if TYPE_CHECKING:
@@ -61,6 +63,20 @@ class Encoded:
     def bytes_total(self) -> int:
         """Bytes that are sent: payload, side information and header."""
         return self.bytes_payload + self.bytes_side + self.bytes_header
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A sample whose first round was made. first: its packet, one that a server which is sure answers.
+
+    The rest is what ``Device.finish`` goes on with.
+    """
+
+    first: Encoded
+    sequence: int
+    features: Features = field(repr=False)
+    latent: Latent = field(repr=False)
+    offered: Bool | None = field(repr=False)
 
 
 @dataclass
@@ -99,6 +115,7 @@ class Device(End):
     sources: Mapping[str, Weights | None] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     accelerator: Accelerator = CPU
+    replied: bool = False
 
     @classmethod
     def load(
@@ -110,13 +127,15 @@ class Device(End):
         offline: bool = False,
         device: Where = "cpu",
         half: bool = False,
+        replied: bool = False,
     ) -> Device:
         """Build the device's half of ``spec`` alone: no tail, no recoverer, and of the weights only what it uses.
 
         weights: a path for all slots, paths by slot, or a request; ``semcodec split`` writes files that hold just this
         half. spec: also a file of ``semcodec export``, which ends in .semdev, has its own weights and needs no torch.
         classes: names for an untrained backbone. device: where networks run, in torch's words: "cpu", "cuda",
-        "cuda:1", "mps". half: in bfloat16 where they can. Raises SpecError, PluginError, WeightsError, UsageError.
+        "cuda:1", "mps". half: in bfloat16 where they can. replied: of a method with two rounds, whose server's model
+        is elsewhere and answers what ``begin`` sends. Raises SpecError, PluginError, WeightsError, UsageError.
         """
         if not isinstance(spec, Composition) and is_exported(spec):
             request = WeightsRequest.of(weights, offline)
@@ -133,7 +152,7 @@ class Device(End):
 
         accelerator = Accelerator.find(device, half)
         composition = spec if isinstance(spec, Composition) else compose_spec(str(spec))
-        found = load_device_half(composition, WeightsRequest.of(weights, offline), classes=classes)
+        found = load_device_half(composition, WeightsRequest.of(weights, offline), classes=classes, replied=replied)
         accelerator.place(found.backbone, found.encoder)
         composition = found.composition
         return cls(
@@ -147,6 +166,7 @@ class Device(End):
             found.sources,
             found.digests,
             accelerator,
+            replied,
         )
 
     @classmethod
@@ -198,6 +218,43 @@ class Device(End):
             out[i] = encoded if logits is None else replace(encoded, logits=logits[row])
         return [out[i] for i in range(len(sequence))]
 
+    # -- two rounds, where the server is elsewhere -------------------------------------------------------------------
+
+    @inference
+    def begin(self, pixels: UInt8, sequence: Sequence[int], clock: Clock | None = None) -> list[Begun]:
+        """First rounds of samples, to be sent, for ``Server.reply`` to answer; pixels, sequence as of ``encode_batch``.
+
+        Raises UsageError for an Encoder that has no second round.
+        """
+        clock, rounds = clock or self.clock(), self.encoder
+        if not isinstance(rounds, TwoRounds):
+            raise UsageError(f"{self.composition.encoder.name} sends all in one round: encode it")
+        features = self.features(pixels)
+        masks: dict[str, Tensor] = {}
+        if "keep" in self.composition.keep and rounds.offered({}, 0) is not None:  # chosen here
+            keep = self.selectors.budgeted(self.composition)
+            masks, _ = select(self.encoder, Analysis(features), keep, sequence, clock)
+        with clock("encode"):
+            latents = rounds.begin(features, masks, dict(self.composition.call))
+        begun = []
+        for row, (latent, number) in enumerate(zip(latents, sequence, strict=True)):
+            encoded = self.pack(latent, number, {}, clock)
+            begun.append(Begun(encoded, number, rows_of(features, [row]), latent, rounds.offered(masks, row)))
+        return begun
+
+    @inference
+    def finish(self, begun: Begun, message: bytes, clock: Clock | None = None) -> Encoded:
+        """The packet of both rounds, in the form of a file, after a server's message.
+
+        Raises CorruptStream for a message that is none.
+        """
+        clock, rounds = clock or self.clock(), self.encoder
+        assert isinstance(rounds, TwoRounds)
+        asked = read_request(message, rounds.grid, begun.offered)
+        with clock("encode"):
+            latent = rounds.finish(begun.features, begun.latent, asked, dict(self.composition.call))
+        return self.pack(latent, begun.sequence, latent.kept, clock)
+
     def stream(self, encoded: Sequence[Encoded]) -> bytes:
         """A whole .sem file: the stream header and the records."""
         return write_header(self.header) + b"".join(e.data for e in encoded)
@@ -237,6 +294,8 @@ class Device(End):
 
         analyse, scorer: asked in the place of ``analyse`` and of the Encoder's scores, where these are known already.
         """
+        if self.replied:
+            raise UsageError("this device's server answers elsewhere: begin, and finish with its reply")
         clock = clock or self.clock()
         with self.accelerator.inference():
             features, analysis = (analyse or self.analyse)(pixels, clock)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from semcodec._version import __version__
 from semcodec.composition.composition import Composition
-from semcodec.container.packets import StreamHeader
+from semcodec.container.packets import CurrentHeader, StreamHeader
 from semcodec.pipeline.accelerator import Accelerator
 from semcodec.pipeline.timing import Clock
 from semcodec.specs import FeatureSpec, InputRequest
@@ -77,7 +77,7 @@ def make_header(composition: Composition, decoding: Mapping[str, str]) -> Stream
     """The header of the composition's streams. decoding: by slot, digests of the weights that decoding uses."""
     spec = composition.stages.input
     assert spec is not None
-    return StreamHeader(
+    return CurrentHeader(
         spec=composition.spec,
         components={bound.key: bound.component.stream_version for bound in composition.coding},
         weights=dict(decoding),

@@ -9,20 +9,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from semcodec._cache import cache_folder
 from semcodec._files import whole_file
 from semcodec.errors import WeightsError, first_line
 
 HUB = "https://huggingface.co"
 PATIENCE = 5.0
 """Seconds in which a server answers at all."""
-
-
-def cache_folder() -> Path:
-    """Where the user's weights are looked for, and fetched ones are kept."""
-    root = (
-        os.environ.get("SEMCODEC_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "semcodec"
-    )
-    return Path(root) / "weights"
 
 
 def download(repository: str) -> Path:
@@ -88,7 +81,13 @@ def _fetch(url: str) -> Path:
     """A file that is published by its address, kept in the user's cache; its name ends in the start of its SHA-256."""
     from urllib.request import urlopen
 
-    kept = cache_folder() / url.rpartition("/")[2]
+    folder = cache_folder("weights")
+    if folder is None:
+        raise WeightsError(
+            f"{url} would be fetched into a cache, and SEMCODEC_CACHE is set to nothing: name a folder, or give "
+            "--weights PATH"
+        )
+    kept = folder / url.rpartition("/")[2]
     due = kept.name.partition(".")[0].rpartition("-")[2]
     if kept.is_file() and _is_whole(kept.read_bytes(), due):
         return kept

@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from semcodec.coding.rounds import TwoRounds
 from semcodec.composition.binding import Bound
 from semcodec.composition.composition import Composition
 from semcodec.composition.resolution import INPUT
 from semcodec.container.packets import StreamHeader, check_versions, check_weights
-from semcodec.errors import WeightsError
+from semcodec.errors import UsageError, WeightsError
 from semcodec.interfaces import Backbone, Encoder, Recoverer
-from semcodec.pipeline import halves, weights
+from semcodec.pipeline import foreign, halves, weights
 from semcodec.pipeline.stages import Builder, Stages, has_weights
 from semcodec.pipeline.weights import Weights, WeightsRequest
 from semcodec.tensors import single_precision
@@ -75,9 +76,19 @@ def load_whole(
 
 @single_precision()
 def load_device_half(
-    composition: Composition, request: WeightsRequest | None = None, *, classes: Sequence[str] | None = None
+    composition: Composition,
+    request: WeightsRequest | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    replied: bool = False,
 ) -> Half:
-    """Head, Encoder and its models. The Recoverer is built only where no card names its weights."""
+    """Head, Encoder and its models. The Recoverer is built only where no card names its weights.
+
+    replied: a server elsewhere answers first rounds, so that the Encoder's models have no memory here. Raises
+    UsageError for an Encoder that has no second round.
+    """
+    if replied:
+        return _load_replied(composition, request, classes)
     loader = _Loader(composition, request, classes, hub=False)
     c, builder = composition, loader.builder
     own = builder.own_models()
@@ -97,6 +108,24 @@ def load_device_half(
     return loader.half(backbone, encoder, None)
 
 
+def _load_replied(composition: Composition, request: WeightsRequest | None, classes: Sequence[str] | None) -> Half:
+    if not issubclass(composition.registry.load(composition.encoder.component), TwoRounds):
+        raise UsageError(f"{composition.encoder.name} sends all in one round: load its device without a reply")
+    loader = _Loader(composition, request, classes, hub=False)
+    builder, shapes = loader.builder, dict[str, Backbone]()
+    with halves.without_memory():
+        shapes["backbone"] = builder.backbone()
+        shapes |= {name: builder.model(name) for name in builder.own_models()}
+    for slot in shapes:
+        loader.name_only(slot)
+    loader.builder = builder = builder.informed(shapes)
+    encoder = loader.fill_encoder(shapes)
+    if not loader.name_only("recoverer"):
+        loader.hub = True
+        loader.fill("recoverer", builder.recoverer)
+    return loader.half(shapes["backbone"], encoder, None)
+
+
 @single_precision()
 def load_server_half(
     composition: Composition,
@@ -104,10 +133,12 @@ def load_server_half(
     *,
     classes: Sequence[str] | None = None,
     header: StreamHeader | None = None,
+    replies: bool = False,
 ) -> Half:
     """Tail, Encoder and Recoverer. The Encoder's own models have no memory here: it is on the device that they run.
 
     header: of a stream that is to be decoded. Where what it asks for is not what is here, nothing is built.
+    replies: the Encoder's own models are whole, since they answer first rounds.
     """
     loader = _Loader(composition, request, classes)
     if header is not None:
@@ -117,6 +148,9 @@ def load_server_half(
     backbone = loader.fill("backbone", builder.backbone, lambda m: m.tail_state(composition.cut))
     both = {"backbone": backbone}
     for name in builder.own_models():
+        if replies:
+            both[name] = loader.fill_model(name)
+            continue
         loader.refuse_unknown(name)
         loader.sources[name] = None
         with halves.without_memory():
@@ -304,8 +338,8 @@ def class_names(
     bound = composition.backbone
     published = composition.registry.load(bound.component).published_classes(**bound.build)
     if found and found.path:
-        named = weights.foreign_classes(found.path)
-        count = None if named else weights.foreign_count(found.path)
+        named = foreign.class_names(found.path)
+        count = None if named else foreign.class_count(found.path)
         if count is not None:
             own = [f"class {i}" for i in range(count)]
             return next((names for names in (published, classes) if names and len(names) == count), own)

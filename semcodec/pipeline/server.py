@@ -8,7 +8,11 @@ from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any, BinaryIO
 
+import numpy as np
+
+from semcodec.coding.rounds import TwoRounds, write_request
 from semcodec.composition.composition import Composition, compose_spec
+from semcodec.composition.stored import compose_stored
 from semcodec.container.packets import (
     LocalRecord,
     Packet,
@@ -24,14 +28,15 @@ from semcodec.errors import CorruptStream, DamagedLayer, UsageError, VersionMism
 from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer
 from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.end import End, make_header
-from semcodec.pipeline.light_stages import build_entropy
+from semcodec.pipeline.light_stages import build_entropy, build_selectors
 from semcodec.pipeline.loading import load_server_half
+from semcodec.pipeline.selection import select
 from semcodec.pipeline.timing import Clock
 from semcodec.pipeline.weights import Weights, WeightsRequest
 from semcodec.tasks.prediction import Answer, Prediction
 from semcodec.tasks.table import get_task
-from semcodec.tensors import alike, inference, stack
-from semcodec.types import Features, Latent, Partial, Source
+from semcodec.tensors import alike, as_array, inference, stack
+from semcodec.types import Analysis, Features, Latent, Partial, Source
 
 TOGETHER = 32
 """Samples that go through the networks at a time: more are no faster on a CPU, and take more memory."""
@@ -66,19 +71,26 @@ class Server(End):
         offline: bool = True,
         device: Where = "cpu",
         half: bool = False,
+        replies: bool = False,
     ) -> Server:
         """Build the server's half alone: no head, no model of the device, and of the weights only what it uses.
 
         stream: a spec, or the header of a stream, whose component versions and weights are compared before any network
         is built. weights: a path for all slots, paths by slot, or a request. classes: names for an untrained backbone.
-        offline: fetch no weights, as a header is a stranger's. device, half: as of ``Device.load``. Raises SpecError,
-        PluginError, WeightsError, VersionMismatch, WeightsMismatch, UsageError.
+        offline: fetch no weights, as a header is a stranger's. device, half: as of ``Device.load``. replies: whether
+        it answers first rounds with ``reply``. Raises SpecError, PluginError, WeightsError, VersionMismatch,
+        WeightsMismatch, UsageError.
         """
         accelerator = Accelerator.find(device, half)
         header = stream if isinstance(stream, StreamHeader) else None
         spec = stream.spec if isinstance(stream, StreamHeader) else stream
-        composition = compose_spec(spec) if isinstance(spec, str) else spec
-        found = load_server_half(composition, WeightsRequest.of(weights, offline), classes=classes, header=header)
+        if header is not None:
+            composition = compose_stored(header.spec, header.components)
+        else:
+            composition = compose_spec(spec) if isinstance(spec, str) else spec
+        found = load_server_half(
+            composition, WeightsRequest.of(weights, offline), classes=classes, header=header, replies=replies
+        )
         composition = found.composition
         assert found.backbone is not None and found.recoverer is not None
         accelerator.place(found.backbone, found.encoder, found.recoverer)
@@ -102,7 +114,7 @@ class Server(End):
 
         Raises VersionMismatch, WeightsMismatch, UsageError where the stream wants other models than are here.
         """
-        composition = compose_spec(header.spec, self.composition.registry)
+        composition = compose_stored(header.spec, header.components, self.composition.registry)
         composition = composition.with_built_specs(self.composition.known)
         if composition.decoding_signature() != self.composition.decoding_signature():
             raise VersionMismatch(
@@ -141,6 +153,38 @@ class Server(End):
         for start in range(0, len(latents), TOGETHER):
             answers += self.answer(self._restore_latents(latents[start : start + TOGETHER], clock), clock)
         return self.predict([record for record, _, _ in received], answers, read)
+
+    @inference
+    def reply(self, packets: Sequence[Packet], clock: Clock | None = None) -> list[bytes]:
+        """What this server says to packets of first rounds (``Device.begin``): messages for ``Device.finish``.
+
+        A message of one zero octet says that the server is sure, and that the first round is all. Raises UsageError
+        for an Encoder that has no second round or a server that was not loaded for it, StreamError for damage.
+        """
+        clock, rounds = clock or self.clock(), self._rounds()
+        latents = [self._read_whole(self.source(packet), clock) for packet in packets]
+        with clock("look"), self.accelerator.autocast():
+            look = rounds.second_round.look(latents)
+        requests, selectors = [], build_selectors(self.composition)
+        for row, packet in enumerate(packets):
+            at = self.composition.with_call(**self._checked(packet.params))
+            chosen = np.ones(rounds.grid, bool)
+            if look.scores is not None:
+                there = Analysis({}, dict.fromkeys(at.keep, look.scores[row : row + 1]))
+                masks, _ = select(self.encoder, there, selectors.budgeted(at), [packet.sequence], clock)
+                chosen = as_array(masks["keep"][0]).reshape(rounds.grid) if "keep" in masks else chosen
+            asked = rounds.second_round.ask(chosen, float(look.doubt[row]), at.call["sure"])
+            requests.append(write_request(None if look.scores is None else asked, bool(asked.any())))
+        return requests
+
+    def _rounds(self) -> TwoRounds:
+        rounds = self.encoder
+        if not isinstance(rounds, TwoRounds):
+            raise UsageError(f"{self.composition.encoder.name} sends all in one round, to which there is no reply")
+        model = rounds.second_round.model
+        if any(tensor.is_meta for tensor in getattr(model, "state_dict", dict)().values()):
+            raise UsageError("this server holds no model that answers first rounds: load it with replies=True")
+        return rounds
 
     def _receive(self, packet: Packet, clock: Clock) -> tuple[Packet, PacketSource, Latent]:
         """A packet, or what of it comes before a damaged layer, and what is read of it."""

@@ -15,7 +15,6 @@ Among several files one that was trained as the whole composition comes first.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -27,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from semcodec._files import read_regular
+from semcodec._cache import cache_folder
 from semcodec._typed import convert, read_json
 from semcodec.composition.binding import Bound
 from semcodec.composition.composition import Composition
@@ -35,7 +34,7 @@ from semcodec.composition.grammar import parse_item
 from semcodec.composition.registry import import_target
 from semcodec.composition.resolution import INPUT
 from semcodec.errors import UsageError, WeightsError, first_line
-from semcodec.pipeline.hub import cache_folder, download
+from semcodec.pipeline.hub import download
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,9 +47,6 @@ FILES = ("weights.safetensors", "model.safetensors")
 PICKLED = ".tar"
 """As ``.pth.tar``, CompressAI's form: torch's, of which tensors alone are read, never code."""
 SHIPPED = "shipped: "
-MOST_CLASSES = 1 << 16
-LAST_LAYERS = ("classifier", "head", "fc", "head.fc", "classifier.fc", "last_linear")
-"""As timm's and Hugging Face's classifiers call the one that gives a number for each class."""
 COUNTED = "num_batches_tracked"
 """Of batch norms, which answers do not depend on: many files leave it out."""
 
@@ -215,7 +211,8 @@ def _candidates(composition: Composition, slot: str, request: WeightsRequest, hu
     with ExitStack() as stack:
         shipped = [stack.enter_context(as_file(_resource(name))) for name in resources]
         yield from _among(composition, slot, {path: f"{SHIPPED}{path.name}" for path in shipped if path.exists()})
-    cached = sorted(cache_folder().glob("*.safetensors"))
+    folder = cache_folder("weights")
+    cached = sorted(folder.glob("*.safetensors")) if folder else []
     yield from _among(composition, slot, {path: f"cache: {path.name}" for path in cached})
     if hub and not request.offline and (repository := published(bound)):
         yield Weights(slot, f"hub: {repository}", download(repository))
@@ -275,54 +272,6 @@ def _in_folder(folder: Path) -> Path:
 def _runs(folder: Path) -> list[Path]:
     """Weights of the runs in a folder of several; none where it is the folder of one."""
     return [] if any((folder / name).exists() for name in FILES) else sorted(folder.glob(f"*/{FILES[0]}"))
-
-
-class Config(msgspec.Struct):
-    """What is used of a Hugging Face checkpoint's ``config.json``."""
-
-    id2label: dict[str, str]
-
-
-LARGEST_CONFIG = 1 << 26
-"""Bytes of a ``config.json`` that is read."""
-
-
-def foreign_classes(path: Path) -> list[str] | None:
-    """Class names of another library's checkpoint, from the config.json beside it: Hugging Face's form or timm's.
-
-    None where there is no such file, or it names no classes, or not as many as the tensors have: it is there to help,
-    and what a model needs are the tensors.
-    """
-    try:
-        config = json.loads(read_regular(path.with_name("config.json"), LARGEST_CONFIG))
-    except (OSError, ValueError, RecursionError):
-        return None
-    names = _named_classes(config) if isinstance(config, dict) else None
-    return names if names and foreign_count(path) in (None, len(names)) else None
-
-
-def foreign_count(path: Path) -> int | None:
-    """How many classes another library's checkpoint tells apart, by its last layer's name; None for other names."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "np") as file:
-            here = set(file.keys()) & {f"{layer}.weight" for layer in LAST_LAYERS}
-            counts = {file.get_slice(name).get_shape()[0] for name in here}
-    except (SafetensorError, OSError, IndexError):
-        return None
-    return counts.pop() if len(counts) == 1 else None
-
-
-def _named_classes(config: Mapping[str, Any]) -> list[str] | None:
-    """``id2label`` of Hugging Face's form, ``label_names`` of timm's; timm's ``num_classes`` alone numbers them."""
-    by_index, names, count = config.get("id2label"), config.get("label_names"), config.get("num_classes")
-    if isinstance(by_index, dict) and all(str(i) in by_index for i in range(len(by_index))):
-        names = [by_index[str(i)] for i in range(len(by_index))]
-    number = count if isinstance(count, int) and 0 < count <= MOST_CLASSES else None
-    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
-        return [f"class {i}" for i in range(number)] if number else None
-    return names if number in (None, len(names)) else None
 
 
 def _unpickled(path: Path) -> dict[str, Tensor]:

@@ -37,7 +37,8 @@ class OperatingPoint:
     sent: share of the samples that are sent, the others' answers being the device's.
     coding: an entropy coder that is used only where it pays; None where there is none or ``bytes`` are coded.
     spec, knobs: the pipeline and the Encoder's call parameters that make it so.
-    macs: the device's multiply-accumulates. needs: what it lacks to be timed; then it is shown and never chosen.
+    macs: the device's multiply-accumulates, mean of all samples; share: what part they are of those of local computing.
+    needs: what it lacks to be timed; then it is shown and never chosen.
     """
 
     label: str
@@ -50,6 +51,7 @@ class OperatingPoint:
     spec: str = ""
     knobs: Mapping[str, Any] = field(default_factory=dict)
     macs: float | None = None
+    share: float | None = None
     interval: Sequence[float] | None = None
     source: str = ""
     needs: tuple[str, ...] = ()
@@ -107,6 +109,12 @@ class Energy:
 
     joule_per_mac: float
     joule_per_bit: float
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for what is no energy."""
+        for name, value in (("multiply-accumulate", self.joule_per_mac), ("bit", self.joule_per_bit)):
+            if not 0 <= value < inf:
+                raise UsageError(f"what a {name} costs is a number of joule of at least 0, not {value:g}")
 
     def mj(self, point: OperatingPoint) -> float:
         """Millijoule of a sample. Raises DataError where the point's multiply-accumulates are not known."""

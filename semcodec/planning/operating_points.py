@@ -80,7 +80,7 @@ def read_results(folder: Path) -> Profile:
         name=str(folder),
         title=f"{first['data']}, {first['split'] or 'all'}, {first['samples']} samples, measured",
         points=tuple(points),
-        local=alone or _at_home(whole),
+        local=alone or _at_home(whole, pooled),
         full=whole,
         notes={
             **spreads,
@@ -131,14 +131,25 @@ def _unmeasured(records: Sequence[Mapping[str, Any]]) -> OperatingPoint:
     """Full offloading where no record is of it: 8-bit pixels, the slowest backbone there is, unknown accuracy."""
     most = max(records, key=lambda record: sum(_backbone_ms(record["stages_ms"]).values()))
     label = f"{FULL}, 8-bit pixels, to {most['spec'].rpartition('+')[2]}"
-    return OperatingPoint(label, None, most["raw_uint8_bytes"], {}, _backbone_ms(most["stages_ms"]))
+    nothing = 0.0 if most.get("macs_whole") else None
+    server = _backbone_ms(most["stages_ms"])
+    return OperatingPoint(label, None, most["raw_uint8_bytes"], {}, server, macs=nothing, share=nothing)
 
 
-def _at_home(full: OperatingPoint) -> OperatingPoint:
+def _at_home(full: OperatingPoint, records: Sequence[Mapping[str, Any]]) -> OperatingPoint:
     """The same backbone on the device, taken to be as fast as what was measured, with nothing sent."""
+    backbone = _whole(full.spec or full.label)
+    macs = next((r["macs_whole"] for r in records if r.get("macs_whole") and _whole(r["spec"]) == backbone), None)
     stages = {**full.device_ms, **full.server_ms}
     label = full.label.replace(FULL, LOCAL, 1).replace(", 8-bit pixels, to ", ", ")
-    return replace(full, label=label, bytes=0.0, sent=0.0, device_ms=_backbone_ms(stages), server_ms={})
+    share = None if macs is None else 1.0
+    here = replace(full, label=label, bytes=0.0, sent=0.0, device_ms=_backbone_ms(stages), server_ms={})
+    return replace(here, macs=macs, share=share)
+
+
+def _whole(spec: str) -> str:
+    """The backbone of a spec, wherever it is cut; of a label that ends in one, that."""
+    return spec.rpartition("+")[2].rpartition(" to ")[2].partition("@")[0]
 
 
 def _backbone_ms(stages: Mapping[str, float]) -> dict[str, float]:
@@ -161,6 +172,8 @@ def point_of(record: Mapping[str, Any]) -> OperatingPoint:
         sent=sent,
         spec=record["spec"],
         knobs=dict(record["knobs"]),
+        macs=record.get("macs_device"),
+        share=record.get("device_share"),
         interval=record.get(f"{metric}_interval"),
         source=record.get("cell", record.get("key", "")),
     )

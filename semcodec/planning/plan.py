@@ -36,7 +36,6 @@ class Row:
         return not self.why
 
     def document(self) -> dict[str, Any]:
-        """As JSON."""
         """For JSON."""
         p = self.point
         return {
@@ -51,6 +50,8 @@ class Row:
             "ms": finite(self.ms),
             "stages_ms": {stage: finite(ms) for stage, ms in self.stages_ms.items()},
             "energy_mj": self.energy_mj,
+            "macs_device": p.macs,
+            "device_share": p.share,
             "fits": self.fits,
             "why": self.why or None,
         }
@@ -107,21 +108,43 @@ def check_deadline(deadline_ms: float) -> None:
         raise UsageError(f"a deadline is a number of ms above 0, not {deadline_ms:g}")
 
 
-def plan(profile: Profile, link: Link, deadline_ms: float, energy_mj: float | None = None) -> Plan:
+def check_share(share: float) -> None:
+    """Raise UsageError for what is no part of a whole."""
+    if not 0 <= share <= 1:
+        raise UsageError(f"a device's share is of what both ends compute, from 0 to 1, not {share:g}")
+
+
+def plan(
+    profile: Profile,
+    link: Link,
+    deadline_ms: float,
+    energy_mj: float | None = None,
+    max_share: float | None = None,
+) -> Plan:
     """STAE eq. (5): the most accurate point whose completion time is within the deadline.
 
     Among equally accurate ones the faster is the better; a point of unknown accuracy is never the best of any that
-    has one. energy_mj: also within this energy of the device. Raises UsageError where no point can be timed, or
-    where energy is limited and not known.
+    has one. energy_mj: also within this energy of the device. max_share: also with the device computing no more than
+    this part of what both ends compute. Raises UsageError where no point can be timed, or where energy or share
+    are limited and not known.
     """
     check_deadline(deadline_ms)
     if energy_mj is not None and profile.energy is None:
-        raise UsageError(f"{profile.name} does not say what a multiply-accumulate and a bit cost: see docs/latency.md")
+        raise UsageError(
+            f"{profile.name} does not say what a multiply-accumulate and a bit cost: give --joules-per-mac and "
+            "--joules-per-bit"
+        )
+    if energy_mj is not None and all(point.macs is None for point in profile.points):
+        raise UsageError(f"{profile.name} does not say how much the device computes; records do")
+    if max_share is not None:
+        check_share(max_share)
+        if all(point.share is None for point in profile.points):
+            raise UsageError(f"{profile.name} does not say what part of the whole the device computes; records do")
     energy = profile.energy
     known = timed(profile)
 
     def row(point: OperatingPoint) -> Row:
-        return _row(point, link, deadline_ms, energy, energy_mj)
+        return _row(point, link, deadline_ms, energy, energy_mj, max_share)
 
     rows = sorted((row(point) for point in known), key=lambda r: (not r.fits, -_accuracy(r.point), r.ms))
     local, full = (row(p) if p and not p.needs else None for p in (profile.local, profile.full))
@@ -137,7 +160,14 @@ def timed(profile: Profile) -> list[OperatingPoint]:
     return known
 
 
-def _row(point: OperatingPoint, link: Link, deadline_ms: float, energy: Energy | None, limit_mj: float | None) -> Row:
+def _row(
+    point: OperatingPoint,
+    link: Link,
+    deadline_ms: float,
+    energy: Energy | None,
+    limit_mj: float | None,
+    max_share: float | None,
+) -> Row:
     used = paying(point, link)
     ms = float(used.ms(link))
     spent = energy.mj(used) if energy and used.macs is not None else None
@@ -148,6 +178,10 @@ def _row(point: OperatingPoint, link: Link, deadline_ms: float, energy: Energy |
         misses.append("its energy is not known")
     elif limit_mj is not None and spent is not None and spent > limit_mj:
         misses.append(f"{spent - limit_mj:.3g} mJ too much")
+    if max_share is not None and used.share is None:
+        misses.append("the device's share is not known")
+    elif max_share is not None and used.share is not None and used.share > max_share:
+        misses.append(f"the device computes {used.share:.3g} of the whole")
     return Row(used, used.bytes != point.bytes, ms, used.stages_ms(link), spent, ", ".join(misses))
 
 

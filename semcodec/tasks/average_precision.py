@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -37,6 +38,11 @@ RESAMPLES, SEED = 1000, 0
 """Of the bootstrap over images."""
 NORMAL = NormalDist()
 _VALUES = 1 << 22  # held at a time
+_MOST_TEXT = 1 << 25
+"""Bytes of the matches of a record: about two million boxes."""
+_Column = list[Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]]
+_Text = tuple[Annotated[int, msgspec.Meta(ge=0, le=1 << 24)], tuple[_Column, _Column], tuple[_Column, _Column, _Column]]
+"""Images, and the columns of ``Matches.objects`` and ``Matches.found``."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +100,23 @@ class Matches:
     def read(cls, text: str) -> Matches:
         """The inverse of ``text``. Raises DataError."""
         try:
-            images, objects, found = json.loads(zlib.decompress(base64.b85decode(text)))
-            shaped = [np.array(rows, np.int64).reshape(width, -1).T for rows, width in ((objects, 2), (found, 3))]
-            return cls(int(images), *shaped)
-        except (ValueError, TypeError, zlib.error) as error:
+            images, objects, found = msgspec.json.decode(_inflated(base64.b85decode(text)), type=_Text)
+            tables = [np.array(columns, np.int64).T for columns in (objects, found)]  # ValueError where lengths differ
+            if any(rows[:, column].max(initial=0) >= images for rows, column in zip(tables, (0, 1), strict=True)):
+                raise ValueError("an image is named that is not there")
+            return cls(images, *tables)
+        except (ValueError, msgspec.MsgspecError, zlib.error) as error:
             raise DataError(
                 f"these matches of boxes cannot be read ({first_line(error)}); measure the record anew"
             ) from None
+
+
+def _inflated(data: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    found = inflater.decompress(data, _MOST_TEXT)
+    if not inflater.eof:
+        raise ValueError(f"they are cut short, or of more than {_MOST_TEXT:,} bytes")
+    return found
 
 
 @dataclass(frozen=True)

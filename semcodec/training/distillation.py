@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from semcodec.specs import PREFIX, TOKENS
 from semcodec.tensors import from_eight_bits
-from semcodec.training.augmentation import mosaic
+from semcodec.training import processes
+from semcodec.training.augmentation import cut_mix, mosaic
 from semcodec.training.averaging import Average
 from semcodec.training.feature_steps import model_input
 from semcodec.training.loop import Batch, Job, Step
@@ -36,6 +37,8 @@ WARM = 100
 SPREAD = 40.0
 """How much less a byte weighs at the finest operating point than at the coarsest, which all others are between."""
 BATCH = 32
+SMALLEST_CROP = 0.4
+"""Of a side, of data that vary: the teacher's answers follow whatever is seen, so crops may be small."""
 
 
 def steps(job: Job, rate: float, names: Sequence[str] = (MATCH, DISTIL)) -> list[Step]:
@@ -60,6 +63,7 @@ def steps(job: Job, rate: float, names: Sequence[str] = (MATCH, DISTIL)) -> list
             BATCH,
             weight_decay=1e-4,
             statistics=False,
+            smallest_crop=SMALLEST_CROP,
             finish=average.give,
         )
         for name in names
@@ -85,15 +89,16 @@ def _loss(
     """At one operating point a batch, each in its turn."""
     backbone: Any = job.modules["backbone"]
     encoder: Any = job.modules["encoder"]
-    boxes = finds_boxes(job)
+    mix = _mixing(job)
 
     def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:
         assert job.recover is not None
         average.see()
         number = b.sequence[0] // BATCH
         point = number % len(weights)
-        pixels = mosaic(b.pixels, b.rng) if boxes else b.pixels
-        b = replace(b, pixels=pixels)
+        if mix is not None:
+            _, place = processes.place_of(len(b.pixels))
+            b = replace(b, pixels=mix(processes.whole(b.pixels), b.rng)[place])
         with torch.autocast(b.pixels.device.type, torch.bfloat16, enabled=gains_by_bfloat16(b.pixels.device)):
             with torch.no_grad():
                 wanted = _head(job, b)
@@ -114,6 +119,14 @@ def _loss(
     return loss
 
 
+def _mixing(job: Job) -> Callable[[Tensor, np.random.Generator], Tensor] | None:
+    """What makes new pictures of a batch; none for clips, and for data that have their size and place to be learned."""
+    if finds_boxes(job):
+        return mosaic
+    pictures = job.dataset.varies and _one(job).pixels.dim() == 4
+    return cut_mix if pictures else None
+
+
 def finds_boxes(job: Job) -> bool:
     """Whether the backbone's answers are boxes rather than logits of classes."""
     backbone: Any = job.modules["backbone"]
@@ -123,7 +136,7 @@ def finds_boxes(job: Job) -> bool:
 
 
 def _one(job: Job) -> Batch:
-    return Batch(from_eight_bits(job.dataset.batch([0])[0]), None, np.random.default_rng(0), [0])
+    return Batch(from_eight_bits(job.dataset.batch([0])[0]), [], np.random.default_rng(0), [0]).to(job.accelerator)
 
 
 def _head(job: Job, b: Batch) -> Features:
@@ -144,7 +157,7 @@ def feature_distance(given: Features, wanted: Features) -> Tensor:
             continue
         axis = t.dim() - 1 if name == TOKENS else t.dim() - 3
         others = [other for other in range(t.dim()) if other != axis]
-        scale = t.float().var(others, keepdim=True).clamp_min(1e-6)
+        scale = processes.variance(t.float(), others).clamp_min(1e-6)
         errors.append(((given[name].float() - t.float()).square() / scale).mean())
     return torch.stack(errors).sum() if errors else torch.zeros(())
 
@@ -165,7 +178,8 @@ def answer_distance(given: Tensor, wanted: Tensor) -> Tensor:
         return F.kl_div(given.log_softmax(1), wanted.log_softmax(1), log_target=True, reduction="batchmean")
     p, q = wanted[..., 4:], given[..., 4:].clamp(1e-6, 1 - 1e-6)
     seen = p.amax(2)
-    most = seen.sum().clamp_min(1.0)
+    total, _ = processes.place_of(len(seen))
+    most = processes.sum_of(seen.sum()).clamp_min(1.0) * len(seen) / total  # of all processes, this one's share of it
     scores = -(p * q.log() + (1 - p) * (1 - q).log()).sum() / most
     size = wanted[..., 2:4].mean(2, keepdim=True).clamp_min(1.0)
     boxes = (seen[..., None] * (given[..., :4] - wanted[..., :4]).abs() / size).sum() / most

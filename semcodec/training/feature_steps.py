@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from semcodec.specs import FeatureSpec
 from semcodec.tensors import from_eight_bits
+from semcodec.training import processes
 from semcodec.training.loop import Batch, Job, Step, top1
 from semcodec.types import Features
 
@@ -227,10 +228,10 @@ def _named(pixels: Tensor) -> Features:
 
 def distance(given: Features, wanted: Features) -> Tensor:
     """Squared error over the variance of what is wanted, summed over its tensors."""
-    errors = [
-        (given[name].float() - t.float()).square().mean() / t.float().var().clamp_min(1e-6)
-        for name, t in wanted.items()
-    ]
+    errors = []
+    for name, t in wanted.items():
+        spread = processes.variance(t.float().flatten(), [0])[0]
+        errors.append((given[name].float() - t.float()).square().mean() / spread.clamp_min(1e-6))
     return torch.stack(errors).sum()
 
 

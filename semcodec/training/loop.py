@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,10 +34,13 @@ from semcodec.pipeline.accelerator import CPU, Accelerator
 from semcodec.pipeline.selection import Keep
 from semcodec.specs import FeatureSpec
 from semcodec.tensors import from_eight_bits
-from semcodec.training.checkpoint import Checkpoint, Slots, State, load_state
+from semcodec.training import processes
+from semcodec.training.checkpoint import Checkpoint, Slots, State, load_state, state_dict
 from semcodec.types import Features, Partial, TrainableParts
 
 LOG = "log.jsonl"
+SMALLEST_CROP = 0.7
+"""Of a side, in training."""
 Loss = Callable[["Batch"], tuple[Tensor, dict[str, float]]]
 
 
@@ -47,12 +51,14 @@ class Batch:
     pixels: float32 in [0, 1], (B, T, 3, H, W) or (B, 3, H, W). labels: int64 (B,), or for detectors
     one ``Boxes`` for each sample, in pixels of the input.
     rng: draws that a resumed run repeats. sequence: a number for each sample, never used twice in a step.
+    share: of the samples of the whole batch, where several processes have one part each.
     """
 
     pixels: Tensor
     labels: Any
     rng: np.random.Generator
     sequence: Sequence[int]
+    share: float = 1.0
 
     def to(self, there: Accelerator) -> Batch:
         """The same, where networks learn."""
@@ -71,6 +77,7 @@ class Step:
     at the samples, without gradient, and what it has seen is not kept: stopped, it begins anew.
     statistics: whether batch norms go on collecting theirs. Not where batches differ in kind, say in frames: the
     mean of several kinds fits none of them when the model is used.
+    smallest_crop: of a side, of data sets that vary.
     """
 
     name: str
@@ -81,6 +88,7 @@ class Step:
     batch: int = 32
     weight_decay: float = 0.05
     statistics: bool = True
+    smallest_crop: float = SMALLEST_CROP
     finish: Callable[[], None] | None = None
 
     @property
@@ -141,7 +149,8 @@ class Job:
 def batches(dataset: Dataset, step: Step, seed: int, number: int, start: int) -> Iterator[Batch]:
     """Batches ``start`` and on of step ``number``, prepared one ahead in a thread.
 
-    Order and draws depend on (seed, step, position) alone, so a resumed run sees what an unbroken one would.
+    Order and draws depend on (seed, step, position) alone, so a resumed run sees what an unbroken one would. Of several
+    processes each has its part of every batch; where nothing learns, each has all of it.
     """
     queue: Queue[Batch | BaseException | None] = Queue(maxsize=2)
     stop = threading.Event()
@@ -154,12 +163,14 @@ def batches(dataset: Dataset, step: Step, seed: int, number: int, start: int) ->
                 order = np.random.default_rng((seed, number, epoch)).permutation(len(dataset))
                 rows = order[place * step.batch : (place + 1) * step.batch]
                 rng = np.random.default_rng((seed, number, epoch, place))
-                pixels, labels = dataset.batch(rows.tolist())
+                part = processes.share_of(len(rows)) if step.learn else slice(None)
+                pixels, labels = dataset.batch(rows[part].tolist())
                 x = from_eight_bits(pixels)
                 if dataset.varies:
-                    x = varied(x, rng)
-                sequence = range(i * step.batch, i * step.batch + len(rows))
-                queue.put(Batch(x, labels if isinstance(labels, list) else torch.from_numpy(labels), rng, sequence))
+                    x = varied(x, rng, step.smallest_crop, len(rows), part)
+                sequence = range(i * step.batch, i * step.batch + len(rows))[part]
+                targets = labels if isinstance(labels, list) else torch.from_numpy(labels)
+                queue.put(Batch(x, targets, rng, sequence, len(x) / len(rows)))
                 if stop.is_set():
                     return
             queue.put(None)
@@ -179,20 +190,25 @@ def batches(dataset: Dataset, step: Step, seed: int, number: int, start: int) ->
             queue.get_nowait()
 
 
-SMALLEST_CROP = 0.7
-"""Of a side, in training."""
+def varied(
+    pixels: Tensor,
+    rng: np.random.Generator,
+    smallest: float = SMALLEST_CROP,
+    batch: int | None = None,
+    part: slice = slice(None),
+) -> Tensor:
+    """Samples (B, ..., 3, H, W) mirrored at random, and cropped at random and resized back, each all frames alike.
 
-
-def varied(pixels: Tensor, rng: np.random.Generator) -> Tensor:
-    """Samples (B, ..., 3, H, W) mirrored at random, and cropped at random and resized back, each all frames alike."""
-    count = len(pixels)
-    scale = rng.uniform(SMALLEST_CROP, 1, count)
+    batch, part: of how many samples these are which, so that each is varied as in the whole batch.
+    """
+    count = len(pixels) if batch is None else batch
+    scale = rng.uniform(smallest, 1, count)
     theta = np.zeros((count, 2, 3), np.float32)
     theta[:, 0, 0] = scale * rng.choice((-1, 1), count)
     theta[:, 1, 1] = scale
     theta[:, :, 2] = rng.uniform(-1, 1, (count, 2)) * (1 - scale)[:, None]
-    flat = pixels.reshape(count, -1, *pixels.shape[-2:])
-    grid = F.affine_grid(torch.from_numpy(theta), list(flat.shape), align_corners=False)
+    flat = pixels.reshape(len(pixels), -1, *pixels.shape[-2:])
+    grid = F.affine_grid(torch.from_numpy(theta[part]), list(flat.shape), align_corners=False)
     return F.grid_sample(flat, grid, padding_mode="reflection", align_corners=False).view(pixels.shape)
 
 
@@ -222,18 +238,21 @@ def fit(
     Appends one JSON line per hundred iterations to ``out/log.jsonl`` and returns the last line of each step.
     ``half`` computes in bfloat16 where autograd can; weights stay float32. Ctrl-C saves before it stops, as a command's
     SIGTERM does. Raises UsageError where another process trains into ``out``, OSError where the disk is full.
+    Several processes (``semcodec.training.processes``) learn together; the first alone writes and shows progress.
     """
+    first = processes.is_first()
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = Checkpoint(out, fingerprint)
     modules = {**job.modules, **job.auxiliary}
     job.accelerator.place(*modules.values(), *(module for step in steps for module in step.learn))
-    stopped = checkpoint.load([step.iterations for step in steps])
+    stopped = processes.from_first(checkpoint.load([step.iterations for step in steps]) if first else None)
     state, slots = State(), Slots()
     if stopped:
         tensors, slots, state = stopped
         load_state(modules, tensors)
-    progress = Progress()
-    with Interrupt() as interrupt, LineFile(out / LOG, out) as log:
+    _agree(modules)
+    progress = Progress(first)
+    with Interrupt() as interrupt, LineFile(out / LOG, out) if first else nullcontext() as log:
         for number in range(state.step, len(steps)):
             step = steps[number]
             optimiser = _optimiser(step, modules)
@@ -247,23 +266,33 @@ def fit(
             for done, means in _iterate(step, number, job, optimiser, seed, state.iteration, half):
                 state.iteration = done
                 progress.share(f"{step.name} {number + 1}/{len(steps)}  {means}", done / step.iterations)
-                if done % 100 == 0 or done == step.iterations:
+                if log is not None and (done % 100 == 0 or done == step.iterations):
                     log.append(to_json({"step": step.name, "iteration": done, **means}))
-                if interrupt.asked or time.monotonic() - saved > every_s:
+                asked = processes.any_of(interrupt.asked)
+                if first and (asked or time.monotonic() - saved > every_s):
                     checkpoint.save(modules, optimiser, state)
                     saved = time.monotonic()
-                if interrupt.asked:
+                if asked:
                     progress.close()
                     raise interrupt.reason
             if step.finish:
                 step.finish()
             state.summary.append({"step": step.name, "samples": step.samples, **means})
             state.step, state.iteration = number + 1, 0
-            checkpoint.save(modules, None, state)
+            _agree(modules)
+            if first:
+                checkpoint.save(modules, None, state)
     progress.close()
     for module in modules.values():
         module.requires_grad_(False).eval()
     return list(state.summary)
+
+
+def _agree(modules: Mapping[str, nn.Module]) -> None:
+    """The first process's weights in all of them, to the bit."""
+    if processes.count() > 1:
+        known = processes.from_first({name: tensor.cpu() for name, tensor in state_dict(modules).items()})
+        load_state(modules, known)
 
 
 def _optimiser(step: Step, modules: Mapping[str, nn.Module]) -> AdamW | None:
@@ -292,7 +321,8 @@ def _iterate(
                 loss, metrics = step.loss(batch)
         else:
             loss, metrics = _learn(step, batch, optimiser, i, half)
-        for name, value in {"loss": loss.item(), **metrics}.items():
+        found = {"loss": loss.item(), **metrics}
+        for name, value in (processes.mean_of(found, batch.share) if step.learn else found).items():
             recent.setdefault(name, deque(maxlen=100)).append(value)
         yield i + 1, {name: round(sum(values) / len(values), 4) for name, values in recent.items()}
 
@@ -308,6 +338,8 @@ def _learn(step: Step, batch: Batch, optimiser: AdamW, i: int, half: bool) -> tu
         raise SemcodecError(f"{step.name}: the loss is {loss.item()} at iteration {i}; lower the learning rate")
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
+    processes.join_gradients(parameters, batch.share)
     nn.utils.clip_grad_norm_(parameters, 1.0)
     optimiser.step()
+    processes.join_statistics(step.learn)
     return loss, metrics

@@ -24,6 +24,7 @@ from semcodec.composition.registry import get_registry, import_target
 from semcodec.data.base import Dataset, Digest
 from semcodec.data.chosen import ChosenClasses
 from semcodec.data.datasets import open_dataset, open_unlabelled
+from semcodec.data.remembered import Remembered
 from semcodec.errors import UsageError, WeightsError
 from semcodec.pipeline import weights
 from semcodec.pipeline.accelerator import Accelerator, Where
@@ -33,7 +34,7 @@ from semcodec.pipeline.tensor_files import write_tensors
 from semcodec.specs import InputRequest
 from semcodec.tasks.table import get_task
 from semcodec.tensors import single_precision
-from semcodec.training import objectives
+from semcodec.training import objectives, processes
 from semcodec.training.checkpoint import CHECKPOINT, load_state, state_dict
 from semcodec.training.feature_steps import backbone_first
 from semcodec.training.loop import LOG, Job, Step, fit
@@ -69,9 +70,11 @@ def train(
     starts from. until: the recipe's last step to run.
     scale: multiplies every step's samples. device: where networks learn, as of ``Device.load``.
     Writes ``weights.safetensors`` (float16) and ``card.json`` into ``out``; a stopped run goes on where it was
-    when called again with the same arguments, on any device. Raises UsageError for a spec with nothing to train.
+    when called again with the same arguments, on any device and any number of processes that ``torchrun`` starts.
+    Raises UsageError for a spec with nothing to train.
     """
-    there = Accelerator.find(device)
+    processes.begin()
+    there = Accelerator.find(processes.own(device))
     out = Path(out)
     request = request or weights.WeightsRequest()
     alone = len(parse(spec).items) == 1 and _is_backbone(spec)
@@ -138,15 +141,17 @@ def train(
     start = weights.digest(state_dict(job.modules))
     fingerprint = hashlib.sha256(to_json([card, start], sort_keys=True).encode()).hexdigest()[:16]
     there.forget_peak()
-    card["metrics"] = fit(steps, job, out, seed=seed, fingerprint=fingerprint)
+    card["metrics"] = fit(steps, replace(job, dataset=Remembered(job.dataset)), out, seed=seed, fingerprint=fingerprint)
     card |= there.describe()
-    save(written, card, out)
+    if processes.is_first():
+        save(written, card, out)
+    processes.from_first(None)  # nobody goes on before the files are there
     return card
 
 
 def save(modules: dict[str, nn.Module] | Any, card: dict[str, Any], out: Path) -> None:
     """``weights.safetensors`` at half precision and ``card.json``, each complete or not there."""
-    tensors = {k: _halved(v) for k, v in state_dict(modules).items()}
+    tensors = {k: _narrowed(v) for k, v in state_dict(modules).items()}
     rounded = deepcopy(dict(modules))  # the card names what a reader of the file will have
     load_state(rounded, tensors)
     card |= weights.name_weights(rounded)
@@ -155,8 +160,11 @@ def save(modules: dict[str, nn.Module] | Any, card: dict[str, Any], out: Path) -
         file.write((to_json(card, indent=2) + "\n").encode())
 
 
-def _halved(tensor: torch.Tensor) -> torch.Tensor:
-    """At half precision, unless it is no float or too large for one."""
+def _narrowed(tensor: torch.Tensor) -> torch.Tensor:
+    """Floats at half precision, unless too large for it, and integers of 32 bits in 16 where they fit."""
+    if tensor.dtype == torch.int32:
+        short = tensor.to(torch.int16)
+        return short if torch.equal(short.to(torch.int32), tensor) else tensor
     half = tensor.half()
     return half if tensor.is_floating_point() and half.isfinite().all() else tensor
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,8 +17,8 @@ from PIL import Image
 from semcodec._picture_heads import avif_sizes, jpeg2000_size, webp_size
 from semcodec._video_heads import av1_sizes, coded_sizes
 from semcodec.coding.pictures import decode_picture, encode_picture
+from semcodec.coding.videos import decode_frames, encode_frames, encode_h264
 from semcodec.data.images import read_image
-from semcodec.data.video import decode_frames, encode_frames, encode_h264
 from semcodec.errors import CorruptStream, DataError
 from semcodec.specs import InputRequest
 
@@ -83,7 +84,7 @@ PICTURES = {
 MEASURE = """
 import json, resource, sys
 from semcodec.coding.pictures import decode_picture
-from semcodec.data.video import decode_frames
+from semcodec.coding.videos import decode_frames
 from semcodec.errors import CorruptStream, DataError
 kind, due, good, bad = sys.argv[1:]
 due = int(due)
@@ -181,6 +182,41 @@ def test_damaged_heads_are_one_error(form):
         except (DataError, CorruptStream) as error:
             messages.append(str(error))
     assert messages and not any("\n" in message for message in messages)
+
+
+FILE = """
+import json, resource, sys
+from semcodec.data import frames
+from semcodec.data.video import read_clip
+from semcodec.errors import DataError
+from semcodec.specs import InputRequest
+good, bad = sys.argv[1:]
+frames.MOST_PIXELS = 1 << 20
+read_clip(good, InputRequest(1, 32, 32))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    said = read_clip(bad, InputRequest(1, 32, 32)) and None
+except DataError as error:
+    said = str(error)
+print(json.dumps([(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, said]))
+"""
+
+
+@pytest.mark.parametrize("container", ["mp4", "ts", "mkv"])
+def test_a_video_file_that_cuts_off_what_is_coded_is_refused_before_memory(tmp_path, container):
+    """A player shows 64x64 pixels of it."""
+    good, bad = tmp_path / f"good.{container}", tmp_path / f"bad.{container}"
+    for path, data in ((good, encode_h264(frames(DUE), 30)), (bad, h264(crop=True))):
+        with av.open(io.BytesIO(data), format="h264") as source, av.open(path, "w") as target:
+            stream = target.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.size:
+                    packet.stream, packet.pts, packet.dts = stream, 0, 0
+                    target.mux(packet)
+    done = subprocess.run([sys.executable, "-c", FILE, good, bad], capture_output=True, text=True, check=True)
+    megabytes, said = json.loads(done.stdout)
+    assert f"has frames of {SIDE}x{SIDE}, more than" in said and "\n" not in said
+    assert megabytes < MEGABYTES
 
 
 def test_a_file_that_is_coded_larger_than_it_says_is_refused(tmp_path):

@@ -125,7 +125,7 @@ def test_another_file_is_not_a_semcodec_file(data):
         read_stream(data)
 
 
-@pytest.mark.parametrize("version", [0, 2, 255])
+@pytest.mark.parametrize("version", [0, 3, 255])
 def test_unknown_format_version(version):
     with pytest.raises(VersionMismatch, match=f"format version {version}, this semcodec reads 1"):
         read_stream(sign(BODY, [], version))

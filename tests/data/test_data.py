@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from semcodec.cli import main
+from semcodec.coding.videos import decode_h264, encode_h264
 from semcodec.data.base import Digest
 from semcodec.data.datasets import open_dataset, rows
 from semcodec.data.description import describe
@@ -25,7 +26,7 @@ from semcodec.data.images import read_image
 from semcodec.data.inputs import open_input
 from semcodec.data.scenes import DigitsScenes
 from semcodec.data.textures import TRAIN_DIGITS, digit_images, hash64, seeds_for, texture, uniform, upsample
-from semcodec.data.video import cached_clip, decode_h264, encode_h264, read_clip, sample_frame_indices
+from semcodec.data.video import cached_clip, read_clip, sample_frame_indices
 from semcodec.errors import DataError, SemcodecError, UsageError
 from semcodec.specs import InputRequest
 

@@ -140,7 +140,13 @@ def test_arrays_come_and_go_by_one_helper(fakegpu):
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
-    ("spec", "objective"), [("pca-adapt+rans+resnet-nano@layer1", "recipe"), ("feature-hyperprior+det-nano@d3", "task")]
+    ("spec", "objective"),
+    [
+        ("pca-adapt+rans+resnet-nano@layer1", "recipe"),
+        ("feature-hyperprior+det-nano@d3", "task"),
+        ("isr+sr+vit-nano-server", "recipe"),
+        ("bottlenetpp+det-nano@d3", "distil"),
+    ],
 )
 def test_training_there_leaves_weights_for_any_device(spec, objective, fakegpu, tmp_path):
     card = semcodec.train(spec, "digits-scenes", tmp_path, objective=objective, scale=1e-9, device=fakegpu)

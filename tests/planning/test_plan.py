@@ -266,6 +266,7 @@ RECORD = {
     "bytes_total": 1000.0,
     "raw_uint8_bytes": 50_000,
     "sent_ratio": 1.0,
+    "formats": {"encoder/stae": 2, "encoder/cls-attn": 2},
     "stages_ms": {"head": 1.0, "entropy_encode": 2.0, "entropy_decode": 1.0, "tail": 5.0},
 }
 
@@ -469,6 +470,57 @@ def test_plan_replays_a_trace_that_it_can_save(tmp_path):
     assert first == json.loads(run(*made, "--trace", str(saved)))
     assert first["choices"][0]["label"] == "adaptive"
     assert first["samples"] == 50
+
+
+def with_work(results, *work: tuple[float, float]) -> None:
+    """What the records say of computing: multiply-accumulates of the device, and of the whole."""
+    rows = [json.loads(line) for line in (results / "records.jsonl").read_text().splitlines()]
+    for row, (device, whole) in zip(rows, work, strict=False):
+        row |= {"macs_device": device, "macs_server": 1.0, "macs_whole": whole, "device_share": device / whole}
+    (results / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_bound_on_the_devices_share_bounds_the_choice(results):
+    with_work(results, (2e8, 1e9), (4e8, 1e9), (0.0, 1e9))
+    free = plan(open_points(str(results)), Link.fixed(1), 45, max_share=0.4)
+    assert (free.best.point.bytes, free.best.point.share) == (4000, 0.4)
+    bound = plan(open_points(str(results)), Link.fixed(1), 45, max_share=0.35)
+    assert (bound.best.point.bytes, bound.best.point.share) == (1000, 0.2)
+    assert (bound.full.point.share, bound.local.point.share, bound.local.fits) == (0.0, 1.0, False)
+    text = run("--results", str(results), "--rate-mbps", "1", "--deadline-ms", "45", "--max-device-share", "0.35")
+    assert "the device computes 1 of the whole" in text
+
+
+def test_energy_of_records_is_of_their_multiply_accumulates_and_bytes(results):
+    with_work(results, (2e8, 1e9), (4e8, 1e9), (0.0, 1e9))
+    energy = ["--joules-per-mac", "1e-11", "--joules-per-bit", "1e-7"]
+    asked = ["--results", str(results), "--rate-mbps", "1", "--deadline-ms", "1000", "--format", "json"]
+    # 2e8 x 10 pJ + 8,000 bit x 100 nJ = 2 + 0.8 mJ, and 4 + 3.2; full offloading 32; local computing 10.
+    spent = {p["bytes"]: p["energy_mj"] for p in json.loads(run(*asked, *energy))["points"]}
+    assert spent == {1000: pytest.approx(2.8), 4000: pytest.approx(7.2), 40_000: pytest.approx(32)}
+    found = json.loads(run(*asked, *energy, "--energy-mj", "7"))
+    assert found["best"]["bytes"] == 1000
+    assert found["local"]["energy_mj"] == pytest.approx(10)
+    assert found["local"]["why"] == "3 mJ too much"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--energy-mj", "1"], "give --joules-per-mac and --joules-per-bit"),
+        (["--joules-per-mac", "1e-11"], "go together"),
+        (["--joules-per-mac", "-1", "--joules-per-bit", "0"], "at least 0, not -1"),
+        (["--energy-mj", "1", "--joules-per-mac", "0", "--joules-per-bit", "0"], "records do"),
+        (["--max-device-share", "0.3"], "records do"),
+        (["--max-device-share", "-0.3"], "from 0 to 1"),
+    ],
+)
+def test_what_records_do_not_say_is_one_line(results, arguments, says):
+    asked = ["plan", "--results", str(results), "--rate-mbps", "1", "--deadline-ms", "45", *arguments]
+    refused = CliRunner().invoke(main, asked)
+    assert refused.exit_code == 2
+    assert says in refused.stderr
+    assert refused.stdout == ""
 
 
 def test_plan_takes_a_results_folder(results):

@@ -93,7 +93,9 @@ def as_bytes(patches: torch.Tensor) -> np.ndarray:
 @pytest.mark.parametrize("keep", [1, 7, 98, UNITS])
 def test_raw_patches_come_back_bit_for_bit(pipeline, pixels, keep):
     scores = attention(pipeline, pixels)
-    for image, row, got in zip(pixels, scores, restored(at(pipeline, f"cls-attn:keep={keep}"), pixels), strict=True):
+    for image, row, got in zip(
+        pixels, scores, restored(at(pipeline, f"cls-attn:keep={keep},patches=raw"), pixels), strict=True
+    ):
         index = got.features["index"][0]
         assert index.tolist() == sorted(row.topk(keep).indices.tolist())
         np.testing.assert_array_equal(as_bytes(got.features["patches"][0]), true_patches(image, index))
@@ -103,7 +105,7 @@ def test_raw_patches_come_back_bit_for_bit(pipeline, pixels, keep):
 
 @pytest.mark.parametrize("coding", CODINGS[1:])
 def test_pictures_are_smaller_and_closer_at_higher_quality(pipeline, pixels, coding):
-    raw = [e.bytes_total for e in at(pipeline, "cls-attn:keep=60").encode_batch(pixels, range(6))]
+    raw = [e.bytes_total for e in at(pipeline, "cls-attn:keep=60,patches=raw").encode_batch(pixels, range(6))]
     error, size = [], []
     for quality in (10, 90):
         here = at(pipeline, f"cls-attn:keep=60,patches={coding},quality={quality}")
@@ -146,7 +148,7 @@ def test_one_patch_is_kept_where_nothing_reaches_the_threshold(pipeline, pixels)
 
 
 def test_all_patches_are_the_whole_image_to_the_server(pipeline, pixels):
-    here = at(pipeline, f"cls-attn:keep={UNITS}")
+    here = at(pipeline, f"cls-attn:keep={UNITS},patches=raw")
     sent = here.decode_batch(here.records(here.encode_batch(pixels, range(6))))
     with torch.inference_mode():
         whole_image = pipeline.stages.backbone.tail(pipeline.features(pixels), "input").numpy()
@@ -202,7 +204,7 @@ def test_the_edge_runs_once_for_its_answer_and_for_the_scores(pipeline, pixels, 
     monkeypatch.setattr(edge, "attend", lambda *given: calls.append(given) or attend(*given))
     at(pipeline, "cls-attn+min-entropy:0.0").encode_batch(pixels, range(6))
     assert len(calls) == 1
-    assert calls[0][1] == "mean"
+    assert calls[0][1] == "rollout"
 
 
 def test_gates_leave_local_records_of_the_edges_own_answer(pipeline, pixels):
@@ -307,7 +309,7 @@ def test_random_patches_need_no_edge_and_can_be_filled_for_any_server(pipeline, 
 
 
 def test_fills_keep_what_was_received(pipeline, pixels):
-    [got] = restored(at(pipeline, "cls-attn:keep=50"), pixels[:1])
+    [got] = restored(at(pipeline, "cls-attn:keep=50,patches=raw"), pixels[:1])
     placed = whole(got)
     mask = placed.present["image"].bool().expand(1, 3, 96, 96)
     truth = torch.from_numpy(pixels[:1]).permute(0, 3, 1, 2) / 255

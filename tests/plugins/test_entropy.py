@@ -357,5 +357,5 @@ def test_symbols_of_many_tables_are_in_the_same_order_however_they_are_sorted(mo
     for values, groups in found:
         assert values.dtype == np.int32 and np.array_equal(values, symbols[order])
         assert [model.offset for model, _ in groups] == np.unique(index).tolist()
-        assert all((index[order][part] == model.offset).all() for model, part in groups)
+        assert np.array_equal(np.repeat([model.offset for model, _ in groups], [n for _, n in groups]), index[order])
     assert found[0][1] == found[1][1]

@@ -20,9 +20,10 @@ from tape import Tape
 
 from semcodec.bench.matrix import Choice, enumerate_all
 from semcodec.cli import main
+from semcodec.coding import videos
 from semcodec.coding.pictures import decode_picture, encode_picture
+from semcodec.coding.video_params import LEAST
 from semcodec.composition.registry import Registry, missing
-from semcodec.data import video
 from semcodec.errors import CorruptStream, PluginError, UsageError
 from semcodec.interfaces import Analysis
 from semcodec.pipeline.weights import WeightsRequest
@@ -249,8 +250,8 @@ def decoded(data, form):
 def test_video_decodes_as_its_library_does_and_repeats(name, shape):
     count, height, width = shape
     make, form = VIDEO[name]
-    if min(height, width) < spec.LEAST and name != "h264":
-        with pytest.raises(SpecMismatch, match=f"at least {spec.LEAST} pixels a side"):
+    if min(height, width) < LEAST and name != "h264":
+        with pytest.raises(SpecMismatch, match=f"at least {LEAST} pixels a side"):
             spec.large_video({"frames": TensorSpec((count, 3, height, width))}, {"frames": 0})
         return
     encoder = make({"frames": TensorSpec((count, 3, height, width))})
@@ -271,15 +272,15 @@ def test_video_decodes_as_its_library_does_and_repeats(name, shape):
 @pytest.mark.parametrize("name", VIDEO)
 def test_no_thread_of_a_video_encoder_runs_at_real_time_priority(name, monkeypatch):
     """SVT-AV1 asks for it where root runs it."""
-    planar, found = video.planar, set()
+    planar, found = videos.planar, set()
 
     def watched(pixels):
         found.update(os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task"))
         return planar(pixels)
 
-    monkeypatch.setattr(video, "planar", watched)
+    monkeypatch.setattr(videos, "planar", watched)
     shape = (4, 3, 32, 48)
-    VIDEO[name][0]({"frames": TensorSpec(shape)}).compress(np.zeros((4, 32, 48, 3), np.uint8), 30)
+    VIDEO[name][0]({"frames": TensorSpec(shape)}).compress(np.zeros((4, 32, 48, 3), np.uint8), 30, {})
     assert found | {os.sched_getscheduler(0)} == {os.SCHED_OTHER}
 
 

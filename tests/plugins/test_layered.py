@@ -16,6 +16,7 @@ from semcodec.coding.integer_conv import WEIGHT_BITS
 from semcodec.composition.composition import compose_spec
 from semcodec.container.packets import Part, read_packets, write_packet
 from semcodec.container.sinks import PacketSink, PacketSource
+from semcodec.container.v2 import bytes_behind
 from semcodec.data.notes import DataNote
 from semcodec.errors import CorruptStream, SpecError, StreamError, UsageError
 from semcodec.interfaces import Analysis, Latent
@@ -375,12 +376,8 @@ def test_a_damaged_layer_is_decoded_without():
     source = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
     [encoded] = pipeline.encode_batch(source, [7])
     [packet] = pipeline.records([encoded])
-    ends, at = [], len(encoded.data) - sum(chunk.size + 4 for chunk in packet.chunks)
-    for chunk in packet.chunks:
-        at += chunk.size + 4
-        ends += [at] if chunk.ends_layer else []
-    assert len(ends) == 3
-    starts = [len(encoded.data) - sum(chunk.size + 4 for chunk in packet.chunks), *ends]
+    ends = [len(encoded.data) - bytes_behind(packet, layers) for layers in (1, 2, 3)]
+    starts = [0, *ends]
     for layer in (2, 3):
         [cut] = pipeline.decode_batch(list(read_packets(BytesIO(encoded.data[: ends[layer - 2]]), pipeline.header)))
         for place in range(starts[layer - 1], ends[layer - 1]):

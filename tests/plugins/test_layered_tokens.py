@@ -243,6 +243,6 @@ def test_what_does_not_fit_is_refused_with_the_reason(features, change, says):
 
 def test_the_usual_channels_are_those_of_the_grid():
     params = {"channels": spec.CHANNELS}
-    assert spec.stack_of(IMAGE, params) == (spec.Layer(32, 2),)
+    assert spec.stack_of(IMAGE, params) == (spec.Layer(48, 2),)
     assert spec.stack_of(CLIP, params) == (spec.Layer(8, 1),)
     assert len(spec.stack_of({"maps": TensorSpec((8, 6, 6))}, params)) == 4

@@ -129,6 +129,14 @@ def test_what_is_decoded_is_what_compressai_decodes(name):
         assert tape.payload < 1.1 * own + 40
 
 
+@pytest.mark.parametrize("name", ["bmshj2018-factorized", "mbt2018-mean", "mbt2018"])
+def test_images_restored_together_are_those_restored_alone(name):
+    encoder = build(name)
+    latents = [encode(encoder, image(seed=seed))[0] for seed in range(6)]
+    for one, several in zip(map(encoder.restore, latents), encoder.restore_batch(latents), strict=True):
+        torch.testing.assert_close(several.features["image"], one.features["image"], atol=1e-6, rtol=0)
+
+
 def test_a_scale_network_in_integers_is_the_network():
     encoder = build("mbt2018-mean", seed=3)
     z = torch.randint(-20, 20, (2, 8, 2, 3), generator=torch.Generator().manual_seed(0)).float()

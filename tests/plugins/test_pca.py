@@ -17,13 +17,14 @@ import semcodec
 from semcodec.composition.composition import compose_spec
 from semcodec.container.packets import Packet, read_packets
 from semcodec.container.sinks import PacketSource
+from semcodec.container.v2 import bytes_behind
 from semcodec.data.datasets import open_dataset
 from semcodec.errors import SemcodecError, SpecError, TruncatedStream, UsageError
 from semcodec.interfaces import Analysis
 from semcodec.pipeline.timing import Clock
 from semcodec.specs import TensorSpec
 from semcodec.training.loop import fit
-from semcodec_plugins.pca.covariance import Covariance
+from semcodec.training.principal_components import Covariance
 from semcodec_plugins.pca.encoder import PCA, PCAAdapt
 from semcodec_plugins.pca.recipe import fitting, pca, pca_adapt
 
@@ -231,21 +232,20 @@ def test_every_layer_is_an_end_at_which_a_packet_decodes(pipeline):
     [packet] = pipeline.records([whole])
     assert isinstance(packet, Packet)
     assert packet.layers_total == 3
-    ends = np.cumsum([chunk.size + 4 for chunk in packet.chunks])
-    start = len(whole.data) - ends[-1]
+    ends = [len(whole.data) - bytes_behind(packet, layers) for layers in (1, 2, 3)]
     wanted = pipeline.stages.backbone.head(pipeline.features(images(1)), "stem")["maps"]
     errors = []
     for layer, (end, count) in enumerate(zip(ends, (4, 8, 10), strict=True), 1):
-        found, maps_ = received(pipeline, whole.data[: start + end])
+        found, maps_ = received(pipeline, whole.data[:end])
         assert found.layers_present == layer
         alone = pipeline.replace(composition=pipeline.composition.with_call(components=count))
         _, same = received(alone, alone.encode_batch(images(1), [0])[0].data)
         assert torch.equal(maps_, same)
         errors.append(float((maps_ - wanted).square().mean()))
         with pytest.raises(TruncatedStream):
-            received(pipeline, whole.data[: start + end - 1])
+            received(pipeline, whole.data[: end - 1])
     assert errors == sorted(errors, reverse=True)
-    assert len(pipeline.decode_batch(list(read_packets(BytesIO(whole.data[: start + ends[0]]), pipeline.header)))) == 1
+    assert len(pipeline.decode_batch(list(read_packets(BytesIO(whole.data[: ends[0]]), pipeline.header)))) == 1
 
 
 def test_fewer_components_and_bits_cost_fewer_bytes(pipeline):

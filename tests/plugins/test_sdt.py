@@ -11,6 +11,7 @@ import torch
 from semcodec.composition.composition import compose_spec
 from semcodec.container.packets import read_packets
 from semcodec.container.sinks import PacketSource
+from semcodec.container.v2 import bytes_behind
 from semcodec.errors import SpecError, UsageError
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.weights import WeightsRequest
@@ -94,7 +95,8 @@ def test_a_sure_server_asks_for_nothing():
 def test_the_first_round_alone_decodes():
     pipeline = load("keep=30,sure=0.0")
     record = pipeline.encode(scene())
-    cut = record.data[: -sum(row.bytes + 4 for row in record.rows if row.layer == 1)]
+    [packet] = pipeline.records([record])
+    cut = record.data[: -bytes_behind(packet, 1)]
     prediction = pipeline.decode(cut)
     assert prediction.layers == (1, 2)
     latent, image = received(pipeline, cut)

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import semcodec
 from semcodec.errors import WeightsError
-from semcodec.pipeline import weights
+from semcodec.pipeline import foreign, weights
 from semcodec_plugins.video_vit.video import MEAN, STD, ViTNano, ViTTiny
 
 SPEC = f"png+vit-tiny:{SIDE}"
@@ -320,7 +320,7 @@ def test_a_batch_is_its_samples(tiny):
 
 
 def test_names_come_from_the_config_beside_the_weights(videomae):
-    assert weights.foreign_classes(videomae[1] / "model.safetensors") == NAMES
+    assert foreign.class_names(videomae[1] / "model.safetensors") == NAMES
     config = json.loads((videomae[1] / "config.json").read_text())
     assert config["id2label"]["2"] == "sit"
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import tracemalloc
+import zlib
 from itertools import pairwise
 
 import numpy as np
@@ -211,6 +214,23 @@ def test_matches_survive_being_written():
     assert len(matches.text()) < 5 * len(matches.found) + 500
     with pytest.raises(DataError, match="measure the record anew"):
         Matches.read("no matches")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[" * 100_000, b" " * (1 << 26), b"[3,[[0],[0]],[[0],[3],[1]]]", b"[3,[[0],[0,1]],[[],[],[]]]",
+     b"[9999999999,[[],[]],[[],[],[]]]", b"[1,[[0],[-1]],[[],[],[]]]"],
+)  # fmt: skip
+def test_forged_matches_are_one_line_and_take_no_memory(content):
+    """Nested, 64 MB in 64 kB, of images that are not there, of columns of two lengths, of too many images."""
+    forged = base64.b85encode(zlib.compress(content, 9)).decode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="measure the record anew"):
+            Matches.read(forged)
+        assert tracemalloc.get_traced_memory()[1] < 3 * (1 << 25)
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_interval_holds_the_value_and_narrows_with_more_images():

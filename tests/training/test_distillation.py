@@ -18,7 +18,7 @@ from semcodec.pipeline import weights
 from semcodec.pipeline.weights import WeightsRequest
 from semcodec.specs import InputRequest
 from semcodec.training import distillation, loop, train
-from semcodec.training.augmentation import mosaic
+from semcodec.training.augmentation import cut_mix, mosaic
 from semcodec.training.averaging import Average
 
 SPEC = "layered:blocks=1,levels=2+vit-nano-server@block2"
@@ -178,3 +178,32 @@ def test_mosaics_hold_four_of_a_batch():
     assert found.shape == pixels.shape
     assert set(found.unique().tolist()) <= set(pixels.unique().tolist())
     assert torch.equal(mosaic(pixels, np.random.default_rng(0), share=0.0), pixels)
+
+
+def test_rectangles_of_others_are_put_into_pictures():
+    """One rectangle each, of one other picture, in about half of the batch; the rest stays as it is."""
+    numbers = torch.arange(64.0).view(64, 1, 1, 1).expand(-1, 3, 24, 32)
+    mixed = cut_mix(numbers, np.random.default_rng(0))
+    changed = 0
+    for i, picture in enumerate(mixed):
+        foreign = picture[0] != i
+        assert (picture == picture[:1]).all() and len(picture[0][foreign].unique()) <= 1
+        rows, columns = foreign.any(1), foreign.any(0)
+        assert torch.equal(foreign, rows[:, None] & columns)
+        changed += bool(foreign.any())
+    assert 16 < changed < 44
+    assert torch.equal(cut_mix(numbers, np.random.default_rng(0), share=0), numbers)
+
+
+def test_pictures_are_mixed_and_clips_are_not(monkeypatch):
+    """And pictures only of data that may be varied; detectors learn from mosaics."""
+    job = job_of(SPEC)
+    assert distillation._mixing(job) is not cut_mix
+    monkeypatch.setattr(type(job.dataset), "varies", True)
+    assert distillation._mixing(job) is cut_mix
+    clip = loop.Batch(torch.rand(1, 2, 3, 96, 96), None, np.random.default_rng(0), [0])
+    with monkeypatch.context() as patched:
+        patched.setattr(distillation, "finds_boxes", lambda job: False)
+        patched.setattr(distillation, "_one", lambda job: clip)
+        assert distillation._mixing(job) is not cut_mix
+    assert distillation._mixing(job_of("layered+det-nano@d3")) is mosaic

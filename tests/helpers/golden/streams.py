@@ -17,7 +17,9 @@ from golden.parts import COMPONENTS
 
 from semcodec.composition.composition import Composition, compose_spec
 from semcodec.composition.registry import Registry, get_registry
+from semcodec.container.header import FORMATS
 from semcodec.container.packets import (
+    CurrentHeader,
     LocalRecord,
     StreamHeader,
     check_versions,
@@ -59,6 +61,10 @@ RECIPES = {
     "stae-raw": Recipe(
         "stae:frames=3,pixels=0.5+none+rans+golden-clip",
         ({}, {"frames": 1, "pixels": 1.0}, {"frames": 5, "pixels": 0.2}),
+    ),
+    "feature-video": Recipe(
+        "feature-video:30+rans+golden-image",
+        ({}, {"codec": "av1", "qp": 55}, {"codec": "h264", "bits": 8, "ranges": "channel", "qp": 20}),
     ),
     "stae-random": Recipe("stae:frames=2,pixels=0.3+random@frames+random@pixels+none+huffman+golden-clip"),
     **{
@@ -120,11 +126,11 @@ def models(spec: str) -> tuple[Composition, Encoder, EntropyStage | None]:
 
 
 @torch.no_grad()
-def encode(recipe: Recipe) -> bytes:
-    """The stream of a recipe, by the code of today: only ever used to add a stream."""
+def encode(recipe: Recipe, version: int) -> bytes:
+    """The stream of a recipe in a format of the container, by the code of today: only ever used to add a stream."""
     composition, encoder, entropy = models(recipe.spec)
     bounds = [composition.encoder, composition.recoverer, *([composition.entropy] if composition.entropy else [])]
-    header = StreamHeader(
+    header = {1: StreamHeader, 2: CurrentHeader}[version](
         spec=composition.spec,
         components={f"{b.component.kind}/{b.name}": b.component.stream_version for b in bounds},
         weights={},
@@ -148,9 +154,9 @@ def encode(recipe: Recipe) -> bytes:
         if recipe.local and not number:
             out.append(write_local(header, LocalRecord(7, 3, 0.75)))
     stream = b"".join(out)
-    if recipe.cut:  # the chunks after the last layer's end but one, each with its CRC
-        last = max(row.layer for row in packed.rows)
-        stream = stream[: -sum(row.bytes + 4 for row in packed.rows if row.layer == last)]
+    if recipe.cut:  # the chunks after the last layer's end but one, with their checksums
+        [packet] = read_stream(write_header(header) + packed.data)[1]
+        stream = stream[: -FORMATS[version].bytes_behind(packet, packet.layers_present - 1)]
     return stream
 
 

@@ -6,8 +6,9 @@ from semcodec.errors import PluginError, cure
 
 try:
     import av
+    from av.bitstream import BitStreamFilterContext
     from av.error import FFmpegError
 except ImportError as error:
     raise PluginError(f"video is read and written by PyAV: {cure(error) or error}") from error
 
-__all__ = ["FFmpegError", "av"]
+__all__ = ["BitStreamFilterContext", "FFmpegError", "av"]

@@ -1,0 +1,118 @@
+"""Bytes at equal accuracy: one method against others at whole accuracies, with a paired bootstrap over the samples.
+
+A method stands for the points that it was measured at. Their monotone hull is the points that no other of the method
+beats, joined by straight lines in the logarithm of the bytes. What a resample of the samples does to a point is known
+from which samples were right; bytes stay at their mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semcodec.errors import UsageError
+
+Float64 = npt.NDArray[np.float64]
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Method:
+    """Points of one method. bytes: float64 (P,), above 0. correct: bool (P, N), which of the N samples were right."""
+
+    bytes: Float64
+    correct: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, records: Sequence[Mapping[str, Any]]) -> Method:
+        """Of records of ``eval`` for the same samples, in any order. Raises UsageError for others, or none.
+
+        A record that sends nothing has no logarithm and is left out.
+        """
+        sending = [record for record in records if record["bytes_total"] > 0]
+        if not sending or len({(r["data_digest"], len(r["correct"])) for r in sending}) != 1:
+            raise UsageError("points at equal accuracy are of one set of samples, each with the key correct")
+        order = sorted(sending, key=lambda record: float(record["bytes_total"]))
+        rows = [np.frombuffer(record["correct"].encode(), np.uint8) == ord("1") for record in order]
+        return cls(np.array([record["bytes_total"] for record in order], np.float64), np.stack(rows))
+
+    def log_bytes(self, accuracies: Float64, weights: Float64 | None = None) -> Float64:
+        """Natural logarithm of the bytes at each of several accuracies (A,), fractions; infinite where none gets there.
+
+        Below its least accurate point a method takes that point's bytes: it gives no less for no more.
+        weights: how often each sample counts, (N,); once where left out.
+        """
+        reached = self.correct.mean(1) if weights is None else self.correct @ weights / weights.sum()
+        logs = np.log(self.bytes)
+        best = np.maximum.accumulate(reached)
+        front = np.flatnonzero(np.concatenate([[True], best[1:] > best[:-1]]))
+        found = np.interp(accuracies, best[front], logs[front])
+        return np.where(accuracies > best[-1] + 1e-12, np.inf, found)
+
+
+@dataclass(frozen=True)
+class Equal:
+    """One accuracy. bytes: the method's, or None where it does not get there. rivals: by name, theirs.
+
+    best: the rival with the fewest. ratio: the method's bytes over the best rival's, with its 95 % interval from low to
+    high: of resamples in which the method does not get there it is infinite, and 0 where the rivals do not.
+    """
+
+    accuracy: float
+    bytes: float | None
+    rivals: Mapping[str, float | None]
+    best: str | None
+    ratio: float | None
+    low: float | None
+    high: float | None
+
+
+def at_equal_accuracy(
+    method: Method, rivals: Mapping[str, Method], accuracies: Sequence[float], *, seed: int = 0
+) -> list[Equal]:
+    """The method beside rivals on the same samples at each accuracy, a fraction.
+
+    Every resample draws as many samples as there are, the same for all, and takes the rival that is best in it.
+    Raises UsageError for rivals of other samples.
+    """
+    samples = method.correct.shape[1]
+    if any(rival.correct.shape[1] != samples for rival in rivals.values()):
+        raise UsageError("methods compare on the same samples alone")
+    wanted = np.asarray(accuracies, np.float64)
+    own = method.log_bytes(wanted)
+    theirs = {name: rival.log_bytes(wanted) for name, rival in rivals.items()}
+    draw = np.random.default_rng(seed)
+    ratios = np.empty((RESAMPLES, len(wanted)))
+    for row in ratios:
+        weights = np.bincount(draw.integers(0, samples, samples), minlength=samples).astype(np.float64)
+        row[:] = _ratio(method.log_bytes(wanted, weights), [r.log_bytes(wanted, weights) for r in rivals.values()])
+    low, high = np.quantile(ratios, (0.025, 0.975), axis=0, method="inverted_cdf")
+    found = _ratio(own, list(theirs.values()))
+    return [
+        Equal(
+            float(accuracy),
+            _bytes(own[i]),
+            {name: _bytes(logs[i]) for name, logs in theirs.items()},
+            _cheapest({name: float(logs[i]) for name, logs in theirs.items()}),
+            *(float(value[i]) if np.isfinite(value[i]) else None for value in (found, low, high)),
+        )
+        for i, accuracy in enumerate(wanted)
+    ]  # fmt: skip
+
+
+def _cheapest(logs: Mapping[str, float]) -> str | None:
+    return min((name for name, log in logs.items() if np.isfinite(log)), key=lambda name: logs[name], default=None)
+
+
+def _ratio(own: Float64, rivals: Sequence[Float64]) -> Float64:
+    best = np.min(rivals, axis=0) if rivals else np.full_like(own, np.inf)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(np.isfinite(own), np.exp(own - best), np.inf))
+
+
+def _bytes(log: float) -> float | None:
+    return float(np.exp(log)) if np.isfinite(log) else None
