@@ -64,7 +64,7 @@ def semcodec_components() -> Iterator[Component]:
             "selectors": ("random@first", "random@keep"),
             "units": UNITS,
             "models": ("server",),
-            "needs_torch": "it asks the server's model, which runs beside it, for more patches while it encodes",
+            "needs_torch": "it asks the server's model for more patches while it encodes",
             "recoverer": "mae",
             "tasks": ("classification",),
         },

@@ -48,7 +48,7 @@ def semcodec_components() -> Iterator[Component]:
             "targets": ("keep",),
             "units": UNITS,
             "models": ("server",),
-            "needs_torch": "it asks the server's model, which runs beside it, for patches while it encodes",
+            "needs_torch": "it asks the server's model for patches while it encodes",
             "tasks": ("classification",),
         },
     )  # fmt: skip
