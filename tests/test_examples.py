@@ -168,9 +168,9 @@ def test_the_quickstart_runs():
     out = subprocess.run(
         [sys.executable, "examples/quickstart.py", "4"], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout
-    assert re.search(r"^stae\+rans\+vit-nano: \S+ \(\d+%\)$", out, flags=re.MULTILINE)
-    rows = re.findall(r"^(\w+)\S*\+vit-nano +[\d.]+ +[\d.]+ - +[\d.]+ +[\d,]+ +\d\.\d\d$", out, flags=re.MULTILINE)
-    assert rows == ["stae", "jpeg", "avif", "h265"]
+    assert re.search(r"^layered:level=2\+rans\+vit-nano@embed: \S+ \(\d+%\)$", out, flags=re.MULTILINE)
+    rows = re.findall(r"^(\w+)\S*\+vit-nano\S* +[\d.]+ +[\d.]+ - +[\d.]+ +[\d,]+ +\d\.\d\d$", out, flags=re.MULTILINE)
+    assert rows == ["layered", "jpeg", "avif", "h265"]
 
 
 def test_the_sweep_file_runs(tmp_path):

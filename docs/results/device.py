@@ -264,6 +264,7 @@ def times_of(network: Any, name: str, compiled: bool = True) -> list[float | Non
                 fast = best(lambda: function(*inputs))
             except Exception as error:
                 print(f"{name}: torch.compile fails: {type(error).__name__}", file=sys.stderr)
+            torch.compiler.reset()  # what it has seen of shapes is not to be the exporter's
     return [eager, fast, best(lambda: session(*arrays))]
 
 
@@ -291,10 +292,16 @@ def networks() -> None:
         command = [sys.executable, __file__, "--networks", str(threads)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment(threads))
         by_threads.append(json.loads(done.stdout.splitlines()[-1]))
+    show_networks(by_threads)
+
+
+def show_networks(by_threads: list[Any]) -> None:
+    """by_threads: what ``measure_networks`` printed at one thread and at two."""
     print("""
 ## Networks
 
-Milliseconds of one sample; how many times as fast as eager the graph is.
+Milliseconds of one sample; how many times as fast as eager the graph is. At two threads torch's threads wait for each
+other while other work has one of the two cores, and its smallest times are those waits.
 
 | composition | network | threads | torch eager | torch.compile | exported | faster |
 | --- | --- | ---: | ---: | ---: | ---: | ---: |""")
@@ -332,6 +339,11 @@ def heads() -> None:
     """AECNN's narrowed head beside what its multiplications promise."""
     command = [sys.executable, __file__, "--heads"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment())
+    show_heads(json.loads(done.stdout.splitlines()[-1]))
+
+
+def show_heads(rows: list[Any]) -> None:
+    """rows: what ``measure_heads`` printed."""
     print("""
 ## AECNN's narrowed head
 
@@ -340,7 +352,7 @@ Of the whole head at one thread: its share of multiplications, and of time; over
 | head | ratio | multiplications | time, torch | over | time, exported | over | exported, ms |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |""")
     whole: dict[str, tuple[float, float]] = {}
-    for name, cut, ratio, share, eager, graph in json.loads(done.stdout.splitlines()[-1]):
+    for name, cut, ratio, share, eager, graph in rows:
         head = f"`{name}@{cut}`"
         torch_whole, graph_whole = whole.setdefault(head, (eager, graph))
         a, b = eager / torch_whole, graph / graph_whole

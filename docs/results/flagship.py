@@ -97,10 +97,10 @@ def parts() -> dict[str, Part]:
         ),
         "scenes": Part(
             "Scenes: digits-scenes, vit-nano-server", "digits-scenes", 1000, "vit-nano-server",
-            ("layered+vit-nano-server@block1",), (Goal(80, 95, 0.5, 1 / 2),), pictures,
+            ("layered+vit-nano-server@block2",), (Goal(80, 95, 0.5, 1 / 2),), pictures,
             [
                 ("local+vit-nano-server", {}), ("png+vit-nano-server", {}), ("tensor8+rans+vit-nano-server", {}),
-                ("tensor8+rans+vit-nano-server@block1", {}),
+                ("tensor8+rans+vit-nano-server@block2", {}),
                 ("cls-attn+attention-sum+rans+vit-nano-server",
                  {"attention-sum.threshold": sums, "cls-attn.quality": (1, 10, 30)}),
                 ("isr:2,coding=webp+sr:2+vit-nano-server", {"isr.quality": (1, 10, 30, 50, 75)}),

@@ -135,7 +135,7 @@ def semcodec_components() -> Iterator[Component]:
             LEVEL,
             *TOKENS,
         ),
-        traits={"entropy": "required", "device": f"{PACKAGE}.device:LayeredDevice"},
-        weights=(f"{PACKAGE}:weights/layered-det-nano.safetensors",),
+        traits={"entropy": "required", "device": f"{PACKAGE}.device:FeatureHyperpriorDevice"},
+        weights=tuple(f"{PACKAGE}:weights/layered-{of}.safetensors" for of in ("det-nano", "vit-nano-embed")),
         recipe=f"{PACKAGE}.recipe:layered",
     )

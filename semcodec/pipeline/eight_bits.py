@@ -6,6 +6,7 @@ floats do.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -43,6 +44,8 @@ def quantised(data: bytes, form: GraphForm, seen: Sequence[Sequence[Any]], name:
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "source.onnx", Path(folder) / "target.onnx"
         source.write_bytes(data)
+        before = logging.root.manager.disable
+        logging.disable(logging.WARNING)  # it would advise what the exporter has done already
         try:
             if way == DYNAMIC:
                 quantization.quantize_dynamic(
@@ -66,6 +69,8 @@ def quantised(data: bytes, form: GraphForm, seen: Sequence[Sequence[Any]], name:
             made = onnx.load(target)
         except Exception as error:  # its tools raise whatever their steps do
             raise UsageError(f"the network {name} cannot be quantised: {first_line(error)}") from error
+        finally:
+            logging.disable(before)
     used = {node.domain for node in made.graph.node}
     opsets = [one for one in made.opset_import if one.domain in OWN or one.domain in used]
     del made.opset_import[:]
