@@ -25,6 +25,7 @@ demo: $(INSTALLED)
 	$(BIN)/semcodec compose $(CODEC) --input digits-motion:0 --offline
 	$(BIN)/semcodec encode $(CODEC) digits-motion:0 -o build/demo.sem --offline
 	$(BIN)/semcodec decode build/demo.sem --offline
+	$(BIN)/python examples/serve_and_send.py
 	rm -rf build/video build/images
 	$(BIN)/semcodec bench --data digits-motion --backbone vit-nano --limit 50 --offline -j 2 --out build/video
 	$(BIN)/semcodec bench --data digits-scenes --backbone vit-nano-server --entropy rans --limit 100 --offline -j 2 --out build/images

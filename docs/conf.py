@@ -15,6 +15,7 @@ SECTIONS = {
         "docs/commands",
         "docs/spec-language",
         "docs/api",
+        "docs/serving",
         "docs/gpu",
         "docs/device",
         "docs/training-on-your-own-images",
@@ -38,7 +39,7 @@ SECTIONS = {
         "examples/*",
         "examples/*/*",
     ],
-    "Inside": ["docs/architecture", "docs/container", "CHANGELOG"],
+    "Inside": ["docs/architecture", "docs/container", "docs/protocol", "CHANGELOG"],
     "Methods": ["plugins/*/README"],
 }
 

@@ -8,7 +8,7 @@ import sys
 import semcodec
 
 CODEC = "layered:level=2+rans+vit-nano@embed"
-# The codec that README's first screen and 'make demo' show: features behind the stem of a video ViT, learned by distillation.
+# What README's first screen and "make demo" show: features behind the stem of a video ViT, learned by distillation.
 OTHERS = ("jpeg:10+vit-nano", "avif:10+vit-nano", "h265:36+vit-nano")
 
 samples = int(sys.argv[1]) if len(sys.argv) > 1 else 100

@@ -22,10 +22,12 @@ from semcodec.errors import SemcodecError
 if TYPE_CHECKING:
     from semcodec.component import Component, Kind
     from semcodec.data.base import Dataset
+    from semcodec.data.camera import Camera
     from semcodec.pipeline.accelerator import Where
     from semcodec.pipeline.device import Device
     from semcodec.pipeline.pipeline import Pipeline
     from semcodec.pipeline.server import Server
+    from semcodec.serving.link import Connecting
     from semcodec.specs import InputRequest
     from semcodec.tasks.prediction import Prediction
 
@@ -40,7 +42,9 @@ __all__ = [
     "__version__",
     "components",
     "compose",
+    "connect",
     "decode",
+    "open_camera",
     "open_dataset",
     "sweep",
     "train",
@@ -95,6 +99,57 @@ def decode(
         header = read_header(stream)
         server = Server.load(header, weights, offline=not fetch, device=device, half=half)
         yield from server.decode_stream(stream)
+
+
+def connect(
+    url: str,
+    spec: str,
+    weights: Weights = None,
+    *,
+    token: str | None = None,
+    ca: str | os.PathLike[str] | None = None,
+    logits: bool = False,
+    least_score: float = 0.0,
+    in_flight: int | None = None,
+    patience_s: float | None = 60.0,
+    classes: Sequence[str] | None = None,
+    offline: bool = False,
+    device: Where = "cpu",
+    half: bool = False,
+) -> Connecting:
+    """A link to ``semcodec serve`` at ``url``, ws:// or wss:// HOST:PORT, for a device of ``spec``: ``with`` gives a
+    ``Link``, ``async with`` an ``AsyncLink``, each with ``send(sample, **call)`` and ``stream(samples)``.
+
+    Only the device's half is loaded; weights, classes, offline, device and half are as of ``compose``. token: what the
+    server asks for. ca: a PEM file of certificates to trust, where it has one of its own. logits: whether answers have
+    them; least_score: of the boxes that they have. in_flight: samples at most that have no answer yet.
+    patience_s: how long to be without a connection before giving up; None: for ever. Raises as ``compose``; entering
+    raises LinkError where the server cannot be reached or refuses.
+    """
+    from semcodec.pipeline.device import Device
+    from semcodec.serving.extras import check_device
+    from semcodec.serving.link import Connecting, Link
+    from semcodec.serving.trust import trusting
+
+    check_device()
+    end = Device.load(spec, weights, classes=classes, offline=offline, device=device, half=half)
+    trust = None if ca is None else trusting(ca)
+    return Connecting(
+        Link(url, end, token=token, ssl_context=trust, logits=logits, least_score=least_score, in_flight=in_flight,
+             patience_s=patience_s)
+    )  # fmt: skip
+
+
+def open_camera(address: str, request: InputRequest, *, window: int | None = None, stride: int | None = None) -> Camera:
+    """A camera, or any address that FFmpeg reads as video: samples as ``request`` (``link.request``) wants them, always
+    the newest one.
+
+    address: a device such as /dev/video0, a URL, or - for stdin. window, stride: of clips, in frames: see
+    ``semcodec.data.camera.Camera``. Raises DataError where it cannot be opened.
+    """
+    from semcodec.data.camera import Camera
+
+    return Camera(address, request, window=window, stride=stride)
 
 
 def components(kind: Kind | None = None) -> list[Component]:

@@ -75,6 +75,10 @@ class WeightsMismatch(StreamError):
     """The stream was made with other weights than the ones loaded here."""
 
 
+class LinkError(SemcodecError):
+    """A server that cannot be reached, or that refuses."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, for one line of ours; the name of its class where it has no message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip()

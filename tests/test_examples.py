@@ -164,6 +164,13 @@ def test_the_example_plugin_passes_the_checks(installed):
     assert int(passed[1]) >= 5
 
 
+def test_what_is_served_is_what_one_process_answers():
+    command = [sys.executable, "examples/serve_and_send.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "20 of 20 answers are those of one process" in done.stdout
+
+
 def test_the_quickstart_runs():
     out = subprocess.run(
         [sys.executable, "examples/quickstart.py", "4"], capture_output=True, text=True, check=True, cwd=ROOT

@@ -27,6 +27,8 @@ COMMANDS = {
     "decode": "Recognise what a .sem file holds.",
     "inspect": "Show what a .sem file is made of, without decoding it.",
     "export": "Write a pipeline's device as one file that needs no torch.",
+    "serve": "Answer streams of devices over the network.",
+    "send": "Send inputs to a server over the network, as they come.",
     "split": "Write a pipeline's weights in two files, one for each end.",
     "cut": "Drop layers from a .sem file, without decoding it.",
     "eval": "Measure accuracy, bytes and times over a data set.",

@@ -204,11 +204,16 @@ def _from_the_middle(
 
 def shown(frame: Any, stream: Any, request: InputRequest) -> UInt8:
     """A decoded frame with square pixels, turned as its display matrix says, resized and cropped."""
+    return fit(upright(frame, stream), request)
+
+
+def upright(frame: Any, stream: Any) -> Image.Image:
+    """A decoded frame with square pixels, turned as its display matrix says."""
     image = Image.fromarray(frame.to_ndarray(format="rgb24"))
     square = _square(image, float(stream.sample_aspect_ratio or 1))
     matrix = frame.side_data.get("DISPLAYMATRIX")
     turned = orientation.of_matrix(np.frombuffer(bytes(matrix), np.int32).tolist()) if matrix is not None else 1
-    return fit(orientation.upright(square, turned), request)
+    return orientation.upright(square, turned)
 
 
 def _square(image: Image.Image, aspect: float) -> Image.Image:

@@ -218,6 +218,11 @@ class Device(End):
             out[i] = encoded if logits is None else replace(encoded, logits=logits[row])
         return [out[i] for i in range(len(sequence))]
 
+    def with_call(self, **call: Any) -> Device:
+        """This device at other call parameters, in the same stream: its packets say so. Raises UsageError."""
+        # The stream's header stays, and so does the head, which no call parameter touches.
+        return replace(self, composition=self.composition.with_call(**call))
+
     # -- two rounds, where the server is elsewhere -------------------------------------------------------------------
 
     @inference
@@ -272,9 +277,7 @@ class Device(End):
             settings.setdefault(tuple(sorted(chosen.items())), []).append(row)
         out: dict[int, Encoded] = {}
         for setting, rows in settings.items():
-            at = self.composition.with_call(**dict(setting))
-            # The stream's header stays, and so does the head, which no call parameter touches.
-            there = replace(self, composition=at, selectors=replace(self.selectors, point=None))
+            there = replace(self.with_call(**dict(setting)), selectors=replace(self.selectors, point=None))
             numbers, of = [sequence[i] for i in rows], [sizes[i] for i in rows] if sizes else None
             out.update(zip(rows, there.encode_batch(pixels[rows], numbers, clock, of), strict=True))
         return [out[i] for i in range(len(sequence))]

@@ -24,7 +24,7 @@ from semcodec.container.packets import (
 from semcodec.container.sinks import ChunkRow, PacketSource
 from semcodec.container.truncation import first_layers
 from semcodec.data.notes import note
-from semcodec.errors import CorruptStream, DamagedLayer, UsageError, VersionMismatch, first_line
+from semcodec.errors import CorruptStream, DamagedLayer, SemcodecError, UsageError, VersionMismatch, first_line
 from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer
 from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.end import End, make_header
@@ -37,6 +37,9 @@ from semcodec.tasks.prediction import Answer, Prediction
 from semcodec.tasks.table import get_task
 from semcodec.tensors import alike, as_array, inference, stack
 from semcodec.types import Analysis, Features, Latent, Partial, Source
+
+_Received = tuple[Packet | LocalRecord, PacketSource | None, Latent | None]
+"""A record, and of a packet what it was read from and what it holds."""
 
 TOGETHER = 32
 """Samples that go through the networks at a time: more are no faster on a CPU, and take more memory."""
@@ -146,7 +149,34 @@ class Server(End):
         a ``DataNote`` says so. Raises StreamError for other damage.
         """
         clock = clock or self.clock()
-        received = [self._receive(r, clock) if isinstance(r, Packet) else (r, None, None) for r in records]
+        return self._answer_received([self._receive(record, clock) for record in records], clock)
+
+    @inference
+    def decode_each(
+        self, records: Sequence[Packet | LocalRecord], clock: Clock | None = None
+    ) -> list[Prediction | SemcodecError]:
+        """``decode_batch`` of records that have nothing to do with each other: for each its prediction, or what is
+        wrong with it, which costs no other record its answer."""
+        clock = clock or self.clock()
+        found: dict[int, Prediction | SemcodecError] = {}
+        received: dict[int, _Received] = {}
+        for number, record in enumerate(records):
+            try:
+                received[number] = self._receive(record, clock)
+            except SemcodecError as error:
+                found[number] = error
+        try:
+            found.update(zip(received, self._answer_received(list(received.values()), clock), strict=True))
+        except SemcodecError:  # values that no network should see: only each by itself tells whose they are
+            for number, one in received.items():
+                try:
+                    [found[number]] = self._answer_received([one], clock)
+                except SemcodecError as error:
+                    found[number] = error
+        return [found[number] for number in range(len(records))]
+
+    def _answer_received(self, received: Sequence[_Received], clock: Clock) -> list[Prediction]:
+        """The networks' part of ``decode_batch``."""
         latents = [latent for _, _, latent in received if latent is not None]
         read = [tuple(source.rows) for _, source, _ in received if source is not None]
         answers: list[Answer] = []
@@ -186,8 +216,10 @@ class Server(End):
             raise UsageError("this server holds no model that answers first rounds: load it with replies=True")
         return rounds
 
-    def _receive(self, packet: Packet, clock: Clock) -> tuple[Packet, PacketSource, Latent]:
-        """A packet, or what of it comes before a damaged layer, and what is read of it."""
+    def _receive(self, packet: Packet | LocalRecord, clock: Clock) -> _Received:
+        """A record, or what of a packet comes before a damaged layer, and what is read of it."""
+        if isinstance(packet, LocalRecord):
+            return packet, None, None
         while True:
             source = self.source(packet)
             try:

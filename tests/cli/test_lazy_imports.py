@@ -9,7 +9,21 @@ import sys
 import pytest
 
 HEAVY = {"torch", "torchvision", "timm", "compressai", "ultralytics", "matplotlib", "transformers", "sklearn", "av"}
-COMMANDS = ("compose", "encode", "decode", "inspect", "eval", "train", "bench", "plan", "plugins", "data", "env")
+COMMANDS = (
+    "compose",
+    "encode",
+    "decode",
+    "inspect",
+    "eval",
+    "train",
+    "bench",
+    "plan",
+    "plugins",
+    "data",
+    "env",
+    "serve",
+    "send",
+)
 RUN = """
 import json, sys
 from semcodec.cli import main

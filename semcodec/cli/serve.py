@@ -1,0 +1,110 @@
+"""``semcodec serve``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from semcodec.cli import options
+from semcodec.errors import UsageError
+
+
+@click.command()
+@click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 for every network.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 for any that is free.")
+@click.option("--max-batch", type=click.IntRange(1, 1024), default=16, show_default=True, help="Samples that are "
+              "decoded together.")  # fmt: skip
+@click.option("--batch-wait-ms", type=click.FloatRange(0, 1000), default=2.0, show_default=True, help="How long the "
+              "first sample of a batch waits for those of other streams.")  # fmt: skip
+@click.option("--token-file", type=click.Path(path_type=Path), help="A file with the token that devices have to know.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="The server's certificate, with its chain, as PEM.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="The certificate's private key, as PEM.")
+@click.option(
+    "--max-streams", type=click.IntRange(1, 65536), default=1024, show_default=True, help="Streams at a time."
+)
+@click.option(
+    "--max-samples-per-s", type=click.FloatRange(0, min_open=True), help="Of one stream; more are read later."
+)
+@click.option("--idle-s", type=click.IntRange(1, 86400), default=120, show_default=True, help="How long a stream may "
+              "be silent, and a session without a connection is kept.")  # fmt: skip
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the "
+              "lines on stderr.")  # fmt: skip
+@options.accelerator
+@options.weights
+def command(
+    specs: tuple[str, ...],
+    host: str,
+    port: int,
+    max_batch: int,
+    batch_wait_ms: float,
+    token_file: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    max_streams: int,
+    max_samples_per_s: float | None,
+    idle_s: int,
+    log_format: str,
+    device: str,
+    half: bool,
+    given: tuple[str, ...],
+    offline: bool,
+) -> None:
+    """Answer streams of devices over the network, for each SPEC with its server's weights.
+
+    A stream may differ from its SPEC in selectors, gates and call parameters; another encoder, recoverer, entropy
+    stage, backbone, cut or other weights are refused before anything is built. The first line of stdout is the address
+    once it answers. SIGTERM and Ctrl-C end it when what is in flight is answered. Over HTTP: /healthz, /readyz,
+    /metrics and /v1/compositions.
+    """
+    from semcodec.composition.composition import compose_spec
+    from semcodec.serving.extras import check_serve
+    from semcodec.serving.trust import read_token
+
+    if (tls_cert is None) != (tls_key is None):
+        raise UsageError("--tls-cert and --tls-key go together")
+    for path in (tls_cert, tls_key):
+        if path is not None and not path.is_file():
+            raise UsageError(f"no such file: {path}")
+    token = None if token_file is None else read_token(token_file)
+    request = options.request(given, offline)
+    compositions = [compose_spec(spec) for spec in specs]
+    signatures = [composition.decoding_signature() for composition in compositions]
+    if len(set(signatures)) < len(specs):
+        raise UsageError("two SPECs name the same models, which answer one stream as the other: leave out one")
+    check_serve()
+
+    from semcodec.pipeline.accelerator import Accelerator
+    from semcodec.pipeline.server import Server
+    from semcodec.serving.app import PATH, bind, serve
+    from semcodec.serving.limits import Limits
+    from semcodec.serving.log import Log
+
+    log = Log(log_format)
+    listener = bind(host, port)
+    there = Accelerator.find(device, half)
+    servers = [Server.load(c, request, offline=request.offline, device=there) for c in compositions]
+    scheme = "ws" if tls_cert is None else "wss"
+    shown = f"[{host}]" if ":" in host else host
+    address = f"{scheme}://{shown}:{listener.getsockname()[1]}"
+    if token is None and host not in ("127.0.0.1", "::1", "localhost"):
+        log("warning", message="anyone who reaches this address is answered: give --token-file")
+
+    def ready() -> None:
+        log("listening", address=address, path=PATH, specs=[server.spec for server in servers])
+        click.echo(address)
+
+    limits = Limits(max_batch, batch_wait_ms / 1000, max_streams, max_samples_per_s, idle_s=idle_s)
+    interrupted = serve(
+        servers,
+        listener,
+        limits,
+        token=token,
+        cert=None if tls_cert is None else str(tls_cert),
+        key=None if tls_key is None else str(tls_key),
+        log=log,
+        ready=ready,
+    )
+    if interrupted:
+        raise KeyboardInterrupt
