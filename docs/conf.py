@@ -17,6 +17,7 @@ SECTIONS = {
         "docs/api",
         "docs/serving",
         "docs/gpu",
+        "docs/device",
         "docs/training-on-your-own-images",
     ],
     "Measure": [

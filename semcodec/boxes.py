@@ -6,7 +6,9 @@ Box coordinates are pixels as real numbers: a box that covers the whole of an im
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from semcodec.errors import DataError
 
@@ -25,7 +27,8 @@ class Boxes:
     """Boxes of one image.
 
     xyxy: left, top, right, bottom in pixels, float32 (n, 4). classes: int64 (n,). scores: float32 (n,) in [0, 1], of
-    what a detector found, best first; None of what is known to be there. Raises DataError for other shapes.
+    what a detector found, best first; None of what is known to be there. Arrays of numpy where there is no torch.
+    Raises DataError for other shapes.
     """
 
     xyxy: Tensor
@@ -37,6 +40,16 @@ class Boxes:
         sizes = [tuple(t.shape) for t in (self.classes, self.scores) if t is not None]
         if tuple(self.xyxy.shape) != (count, 4) or any(size != (count,) for size in sizes):
             raise DataError(f"boxes are (n, 4) with classes and scores (n,), not {tuple(self.xyxy.shape)} with {sizes}")
+
+    @classmethod
+    def of(cls, xyxy: Any, classes: Any) -> Boxes:
+        """Of arrays of any floats and integers: tensors where there is torch."""
+        xyxy, classes = np.asarray(xyxy, np.float32), np.asarray(classes, np.int64)
+        try:
+            import torch
+        except ImportError:
+            return cls(xyxy, classes)
+        return cls(torch.from_numpy(xyxy), torch.from_numpy(classes))
 
     @classmethod
     def none(cls, scored: bool = False) -> Boxes:
@@ -102,18 +115,29 @@ class Letterbox:
     def to_source(self, boxes: Boxes) -> Boxes:
         """Pixels of the input to source pixels, cut off at the source's edges."""
         moved = (boxes.xyxy - self._shift(boxes.xyxy)) / self.scale
-        edges = moved.new_tensor([self.width, self.height, self.width, self.height])
+        edges = _row([self.width, self.height] * 2, moved)
+        if isinstance(moved, np.ndarray):
+            return replace(boxes, xyxy=np.minimum(moved.clip(0), edges))
         return replace(boxes, xyxy=moved.clamp(min=0).minimum(edges))
 
     def _shift(self, like: Tensor) -> Tensor:
-        return like.new_tensor([self.left, self.top, self.left, self.top])
+        return _row([self.left, self.top] * 2, like)
+
+
+def _row(values: list[int], like: Tensor) -> Tensor:
+    """Values in the form, dtype and place of others."""
+    if isinstance(like, np.ndarray):
+        return np.array(values, like.dtype)
+    return like.new_tensor(values)
 
 
 def corners(centred: Tensor) -> Tensor:
-    """Boxes (..., 4) from centre x, y, width, height to left, top, right, bottom."""
+    """Boxes (..., 4), a tensor or an array, from centre x, y, width, height to left, top, right, bottom."""
+    middle, half = centred[..., :2], centred[..., 2:] / 2
+    if isinstance(centred, np.ndarray):
+        return np.concatenate((middle - half, middle + half), -1)
     import torch
 
-    middle, half = centred[..., :2], centred[..., 2:] / 2
     return torch.cat((middle - half, middle + half), -1)
 
 

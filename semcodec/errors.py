@@ -82,3 +82,24 @@ class LinkError(SemcodecError):
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, for one line of ours; the name of its class where it has no message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip()
+
+
+EXTRAS = {
+    "av": "video",
+    "onnx": "export",
+    "onnxruntime": "device",
+    "onnxscript": "export",
+    "pycocotools": "torch",
+    "timm": "torch",
+    "torch": "torch",
+    "torchvision": "torch",
+    "websockets": "device",
+}
+"""By the name that is imported, the extra of this package that installs it."""
+
+
+def cure(error: ImportError) -> str | None:
+    """What to install where an import failed, in words; None where it is none of the packages of an extra."""
+    package = (error.name or "").partition(".")[0]
+    extra = EXTRAS.get(package)
+    return None if extra is None else f"{package} is not installed: pip install 'semcodec[{extra}]'"

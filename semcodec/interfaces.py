@@ -18,7 +18,8 @@ Spec functions (torch-free, named by ``Component.spec``; raise ``SpecMismatch(re
 
 Traits, declared in ``Component.traits``:
 
-    any        programs: names of programs that must be on PATH
+    any        programs: names of programs that must be on PATH;  remedy: what to do where one of the component's
+               ``requires`` is missing, where that is more than installing it
     encoder    entropy: "required" | "mixed" | "none";  targets: names that Selectors choose among, in order,
                each also a call parameter;  recoverer, selectors: defaults by name, a Recoverer's
                with parameters in braces, as "sr:{scale}";  predicts: bool;  tasks: tuple;
@@ -26,7 +27,9 @@ Traits, declared in ``Component.traits``:
                baseline: "full-offload" of one that sends the whole input as it is;
                models: build parameters that name a Backbone, which the constructor is given built. Where the spec
                leaves one out it is the Backbone's trait of that name, else the Backbone itself. An Encoder with
-               models has no other weights
+               models has no other weights;
+               device: "package.module:Class" of what runs on a device without torch (``semcodec.device_half``);
+               needs_torch: of one without such a class, why, in words
     backbone   hub: repository of published weights, or "package.module:function" that is given the build parameters
                and returns it or None;  example: a member for checks of a family ("timm/*");
                known: of a family, "package.module:function" that is given the build parameters and raises UsageError
@@ -66,6 +69,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.floating[Any]]
     Bool = npt.NDArray[np.bool_]
 
+    from semcodec.device_half import Exported
     from semcodec.panels import Panel
     from semcodec.priors import Prior
     from semcodec.specs import BackboneSpec
@@ -297,6 +301,18 @@ class Encoder(ABC):
     def server_state(self) -> Sequence[str] | None:
         """The same for what ``read`` and ``restore`` use."""
         return None
+
+    def export(self) -> Exported:
+        """What a device without torch is given of this Encoder: see ``semcodec.device_half``.
+
+        Here the arrays of ``device_state`` and no network. Asked only of an Encoder with the trait ``device``.
+        """
+        from semcodec.device_half import Exported
+
+        names: Sequence[str] | None = self.device_state()
+        state: Mapping[str, Tensor] = getattr(self, "state_dict", dict)()
+        chosen = [name for name in state if names is None or name.startswith(tuple(names))]
+        return Exported({name: as_array(state[name]) for name in chosen})
 
     def decoder_state(self) -> Mapping[str, Tensor]:
         """The weights that ``read`` and ``restore`` use; a stream is tied to them. Usually all there are."""

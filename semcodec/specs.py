@@ -14,6 +14,8 @@ from typing import Literal
 
 from semcodec.errors import UsageError
 
+EXPORTED = ".semdev"
+"""How files of ``semcodec export`` end: a name that ends so is a file, never a spec."""
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 FITS = ("crop", "letterbox")
 CLASS, BOXES = "class", "boxes"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,8 +34,12 @@ class _Single:
 def single_precision() -> Iterator[None]:
     """Make tensors and modules in float32, whatever the user's ``torch.set_default_dtype``; also a decorator.
 
-    torch has one default for all threads: it is given back when the last of several threads leaves.
+    torch has one default for all threads: it is given back when the last of several threads leaves. Where nothing has
+    imported torch, nobody has set its default.
     """
+    if "torch" not in sys.modules:
+        yield
+        return
     import torch
 
     with _Single.lock:
@@ -66,17 +71,22 @@ def inference(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def as_array(tensor: Tensor | None) -> Any:
-    """A tensor's values in numpy, on the CPU, bfloat16 as float32; None stays None."""
+    """A tensor's values in numpy, on the CPU, bfloat16 as float32; None and arrays stay what they are."""
+    if tensor is None or isinstance(tensor, np.ndarray):
+        return tensor
     import torch
 
-    if tensor is None:
-        return None
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def beside(array: npt.NDArray[Any], tensor: Tensor) -> Tensor:
-    """An array as a tensor of its own dtype on the device that ``tensor`` is on; on the CPU its memory is shared."""
+    """An array as a tensor of its own dtype on the device that ``tensor`` is on; on the CPU its memory is shared.
+
+    Beside an array it stays one.
+    """
+    if isinstance(tensor, np.ndarray):
+        return array
     import torch
 
     return torch.from_numpy(array).to(tensor.device)
@@ -102,13 +112,29 @@ def stack(samples: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([sample[name] for sample in samples]) for name in samples[0]}
 
 
+def likeliest(logits: Tensor) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Of logits (B, classes), a tensor or an array, the most probable class and its probability, (B,) each."""
+    if isinstance(logits, np.ndarray):
+        scaled = np.exp(logits - logits.max(1, keepdims=True))
+        return logits.argmax(1), scaled.max(1) / scaled.sum(1)
+    probability, index = logits.softmax(1).max(1)
+    return as_array(index), as_array(probability)
+
+
 def rows_of(features: Mapping[str, Tensor], rows: Sequence[int]) -> dict[str, Tensor]:
     """Some samples of a batch."""
     return {name: t[list(rows)] for name, t in features.items()}
 
 
 def eight_bits(pixels: Tensor) -> npt.NDArray[np.uint8]:
-    """float in [0, 1] (..., 3, H, W) to uint8 (..., H, W, 3), rounded. Raises UsageError for NaN and infinity."""
+    """float in [0, 1] (..., 3, H, W) to uint8 (..., H, W, 3), rounded. Raises UsageError for NaN and infinity.
+
+    pixels: a tensor, or an array of numpy.
+    """
+    if isinstance(pixels, np.ndarray):
+        if not np.isfinite(pixels).all():
+            raise UsageError("the pixels hold NaN or infinity")
+        return np.moveaxis(np.rint(np.clip(pixels, 0, 1) * np.float32(255)).astype(np.uint8), -3, -1)
     if not pixels.isfinite().all():
         raise UsageError("the pixels hold NaN or infinity")
     out: npt.NDArray[np.uint8] = as_array((pixels.clamp(0, 1) * 255).round().byte().movedim(-3, -1))
@@ -120,3 +146,8 @@ def from_eight_bits(pixels: npt.NDArray[np.uint8]) -> Tensor:
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, -3))).float() / 255
+
+
+def floats_of(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """``from_eight_bits`` in numpy, for devices without torch."""
+    return np.ascontiguousarray(np.moveaxis(pixels, -1, -3)).astype(np.float32) / np.float32(255)

@@ -69,10 +69,12 @@ def tracked() -> list[Path]:
 @pytest.mark.parametrize("folder", ["semcodec", "plugins", "tests", "examples"])
 def test_every_import_is_declared(folder):
     """Extras only where they are used, inside functions; the kit for component authors is used under their pytest."""
-    always = required() | (required("test") if folder == "tests" else set())
+    always = required() | required("torch") | required("video")
+    always |= required("test") | required("export") if folder == "tests" else set()
     top = {name: files - SERVED for name, files in imported(folder, top=True).items() if name not in always}
     assert {name: files for name, files in top.items() if files} == {}
-    extras = always.union(*(required(extra) for extra in ("yolo", "learned", "hub", "ray", "report", "serve")))
+    more = ("yolo", "learned", "hub", "ray", "report", "device", "export", "serve")
+    extras = always.union(*(required(extra) for extra in more))
     lazy = {name: files for name, files in imported(folder).items() if name not in extras}
     kit = {"pytest": {"semcodec/testing/__init__.py"}, "hypothesis": {"semcodec/testing/strategies.py"}}
     assert lazy in ({}, kit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import venv
 import zipfile
 from pathlib import Path
 
@@ -44,7 +45,11 @@ def test_the_wheel_holds_what_is_needed(wheel):
         metadata = archive.read(f"semcodec-{semcodec.__version__}.dist-info/METADATA").decode()
     expected = {"semcodec/py.typed"}
     for package, folder, patterns in (
-        ("semcodec", ROOT / "semcodec", ("**/*.py", "templates/*/*", "planning/profiles/*.toml", "bench/page.*")),
+        (
+            "semcodec",
+            ROOT / "semcodec",
+            ("**/*.py", "templates/*/*", "planning/profiles/*.toml", "bench/page.*", "data/*.npz"),
+        ),
         ("semcodec_plugins", ROOT / "plugins", ("**/*.py", "*/weights/*", "*/README.md")),
     ):
         for path in (path for pattern in patterns for path in folder.glob(pattern)):
@@ -105,3 +110,35 @@ def test_plugins_new_has_its_templates(clean):
     environment, folder = clean
     run(["semcodec", "plugins", "new", "mine", "--kind", "backbone"], environment, folder)
     assert (folder / "semcodec-mine" / "semcodec_mine" / "weights" / "digits-scenes.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_a_device_runs_where_there_is_no_torch(wheel, tmp_path):
+    """The wheel with the extra ``device`` from the package index, in an environment that sees nothing of this one."""
+    from semcodec.composition.composition import compose_spec
+    from semcodec.pipeline.export import export_device
+    from semcodec.pipeline.weights import WeightsRequest
+
+    venv.create(tmp_path / "bare", with_pip=True, symlinks=True)
+    environment = tmp_path / "bare" / "bin"
+    try:
+        install(environment, Path(f"{wheel}[device]"), options=())
+    except AssertionError as error:
+        pytest.skip(f"no package index here: {str(error).splitlines()[-1]}")
+    absent = "import importlib.util as u; print([n for n in ('torch', 'timm', 'scipy', 'av') if u.find_spec(n)])"
+    assert run(["python", "-c", absent], environment, tmp_path).strip() == "[]"
+    for spec, sample in {
+        "layered+det-nano@d3": "digits-scenes:1",
+        "cls-attn+vit-nano-server": "digits-scenes:1",
+        "stae+vit-nano": "digits-motion:1",
+        "aecnn+resnet-nano": "digits-scenes:1",
+    }.items():
+        path, stream = tmp_path / "device.semdev", tmp_path / "sent.sem"
+        export_device(compose_spec(spec), path, WeightsRequest(offline=True))
+        run(["semcodec", "encode", str(path), sample, "-o", str(stream)], environment, tmp_path)
+        [found] = semcodec.decode(stream)
+        pipeline = semcodec.compose(spec, offline=True)
+        assert found.name == pipeline.decode(pipeline.encode(sample)).name
+    listed = json.loads(run(["semcodec", "plugins", "list", "--format", "json"], environment, tmp_path))
+    assert {row["status"] for row in listed} <= {"ok", "missing"}
+    run(["semcodec", "compose", "stae+vit-nano", "--dry-run"], environment, tmp_path)

@@ -27,7 +27,12 @@ def semcodec_components() -> Iterator[Component]:
             Param("bits", int, 8, "of each value that is sent", (8, 6, 4, 3, 2, 1), open=True, low=1, high=8),
         ),
         positional="ratio",
-        traits={"entropy": "required", "recoverer": "fr:{ratio}", "cut": "stem"},
+        traits={
+            "entropy": "required",
+            "recoverer": "fr:{ratio}",
+            "cut": "stem",
+            "device": f"{PACKAGE}.device:AECNNDevice",
+        },
         weights=WEIGHTS,
         recipe=f"{PACKAGE}.recipe:recipe",
     )

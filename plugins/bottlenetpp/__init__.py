@@ -28,7 +28,7 @@ def semcodec_components() -> Iterator[Component]:
             Param("bits", int, 8, "of each value that is sent", (8, 6, 4, 3, 2, 1), open=True, low=1, high=8),
         ),
         positional="ratio",
-        traits={"entropy": "required", "cut": "stem"},
+        traits={"entropy": "required", "cut": "stem", "device": f"{PACKAGE}.device:BottleNetPPDevice"},
         weights=(f"{PACKAGE}:weights/bottlenetpp4-resnet-nano.safetensors",),
         recipe=f"{PACKAGE}.recipe:recipe",
     )  # fmt: skip

@@ -16,7 +16,7 @@ from semcodec.specs import FeatureSpec
 from semcodec.training.channel_quantiser import ChannelQuantiser, finite
 from semcodec.types import restore_alike
 from semcodec_plugins.bottlenetpp.coding import BottleNetPPCoding
-from semcodec_plugins.bottlenetpp.spec import shapes
+from semcodec_plugins.bottlenetpp.spec import shapes, window
 
 if TYPE_CHECKING:
     from semcodec.panels import Panel
@@ -35,12 +35,11 @@ class BottleNetPP(nn.Module, Encoder):
         found = shapes(features, ratio, spatial)
         self.name, self.shape = found.name, found.sent
         channels, sent = found.features[0], found.sent[0]
-        # Patches that do not overlap where the maps shrink; 3x3 where they do not.
-        kernel, padding = (3, 1) if spatial == 1 else (spatial, 0)
-        self.reduce = nn.Conv2d(channels, sent, kernel, spatial, padding, bias=False)  # batch norm has its own
+        kernel, stride, padding = window(spatial)
+        self.reduce = nn.Conv2d(channels, sent, kernel, stride, padding, bias=False)  # batch norm has its own
         self.reduce_norm = nn.BatchNorm2d(sent)
         self.quantiser = ChannelQuantiser(sent, unit=True)
-        self.expand = nn.ConvTranspose2d(sent, channels, kernel, spatial, padding, bias=False)
+        self.expand = nn.ConvTranspose2d(sent, channels, kernel, stride, padding, bias=False)
         self.expand_norm = nn.BatchNorm2d(channels)
         self.coding = BottleNetPPCoding(features, ModuleState(self), ratio=ratio, spatial=spatial)
 

@@ -38,6 +38,11 @@ def shapes(features: FeatureSpec, ratio: int, spatial: int) -> Shapes:
     return Shapes(name, (channels, height, width), sent)
 
 
+def window(spatial: int) -> tuple[int, int, int]:
+    """Kernel, stride and padding: patches that do not overlap where the maps shrink; 3x3 where they do not."""
+    return (3, 1, 1) if spatial == 1 else (spatial, spatial, 0)
+
+
 def encoder(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
     """The map that is sent, int32. Raises SpecMismatch."""
     found = shapes(features, params["ratio"], params["spatial"])

@@ -47,6 +47,7 @@ def semcodec_components() -> Iterator[Component]:
             "predicts": True,
             "selectors": ("attention-sum:0.87",),
             "earlier_selectors": {1: ("attention-sum",)},
+            "device": f"{PACKAGE}.device:ClsAttnDevice",
         },
     )  # fmt: skip
     yield Component(
@@ -61,5 +62,5 @@ def semcodec_components() -> Iterator[Component]:
             *CODING,
             SIDE,
         ),
-        traits={**TRAITS, "selectors": ("random",)},
+        traits={**TRAITS, "selectors": ("random",), "device": "semcodec.coding.patch_encoder:Patches"},
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from semcodec.coding.patch_encoder import Patches
+from semcodec.device_half import Exported, Network
 from semcodec.interfaces import Analysis, Backbone, Features, Partial
 from semcodec.panels import Panel, usual
 from semcodec.specs import FeatureSpec
@@ -26,12 +28,17 @@ class ClsAttn(nn.Module, Patches):
         coding = ClsAttnCoding(features, {}, edge=edge.spec)
         Patches.__init__(self, features, side=coding.side)
         self.coding = coding
-        self.edge, self.kind = edge, scores
+        self.edge, self.kind, self.features = edge, scores, dict(features)
 
     def analyse(self, features: Features) -> Analysis:
         """Scores (B, N), equation (10) or attention rollout, and the device's logits."""
         logits, attention = self.edge.attend(features, self.kind)
         return Analysis(features, {"keep": attention}, logits)
+
+    def export(self) -> Exported:
+        """The ViT as one network, and the side of its patches."""
+        network = Network(lambda x: self.edge.attend({"image": x}, self.kind), self.features, ("logits", "attention"))
+        return Exported({"side": np.array(self.side)}, {"attend": network})
 
     def device_state(self) -> Sequence[str]:
         """The device's ViT."""

@@ -29,7 +29,7 @@ def semcodec_components() -> Iterator[Component]:
             Param("entropy", str, "latent", "what is entropy coded: the latent, as published, or all three parts",
                   ("latent", "all")),
         ),
-        traits={"entropy": "mixed", "targets": ("frames",)},
+        traits={"entropy": "mixed", "targets": ("frames",), "device": f"{PACKAGE}.device:DeepISCDevice"},
         weights=(f"{PACKAGE}:weights/deepisc-vit-nano.safetensors",),
         recipe=f"{PACKAGE}.recipe:recipe",
     )  # fmt: skip

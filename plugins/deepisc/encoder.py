@@ -11,8 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from semcodec.device_half import Exported, Network
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
-from semcodec.specs import FeatureSpec
+from semcodec.specs import FeatureSpec, TensorSpec
 from semcodec.tensors import as_array, beside, eight_bits, from_eight_bits
 from semcodec.training.channel_quantiser import ChannelQuantiser
 from semcodec.training.frame_attention import FrameAttention
@@ -20,12 +21,12 @@ from semcodec_plugins.deepisc import residual
 from semcodec_plugins.deepisc.coding import DeepISCCoding
 from semcodec_plugins.deepisc.counting import SegmentTables
 from semcodec_plugins.deepisc.networks import LatentEncoder, Segmentation, Synthesiser, one_hot, pad
-from semcodec_plugins.deepisc.spec import LATENT, LATENT_BITS, shapes
+from semcodec_plugins.deepisc.sending import UInt8, latents_of
+from semcodec_plugins.deepisc.spec import CLASSES, LATENT, LATENT_BITS, LATENT_STRIDE, shapes
 
 if TYPE_CHECKING:
     from semcodec.panels import Panel
 
-UInt8 = npt.NDArray[np.uint8]
 SENT_BY = ("quantiser.", "tables.", "synthesiser.")
 """Beginnings of the names of what the receiver needs too."""
 
@@ -75,28 +76,32 @@ class DeepISC(nn.Module, Encoder):
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
-        found = self.shapes
-        clips = eight_bits(features[found.name])
-        latents = []
-        for row, clip in enumerate(clips.reshape(-1, found.total, found.height, found.width, 3)):
-            kept = as_array(masks["frames"][row]) if "frames" in masks else np.ones(found.total, bool)
-            frames = np.ascontiguousarray(clip[kept])
-            symbols, classes = self.describe(from_eight_bits(frames))
-            latent = Latent({"kept": kept, "latent": symbols, "segments": classes}, dict(params))
-            if self.frame_attention is None:
-                del latent.symbols["kept"]
-            mask = self.coding.mask(kept, params["pixels"])
-            made = self.synthesise(symbols, classes)
-            latent.symbols["residual"] = residual.quantise(frames, made, mask, params["step"])
-            latents.append(latent)
-        return latents
+        return latents_of(self, eight_bits(features[self.shapes.name]), masks, params)
 
     @torch.no_grad()
-    def describe(self, frames: Tensor) -> tuple[npt.NDArray[np.int32], UInt8]:
-        """(k, 3, H, W), wherever they are, to the latent's symbols (LATENT, k, h, w) and classes (k, h', w')."""
-        x = pad(frames.to(self.quantiser.low.device))
+    def describe(self, frames: UInt8) -> tuple[npt.NDArray[np.int32], UInt8]:
+        """Frames (k, H, W, 3) to the latent's symbols (LATENT, k, h, w) and classes (k, h', w')."""
+        x = pad(from_eight_bits(frames).to(self.quantiser.low.device))
         symbols = self.quantiser.symbols(self.latent_encoder(x), LATENT_BITS).swapaxes(0, 1)
         return np.ascontiguousarray(symbols), as_array(self.segmentation(x).argmax(1).byte())
+
+    def export(self) -> Exported:
+        """Every network, and the quantiser."""
+        found = self.shapes
+        (h, w), (height, width) = found.latent, found.segments
+        frame = {"frames": TensorSpec((3, h * LATENT_STRIDE, w * LATENT_STRIDE))}
+        sent = {"latent": TensorSpec((LATENT, h, w)), "segments": TensorSpec((CLASSES, height, width))}
+        networks = {
+            "latent": Network(self.latent_encoder, frame, ("values",)),
+            "segments": Network(self.segmentation, frame, ("logits",)),
+            "synthesise": Network(self.synthesiser, sent, ("frames",)),
+        }
+        if self.frame_attention is not None:
+            clip = {"frames": TensorSpec((found.total, 3, found.height, found.width))}
+            networks["frames"] = Network(self.frame_attention, clip, ("scores",))
+        names = [f"quantiser.{name}" for name in ("low", "high", "counts", "centroids")] + ["tables.counts"]
+        state = self.state_dict()
+        return Exported({name: as_array(state[name]) for name in names}, networks)
 
     # -- the server --------------------------------------------------------------------------------------------------
 
@@ -135,7 +140,7 @@ class DeepISC(nn.Module, Encoder):
         source, received = usual(features, partial)
         clip = eight_bits(features[self.shapes.name])[0].reshape(-1, self.shapes.height, self.shapes.width, 3)
         frames = clip[as_array(masks["frames"][0])] if "frames" in masks else clip
-        symbols, classes = self.describe(from_eight_bits(np.ascontiguousarray(frames)))
+        symbols, classes = self.describe(np.ascontiguousarray(frames))
         return [
             source,
             Panel("segmentation of kept frames", heat=side_by_side(classes.astype(np.float32))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from semcodec.component import Component
 from semcodec.hookspecs import hookimpl
@@ -17,11 +18,20 @@ STAGES = (
 )
 EXCESS = {"rans": (0.01, 8), "range": (0.01, 8), "huffman": (1, 8)}
 """Bits a symbol and bytes a chunk that a stage may spend beyond an ideal code under the same prior."""
+REMEDY = (
+    "pip install constriction, which has no wheel for Linux on Arm and is built there by Rust (rustup.rs), or name "
+    "huffman in its place"
+)
 
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
     """The records of this package's components."""
     for name, target, summary in STAGES:
-        traits = {"excess": EXCESS[name]} if name in EXCESS else {}
-        yield Component("entropy", name, f"semcodec_plugins.entropy.{target}", summary, traits=traits)
+        traits: dict[str, Any] = {"excess": EXCESS[name]} if name in EXCESS else {}
+        requires = ("constriction",) if target.startswith("arithmetic:") else ()
+        if requires:
+            traits = {**traits, "remedy": REMEDY}
+        yield Component(
+            "entropy", name, f"semcodec_plugins.entropy.{target}", summary, traits=traits, requires=requires
+        )

@@ -239,17 +239,24 @@ def by_table(prior: Indexed, values: Int32) -> tuple[Int32, list[tuple[Model, in
         )
     if (index[1:] >= index[:-1]).all():
         bounds = np.searchsorted(index, np.arange(total + 1)).tolist()
-    elif count < _MANY:
+    elif count < _MANY or (csr_array := _sparse()) is None:
         narrow = index.astype(np.min_scalar_type(total))  # by radix, where 16 bits are enough
         order = narrow.argsort(kind="stable")
         bounds = np.searchsorted(narrow.take(order), np.arange(total + 1, dtype=narrow.dtype)).tolist()
         values = values.take(order)
     else:
-        from scipy.sparse import csr_array
-
         # A matrix of one value a row, in the column of its table: by columns it is what a counting sort would give.
         rows = csr_array((values, index.astype(np.int32), np.arange(count + 1, dtype=np.int32)), shape=(count, total))
         columns = rows.tocsc()
         values, bounds = columns.data, columns.indptr.tolist()
     counts = (stop - start for start, stop in pairwise(bounds))
     return values, [(model_of(table), n) for table, n in zip(prior.tables, counts, strict=True) if n]
+
+
+def _sparse() -> Any:
+    """scipy's sparse matrix, which counts; None where there is no scipy, as on a device: all is sorted there."""
+    try:
+        from scipy.sparse import csr_array
+    except ImportError:
+        return None
+    return csr_array

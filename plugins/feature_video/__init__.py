@@ -25,6 +25,8 @@ VIDEO = (
     Param("ranges", str, "tensor", "what has a minimum and a maximum of its own", ("tensor", "channel")),
 )
 
+NEEDS_TORCH = "it quantises and packs features into frames with torch"
+
 
 @hookimpl
 def semcodec_components() -> Iterator[Component]:
@@ -38,7 +40,7 @@ def semcodec_components() -> Iterator[Component]:
         summary="features at a cut tiled into frames of video, as MPEG's anchors for coding of features are",
         params=(QP, *VIDEO),
         positional="qp",
-        traits={"entropy": "mixed"},
+        traits={"entropy": "mixed", "needs_torch": NEEDS_TORCH},
         license="GPL-2.0-or-later",
     )
     yield Component(
@@ -73,7 +75,7 @@ def semcodec_components() -> Iterator[Component]:
             *VIDEO,
         ),
         positional="components",
-        traits={"entropy": "mixed"},
+        traits={"entropy": "mixed", "needs_torch": NEEDS_TORCH},
         license="GPL-2.0-or-later",
         weights=tuple(f"{PACKAGE}:weights/feature-video-pca-{name}.safetensors" for name in WEIGHTS),
         recipe=f"{PACKAGE}.recipe:recipe",

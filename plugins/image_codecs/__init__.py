@@ -73,7 +73,7 @@ def semcodec_components() -> Iterator[Component]:
             summary=summary,
             params=params,
             positional=params[0].name if name != "png" else None,
-            **(more | {"traits": traits | more.get("traits", {})}),
+            **(more | {"traits": traits | more.get("traits", {}) | {"device": f"{PACKAGE}.pictures_encoder:{target}"}}),
         )
     words = Param("preset", str, "medium", "how long the coder tries", PRESETS)
     preset = _number("preset", 6, "how long the coder tries: 0 longest to 13", (4, 6, 8, 10), 0, 13)
@@ -106,7 +106,14 @@ def semcodec_components() -> Iterator[Component]:
             params=(_number(word, default, text.format(high), sweep, 0, high), FRAMES, *settings),
             positional=word,
             license=license,
-            traits={"entropy": "none", "tasks": ("video",)} | ({"programs": programs} if programs else {}),
+            requires=("av",),
+            extra="video",
+            traits={
+                "entropy": "none",
+                "tasks": ("video",),
+                "device": f"{PACKAGE}.video_encoder:{target}",
+                **({"programs": programs} if programs else {}),
+            },
         )
     yield Component(
         kind="encoder",
@@ -128,6 +135,7 @@ def semcodec_components() -> Iterator[Component]:
             "selectors": ("top-k",),
             "units": {"keep": ("block", "blocks")},
             "tasks": ("classification", "detection"),
+            "device": f"{PACKAGE}.roi:RoiJpeg",
         },
     )
     yield Component(
@@ -139,7 +147,11 @@ def semcodec_components() -> Iterator[Component]:
         summary="the baseline that sends the whole input, as JPEG of a quality that costs no accuracy to speak of",
         params=(_quality(95),),
         positional="quality",
-        traits={"entropy": "none", "baseline": "full-offload"},
+        traits={
+            "entropy": "none",
+            "baseline": "full-offload",
+            "device": f"{PACKAGE}.pictures_encoder:Jpeg",
+        },
     )
     yield Component(
         kind="encoder",
@@ -158,6 +170,7 @@ def semcodec_components() -> Iterator[Component]:
             "predicts": True,
             "selectors": ("never",),
             "tasks": ("classification", "video"),
+            "device": f"{PACKAGE}.device:LocalDevice",
         },
     )
     yield Component(
@@ -167,5 +180,5 @@ def semcodec_components() -> Iterator[Component]:
         spec=f"{PACKAGE}.spec:tensor8",
         coding=f"{PACKAGE}.coding:TensorCoding",
         summary="any features at 8 bits a value, uniform between each tensor's minimum and maximum",
-        traits={"entropy": "required"},
+        traits={"entropy": "required", "device": f"{PACKAGE}.tensor8:Tensor8"},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from semcodec.device_half import Exported, Network
 from semcodec.interfaces import Analysis, Backbone, Features
 from semcodec.specs import FeatureSpec
 from semcodec_plugins.image_codecs.pictures_encoder import Jpeg
@@ -15,8 +16,15 @@ class Local(Jpeg):
 
     def __init__(self, features: FeatureSpec, *, model: Backbone) -> None:
         super().__init__(features)
-        self.model = model
+        self.model, self.takes = model, dict(features)
 
     def analyse(self, features: Features) -> Analysis:
         """The prediction of ``model`` from the input."""
         return Analysis(features, prediction=self.model.tail(features, "input"))
+
+    def export(self) -> Exported:
+        """The whole model as one network."""
+        name = "frames" if self.clip else "image"
+        network = Network(lambda x: self.analyse(self.model.head({name: x}, "input")).prediction,
+                          {name: self.takes[name]}, ("logits",))  # fmt: skip
+        return Exported(networks={"model": network})

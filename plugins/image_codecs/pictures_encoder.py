@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from semcodec.coding.pictures import Rgb, decode_picture, encode_picture, stack_frames, unstack_frames
 from semcodec.errors import CorruptStream, UsageError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec
-from semcodec.tensors import eight_bits, from_eight_bits
+from semcodec.tensors import as_array, eight_bits, from_eight_bits
 from semcodec_plugins.image_codecs import external
 from semcodec_plugins.image_codecs.coding import PictureCoding, spaced
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SHORT, MORE = 3, 6
 """By how much a JPEG 2000 picture may fall short of the PSNR asked for, and what is then asked for beyond it, in dB."""
@@ -43,9 +44,7 @@ class Picture(Encoder):
         if not self.clip:
             return [Latent({}, {"picture": self.compress(image, quality, **more)}) for image in values]
         total = values.shape[1]
-        if "index" in features and not torch.equal(
-            features["index"].cpu(), torch.arange(total).expand(len(values), total)
-        ):
+        if "index" in features and not (as_array(features["index"]) == np.arange(total)).all():
             raise UsageError(f"{self.format} sends whole clips: frames in order from 0 to {total - 1}")
         index = spaced(total, params.get("frames", 0))
         return [
@@ -55,6 +54,8 @@ class Picture(Encoder):
 
     def restore(self, latent: Latent) -> Partial:
         """The picture's pixels, of a clip with their "index". Raises CorruptStream for one of another size."""
+        import torch
+
         index = latent.side.get("index")
         count = 1 if index is None else len(index)
         rgb = self.expand(latent.side["picture"], self.coding.pixels(count))

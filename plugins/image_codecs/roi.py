@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from torch import Tensor
 
 from semcodec.coding.pictures import Rgb, decode_picture, encode_picture
 from semcodec.interfaces import Analysis, Features, Latent
@@ -16,6 +15,9 @@ from semcodec.specs import FeatureSpec
 from semcodec.tensors import as_array, beside, eight_bits
 from semcodec_plugins.image_codecs.pictures_encoder import Jpeg
 from semcodec_plugins.image_codecs.spec import BLOCK
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Map = npt.NDArray[np.float64]
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from semcodec.errors import UsageError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
@@ -15,6 +13,9 @@ from semcodec.specs import FeatureSpec
 from semcodec.tensors import as_array
 from semcodec_plugins.image_codecs.coding import TensorCoding
 from semcodec_plugins.image_codecs.spec import FLOATS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LEVELS = 255
 
@@ -47,6 +48,8 @@ class Tensor8(Encoder):
 
     def restore(self, latent: Latent) -> Partial:
         """x = min + q (max - min) / 255, integers as they are."""
+        import torch
+
         features = {}
         for name, spec in self.specs.items():
             array = latent.symbols[name]

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from semcodec.coding.videos import UInt8, decode_clip, decode_frames, encode_clip, planar
 from semcodec.errors import CorruptStream, DataError
@@ -16,6 +13,9 @@ from semcodec.specs import FeatureSpec
 from semcodec.tensors import eight_bits, from_eight_bits
 from semcodec_plugins.image_codecs import external
 from semcodec_plugins.image_codecs.coding import VideoCoding, spaced
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Video(Encoder):
@@ -48,6 +48,8 @@ class Video(Encoder):
 
     def restore(self, latent: Latent) -> Partial:
         """The decoded frames with their positions, "index". Raises CorruptStream."""
+        import torch
+
         index = latent.side["index"]
         try:
             clip = self.expand(latent.side["video"], len(index))

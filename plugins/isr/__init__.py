@@ -31,7 +31,12 @@ def semcodec_components() -> Iterator[Component]:
             Param("slow", bool, False, "the small image at its coder's greatest effort"),
         ),
         positional="scale",
-        traits={"entropy": "none", "recoverer": "sr:{scale}", "tasks": ("classification",)},
+        traits={
+            "entropy": "none",
+            "recoverer": "sr:{scale}",
+            "tasks": ("classification",),
+            "device": f"{PACKAGE}.device:ISRDevice",
+        },
         recipe=f"{PACKAGE}.recipe:recipe",
     )
     yield Component(

@@ -10,18 +10,21 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from semcodec.coding.pictures import decode_picture, encode_picture
+from semcodec.device_half import Exported
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec, image_size
-from semcodec.tensors import eight_bits, from_eight_bits
+from semcodec.tensors import as_array, eight_bits, from_eight_bits
 from semcodec_plugins.isr.coding import ISRCoding
+
+BICUBIC: dict[str, Any] = {"mode": "bicubic", "antialias": True}
 
 
 def shrink(image: Tensor, scale: int) -> Tensor:
     """(B, 3, H, W) in [0, 1] to (B, 3, H / scale, W / scale): bicubic, antialiased, within [0, 1]."""
     # By a size rather than a factor, so that no rounding of one can change the other.
     size = image.shape[-2] // scale, image.shape[-1] // scale
-    return interpolate(image, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+    return interpolate(image, size=size, **BICUBIC).clamp(0, 1)
 
 
 class ISR(Encoder):
@@ -34,7 +37,7 @@ class ISR(Encoder):
         height, width = image_size(features)
         self.coding = ISRCoding(features, {}, scale=scale)
         self.scale = scale
-        self.size = height // scale, width // scale
+        self.source, self.size = (height, width), (height // scale, width // scale)
 
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
@@ -45,6 +48,15 @@ class ISR(Encoder):
         coding, quality, slow = params["coding"], params["quality"], params["slow"]
         small = [encode_picture(image, coding, quality, slow=slow) for image in images]
         return [Latent({}, {"picture": one, "coding": coding}) for one in small]
+
+    def export(self) -> Exported:
+        """The weights of the interpolation, of rows and of columns: what it makes of one bright pixel each."""
+        height, width = self.size
+        down, across = (
+            interpolate(torch.eye(before)[None, None], size=(after, before), **BICUBIC)[0, 0]
+            for before, after in zip(self.source, (height, width), strict=True)
+        )
+        return Exported({"down": as_array(down), "across": as_array(across)})
 
     def restore(self, latent: Latent) -> Partial:
         """{"image": (1, 3, H / scale, W / scale)}."""

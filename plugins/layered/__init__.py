@@ -96,7 +96,7 @@ def semcodec_components() -> Iterator[Component]:
             LEVEL,
             *TOKENS,
         ),
-        traits={"entropy": "required"},
+        traits={"entropy": "required", "device": f"{PACKAGE}.device:FeatureHyperpriorDevice"},
         weights=(f"{PACKAGE}:weights/feature-hyperprior-det-nano.safetensors",),
         recipe=f"{PACKAGE}.recipe:single",
     )
@@ -135,7 +135,7 @@ def semcodec_components() -> Iterator[Component]:
             LEVEL,
             *TOKENS,
         ),
-        traits={"entropy": "required"},
+        traits={"entropy": "required", "device": f"{PACKAGE}.device:LayeredDevice"},
         weights=tuple(f"{PACKAGE}:weights/layered-{of}.safetensors" for of in ("det-nano", "vit-nano-embed")),
         recipe=f"{PACKAGE}.recipe:layered",
     )

@@ -22,8 +22,9 @@ from semcodec_plugins.layered import spec
 from semcodec_plugins.layered.coding import CodecCoding, FeatureHyperpriorCoding, LayeredCoding, count_layers
 from semcodec_plugins.layered.image_decoder import ImageFromFeatures
 from semcodec_plugins.layered.prior import PRIORS, Factorized, Hyper, straight_through
+from semcodec_plugins.layered.reduction import Fixed
 from semcodec_plugins.layered.token_codec import TokenCodec
-from semcodec_plugins.layered.transforms import Adaptation, Expansion, Fixed, Reduction, start
+from semcodec_plugins.layered.transforms import Adaptation, Expansion, Reduction, start
 
 Rows = list[Tensor]
 """One tensor for each feature of the cut, in order."""

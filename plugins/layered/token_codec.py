@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from semcodec.coding.integer_conv import ACTIVATION_BITS
+from semcodec.device_half import Exported, Network
 from semcodec.errors import UsageError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial, TrainableParts
-from semcodec.specs import PREFIX, TOKENS, FeatureSpec, token_grid
+from semcodec.specs import PREFIX, TOKENS, FeatureSpec, TensorSpec, token_grid
+from semcodec.tensors import as_array
 from semcodec.training.channel_quantiser import finite
 from semcodec_plugins.layered import spec
 from semcodec_plugins.layered.coding import LARGEST, CodecCoding, TokenCoding, count_layers
@@ -101,6 +103,20 @@ class TokenCodec(nn.Module, Encoder):
     def device_state(self) -> Sequence[str]:
         """All but the decoder."""
         return ["units_of.", "mean", "deviation"]
+
+    def export(self) -> Exported:
+        """Reductions before gains and what describes their outputs as networks; gains, and what both ends code by."""
+        names = tuple(f"units_of.{i}.0.prior.{name}" for i in range(len(self.stack)) for name in INTEGERS)
+        arrays = {name: as_array(t) for name, t in self.state_dict().items() if name.startswith(names)}
+        networks = {}
+        for i, (unit, layer) in enumerate(zip(self.by_layer, self.stack, strict=True)):
+            arrays[f"gain{i}"] = as_array(unit.reduction.gain.exp())
+            shape = spec.places(spec.shapes_of(self.features)[TOKENS], layer)
+            networks[f"reduce{i}"] = Network(
+                lambda x, unit=unit: unit.reduction.shared(self.normalise(x)), {TOKENS: self.features[TOKENS]}, ("y",)
+            )
+            networks[f"describe{i}"] = Network(unit.prior.analysis, {"y": TensorSpec(shape)}, ("z",))
+        return Exported(arrays, networks)
 
     # -- server ------------------------------------------------------------------------------------------------------
 

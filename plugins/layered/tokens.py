@@ -50,12 +50,17 @@ class TokenReduction(nn.Module):
 
     def forward(self, x: Tensor, level: int) -> Tensor:
         """To (B, C, [T,] h, w), of which whole numbers are sent."""
+        y = self.shared(x)
+        return y * _column(self.gain[level].exp(), y)
+
+    def shared(self, x: Tensor) -> Tensor:
+        """The same before the gain of a level."""
         below, right = (-side % self.stride for side in x.shape[-2:])
         if below or right:
             flat = F.pad(x.flatten(1, -3), (0, right, 0, below), mode="replicate")
             x = flat.view(*x.shape[:-2], *flat.shape[-2:])
         y: Tensor = self.net(x) + self.skip(x)
-        return y * _column(self.gain[level].exp(), y)
+        return y
 
 
 class MeanScale(nn.Module):

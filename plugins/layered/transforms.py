@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semcodec.coding.integer_conv import Whole, to_grid, unfold
 from semcodec.interfaces import Int32
-from semcodec.tensors import as_array
-from semcodec.training.channel_quantiser import finite
 from semcodec.training.integer_layers import IntegerConv
+from semcodec_plugins.layered.reduction import FEATURE_BITS, Fixed, reduced, window
 
-FEATURE_BITS = 10
-"""Fraction bits of features on their way into a reduction."""
 _BLOCK_VALUES = 1 << 23  # of blocks that principal components are taken from
-
-
-def window(stride: int) -> tuple[int, int]:
-    """Kernel and padding of a reduction: windows that overlap by half, none where nothing is reduced."""
-    return (2 * stride, stride // 2) if stride > 1 else (1, 0)
 
 
 class Reduction(IntegerConv):
@@ -43,31 +33,7 @@ class Reduction(IntegerConv):
 
         Sums below 2 ** 52 are below 2 ** 30 once shifted.
         """
-        whole = self.whole
-        whole.check(x.peak)
-        found: Int32 = whole.exact_of(x.windows(self.step))[0].astype(np.int32)
-        return found
-
-
-class Fixed:
-    """Features of one sample, (C, H, W), as integers on a grid, unfolded once for all reductions of a stride.
-
-    Raises UsageError for what is not finite.
-    """
-
-    def __init__(self, x: Tensor) -> None:
-        self.x = to_grid(as_array(finite(x)[None]).astype(np.float64), FEATURE_BITS)
-        self.peak = float(np.abs(self.x).max(initial=0))
-        self._windows: dict[int, Whole] = {}
-
-    def windows(self, stride: int) -> Whole:
-        """What a reduction of this stride is multiplied with: (1, C * kernel ** 2, h, w)."""
-        if stride not in self._windows:
-            kernel, padding = window(stride)
-            below, right = (-side % stride for side in self.x.shape[2:])
-            padded = np.pad(self.x, ((0, 0), (0, 0), (0, below), (0, right)), "edge") if below or right else self.x
-            self._windows[stride] = unfold(padded, kernel, stride, padding)
-        return self._windows[stride]
+        return reduced(self.whole, x, self.step)
 
 
 class Expansion(nn.ConvTranspose2d):

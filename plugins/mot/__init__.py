@@ -31,6 +31,7 @@ def semcodec_components() -> Iterator[Component]:
             "units": UNITS,
             "recoverer": "mae",
             "tasks": ("classification",),
+            "device": "semcodec.coding.patch_encoder:Patches",
         },
         recipe=f"{PACKAGE}.recipe:recipe",
     )
@@ -63,6 +64,7 @@ def semcodec_components() -> Iterator[Component]:
             "selectors": ("random@first", "random@keep"),
             "units": UNITS,
             "models": ("server",),
+            "needs_torch": "it asks the server's model for more patches while it encodes",
             "recoverer": "mae",
             "tasks": ("classification",),
         },

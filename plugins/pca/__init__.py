@@ -31,7 +31,7 @@ def semcodec_components() -> Iterator[Component]:
         summary="the leading principal components of the channels at a cut, in layers (PCA)",
         params=PARAMS,
         positional="components",
-        traits={"entropy": "required"},
+        traits={"entropy": "required", "device": f"{PACKAGE}.device:PCADevice"},
         weights=(f"{PACKAGE}:weights/pca-resnet-nano.safetensors",),
         recipe=f"{PACKAGE}.recipe:pca",
     )
@@ -44,7 +44,7 @@ def semcodec_components() -> Iterator[Component]:
         summary="pca with a learned 1x1 convolution after it, which adapts what is received to the model",
         params=PARAMS,
         positional="components",
-        traits={"entropy": "required"},
+        traits={"entropy": "required", "device": f"{PACKAGE}.device:PCADevice"},
         weights=(f"{PACKAGE}:weights/pca-adapt-resnet-nano.safetensors",),
         recipe=f"{PACKAGE}.recipe:pca_adapt",
     )

@@ -48,6 +48,7 @@ def semcodec_components() -> Iterator[Component]:
             "targets": ("keep",),
             "units": UNITS,
             "models": ("server",),
+            "needs_torch": "it asks the server's model for patches while it encodes",
             "tasks": ("classification",),
         },
     )  # fmt: skip

@@ -68,6 +68,7 @@ def semcodec_components() -> Iterator[Component]:
         traits={
             "entropy": "mixed",
             "targets": ("frames", "pixels"),
+            "device": "semcodec_plugins.stae.device:STAEDevice",
             "recoverer": "cnn-3d2d",
             "tasks": ("video",),
         },

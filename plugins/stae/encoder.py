@@ -11,16 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from semcodec.coding import pictures, videos
-from semcodec.coding.video_params import CODECS, rate_factor
+from semcodec.coding.video_params import CODECS
+from semcodec.device_half import Exported, Network
 from semcodec.errors import CorruptStream, DataError
 from semcodec.interfaces import Analysis, Encoder, Features, Latent, Partial
 from semcodec.panels import Panel, side_by_side, usual
 from semcodec.pipeline.selection import Keep, select
-from semcodec.specs import FeatureSpec
+from semcodec.specs import FeatureSpec, TensorSpec
 from semcodec.tensors import as_array, eight_bits, from_eight_bits
 from semcodec.training.frame_attention import FrameAttention, keep_frames, weigh
 from semcodec_plugins.stae.attention import SpatialAttention
-from semcodec_plugins.stae.coding import STAECoding, blob_of
+from semcodec_plugins.stae.coding import STAECoding
+from semcodec_plugins.stae.sending import latents_of
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -81,21 +83,15 @@ class STAE(nn.Module, Encoder):
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
-        frames8 = eight_bits(features["frames"])
-        latents = []
-        for row, clip in enumerate(frames8):
-            kept = as_array(masks["frames"][row]) if "frames" in masks else np.ones(self.total, bool)
-            frames = clip[kept]
-            mask = np.ones(frames.shape[:3], bool)
-            if "pixels" in masks:
-                mask = as_array(masks["pixels"][row, : len(frames)]).reshape(mask.shape)
-            latent = Latent({"kept": kept, "mask": mask}, {"coding": params["coding"]})
-            if params["coding"] == "raw":
-                latent.symbols["frames"] = frames * mask[..., None]
-            else:  # what is lossy belongs to encode, not to write
-                latent.side[blob_of(params["coding"])] = _compress(frames, mask, params["coding"], params["quality"])
-            latents.append(latent)
-        return latents
+        return latents_of(features["frames"], masks, params)
+
+    def export(self) -> Exported:
+        """Both attentions as networks; that of pixels takes frames one by one."""
+        clip = TensorSpec((self.total, 3, self.height, self.width))
+        frame = TensorSpec((3, self.height, self.width))
+        pixels = Network(lambda x: self.spatial_attention(x[:, None])[:, 0], {"frame": frame}, ("scores",))
+        return Exported(networks={"frames": Network(self.frame_attention, {"frames": clip}, ("scores",)),
+                                  "pixels": pixels})  # fmt: skip
 
     def server_state(self) -> Sequence[str]:
         """Nothing: the attentions choose on the device."""
@@ -154,10 +150,3 @@ class STAE(nn.Module, Encoder):
         known = scores[~scores.isnan()]
         heat = side_by_side(as_array(scores.expand(frames.shape[:3])))
         return Panel(f"{title}, {float(known.min()):.3g} to {float(known.max()):.3g}", side_by_side(frames), heat)
-
-
-def _compress(frames: UInt8, mask: npt.NDArray[np.bool_], coding: str, quality: int) -> bytes:
-    """Kept frames (k, H, W, 3) as one picture or as video, with what ``mask`` (k, H, W) drops filled to cost little."""
-    if coding in CODECS:
-        return videos.encode_clip(videos.hold_fill(frames, mask), coding, rate_factor(coding, quality))
-    return pictures.encode_picture(pictures.stack_frames(pictures.smooth_fill(frames, mask)), coding, quality)

@@ -19,13 +19,14 @@ import click
 
 from semcodec._progress import Terminated, terminable
 from semcodec._version import __version__
-from semcodec.errors import SemcodecError
+from semcodec.errors import SemcodecError, cure
 
 COMMANDS = {
     "compose": "Show a pipeline as a table; with --input, run it.",
     "encode": "Compress clips or images into a .sem file.",
     "decode": "Recognise what a .sem file holds.",
     "inspect": "Show what a .sem file is made of, without decoding it.",
+    "export": "Write a pipeline's device as one file that needs no torch.",
     "serve": "Answer streams of devices over the network.",
     "send": "Send inputs to a server over the network, as they come.",
     "split": "Write a pipeline's weights in two files, one for each end.",
@@ -75,6 +76,10 @@ class LazyGroup(click.Group):
             if ctx.params["debug"] and not isinstance(error, Terminated):
                 raise
             _leave(ctx, error)
+        except ImportError as error:
+            if ctx.params["debug"] or (remedy := cure(error)) is None:
+                raise
+            _leave(ctx, SemcodecError(remedy))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from semcodec.cli import options
 from semcodec.cli.reads import spare
 from semcodec.cli.sample_output import KEYS, Sample, document, encode, open_samples, run, show
 from semcodec.cli.streams import check_output, telling, writing
-from semcodec.errors import DataError, SemcodecError, first_line
+from semcodec.errors import DataError, SemcodecError, UsageError, first_line
 
 if TYPE_CHECKING:
     from semcodec.data.parts import Part
@@ -48,13 +48,23 @@ def command(
 
     An INPUT is a file, or DATASET:INDEX for a sample of a test split; with --window each window of a video file is a
     record. The file is complete or not there. Only the device's half of the pipeline is built, so what is shown of
-    answers is the device's own, where it has one.
+    answers is the device's own, where it has one. A file of 'semcodec export' stands in the place of SPEC.
     """
     from semcodec.composition.composition import compose_spec
     from semcodec.data.inputs import check_input, classes_of
+    from semcodec.pipeline.exported import is_exported
 
-    composition, request = compose_spec(spec), options.request(given, offline)
+    exported, request = is_exported(spec), options.request(given, offline)
+    if exported and check:
+        raise UsageError(f"--check decodes too, and {spec} holds a device alone: leave it out, or give a spec")
     check_output(output)
+    if exported:
+        from semcodec.pipeline.device import Device
+
+        ready = Device.load(spec, request, device=device, half=half)
+        composition = ready.composition
+    else:
+        composition = compose_spec(spec)
     failed: list[str] = []
 
     def pass_over(named: str, error: Exception) -> None:
@@ -77,20 +87,22 @@ def command(
     from semcodec.container.packets import write_header
     from semcodec.pipeline.accelerator import Accelerator
     from semcodec.pipeline.device import Device
-    from semcodec.pipeline.pipeline import Pipeline
 
     there = Accelerator.find(device, half)
     spare([output], data=inputs, weights=given)
     with writing(output) as file:
-        classes = classes_of(good[0])
         end: Device | Pipeline
         if check:
-            end = pipeline = Pipeline.load(composition, request, classes=classes, device=there)
+            from semcodec.pipeline.pipeline import Pipeline
+
+            end = pipeline = Pipeline.load(composition, request, classes=classes_of(good[0]), device=there)
 
             def one(sample: Sample, number: int) -> tuple[Encoded, dict[str, Any]]:
                 return run(pipeline, sample, number)
         else:
-            end = alone = Device.load(composition, request, classes=classes, device=there)
+            if not exported:
+                ready = Device.load(composition, request, classes=classes_of(good[0]), device=there)
+            end = alone = ready
 
             def one(sample: Sample, number: int) -> tuple[Encoded, dict[str, Any]]:
                 return encode(alone, sample, number)

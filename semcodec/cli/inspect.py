@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_json, echo_table
 from semcodec.cli.streams import reading
+from semcodec.specs import EXPORTED
 
 
 @click.command()
@@ -18,8 +20,12 @@ from semcodec.cli.streams import reading
 def command(file: Path, form: str) -> None:
     """Show the stream header of FILE (- is stdin) and the sizes of its records. Needs no plugin and no weights.
 
-    Heads are checked; the chunks' own checksums are tested by 'decode'.
+    Heads are checked; the chunks' own checksums are tested by 'decode'. Of a file of 'semcodec export', which ends in
+    .semdev, show what it holds.
     """
+    if file.suffix == EXPORTED:
+        _show_device(file, form)
+        return
     from semcodec.container.summary import summarise
 
     with reading(file) as stream:
@@ -45,6 +51,58 @@ def command(file: Path, form: str) -> None:
     click.echo()
     headers = ("record", "kind", "bytes", "head and CRCs", "chunks", "in side", "in others", "layers", "in each")
     echo_table((*headers, "own knobs"), [_row(record, found["params"]) for record in found["records"]])
+
+
+def _show_device(file: Path, form: str) -> None:
+    from semcodec.pipeline.exported import describe_exported
+
+    found = describe_exported(file)
+    if form == "json":
+        echo_json(found)
+    else:
+        show_device(found)
+
+
+def show_device(found: Mapping[str, Any]) -> None:
+    """Print what ``describe_exported`` gives."""
+    echo_fields(_fields(found))
+    if found["graphs"]:
+        click.echo()
+        echo_table(("graph", "takes", "gives", "bytes"), [_graph(name, one) for name, one in found["graphs"].items()])
+
+
+def _fields(found: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    weights = {slot: f"{one['source'] or 'random'} ({one['digest']})" for slot, one in found["weights"].items()}
+    return [
+        ("spec", found["spec"]),
+        ("format", found["format"]),
+        ("components", " ".join(f"{k}={v}" for k, v in found["components"].items())),
+        ("weights", "; ".join(f"{slot} {told}" for slot, told in weights.items()) or "none"),
+        ("classes", found["classes"]),
+        ("licences", ", ".join(f"{name} {spdx}" for name, spdx in found["licenses"].items())),
+        ("int8", _eight_bits(found["int8"]) if found["int8"] else None),
+        ("package", found["package"]),
+        ("arrays", f"{found['array_bytes']:,} bytes"),
+        ("file", f"{found['file_bytes']:,} bytes"),
+    ]
+
+
+def _eight_bits(told: Mapping[str, Any]) -> str:
+    """How each graph is quantised, and what it cost."""
+    ways = ", ".join(f"{name} {way}" for name, way in told["graphs"].items())
+    before, after = told["float32"], told["int8"]
+    costs = [
+        f"{key} {before[key]:,.1f} to {after[key]:,.1f}"
+        if key == "bytes_total"
+        else f"{key} {100 * before[key]:.1f} % to {100 * after[key]:.1f} %"
+        for key in before
+    ]
+    return f"{ways}; {', '.join(costs)} of {told['samples']} samples of {told['calibrated_on']}"
+
+
+def _graph(name: str, graph: dict[str, Any]) -> tuple[Any, ...]:
+    takes, gives = (", ".join(f"{n} {t}" for n, t in graph[side].items()) for side in ("inputs", "outputs"))
+    return name, takes, gives, graph["bytes"]
 
 
 def _row(record: dict[str, Any], params: dict[str, Any]) -> tuple[Any, ...]:

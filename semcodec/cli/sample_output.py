@@ -157,7 +157,6 @@ def _source_bytes(end: End, found: Mapping[str, Any]) -> int:
 def document(end: End, records: Sequence[Mapping[str, Any]], file_bytes: int | None = None) -> dict[str, Any]:
     """What belongs to the whole stream, with its one record or the list of them. ``file_bytes``: if not all is here."""
     from semcodec.container.packets import write_header
-    from semcodec.evaluation.evaluate import describe_weights
 
     header = len(write_header(end.header))
     whole = {
@@ -167,7 +166,7 @@ def document(end: End, records: Sequence[Mapping[str, Any]], file_bytes: int | N
         "file_bytes": file_bytes or header + sum(r["bytes_total"] + r["bytes_local"] for r in records),
         "raw_float32_bytes": end.raw_float32_bytes,
         "raw_uint8_bytes": round(sum(_source_bytes(end, r) for r in records) / len(records)),
-        "weights": describe_weights(end),
+        "weights": end.describe_weights(),
         **end.accelerator.describe(),
     }
     return {**whole, **records[0]} if len(records) == 1 else {**whole, "records": list(records)}

@@ -76,17 +76,23 @@ def command(
 ) -> None:
     """Send inputs to a server over the network, and print its answers as they come.
 
-    Only the device's half of SPEC is loaded. An INPUT is a file, a folder, DATASET:INDEX, a data set by name or folder,
-    or a camera: /dev/video0, any URL that FFmpeg reads, or - for stdin. Of files every one is answered, whatever is cut
-    meanwhile; of a camera the newest picture is sent, and those before it are dropped and counted. For one labelled
-    data set accuracy is printed too.
+    Only the device's half of SPEC is loaded; a file of 'semcodec export' stands in its place. An INPUT is a file, a
+    folder, DATASET:INDEX, a data set by name or folder, or a camera: /dev/video0, any URL that FFmpeg reads, or - for
+    stdin. Of files every one is answered, whatever is cut meanwhile; of a camera the newest picture is sent, and those
+    before it are dropped and counted. For one labelled data set accuracy is printed too.
     """
     from semcodec.composition.composition import compose_spec
-    from semcodec.data.camera import is_camera
+    from semcodec.data.camera_names import is_camera
+    from semcodec.pipeline.exported import is_exported
     from semcodec.serving.extras import check_device
     from semcodec.serving.trust import read_token, trusting
 
-    composition, request = compose_spec(spec), options.request(given, offline)
+    request, exported = options.request(given, offline), None
+    if is_exported(spec):
+        from semcodec.pipeline.device import Device
+
+        exported = Device.load(spec, request, device=device, half=half)
+    composition = compose_spec(spec) if exported is None else exported.composition
     live = [text for text in inputs if is_camera(text)]
     if live and len(inputs) > 1:
         raise UsageError(f"{live[0]} has no end, and there are other inputs: send each by a command of its own")
@@ -110,7 +116,7 @@ def command(
     scored = len(inputs) == 1 and _is_dataset(inputs[0])
     data = next((text for text in inputs if _is_dataset(text)), None)
     classes = None if data is None else open_dataset(data, split).classes
-    end = Device.load(composition, request, classes=classes, device=device, half=half)
+    end = exported or Device.load(composition, request, classes=classes, device=device, half=half)
     link = Link(
         url,
         end,

@@ -15,7 +15,7 @@ from semcodec.coding.patch_coding import PatchesCoding, decode_patches, encode_p
 from semcodec.coding.patches import Bool, Rgb, patch_grid, split
 from semcodec.interfaces import Encoder
 from semcodec.specs import FeatureSpec
-from semcodec.tensors import as_array, eight_bits, from_eight_bits
+from semcodec.tensors import as_array, beside, eight_bits, from_eight_bits
 from semcodec.types import Analysis, Features, Latent, Partial
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ class Patches(Encoder):
         self.units = {"keep": self.grid[0] * self.grid[1]}
 
     def analyse(self, features: Features) -> Analysis:
-        return Analysis(features, {"keep": features["image"].new_ones(len(features["image"]), self.units["keep"])})
+        image = features["image"]
+        return Analysis(features, {"keep": beside(np.ones((len(image), self.units["keep"]), np.float32), image)})
 
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import av
 import numpy as np
 import numpy.typing as npt
-from av.error import FFmpegError
 
+from semcodec._pyav import FFmpegError, av
 from semcodec._video_heads import coded_sizes
 from semcodec.coding.pictures import smooth_fill
 from semcodec.coding.video_params import CODECS, PLANAR

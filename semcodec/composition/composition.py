@@ -17,7 +17,7 @@ from semcodec.composition.grammar import Arg, Item, Spec, parse, parse_item
 from semcodec.composition.registry import Registry, get_registry
 from semcodec.composition.resolution import INPUT, ResolvedBackbone, StageSpecs, backbone_of, resolve
 from semcodec.errors import UsageError
-from semcodec.specs import BackboneSpec, InputRequest
+from semcodec.specs import EXPORTED, BackboneSpec, InputRequest
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,9 @@ class Composition:
 
 
 def compose_spec(text: str, registry: Registry | None = None) -> Composition:
-    """Parse, fill the slots and check that the stages fit. Raises SpecError, PluginError."""
+    """Parse, fill the slots and check that the stages fit. Raises SpecError, PluginError, UsageError for a file."""
+    if text.endswith(EXPORTED):
+        raise UsageError(f"{text} is a device's file, which encode, inspect and Device.load take; name a spec here")
     return Composition(parse(text), registry or get_registry())
 
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from semcodec.component import KINDS, Component, Kind, Param
 from semcodec.composition.discovery import Failure, Loaded, Plugin, load_plugins
 from semcodec.composition.supervision import prints_to_stderr
-from semcodec.errors import PluginError, UsageError
+from semcodec.errors import PluginError, UsageError, cure
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,8 @@ def missing(component: Component) -> str:
     """What to install before the component can be imported, or "" if nothing. Imports nothing."""
     packages = [name.partition(".")[0] for name in component.requires]  # finding a submodule would import its parent
     absent = [name for name in packages if not _installed(name)]
+    if absent and (told := component.traits.get("remedy")):
+        return str(told)
     programs = [name for name in component.traits.get("programs", ()) if which(name) is None]
     if not absent:
         return f"install {' and '.join(programs)} so that it is on PATH" if programs else ""
@@ -171,6 +173,8 @@ def import_target(path: str, name: str) -> Any:
         with prints_to_stderr():
             return getattr(import_module(module), attribute)
     except Exception as error:
+        if isinstance(error, ImportError) and (remedy := cure(error)):
+            raise PluginError(f"{name} needs what is not here: {remedy}") from error
         first = next(iter(str(error).splitlines()), "")
         raise PluginError(f"{name} cannot be loaded from {path}: {type(error).__name__}: {first}") from error
 
@@ -187,6 +191,8 @@ def _installed(name: str) -> bool:
         return find_spec(name) is not None
     except ValueError:  # imported, but by something that left no spec
         return True
+    except ImportError:  # something that looks for modules will have none of it
+        return False
 
 
 def _clash(claims: list[tuple[Component, Plugin]]) -> str:

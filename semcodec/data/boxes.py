@@ -21,8 +21,6 @@ from semcodec.errors import DataError, UsageError
 from semcodec.specs import BOXES, InputRequest
 
 if TYPE_CHECKING:
-    import torch
-
     from semcodec.boxes import Boxes
     from semcodec.data.base import Labels, UInt8
 
@@ -93,9 +91,9 @@ class BoxFolders(Dataset):
         boxes: list[Boxes] = []
         for index, (width, height) in zip(indices, self.sizes(indices), strict=True):
             listed = labels[index]
-            source = corners(listed[:, 1:]).clamp(0, 1) * listed.new_tensor([width, height, width, height])
+            source = np.clip(corners(listed[:, 1:]), 0, 1) * np.array([width, height] * 2, np.float64)
             place = Letterbox.of(width, height, self.request.width, self.request.height)
-            boxes.append(place.to_input(Boxes(source.float(), listed[:, 0].long())))
+            boxes.append(place.to_input(Boxes.of(source, listed[:, 0])))
         return pixels, boxes
 
     def pictures(self, indices: Sequence[int], request: InputRequest) -> UInt8:
@@ -120,11 +118,9 @@ class BoxFolders(Dataset):
         return [printable(self._files[i]) for i in indices]
 
     @cached_property
-    def _labels(self) -> list[torch.Tensor]:
+    def _labels(self) -> list[Any]:
         """By image, float64 (n, 5): class, centre x, y, width and height as shares of the image."""
-        import torch
-
-        return [torch.tensor(rows, dtype=torch.float64).reshape(-1, 5) for rows in self._rows]
+        return [np.array(rows, np.float64).reshape(-1, 5) for rows in self._rows]
 
     @cached_property
     def _rows(self) -> list[list[tuple[float, ...]]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 import threading
 import time
@@ -11,10 +9,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-import av
 import numpy as np
-from av.error import FFmpegError
 
+from semcodec._pyav import FFmpegError, av
 from semcodec.data.frames import MOST_PIXELS, UInt8, upright
 from semcodec.data.images import fit
 from semcodec.data.inputs import Input
@@ -24,17 +21,6 @@ from semcodec.specs import InputRequest
 
 OPEN_S = 10.0
 """For an address of the network to answer, and for its next frame to come."""
-
-
-def is_camera(text: str) -> bool:
-    """Whether an input is read as it comes, at its own pace: ``-``, a URL, a device or a pipe."""
-    if text == "-" or "://" in text:
-        return True
-    try:
-        mode = os.stat(text).st_mode
-    except (OSError, ValueError):
-        return False
-    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
 
 
 class Camera:

@@ -13,7 +13,6 @@ from semcodec.data.base import Dataset, EmptySplitError, summary_of
 from semcodec.data.contents import digest_of, file_digests
 from semcodec.data.files import printable, read_list, visible
 from semcodec.data.images import read_image
-from semcodec.data.video import cached_clip
 from semcodec.errors import DataError, UsageError
 from semcodec.specs import InputRequest
 
@@ -86,7 +85,10 @@ class ClassFolders(Dataset):
 
 def read_batch(root: Path, paths: Sequence[str], request: InputRequest) -> UInt8:
     """Pixels of the files, by paths relative to the folder, as the request wants them. Raises DataError."""
-    read = read_image if request.kind == "image" else cached_clip
+    if request.kind == "image":
+        read = read_image
+    else:
+        from semcodec.data.video import cached_clip as read
     pixels = np.empty((len(paths), *request.shape), np.uint8)
     for row, path in enumerate(paths):
         pixels[row] = read(root / path, request)

@@ -11,13 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-import av
 import numpy as np
 import numpy.typing as npt
-from av.bitstream import BitStreamFilterContext
-from av.error import FFmpegError
 from PIL import Image
 
+from semcodec._pyav import BitStreamFilterContext, FFmpegError, av
 from semcodec._video_heads import coded_sizes
 from semcodec.data import orientation
 from semcodec.data.images import fit

@@ -135,11 +135,14 @@ def read(source: Sample, request: InputRequest) -> tuple[UInt8, tuple[int, int] 
 
 
 def _read_file(path: str, request: InputRequest) -> UInt8:
-    from semcodec.data.images import read_image
+    _check_kind(path, request)
+    if request.frames is None:
+        from semcodec.data.images import read_image
+
+        return read_image(path, request)
     from semcodec.data.video import read_only_clip
 
-    _check_kind(path, request)
-    return read_image(path, request) if request.frames is None else read_only_clip(path, request)
+    return read_only_clip(path, request)
 
 
 def _check_kind(path: str, request: InputRequest) -> None:

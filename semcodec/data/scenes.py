@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,13 +87,10 @@ class DigitsScenes(Dataset):
     def sizes(self, indices: Sequence[int]) -> list[tuple[int, int]]:
         return [(self.width, self.height)] * len(indices)
 
-    def _in_pixels(self, rows: Float32) -> Boxes:
-        import torch
-
+    def _in_pixels(self, rows: Any) -> Boxes:
         from semcodec.boxes import Boxes, corners
 
-        found = torch.from_numpy(rows)
-        return Boxes(corners(found[:, 1:] * torch.tensor([self.width, self.height] * 2)), found[:, 0].long())
+        return Boxes.of(corners(rows[:, 1:] * np.array([self.width, self.height] * 2, np.float32)), rows[:, 0])
 
     def content(self, count: int) -> str:
         return digest_of([self.name, VERSION, self.split, count])

@@ -25,7 +25,6 @@ from semcodec.evaluation.keys import Identity, Known
 from semcodec.evaluation.records import RECORD
 from semcodec.pipeline import weights
 from semcodec.pipeline.accelerator import Accelerator, Where
-from semcodec.pipeline.end import End
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.specs import InputRequest
 from semcodec.tasks.table import get_task
@@ -106,7 +105,7 @@ def evaluate(
         "paper": {**composition.stages.figures, **figures},
         "stages_ms": {stage: 1000 * seconds / total for stage, seconds in clock.seconds.items()},
         **costs.figures(),
-        "weights": describe_weights(pipeline),
+        "weights": pipeline.describe_weights(),
         "formats": dict(this.formats),
         "batch": batch,
         "versions": {"semcodec": __version__, "torch": torch.__version__, "python": platform.python_version()},
@@ -126,18 +125,10 @@ def _counted(pipeline: Pipeline, kept: Mapping[str, int], sent: int, total: int)
     return found
 
 
-def describe_weights(end: End) -> dict[str, dict[str, str | None]]:
-    """By slot, where weights came from and the digest that names them."""
-    return {
-        slot: {"source": source.origin if source else "none", "digest": end.digests.get(slot)}
-        for slot, source in end.sources.items()
-    }
-
-
 def identity(pipeline: Pipeline, dataset: Dataset, total: int) -> Identity:
     """What a record of the first ``total`` samples is of. Raises DataError where they cannot be read."""
     composition, header = pipeline.composition, pipeline.header
-    sources = describe_weights(pipeline)
+    sources = pipeline.describe_weights()
     return Identity(
         spec=pipeline.spec,
         knobs={} if composition.point else dict(composition.call),

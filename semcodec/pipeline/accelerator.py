@@ -7,14 +7,17 @@ decodes on any other; ``semcodec.tensors.as_array`` is how values leave an accel
 from __future__ import annotations
 
 import re
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from semcodec.errors import UsageError, first_line
-from semcodec.tensors import place_all
+from semcodec.tensors import from_eight_bits, place_all, single_precision
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import torch
 
     from semcodec.types import Features
@@ -77,22 +80,36 @@ class Accelerator:
             if isinstance(module, nn.Module):
                 module._apply(lambda t: t if t.is_meta else t.to(self.device))  # type: ignore[no-untyped-call]
 
+    def inputs(self, name: str, pixels: npt.NDArray[np.uint8]) -> Features:
+        """The model's input of that name, there: uint8 (..., H, W, 3) as float32 in [0, 1] (..., 3, H, W)."""
+        return self.put({name: from_eight_bits(pixels)})
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """What is computed inside has no gradients, and what is made is in single precision."""
+        import torch
+
+        with torch.inference_mode(), single_precision():
+            yield
+
     def put(self, tensors: Features) -> Features:
         """Tensors by name, there."""
         return tensors if self.name == "cpu" else place_all(tensors, self.device)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """What networks compute inside is at this precision."""
+        if not self.half:
+            return nullcontext()
         import torch
 
-        return torch.autocast(self.device.type, torch.bfloat16) if self.half else nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
 
     def full(self, tensors: Features) -> Features:
         """Tensors by name in float32 where they are bfloat16: what leaves a network."""
-        import torch
-
         if not self.half:
             return tensors
+        import torch
+
         return {name: t.float() if t.dtype == torch.bfloat16 else t for name, t in tensors.items()}
 
     def synchronise(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,19 +16,19 @@ from semcodec.composition.composition import Composition, compose_spec
 from semcodec.container.packets import LocalRecord, StreamHeader, write_header, write_local
 from semcodec.container.sinks import ChunkRow, PacketSink
 from semcodec.data.inputs import read
-from semcodec.errors import DataError, UsageError, WeightsError
+from semcodec.errors import DataError, PluginError, UsageError, WeightsError, cure, first_line
 from semcodec.interfaces import Encoder, EntropyStage
 from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.end import End, make_header
+from semcodec.pipeline.exported import ExportedHalf, is_exported, load_exported
 from semcodec.pipeline.heads import Head
-from semcodec.pipeline.loading import load_device_half
+from semcodec.pipeline.light_stages import build_entropy, build_selectors
 from semcodec.pipeline.selection import Scorer, Selectors, select
-from semcodec.pipeline.stages import build_entropy, build_selectors
 from semcodec.pipeline.timing import Clock
 from semcodec.pipeline.weights import Weights, WeightsRequest
 from semcodec.tasks.prediction import Size
 from semcodec.tasks.table import get_task
-from semcodec.tensors import as_array, from_eight_bits, inference, rows_of
+from semcodec.tensors import as_array, inference, likeliest, rows_of
 from semcodec.types import Analysis, Features, Latent, Sink, analysis_rows
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class Device(End):
     @classmethod
     def load(
         cls,
-        spec: str | Composition,
+        spec: str | Path | Composition,
         weights: str | Mapping[str, str] | WeightsRequest | None = None,
         *,
         classes: Sequence[str] | None = None,
@@ -131,12 +132,26 @@ class Device(End):
         """Build the device's half of ``spec`` alone: no tail, no recoverer, and of the weights only what it uses.
 
         weights: a path for all slots, paths by slot, or a request; ``semcodec split`` writes files that hold just this
-        half. classes: names for an untrained backbone. device: where networks run, in torch's words: "cpu", "cuda",
+        half. spec: also a file of ``semcodec export``, which ends in .semdev, has its own weights and needs no torch.
+        classes: names for an untrained backbone. device: where networks run, in torch's words: "cpu", "cuda",
         "cuda:1", "mps". half: in bfloat16 where they can. replied: of a method with two rounds, whose server's model
         is elsewhere and answers what ``begin`` sends. Raises SpecError, PluginError, WeightsError, UsageError.
         """
+        if not isinstance(spec, Composition) and is_exported(spec):
+            request = WeightsRequest.of(weights, offline)
+            there = load_exported(str(spec), request, classes=classes, device=device, half=half)
+            exported = cls.of_exported(there)
+            exported.try_once(str(spec))
+            return exported
+        try:
+            from semcodec.pipeline.loading import load_device_half
+        except ImportError as error:
+            if remedy := cure(error):
+                raise PluginError(f"{spec} runs by torch: {remedy}, or run a file of semcodec export") from error
+            raise
+
         accelerator = Accelerator.find(device, half)
-        composition = spec if isinstance(spec, Composition) else compose_spec(spec)
+        composition = spec if isinstance(spec, Composition) else compose_spec(str(spec))
         found = load_device_half(composition, WeightsRequest.of(weights, offline), classes=classes, replied=replied)
         accelerator.place(found.backbone, found.encoder)
         composition = found.composition
@@ -153,6 +168,24 @@ class Device(End):
             accelerator,
             replied,
         )
+
+    @classmethod
+    def of_exported(cls, there: ExportedHalf) -> Device:
+        """Of what a file of ``semcodec export`` holds."""
+        selectors, entropy = build_selectors(there.composition), build_entropy(there.composition)
+        return cls(there.composition, there.header, there.classes, there.head, there.encoder, selectors, entropy,
+                   there.sources, there.digests, there.accelerator)  # fmt: skip
+
+    def try_once(self, what: str) -> None:
+        """Encode a black sample, so that what does not fit together in a file is known when it is loaded.
+
+        Raises WeightsError, naming ``what``.
+        """
+        try:
+            self.encode_batch(np.zeros((1, *self.request.shape), np.uint8), [0])
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            told = f"{type(error).__name__}: {first_line(error)}"
+            raise WeightsError(f"{what}: what it holds does not fit together ({told}); export it again") from error
 
     # -- whole samples -----------------------------------------------------------------------------------------------
 
@@ -251,7 +284,6 @@ class Device(End):
 
     # -- the path from pixels to a packet, step by step ----------------------------------------------------------------
 
-    @inference
     def prepare(
         self,
         pixels: UInt8,
@@ -268,13 +300,14 @@ class Device(End):
         if self.replied:
             raise UsageError("this device's server answers elsewhere: begin, and finish with its reply")
         clock = clock or self.clock()
-        features, analysis = (analyse or self.analyse)(pixels, clock)
-        sent, kept_here = self.gate(analysis, sequence)
-        if len(sent) < len(sequence):
-            features, analysis = rows_of(features, sent), analysis_rows(analysis, sent)
-        if not sent:
-            return Prepared(features, analysis, {}, {}, [], []), sent, kept_here
-        return self.choose(features, analysis, [sequence[i] for i in sent], clock, scorer), sent, kept_here
+        with self.accelerator.inference():
+            features, analysis = (analyse or self.analyse)(pixels, clock)
+            sent, kept_here = self.gate(analysis, sequence)
+            if len(sent) < len(sequence):
+                features, analysis = rows_of(features, sent), analysis_rows(analysis, sent)
+            if not sent:
+                return Prepared(features, analysis, {}, {}, [], []), sent, kept_here
+            return self.choose(features, analysis, [sequence[i] for i in sent], clock, scorer), sent, kept_here
 
     def features(self, pixels: UInt8) -> Features:
         """uint8 pixels (B, T, H, W, 3) or (B, H, W, 3) to the model's input, float32 in [0, 1], channels first, where
@@ -289,7 +322,7 @@ class Device(End):
             raise DataError(
                 f"expects uint8 pixels of {self.request}x3 with a batch axis, gets {pixels.dtype}{list(pixels.shape)}"
             )
-        return self.accelerator.put({name: from_eight_bits(pixels)})
+        return self.accelerator.inputs(name, pixels)
 
     def analyse(self, pixels: UInt8, clock: Clock) -> tuple[Features, Analysis]:
         """The features at the cut and what the Encoder knows of them. Depends on no call parameter or Selector."""
@@ -311,8 +344,9 @@ class Device(End):
         gate, prediction = self.selectors.gate, analysis.prediction
         if gate is None or prediction is None:
             return list(range(len(sequence))), {}
-        send = gate.gate(prediction).tolist()
-        probability, index = prediction.softmax(1).max(1)
+        logits: Any = prediction
+        send = (gate.gate_array(logits) if isinstance(logits, np.ndarray) else gate.gate(logits)).tolist()
+        index, probability = likeliest(prediction)
         kept_here: dict[int, Encoded] = {}
         for i, number in enumerate(sequence):
             if not send[i]:
@@ -375,11 +409,12 @@ class Device(End):
             packed.data, packed.bytes_payload, packed.bytes_side, packed.bytes_header, kept=kept, rows=packed.rows
         )
 
-    @inference
     def figures(self, pixels: UInt8) -> Mapping[str, Sequence[float]]:
-        """The papers' own figures of what is sent for each sample; none where the Encoder's paper has none."""
-        if type(self.encoder).figures is Encoder.figures:
+        """The papers' own figures of what is sent for each sample; none where the Encoder's paper has none, and none of
+        an exported device.
+        """
+        if not isinstance(self.encoder, Encoder) or type(self.encoder).figures is Encoder.figures:
             return {}
-        with self.accelerator.autocast():
+        with self.accelerator.inference(), self.accelerator.autocast():
             features = self.accelerator.full(self.head(self.features(pixels)))
-        return self.encoder.figures(features)
+            return self.encoder.figures(features)

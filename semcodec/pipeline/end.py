@@ -34,6 +34,13 @@ class End:
         """One that waits for the accelerator."""
         return Clock() if self.accelerator.name == "cpu" else Clock(self.accelerator.synchronise)
 
+    def describe_weights(self) -> dict[str, dict[str, str | None]]:
+        """By slot, where weights came from and the digest that names them."""
+        return {
+            slot: {"source": source.origin if source else "none", "digest": self.digests.get(slot)}
+            for slot, source in self.sources.items()
+        }
+
     @property
     def spec(self) -> str:
         """The canonical spec string."""

@@ -15,10 +15,11 @@ from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.device import Device, Encoded
 from semcodec.pipeline.end import End, make_header
 from semcodec.pipeline.heads import Head
+from semcodec.pipeline.light_stages import build_entropy, build_selectors
 from semcodec.pipeline.loading import decoding_digests, load_whole
 from semcodec.pipeline.selection import Selectors
 from semcodec.pipeline.server import Server
-from semcodec.pipeline.stages import Stages, build_entropy, build_selectors
+from semcodec.pipeline.stages import Stages
 from semcodec.pipeline.timing import Clock
 from semcodec.tasks.prediction import Prediction, Size
 from semcodec.types import Features

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from semcodec.composition.composition import Composition
 from semcodec.interfaces import Selector
@@ -64,5 +66,12 @@ def select(
             continue
         with clock(f"select_{target}") if clock else nullcontext():
             scores[target] = encoder.scores(analysis, target, masks)
-            masks[target] = selector.keep(scores[target].detach(), budget, sequence)
+            masks[target] = _kept(selector, scores[target], budget, sequence)
     return masks, scores
+
+
+def _kept(selector: Selector, scores: Any, budget: float | int | None, sequence: Sequence[int]) -> Any:
+    """The Selector's mask of scores, in numpy where these are, as on a device without torch."""
+    if isinstance(scores, np.ndarray):
+        return selector.keep_array(scores, budget, sequence)
+    return selector.keep(scores.detach(), budget, sequence)

@@ -28,9 +28,9 @@ from semcodec.errors import CorruptStream, DamagedLayer, SemcodecError, UsageErr
 from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer
 from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.end import End, make_header
+from semcodec.pipeline.light_stages import build_entropy, build_selectors
 from semcodec.pipeline.loading import load_server_half
 from semcodec.pipeline.selection import select
-from semcodec.pipeline.stages import build_entropy, build_selectors
 from semcodec.pipeline.timing import Clock
 from semcodec.pipeline.weights import Weights, WeightsRequest
 from semcodec.tasks.prediction import Answer, Prediction

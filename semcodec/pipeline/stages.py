@@ -13,6 +13,7 @@ from semcodec.composition.binding import Bound
 from semcodec.composition.composition import Composition
 from semcodec.errors import UsageError
 from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer
+from semcodec.pipeline.light_stages import build_entropy, build_selectors
 from semcodec.pipeline.selection import Keep, Selectors
 from semcodec.tensors import single_precision
 
@@ -124,21 +125,3 @@ class Builder:
 def build(composition: Composition, classes: Sequence[str], apart: Collection[str] = ()) -> Stages:
     """Make every stage, untrained: see ``Builder``."""
     return Builder(composition, classes, apart).build()
-
-
-@single_precision()
-def build_entropy(composition: Composition) -> EntropyStage | None:
-    """The entropy stage; None where the Encoder codes its bytes itself."""
-    bound = composition.entropy
-    return composition.registry.load(bound.component)(**bound.build) if bound else None
-
-
-@single_precision()
-def build_selectors(composition: Composition) -> Selectors:
-    """The Selectors, which cost nothing to make."""
-
-    def made(bound: Bound | None) -> Any:
-        return composition.registry.load(bound.component)(**bound.build) if bound else None
-
-    keep = {target: made(bound) for target, (bound, _) in composition.keep.items()}
-    return Selectors(keep, made(composition.gate), made(composition.point))

@@ -16,9 +16,11 @@ from semcodec.composition.registry import import_target
 from semcodec.container.packets import read_packets
 from semcodec.errors import SemcodecError
 from semcodec.interfaces import Encoder
+from semcodec.pipeline.exported import DEVICE
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.specs import TensorSpec
 from semcodec.testing.cases import Case, cases
+from semcodec.testing.device_half import check_device_half
 from semcodec.testing.forgery import check_damage, check_forgery
 from semcodec.testing.subject import SAMPLES, Act, CheckSkipped, Subject, no_draws, require, skip_unless
 from semcodec.testing.tensors import (
@@ -54,6 +56,8 @@ def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
     yield check_damage
     yield check_forgery
     yield check_gradient
+    if DEVICE in component.traits:
+        yield check_device_half
 
 
 def acts(subject: Subject) -> list[Act]:

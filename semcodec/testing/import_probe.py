@@ -1,8 +1,9 @@
 """Run as a process of its own: what listing plugins and calling spec functions imports that is heavy.
 
-Reads two pickles, the names of heavy packages and ("package.module:function", kind, parameters) of spec functions, and
-writes {"plugins": {"kind/name": [names]}, "failures": [lines], "specs": {path: [lines]}} as JSON. A heavy import is
-refused and reported by name, also where the plugin would live without it.
+Reads two pickles, the names of heavy packages and ("package.module:function", kind, parameters) of spec functions, the
+kind "device" of the classes that devices without torch import, and writes {"plugins": {"kind/name": [names]},
+"failures": [lines], "specs": {path: [lines]}} as JSON. A heavy import is refused and reported by name, also where the
+plugin would live without it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from semcodec.composition.discovery import load_entry_points
 from semcodec.composition.registry import import_target
 from semcodec.errors import PluginError
 from semcodec.hookspecs import GROUP
+from semcodec.pipeline.exported import DEVICE
 from semcodec.specs import BackboneSpec
 from semcodec.testing.stand_ins import STAND_INS
 
@@ -66,6 +68,8 @@ def probe(heavy: Sequence[str], specs: Sequence[tuple[str, str, Mapping[str, Any
 
 def _places(kind: str) -> list[tuple[Any, ...]]:
     """What a spec function of a kind is given before the parameters: for stages, features at every stand-in's cuts."""
+    if kind == DEVICE:  # of a device without torch, which is imported and not made
+        return []
     if kind == "backbone":
         return [()]
     functions: list[Callable[..., BackboneSpec]] = [import_target(str(c.spec), c.name) for c in STAND_INS]

@@ -23,6 +23,7 @@ from semcodec.composition.resolution import DEFAULT_RECOVERER
 from semcodec.container.header import StreamHeader, read_header, write_header
 from semcodec.errors import UsageError
 from semcodec.interfaces import Backbone, Coding, Encoder, EntropyStage, Recoverer, Selector
+from semcodec.pipeline.exported import DEVICE
 from semcodec.tasks.table import TASKS
 from semcodec.testing.side_effects import witness
 from semcodec.testing.subject import Subject, extremes, require
@@ -136,6 +137,9 @@ def check_traits(subject: Subject) -> None:
     require(_plain(traits), f"traits are not plain data: {traits!r}")
     if c.kind == "encoder":
         require(traits.get("entropy", "required") in ("required", "mixed", "none"), "unknown value of trait entropy")
+        device = traits.get(DEVICE)
+        named_class = device is None or (isinstance(device, str) and _TARGET.fullmatch(device))
+        require(named_class, f"device is 'package.module:Class', not {device!r}")
         for target in traits.get("targets", ()):
             p = c.param(target)
             require(p is not None and p.when == "call", f"target {target!r} is no call parameter")
@@ -179,15 +183,24 @@ def _plain(value: object) -> bool:
 
 
 def check_light_imports(subject: Subject) -> None:
-    """Listing the plugin and calling its spec function imports no torch and no other heavy package."""
+    """Listing the plugin and calling its spec function imports no torch and no other heavy package; importing what the
+    trait ``device`` names imports no torch.
+    """
     c = subject.component
     installed = any(one is c for one in get_registry())
-    named = [one for one in get_registry() if one.spec] if installed else [c] if c.spec else []
-    found = _probe(pickle.dumps([(one.spec, one.kind, {p.name: p.default for p in one.params}) for one in named]))
+    looked_at = list(get_registry()) if installed else [c]
+    named: list[tuple[str, str, dict[str, Any]]] = [
+        (one.spec, one.kind, {p.name: p.default for p in one.params}) for one in looked_at if one.spec
+    ]
+    named += [(one.traits[DEVICE], DEVICE, {}) for one in looked_at if one.traits.get(DEVICE)]
+    found = _probe(pickle.dumps(named))
     if installed:
         met = found["plugins"].get(f"{c.kind}/{c.name}")
         require(met is not None, f"its plugin cannot be listed without heavy imports: {'; '.join(found['failures'])}")
         require(not met, f"listing it imports {', '.join(met or ())}")
+    if c.traits.get(DEVICE):
+        met = found["specs"][c.traits[DEVICE]]
+        require(not met, f"what runs on a device without torch imports {', '.join(met)}")
     if c.spec:
         require(not found["specs"][c.spec], f"its spec function imports {', '.join(found['specs'][c.spec])}")
 

@@ -16,7 +16,7 @@ for name in ("torch", "torchvision", "timm", "compressai", "ultralytics"):
 import importlib, pkgutil
 import semcodec, semcodec_plugins
 
-ROOMS = ("composition", "coding", "container", "data", "tasks")
+ROOMS = ("artifact", "composition", "coding", "container", "data", "tasks")
 modules = [m.name for m in pkgutil.iter_modules(semcodec.__path__, "semcodec.") if not m.ispkg]
 modules.remove("semcodec.__main__")
 for room in ROOMS:
@@ -25,7 +25,9 @@ for room in ROOMS:
 for plugin in pkgutil.iter_modules(semcodec_plugins.__path__, "semcodec_plugins."):
     package = importlib.import_module(plugin.name)
     inside = [m.name for m in pkgutil.iter_modules(package.__path__, f"{plugin.name}.")]
-    modules += [name for name in inside if name.rpartition(".")[2] in ("coding", "spec")]
+    modules += [name for name in inside if name.rpartition(".")[2] in ("coding", "device", "spec")]
+PIPELINE = ("device", "exported", "light_stages", "selection", "end", "weights")
+modules += [f"semcodec.pipeline.{name}" for name in PIPELINE]
 for name in modules:
     importlib.import_module(name)
 print(len(modules), sum(name.endswith(".coding") for name in modules))

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import semcodec
-from semcodec.data.camera import Camera, is_camera
+from semcodec.data.camera import Camera
+from semcodec.data.camera_names import is_camera
 from semcodec.errors import DataError, UsageError
 from semcodec.specs import BOXES, InputRequest
 

@@ -86,7 +86,7 @@ def test_the_decoder_synthesises_what_the_encoder_took_the_residual_against(pipe
     encoder = pipeline.stages.encoder
     for clip, (latent, partial) in zip(clips, sent(at(pipeline, "frames=4,pixels=0.4"), clips), strict=True):
         index = partial.features["index"][0].numpy()
-        symbols, classes = encoder.describe(torch.from_numpy(np.moveaxis(clip[index], -1, -3)).float() / 255)
+        symbols, classes = encoder.describe(clip[index])
         assert (symbols == latent.symbols["latent"]).all()
         assert (classes == latent.symbols["segments"]).all()
         mask = residual.positions(index, SIDE, SIDE, round(0.4 * SIDE * SIDE))

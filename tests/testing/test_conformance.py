@@ -11,6 +11,7 @@ import fake_accelerator  # noqa: F401 - before anything learns
 import pytest
 from conformance.records import (
     ATTENTIVE,
+    AWAY,
     BACKBONE,
     BOUNDED,
     BUDGET,
@@ -85,6 +86,12 @@ def knob(**more):
 SIZE = knob(name="size", values=(1, 9), when="build")
 SHARE = Param("share", float, 0.1, "at most", low=0.1, high=0.9, when="build")
 TEXT = Param("text", str, "", "a word", values=("", "two\nlines"))
+
+
+def in_numpy(name):
+    return {"traits": {**AWAY.traits, "device": f"conformance.in_numpy:{name}"}}
+
+
 WRONG = [
     ("check_record", ENTROPY, {"target": "conformance.toys.Words"}, "target is"),
     ("check_record", ENTROPY, {"name": "Words!"}, "no name"),
@@ -144,6 +151,10 @@ WRONG = [
     ("check_gradient", LEARNED, "TrainsHalf", "no gradient reaches idle"),
     ("check_gradient", LEARNED, "CutsTheGradient", "no gradient at all"),
     ("check_gradient", LEARNED, "OneNumberOfBits", "bits a sample"),
+    ("check_device_half", AWAY, in_numpy("ScoresTheLast"), "scores rows otherwise"),
+    ("check_device_half", AWAY, in_numpy("SendsMore"), "'q' holds other integers"),
+    ("check_device_half", AWAY, in_numpy("ForgetsTheMask"), "sends \\['q'\\]"),
+    ("check_light_imports", AWAY, {"traits": {**AWAY.traits, "device": "conformance.in_torch:RowsInNumpy"}}, "torch"),
     ("check_quiet", ENCODER, "Greets", "prints 'encoding ...' to stdout"),
     ("check_quiet", ENCODER, "GreetsFromC", "prints 'a library of C says hello' to stderr"),
     ("check_quiet", ENCODER, "PhonesHome", "asks the network for '198.51.100.7'"),

@@ -26,6 +26,8 @@ ENCODER = record(
 )  # fmt: skip
 BOUNDS = {"error": "conformance.specs:step_and_a_bit", "max_bytes": 3 * 32 * 48 * 5}
 BOUNDED = replace(ENCODER, name="toy-bounded", traits={**ENCODER.traits, **BOUNDS})
+IN_NUMPY = "conformance.in_numpy:RowsInNumpy"
+AWAY = replace(ENCODER, name="toy-away", traits={**ENCODER.traits, "device": IN_NUMPY})
 NARROW = replace(record("encoder", "TwoOfSix", spec="conformance.specs:two_of_six"), name="toy-narrow")
 LEARNED = replace(ENCODER, name="toy-learned", target="conformance.encoders:Scaled")
 ENTROPY = record("entropy", "Words", traits={"excess": (32, 0)})
@@ -41,6 +43,6 @@ ATTENTIVE = record("backbone", "Patches", spec="semcodec.testing.stand_ins:patch
 DETECTOR = record("backbone", "Finds", spec="conformance.specs:boxes")
 TONED = replace(RECOVERER, name="toy-toned", target="conformance.toys:Toned")
 TOYS = (
-    *(ENCODER, BOUNDED, NARROW, LEARNED, ENTROPY, RECOVERER, TONED, SELECTOR, GATE, POINT),
+    *(ENCODER, AWAY, BOUNDED, NARROW, LEARNED, ENTROPY, RECOVERER, TONED, SELECTOR, GATE, POINT),
     *(replace(BACKBONE, target=STAND_INS[0].target), replace(ATTENTIVE, target=STAND_INS[2].target), LINEAR, DETECTOR),
 )
