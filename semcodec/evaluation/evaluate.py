@@ -21,7 +21,7 @@ from semcodec.data.base import Dataset, Digest
 from semcodec.data.datasets import open_dataset
 from semcodec.errors import DataError
 from semcodec.evaluation.cost import Costs
-from semcodec.evaluation.keys import Identity, Known
+from semcodec.evaluation.keys import CONTAINER, Identity, Known
 from semcodec.evaluation.records import RECORD
 from semcodec.pipeline import weights
 from semcodec.pipeline.accelerator import Accelerator, Where
@@ -138,7 +138,7 @@ def identity(pipeline: Pipeline, dataset: Dataset, total: int) -> Identity:
         content=dataset.content(total),
         classes=None if dataset.counted is None else [dataset.classes[index] for index in dataset.counted],
         weights={**sources, **{slot: {**sources.get(slot, {}), "digest": d} for slot, d in pipeline.digests.items()}},
-        formats={keys.CONTAINER: header.format, **header.components, **_computed(pipeline)},
+        formats={CONTAINER: header.format, **header.components, **_computed(pipeline)},
         pixels=partial(_digest_pixels, dataset, total, pipeline.request),
     )
 

@@ -36,7 +36,7 @@ GREY = [MISSING] * 3
 
 @pytest.fixture(scope="module")
 def pipeline():
-    return semcodec.compose("stae:frames=3,pixels=0.5+rans+vit-nano:32", weights="random")
+    return semcodec.compose("stae:coding=raw,frames=3,pixels=0.5+rans+vit-nano:32", weights="random")
 
 
 @pytest.fixture(scope="module")
