@@ -16,7 +16,6 @@ from typing import Any
 from semcodec.errors import UsageError
 from semcodec.evaluation.records import RECORD, lines, migrate
 
-
 CONTAINER = "container"
 """Among the formats of a record, that of the stream's own bytes."""
 
