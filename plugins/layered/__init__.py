@@ -8,6 +8,7 @@ from semcodec.component import Component, Param
 from semcodec.hookspecs import hookimpl
 
 PACKAGE = "semcodec_plugins.layered"
+WEIGHTS = ("det-nano", "vit-nano-embed", "vit-nano-server-block2")
 PRIOR = Param(
     "prior",
     str,
@@ -136,6 +137,6 @@ def semcodec_components() -> Iterator[Component]:
             *TOKENS,
         ),
         traits={"entropy": "required", "device": f"{PACKAGE}.device:LayeredDevice"},
-        weights=tuple(f"{PACKAGE}:weights/layered-{of}.safetensors" for of in ("det-nano", "vit-nano-embed")),
+        weights=tuple(f"{PACKAGE}:weights/layered-{of}.safetensors" for of in WEIGHTS),
         recipe=f"{PACKAGE}.recipe:layered",
     )
