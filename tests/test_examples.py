@@ -72,6 +72,8 @@ def test_commands_and_their_specs_exist(path, words):
     spec = words[1]
     known = set(get_registry().names())
     families = tuple(name[:-1] for name in known if name.endswith("/*"))
+    if spec.endswith(".semdev"):  # what export wrote
+        return
     unknown = [item.name for item in parse(spec).items if item.name not in known and not item.name.startswith(families)]
     if unknown:  # of the example plugin
         assert "downscale" in spec

@@ -40,7 +40,7 @@ class Deadline(Selector):
         self.within_ms = ms * (1 - headroom)
         self.rate, self.rtt, self.loss, self.trace, self.profile = rate, rtt, loss, trace, profile
         self.period = ms if period is None else period
-        self._matching: dict[str, list[OperatingPoint]] = {}
+        self._matching: dict[tuple[str, frozenset[str]], list[OperatingPoint]] = {}
 
     def point(self, composition: Composed, sequence: Sequence[int]) -> list[Mapping[str, Any]]:
         """Raises UsageError where no point is of this pipeline with what its spec sets."""
@@ -59,7 +59,8 @@ class Deadline(Selector):
         return open_points(self.profile)
 
     def _points(self, composition: Composed) -> list[OperatingPoint]:
-        if composition.spec not in self._matching:
+        asked = composition.spec, frozenset(composition.given)  # a spec leaves out what is set to its default
+        if asked not in self._matching:
             known = timed(self._profile)
             kept = [p for p in known if p.knobs and self._is_of(composition, p) and _agrees(composition, p)]
             if not kept:
@@ -67,8 +68,8 @@ class Deadline(Selector):
                 raise UsageError(
                     f"{self.profile} has no operating point of {composition.spec}" + f" with {fixed}" * bool(fixed)
                 )
-            self._matching[composition.spec] = kept
-        return self._matching[composition.spec]
+            self._matching[asked] = kept
+        return self._matching[asked]
 
     def _is_of(self, composition: Composed, point: OperatingPoint) -> bool:
         """Of this pipeline: in a profile by its Encoder, in a record by all but call parameters."""

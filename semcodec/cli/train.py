@@ -80,7 +80,6 @@ def command(
     in DIR, and DIR as --weights finds what belongs to each spec.
     """
     from semcodec.data.datasets import check_dataset
-    from semcodec.training.processes import is_first
 
     if (spec is None) == (file is None):
         raise UsageError("name what to train: a SPEC, or --cells FILE.toml")
@@ -90,6 +89,7 @@ def command(
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file; weights go into a folder")
 
+    from semcodec.training.processes import is_first
     from semcodec.training.train import WRITTEN, train
 
     written = (folder / name for folder in runs for name in WRITTEN)

@@ -112,7 +112,10 @@ class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return found
 
     def _note(self, storage: torch.UntypedStorage) -> None:
-        name, size = storage.data_ptr(), storage.nbytes()
+        try:
+            name, size = storage.data_ptr(), storage.nbytes()
+        except RuntimeError:  # of a device whose memory has no addresses
+            return
         if not name or name in self._seen:
             return
         self._seen.add(name)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from semcodec.container.header import format_of
 from semcodec.container.packets import Packet, Part, read_packets, write_packet
 from semcodec.container.sinks import PacketSink
 from semcodec.errors import SemcodecError
@@ -34,10 +35,13 @@ def check_damage(subject: Subject) -> None:
             [latent] = case.prepare(1).latents
             data = case.pack(latent).data
             [(packet, _)] = case.receive(data)
-            ends, at = [], len(data) - sum(chunk.size + 4 for chunk in packet.chunks)
-            for chunk in packet.chunks[:-1]:
-                at += chunk.size + 4
-                ends += [("cut between two chunks", data[:at])]
+            ends = [
+                (
+                    "cut after a layer",
+                    data[: len(data) - format_of(case.pipeline.header.format).bytes_behind(packet, layer)],
+                )
+                for layer in range(1, packet.layers_present)
+            ]
             for what, damaged in [*some([*damages(data)], subject), *ends]:
                 try:
                     received = case.receive(damaged)

@@ -176,7 +176,7 @@ def check_traits(subject: Subject) -> None:
 
 def _plain(value: object) -> bool:
     if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _plain(inner) for key, inner in value.items())
+        return all(isinstance(key, str | int) and _plain(inner) for key, inner in value.items())
     if isinstance(value, tuple):
         return all(map(_plain, value))
     return isinstance(value, _PLAIN)

@@ -20,6 +20,7 @@ from semcodec._files import whole_file
 from semcodec.cli import main
 from semcodec.composition.composition import compose_spec
 from semcodec.composition.registry import Registry, get_registry, missing
+from semcodec.container.v2 import ENDING
 from semcodec.evaluation.stage_table import explain, outline
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.weights import WeightsRequest
@@ -223,7 +224,7 @@ def test_a_stream_cut_after_a_layer_says_so(toys):
     assert whole["prediction"]["name"] == "bright"
     assert whole["layers"] == [2, 2]
     data = Path("a.sem").read_bytes()
-    Path("cut.sem").write_bytes(data[: len(data) - 24 * 24 * 3 // 2 - 4])
+    Path("cut.sem").write_bytes(data[: len(data) - 24 * 24 * 3 // 2 - ENDING])
     cut = answer("decode", "cut.sem")
     assert cut["layers"] == [1, 2]
     assert cut["file_bytes"] == os.path.getsize("cut.sem")

@@ -16,6 +16,7 @@ from semcodec.composition.composition import compose_spec
 from semcodec.composition.registry import get_registry, import_target
 from semcodec.container.packets import read_packets
 from semcodec.container.sinks import PacketSink, PacketSource
+from semcodec.container.v2 import bytes_behind
 from semcodec.errors import SpecError
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.weights import WeightsRequest
@@ -115,7 +116,8 @@ def test_the_servers_end_asks_for_what_the_second_round_brought_given_the_first_
     [encoded] = pipeline.encode_batch(pixels, [0])
     encoder = pipeline.stages.encoder
     both = encoder.read(source_of(pipeline, encoded.data))
-    cut = encoded.data[: -sum(row.bytes + 4 for row in encoded.rows if row.layer == 1)]
+    [packet] = pipeline.records([encoded])
+    cut = encoded.data[: -bytes_behind(packet, 1)]
     first = encoder.read(source_of(pipeline, cut))
     with torch.inference_mode():
         look = encoder.second_round.look([first])

@@ -394,7 +394,8 @@ def test_a_missing_program_is_one_line(monkeypatch, tmp_path):
 )
 def test_commands_name_a_missing_program(name, data, backbone, programs, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    line = f"{name} needs {', '.join(programs)}: install {' and '.join(programs)} so that it is on PATH"
+    needed = [*(["av"] if data == "digits-motion" else []), *programs]
+    line = f"{name} needs {', '.join(needed)}: install {' and '.join(programs)} so that it is on PATH"
     spec = f"{name}+{backbone}"
     picture = tmp_path / "one.gif"  # an image and a clip
     Image.new("RGB", (1, 1)).save(picture)

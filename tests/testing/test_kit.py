@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conformance.records import BACKBONE, BOUNDED, ENCODER, ENTROPY, GATE, POINT, SELECTOR
+from conformance.records import AWAY, BACKBONE, BOUNDED, ENCODER, ENTROPY, GATE, POINT, SELECTOR
 from conformance.toys import Words
 from hypothesis import given, settings
 
@@ -208,7 +208,7 @@ def test_streams_read_back(drawn):
 
 def documented() -> list[str]:
     """Rows of the table: name, kinds, promise, in the order of the checks of each kind."""
-    everything = [BACKBONE, BOUNDED, ENTROPY, replace(ENTROPY, kind="recoverer"), SELECTOR, GATE, POINT]
+    everything = [BACKBONE, BOUNDED, AWAY, ENTROPY, replace(ENTROPY, kind="recoverer"), SELECTOR, GATE, POINT]
     kinds: dict[tuple[str, str], list[str]] = {}
     for component in everything:
         for check in checks_for(component):
