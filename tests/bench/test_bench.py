@@ -124,7 +124,9 @@ def test_stae_shares_its_scores_and_encodings(monkeypatch):
     # Points times batches, not cells; and once more a cell, where what both ends compute is counted.
     assert calls["encode"] == 4 * 2 + len(specs)
     assert calls["write"] == calls["read"] == calls["restore"] == 4 * 3 + len(specs)
-    assert sum(target == "pixels" for _, target in done) == 2 * 2  # once for each number of frames and batch
+    assert sum(target == "pixels" for _, target in done) == 2 * 2 + len(
+        specs
+    )  # once for each number of frames and batch
     monkeypatch.undo()
     for cell in cells(*specs, data="digits-motion", limit=3)[:3]:
         assert timeless(found[cell.digest]) == timeless(one_by_one(cell, settings))
