@@ -126,7 +126,7 @@ def test_stae_shares_its_scores_and_encodings(monkeypatch):
     assert calls["write"] == calls["read"] == calls["restore"] == 4 * 3 + len(specs)
     assert sum(target == "pixels" for _, target in done) == 2 * 2 + len(
         specs
-    )  # once for each number of frames and batch
+    )
     monkeypatch.undo()
     for cell in cells(*specs, data="digits-motion", limit=3)[:3]:
         assert timeless(found[cell.digest]) == timeless(one_by_one(cell, settings))
