@@ -124,9 +124,7 @@ def test_stae_shares_its_scores_and_encodings(monkeypatch):
     # Points times batches, not cells; and once more a cell, where what both ends compute is counted.
     assert calls["encode"] == 4 * 2 + len(specs)
     assert calls["write"] == calls["read"] == calls["restore"] == 4 * 3 + len(specs)
-    assert sum(target == "pixels" for _, target in done) == 2 * 2 + len(
-        specs
-    )
+    assert sum(target == "pixels" for _, target in done) == 2 * 2 + len(specs)
     monkeypatch.undo()
     for cell in cells(*specs, data="digits-motion", limit=3)[:3]:
         assert timeless(found[cell.digest]) == timeless(one_by_one(cell, settings))
