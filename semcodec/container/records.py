@@ -79,6 +79,11 @@ class Packet:
     size: int
     mark: int = 0
 
+    def count_chunks(self, layers: int) -> int:
+        """Chunks of the first ``layers`` layers, each of which is marked as ended."""
+        ends = [number for number, chunk in enumerate(self.chunks, 1) if chunk.ends_layer]
+        return ends[layers - 1]
+
 
 @dataclass(frozen=True)
 class LocalRecord:

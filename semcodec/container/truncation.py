@@ -58,9 +58,8 @@ def first_layers(packet: Packet, layers: int, version: int) -> Packet:
 
     version: of the format that it was written in.
     """
-    ends = [number for number, chunk in enumerate(packet.chunks, 1) if chunk.ends_layer]
     size = packet.size - format_of(version).bytes_behind(packet, layers)
-    return replace(packet, chunks=packet.chunks[: ends[layers - 1]], layers_present=layers, size=size)
+    return replace(packet, chunks=packet.chunks[: packet.count_chunks(layers)], layers_present=layers, size=size)
 
 
 def _copy(source: BinaryIO, target: IO[bytes], start: int, end: int) -> int:

@@ -31,7 +31,6 @@ from semcodec.container.records import CheckedChunk, Chunk, LocalRecord, Packet,
 from semcodec.errors import CorruptStream, TruncatedStream, UsageError
 from semcodec.specs import ITEM_BYTES, TensorSpec
 
-PREFIX = MAGIC + b"\x01"
 MAX_HEADER = 1 << 16
 MAX_HEAD = 1 << 16
 MAX_CHUNKS = 1 << 12
@@ -94,12 +93,7 @@ def _header_body(body: bytes, decoder: msgspec.msgpack.Decoder[Header]) -> Heade
 
 
 def write_header(header: StreamHeader) -> bytes:
-    """The stream header. Raises UsageError where it could not be read back."""
-    return frame_header(header, PREFIX)
-
-
-def frame_header(header: StreamHeader, prefix: bytes) -> bytes:
-    """A header in this form behind a format's first bytes. Raises UsageError where it could not be read back."""
+    """The stream header, behind the first bytes of its format. Raises UsageError where it could not be read back."""
     try:
         body = packer.encode(header)
         _header_body(body, _decoder)
@@ -107,24 +101,28 @@ def frame_header(header: StreamHeader, prefix: bytes) -> bytes:
         raise UsageError(f"this stream header cannot be written: {error}") from error
     if len(body) > MAX_HEADER:
         raise UsageError(f"the stream header takes {len(body)} bytes, more than {MAX_HEADER}: shorten the spec")
-    framed = prefix + len(body).to_bytes(4, "little") + body
+    framed = _prefix(type(header)) + len(body).to_bytes(4, "little") + body
     return framed + checksum(framed)
 
 
 def read_header(stream: BinaryIO) -> StreamHeader:
-    """The header of a stream of which ``PREFIX`` was read. Raises CorruptStream and TruncatedStream."""
-    return unframe_header(stream, PREFIX, _decoder)
+    """The header of a stream whose format was read. Raises CorruptStream and TruncatedStream."""
+    return read_header_of(stream, StreamHeader, _decoder)
 
 
-def unframe_header(stream: BinaryIO, prefix: bytes, decoder: msgspec.msgpack.Decoder[Header]) -> Header:
-    """A header in this form of which a format's first bytes were read. Raises CorruptStream and TruncatedStream."""
+def _prefix(kind: type[StreamHeader]) -> bytes:
+    return MAGIC + bytes([kind.format])
+
+
+def read_header_of(stream: BinaryIO, kind: type[Header], decoder: msgspec.msgpack.Decoder[Header]) -> Header:
+    """A header in this form, of the format of its class. Raises CorruptStream and TruncatedStream."""
     what = "the stream header"
     length = exactly(stream, 4, what)
     count = int.from_bytes(length, "little")
     if count > MAX_HEADER:
         raise CorruptStream(f"{what} says it has {count} bytes, more than {MAX_HEADER}: the stream is damaged")
     body = exactly(stream, count, what)
-    if exactly(stream, 4, what) != checksum(prefix + length + body):
+    if exactly(stream, 4, what) != checksum(_prefix(kind) + length + body):
         raise CorruptStream(f"{what} fails its checksum: the stream is damaged; fetch or encode it again")
     try:
         return _header_body(body, decoder)
@@ -165,19 +163,18 @@ def pack_overrides(header: StreamHeader, params: Mapping[str, Scalar]) -> bytes:
     return packed
 
 
-def check_parts(sequence: int, parts: Sequence[Part]) -> None:
-    """Raises UsageError for more than a packet may hold."""
+def pack_table(sequence: int, parts: Sequence[Part]) -> bytes:
+    """A number a chunk: size << 2 | flags. Raises UsageError for more than a packet may hold."""
     if len(parts) > MAX_CHUNKS:
         raise UsageError(f"packet {sequence}: {len(parts)} chunks, more than {MAX_CHUNKS}: merge some")
     if sum(len(part.data) for part in parts) > MAX_PACKET:
         raise UsageError(f"packet {sequence}: more than {MAX_PACKET} bytes of data")
+    return b"".join(varint(len(part.data) << 2 | part.side * SIDE | part.ends_layer * ENDS_LAYER) for part in parts)
 
 
 def write_packet(header: StreamHeader, sequence: int, params: Mapping[str, Scalar], parts: Sequence[Part]) -> bytes:
     """One packet: a head and ``parts`` in order. ``params``: call parameters by name; one left out is the header's."""
-    check_parts(sequence, parts)
-    table = [len(part.data) << 2 | part.side * SIDE | part.ends_layer * ENDS_LAYER for part in parts]
-    rest = varint(len(parts)) + b"".join(map(varint, table)) + pack_overrides(header, params)
+    rest = varint(len(parts)) + pack_table(sequence, parts) + pack_overrides(header, params)
     out = [_frame(PACKET, header, sequence, rest)]
     seed = int.from_bytes(out[0][-4:], "little")
     for part in parts:
@@ -194,8 +191,7 @@ def cut_mark(layers: int) -> bytes:
 
 def bytes_behind(packet: Packet, layers: int) -> int:
     """Bytes of the chunks behind a packet's first ``layers``, with their checksums."""
-    ends = [number for number, chunk in enumerate(packet.chunks, 1) if chunk.ends_layer]
-    return sum(chunk.size + 4 for chunk in packet.chunks[ends[layers - 1] :])
+    return sum(chunk.size + 4 for chunk in packet.chunks[packet.count_chunks(layers) :])
 
 
 def write_local(header: StreamHeader, record: LocalRecord) -> bytes:
@@ -219,16 +215,9 @@ def read_packets(stream: BinaryIO, header: StreamHeader) -> Iterator[Packet | Lo
     A chunk's own checksum is tested when it is read by name, see ``Chunk.verify``. Raises CorruptStream and
     TruncatedStream; only a cut at the end of a layer, or after a whole record, is no error.
     """
-    header_id, records = header.id, 0
-    while marker := read(stream, 1):
+    header_id = header.id
+    for records, marker, layers in read_markers(stream):
         what = f"the head of record {records}"
-        layers = None
-        if marker == CUT:
-            layers, marker = read_cut(stream, what), read(stream, 1)
-            if marker != PACKET:
-                raise CorruptStream(f"record {records} is cut to {layers} layers and no packet: the stream is damaged")
-        if marker not in (PACKET, LOCAL):
-            raise CorruptStream(f"record {records} begins with the unknown marker {marker!r}: the stream is damaged")
         length = read_varint(stream, what)
         if length > MAX_HEAD:
             raise CorruptStream(f"{what} says it has {length} bytes, more than {MAX_HEAD}: the stream is damaged")
@@ -247,6 +236,23 @@ def read_packets(stream: BinaryIO, header: StreamHeader) -> Iterator[Packet | Lo
         except TruncatedStream as error:
             raise CorruptStream(f"{what} is shorter than what it lists: the stream is damaged") from error
         yield local if marker == LOCAL else _packet(stream, header, sequence, table, overrides, framed, layers)
+
+
+def read_markers(stream: BinaryIO) -> Iterator[tuple[int, bytes, int | None]]:
+    """Number and marker of each record, which is read between two of them, and the layers there of a cut packet.
+
+    Raises CorruptStream for what begins no record, TruncatedStream where there is none at all.
+    """
+    records = 0
+    while marker := read(stream, 1):
+        layers = None
+        if marker == CUT:
+            layers, marker = _cut(stream, f"the head of record {records}"), read(stream, 1)
+            if marker != PACKET:
+                raise CorruptStream(f"record {records} is cut to {layers} layers and no packet: the stream is damaged")
+        if marker not in (PACKET, LOCAL):
+            raise CorruptStream(f"record {records} begins with the unknown marker {marker!r}: the stream is damaged")
+        yield records, marker, layers
         records += 1
     if not records:
         raise TruncatedStream("the stream ends after its header, without a packet: fetch or encode it again")
@@ -287,7 +293,7 @@ def read_overrides(packed: bytes, header: StreamHeader, what: str) -> dict[str, 
         raise CorruptStream(f"{what} has call parameters that do not fit the stream header: {error}") from error
 
 
-def read_cut(stream: BinaryIO, what: str) -> int:
+def _cut(stream: BinaryIO, what: str) -> int:
     """The layers that are there of the packet that follows."""
     layers = read_varint(stream, what)
     if exactly(stream, 4, what) != cut_mark(layers)[-4:]:

@@ -11,30 +11,29 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from typing import BinaryIO, ClassVar, cast
 
 import msgspec
 
 from semcodec.container import v1
-from semcodec.container.primitives import MAGIC, Scalar, exactly, read, read_varint, truncated, varint
+from semcodec.container.primitives import Scalar, exactly, read, read_varint, truncated, varint
 from semcodec.container.records import Chunk, LocalRecord, Packet, Part
 from semcodec.container.v1 import (
-    CUT,
     ENDS_LAYER,
     LOCAL,
     MAX_HEAD,
     PACKET,
     SIDE,
-    check_parts,
     cut_mark,
     pack_overrides,
-    read_cut,
+    pack_table,
+    read_markers,
     read_overrides,
     read_table,
+    write_header,
 )
-from semcodec.errors import CorruptStream, TruncatedStream, UsageError
+from semcodec.errors import CorruptStream, UsageError
 
 __all__ = [
     "StreamHeader",
@@ -47,7 +46,6 @@ __all__ = [
     "write_packet",
 ]
 
-PREFIX = MAGIC + b"\x02"
 ENDING = 5
 """Bytes that end a layer: one of its names, and a CRC-32."""
 DAMAGED = "fails its checksum: the stream is damaged, or the record belongs to another stream; fetch or encode it again"
@@ -58,23 +56,13 @@ class StreamHeader(v1.StreamHeader, frozen=True, dict=True, forbid_unknown_field
 
     format: ClassVar[int] = 2
 
-    @cached_property
-    def id(self) -> int:
-        """The CRC-32 that ends the header and that those of all records begin with."""
-        return int.from_bytes(write_header(self)[-4:], "little")
-
 
 _decoder = msgspec.msgpack.Decoder(StreamHeader)
 
 
-def write_header(header: v1.StreamHeader) -> bytes:
-    """The stream header. Raises UsageError where it could not be read back."""
-    return v1.frame_header(header, PREFIX)
-
-
 def read_header(stream: BinaryIO) -> v1.StreamHeader:
-    """The header of a stream of which ``PREFIX`` was read. Raises CorruptStream and TruncatedStream."""
-    return v1.unframe_header(stream, PREFIX, _decoder)
+    """The header of a stream whose format was read. Raises CorruptStream and TruncatedStream."""
+    return v1.read_header_of(stream, StreamHeader, _decoder)
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
@@ -89,11 +77,9 @@ def _begin(marker: bytes, header: v1.StreamHeader, sequence: int) -> tuple[bytes
 
 def write_packet(header: v1.StreamHeader, sequence: int, params: Mapping[str, Scalar], parts: Sequence[Part]) -> bytes:
     """One packet: a head and ``parts`` in order. ``params``: call parameters by name; one left out is the header's."""
-    check_parts(sequence, parts)
     begin, running = _begin(PACKET, header, sequence)
     own = pack_overrides(header, params)
-    head = begin + varint(len(parts) << 1 | bool(own))
-    head += b"".join(varint(len(part.data) << 2 | part.side * SIDE | part.ends_layer * ENDS_LAYER) for part in parts)
+    head = begin + varint(len(parts) << 1 | bool(own)) + pack_table(sequence, parts)
     head += varint(len(own)) + own if own else b""
     if len(head) > MAX_HEAD:
         raise UsageError(f"packet {sequence}: the head takes {len(head)} bytes, more than {MAX_HEAD}: use fewer chunks")
@@ -116,8 +102,7 @@ def write_local(header: v1.StreamHeader, record: LocalRecord) -> bytes:
 
 def bytes_behind(packet: Packet, layers: int) -> int:
     """Bytes of the chunks behind a packet's first ``layers``, with what ends their layers."""
-    ends = [number for number, chunk in enumerate(packet.chunks, 1) if chunk.ends_layer]
-    left = sum(chunk.size for chunk in packet.chunks[ends[layers - 1] :])
+    left = sum(chunk.size for chunk in packet.chunks[packet.count_chunks(layers) :])
     return left + ENDING * (packet.layers_present - layers)
 
 
@@ -176,25 +161,15 @@ def read_packets(stream: BinaryIO, header: v1.StreamHeader) -> Iterator[Packet |
     A packet's first layer is tested here, later ones when they are read, see ``Chunk.verify``. Raises CorruptStream and
     TruncatedStream; only a cut at the end of a layer, or after a whole record, is no error.
     """
-    begin, records = zlib.crc32(header.id.to_bytes(4, "little")), 0
-    while marker := read(stream, 1):
+    begin = zlib.crc32(header.id.to_bytes(4, "little"))
+    for records, marker, layers in read_markers(stream):
         what = f"record {records}"
-        layers = None
-        if marker == CUT:
-            layers, marker = read_cut(stream, what), read(stream, 1)
-            if marker != PACKET:
-                raise CorruptStream(f"{what} is cut to {layers} layers and no packet: the stream is damaged")
-        if marker not in (PACKET, LOCAL):
-            raise CorruptStream(f"{what} begins with the unknown marker {marker!r}: the stream is damaged")
         head = _Recorder(stream, marker)
         sequence = read_varint(head.file, what)
         if marker == LOCAL:
             yield _local(head, sequence, begin, what)
         else:
             yield _packet(head, header, sequence, begin, layers, what)
-        records += 1
-    if not records:
-        raise TruncatedStream("the stream ends after its header, without a packet: fetch or encode it again")
 
 
 def _local(head: _Recorder, sequence: int, begin: int, what: str) -> LocalRecord:
