@@ -86,6 +86,31 @@ class Dataset(ABC):
         """Names of the samples, the same in every run: what tables and messages show."""
 
 
+class View(Dataset):
+    """Another data set, ``inner``, seen otherwise: whatever a subclass does not say is the other's."""
+
+    def __init__(self, inner: Dataset) -> None:
+        self.inner = inner
+        self.name, self.kind, self.classes, self.split = inner.name, inner.kind, inner.classes, inner.split
+        self.division, self.counted, self.varies = inner.division, inner.counted, inner.varies
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return self.inner.tasks
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def sizes(self, indices: Sequence[int]) -> list[tuple[int, int]]:
+        return self.inner.sizes(indices)
+
+    def content(self, count: int) -> str:
+        return self.inner.content(count)
+
+    def ids(self, indices: Sequence[int]) -> list[str]:
+        return self.inner.ids(indices)
+
+
 def summary_of(whole: Dataset, open_split: Callable[[str], Dataset], description: str) -> dict[str, Any]:
     """What a folder holds: name, kind and classes of all of it, sizes by split, 0 where one is empty, description."""
     sizes = {}

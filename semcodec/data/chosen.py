@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from semcodec.data.base import Dataset
+from semcodec.data.base import Dataset, View
 from semcodec.errors import UsageError
 
 if TYPE_CHECKING:
     from semcodec.data.base import Labels, UInt8
 
 
-class ChosenClasses(Dataset):
+class ChosenClasses(View):
     """``inner`` less the boxes of classes other than ``names``; every image stays. Raises UsageError.
 
     Classes keep their numbers, ``counted`` has those that were chosen.
@@ -27,28 +27,15 @@ class ChosenClasses(Dataset):
                 close = get_close_matches(name, inner.classes, n=1)
                 hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(inner.classes[:8])}, ..."
                 raise UsageError(f"{inner.name} has no class {name!r}; {hint}")
-        self.inner, self.name, self.kind, self.classes = inner, inner.name, inner.kind, inner.classes
-        self.split, self.division, self.varies = inner.split, inner.division, inner.varies
+        super().__init__(inner)
         self.counted = self.chosen = sorted({inner.classes.index(name) for name in names})
 
     @property
     def tasks(self) -> tuple[str, ...]:
         return ("detection",)
 
-    def __len__(self) -> int:
-        return len(self.inner)
-
     def batch(self, indices: Sequence[int]) -> tuple[UInt8, Labels]:
         pixels, labels = self.inner.batch(indices)
         if not isinstance(labels, list):
             raise UsageError("classes are chosen among boxes, and the model finds none; leave out --classes")
         return pixels, [boxes.only(self.chosen) for boxes in labels]
-
-    def sizes(self, indices: Sequence[int]) -> list[tuple[int, int]]:
-        return self.inner.sizes(indices)
-
-    def content(self, count: int) -> str:
-        return self.inner.content(count)
-
-    def ids(self, indices: Sequence[int]) -> list[str]:
-        return self.inner.ids(indices)

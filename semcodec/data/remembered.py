@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semcodec.data.base import Dataset
+from semcodec.data.base import Dataset, View
 
 if TYPE_CHECKING:
     from semcodec.data.base import Labels, UInt8
@@ -16,31 +16,20 @@ MOST_BYTES = 2 << 30
 """Of pixels that are kept."""
 
 
-class Remembered(Dataset):
-    """Another data set, of which as many samples stay in memory as fit: the first that are asked for.
+class Remembered(View):
+    """Another data set, of which as many samples stay in memory as fit: the first that are asked for."""
 
-    of: what is read, and whose name, classes and samples these are.
-    """
-
-    def __init__(self, of: Dataset, most_bytes: int = MOST_BYTES) -> None:
-        self.of, self._left = of, most_bytes
-        self.name, self.kind, self.classes, self.split = of.name, of.kind, of.classes, of.split
-        self.division, self.counted, self.varies = of.division, of.counted, of.varies
+    def __init__(self, inner: Dataset, most_bytes: int = MOST_BYTES) -> None:
+        super().__init__(inner)
+        self._left = most_bytes
         self._listed = False
         self._kept: dict[int, tuple[UInt8, Any]] = {}
-
-    def __len__(self) -> int:
-        return len(self.of)
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        return self.of.tasks
 
     def batch(self, indices: Sequence[int]) -> tuple[UInt8, Labels]:
         new = [index for index in dict.fromkeys(indices) if index not in self._kept]
         fresh: dict[int, tuple[UInt8, Any]] = {}
         if new:
-            pixels, labels = self.of.batch(new)
+            pixels, labels = self.inner.batch(new)
             self._listed = isinstance(labels, list)
             for index, sample, label in zip(new, pixels, labels, strict=True):
                 fresh[index] = (sample, label)
@@ -50,12 +39,3 @@ class Remembered(Dataset):
         found = [fresh[index] if index in fresh else self._kept[index] for index in indices]
         labels = [label for _, label in found]
         return np.stack([sample for sample, _ in found]), labels if self._listed else np.array(labels)
-
-    def sizes(self, indices: Sequence[int]) -> list[tuple[int, int]]:
-        return self.of.sizes(indices)
-
-    def content(self, count: int) -> str:
-        return self.of.content(count)
-
-    def ids(self, indices: Sequence[int]) -> list[str]:
-        return self.of.ids(indices)
