@@ -13,10 +13,10 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
+from damage import flipped, mutated, outcome
 from two_layers import HEADER, packet, read_all, sign, stream, values, varint
 
 from semcodec.container.packets import write_header
-from semcodec.errors import StreamError
 
 DATA = stream()
 WHOLE = read_all(DATA)
@@ -49,34 +49,6 @@ ALLOWED = [
 def sized(quick: int, slow: int) -> pytest.MarkDecorator:
     """Run with so many cases and seed 0, and with more under ``-m slow``."""
     return pytest.mark.parametrize("cases", [quick, pytest.param(slow, marks=pytest.mark.slow)])
-
-
-def outcome(data: bytes) -> list[tuple] | None:
-    """What the stream says, or None where it is refused in one line. Any other exception fails the test."""
-    try:
-        return read_all(data)
-    except StreamError as error:
-        message = str(error)
-    assert message.isprintable(), message
-    return None
-
-
-def flipped(data: bytes, position: int, mask: int) -> bytes:
-    return data[:position] + bytes([data[position] ^ mask]) + data[position + 1 :]
-
-
-def mutated(data: bytes, draw: random.Random) -> bytes:
-    """Up to three edits: bytes changed, cut out, put in, repeated, moved."""
-    for _ in range(draw.randint(1, 3)):
-        start = draw.randrange(len(data) + 1)
-        stop = min(len(data), start + draw.choice((0, 1, 1, 2, 4, 8, 24, 50)))
-        piece = data[start:stop]
-        new = draw.choice((b"", draw.randbytes(len(piece)), draw.randbytes(1), piece * 2, b"\0", b"\xff" * 9))
-        data = data[:start] + new + data[stop:]
-        if draw.random() < 0.2:
-            place = draw.randrange(len(data) + 1)
-            data = data[:place] + piece + data[place:]
-    return data
 
 
 def test_the_undamaged_stream_is_what_the_description_says():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from damage import flipped, mutated, outcome
 from two_layers import HEADER as FIRST
 from two_layers import packet, read_all, stream, values, varint
 
@@ -76,16 +77,6 @@ RECORDS = [
 ]
 
 
-def outcome(data: bytes) -> list[tuple] | None:
-    """What the stream says, or None where it is refused in one line. Any other exception fails the test."""
-    try:
-        return read_all(data)
-    except StreamError as error:
-        message = str(error)
-    assert message.isprintable(), message
-    return None
-
-
 # -- the documented bytes --------------------------------------------------------------------------------------------
 
 
@@ -137,19 +128,9 @@ def test_every_byte_flipped_by_every_mask():
         (position, mask)
         for position in range(len(DATA))
         for mask in range(1, 256)
-        if outcome(DATA[:position] + bytes([DATA[position] ^ mask]) + DATA[position + 1 :]) is not None
+        if outcome(flipped(DATA, position, mask)) is not None
     ]
     assert survived == []
-
-
-def mutated(data: bytes, draw: random.Random) -> bytes:
-    for _ in range(draw.randint(1, 3)):
-        start = draw.randrange(len(data) + 1)
-        stop = min(len(data), start + draw.choice((0, 1, 1, 2, 4, 8, 24, 50)))
-        piece = data[start:stop]
-        new = draw.choice((b"", draw.randbytes(len(piece)), draw.randbytes(1), piece * 2, b"\0", b"\xff" * 9))
-        data = data[:start] + new + data[stop:]
-    return data
 
 
 @pytest.mark.parametrize("cases", [10_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
