@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from semcodec.data.base import Dataset
+from semcodec.data.base import Dataset, View
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,32 +88,15 @@ class Memory:
             self._scores_used += found.size
 
 
-class SharedDataset(Dataset):
+class SharedDataset(View):
     """A data set whose batches are read once, as long as they fit into memory."""
 
     def __init__(self, inner: Dataset, memory: Memory) -> None:
-        self.inner, self.memory = inner, memory
-        self.name, self.kind, self.classes = inner.name, inner.kind, inner.classes
-        self.split, self.counted = inner.split, inner.counted
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        return self.inner.tasks
-
-    def __len__(self) -> int:
-        return len(self.inner)
-
-    def content(self, count: int) -> str:
-        return self.inner.content(count)
+        super().__init__(inner)
+        self.memory = memory
 
     def digest(self, count: int) -> str:
         return self.inner.digest(count)
-
-    def ids(self, indices: Sequence[int]) -> list[str]:
-        return self.inner.ids(indices)
-
-    def sizes(self, indices: Sequence[int]) -> list[tuple[int, int]]:
-        return self.inner.sizes(indices)
 
     def batch(self, indices: Sequence[int]) -> tuple[UInt8, Labels]:
         name = id(self.inner), tuple(indices)
