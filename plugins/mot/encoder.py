@@ -88,6 +88,12 @@ class AdaptiveMOT(nn.Module, Encoder, TwoRounds):
         # A picture is what is lossy here, so it belongs to encode, not to write.
         latent.side[name] = encode_patches(image, mask, self.side, params["patches"], params["quality"])
 
+    def write_second(self, latent: Latent, sink: Sink) -> None:
+        self.coding.write_second(latent, sink)
+
+    def read_second(self, first: Latent, asked: Bool | None, source: Source) -> Latent:
+        return self.coding.read_second(first, asked, source)
+
     def restore(self, latent: Latent) -> Partial:
         image = np.zeros((self.grid[0] * self.side, self.grid[1] * self.side, 3), np.uint8)
         kept = np.zeros(self.grid, bool)

@@ -116,7 +116,7 @@ def command(
     scored = len(inputs) == 1 and _is_dataset(inputs[0])
     data = next((text for text in inputs if _is_dataset(text)), None)
     classes = None if data is None else open_dataset(data, split).classes
-    end = exported or Device.load(composition, request, classes=classes, device=device, half=half)
+    end = exported or Device.load(composition, request, classes=classes, device=device, half=half, replied=None)
     link = Link(
         url,
         end,
@@ -260,6 +260,8 @@ def _describe(link: Link, answer: Answer) -> dict[str, Any]:
         "task": task.name,
         **found,
         **{name: getattr(answer.encoded, name) for name in SIZES},
+        "rounds": answer.rounds,
+        "reply_bytes": answer.reply_bytes,
         "total_ms": answer.total_ms,
         "ms": dict(answer.ms),
     }
@@ -276,6 +278,8 @@ def _row(told: dict[str, Any]) -> str:
     else:
         cells = [f"failed: {told['error']}"]
     size = f"{told['bytes_total']:,} bytes" if told["outcome"] != "local" else "not sent"
+    if told["rounds"] > 1:
+        size += f" in {told['rounds']} rounds, {told['reply_bytes']:,} back between them"
     return "  ".join([told["input"], *cells, size, f"{told['total_ms']:.1f} ms"])
 
 

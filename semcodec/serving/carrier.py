@@ -7,6 +7,7 @@ import random
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 
 from semcodec.errors import CorruptStream, LinkError, SemcodecError, UsageError, first_line
 from semcodec.serving import messages
-from semcodec.serving.messages import Bye, Hello, Outcome, Ready
+from semcodec.serving.messages import Bye, Hello, Outcome, Ready, Reply
 from semcodec.serving.sessions import DeviceSession, Refused
 
 PATH = "/v1/stream"
@@ -26,6 +27,7 @@ BACKOFF_S = 0.1
 BACKOFF_MOST_S = 5.0
 FIRST_TRIES = 5
 """Of a first connection that is cut before the server has said READY."""
+Asking = Callable[[Reply, int], None]
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
@@ -78,6 +80,7 @@ class Carrier:
         self.session = DeviceSession(self.hello)
         self._futures: dict[int, Future[Sent]] = {}
         self._left: dict[int, float] = {}
+        self._asking: dict[int, Asking] = {}
         self._ready: Future[Ready] = Future()
         self._error: SemcodecError | None = None
         self._reason: SemcodecError | None = None
@@ -103,8 +106,14 @@ class Carrier:
         """How many records may be in flight."""
         return self.session.window
 
-    def submit(self, sequence: int, record: bytes, deadline: float | None = None) -> Future[Sent]:
-        """Send one record. deadline: on the clock of ``time.monotonic``. The future raises LinkError."""
+    def submit(
+        self, sequence: int, record: bytes, deadline: float | None = None, asked: Asking | None = None
+    ) -> Future[Sent]:
+        """Send one record. deadline: on the clock of ``time.monotonic``. The future raises LinkError.
+
+        asked: of a first round; called in the carrier's thread with what the server asks for and the bytes of that
+        message. ``submit_second`` is to follow.
+        """
         future: Future[Sent] = Future()
         with self._lock:
             if self._error is not None:
@@ -112,8 +121,13 @@ class Carrier:
                 return future
             self._futures[sequence] = future
         with suppress(RuntimeError):  # the loop has ended, and what is unanswered fails
-            self._loop.call_soon_threadsafe(self._submit, sequence, record, deadline)
+            self._loop.call_soon_threadsafe(self._submit, sequence, record, deadline, asked)
         return future
+
+    def submit_second(self, reply: Reply, record: bytes) -> None:
+        """Send the second round that ``reply`` asked for."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._submit_second, reply, record)
 
     def close(self) -> None:
         """Say BYE and end. What is unanswered fails."""
@@ -124,8 +138,14 @@ class Carrier:
 
     # -- in the carrier's thread ---------------------------------------------------------------------------------------
 
-    def _submit(self, sequence: int, record: bytes, deadline: float | None) -> None:
-        self.session.submit(sequence, record, deadline)
+    def _submit(self, sequence: int, record: bytes, deadline: float | None, asked: Asking | None) -> None:
+        if asked is not None:
+            self._asking[sequence] = asked
+        self.session.submit(sequence, record, deadline, first=asked is not None)
+        self._wake.set()
+
+    def _submit_second(self, reply: Reply, record: bytes) -> None:
+        self.session.submit_second(reply.sequence, reply.request, record)
         self._wake.set()
 
     def _close(self) -> None:
@@ -268,12 +288,17 @@ class Carrier:
     async def _read(self, socket: Any) -> bool:
         """Take what the server says, until BYE; whether that was for want of messages."""
         while True:
-            got = self.session.receive(await self._next(socket))
+            data = await self._next(socket)
+            got = self.session.receive(data)
             if isinstance(got, Bye):
                 return got.reason == "idle"
             self._wake.set()
             if got is None or isinstance(got, Ready):
                 continue
+            if isinstance(got, Reply):
+                self._asking[got.sequence](got, len(data))
+                continue
             came = time.perf_counter()
+            self._asking.pop(got.sequence, None)
             future = self._futures.pop(got.sequence)
             future.set_result(Sent(got, self._left.pop(got.sequence, came), came))
