@@ -92,8 +92,8 @@ class Server(End):
         stream: a spec, or the header of a stream, whose component versions and weights are compared before any network
         is built. weights: a path for all slots, paths by slot, or a request. classes: names for an untrained backbone.
         offline: fetch no weights, as a header is a stranger's. device, half: as of ``Device.load``. replies: whether
-        it answers first rounds with ``reply``; None: where the method has them. Raises SpecError, PluginError, WeightsError, VersionMismatch,
-        WeightsMismatch, UsageError.
+        it answers first rounds with ``reply``; None: where the method has them. Raises SpecError, PluginError,
+        WeightsError, VersionMismatch, WeightsMismatch, UsageError.
         """
         accelerator = Accelerator.find(device, half)
         header = stream if isinstance(stream, StreamHeader) else None

@@ -230,9 +230,10 @@ async def _serve(
     service = Service(servers, limits, token=token, log=log)
     largest = max(hosted_largest(server) for server in servers)
     http = type("Http", (_Http,), {"opening_s": limits.opening_s})
+    app = make_app(service, page=page, hosts=hosts)
     config = uvicorn.Config(
-        make_app(service, page=page, hosts=hosts), http=http, ws=_WebSocket,
-        ws_max_size=max(MAX_HELLO, largest + OVERHEAD), ws_per_message_deflate=False, lifespan="off", log_config=None, access_log=False, server_header=False,
+        app, http=http, ws=_WebSocket, ws_max_size=max(MAX_HELLO, largest + OVERHEAD),
+        ws_per_message_deflate=False, lifespan="off", log_config=None, access_log=False, server_header=False,
         proxy_headers=False, limit_concurrency=limits.max_streams + 128, timeout_graceful_shutdown=5,
         ssl_certfile=cert, ssl_keyfile=key,
     )  # fmt: skip

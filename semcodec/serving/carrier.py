@@ -16,13 +16,16 @@ from urllib.parse import urlsplit
 
 from semcodec.errors import CorruptStream, LinkError, SemcodecError, UsageError, first_line
 from semcodec.serving import messages
-from semcodec.serving.messages import Bye, Hello, Outcome, Ready, Reply
+from semcodec.serving.messages import Bye, Failed, Hello, Late, Outcome, Ready, Reply
+from semcodec.serving.meter import Meter, tcp_segments
 from semcodec.serving.sessions import DeviceSession, Refused
 
 PATH = "/v1/stream"
 OPEN_S = 10.0
 """For a connection to be made and the server to say READY."""
 PING_S, PONG_S = 10.0, 30.0
+METER_S = 1.0
+"""Between the pings of a link that is measured."""
 BACKOFF_S = 0.1
 BACKOFF_MOST_S = 5.0
 FIRST_TRIES = 5
@@ -58,12 +61,16 @@ class Carrier:
     """Sends records and gives a future for each outcome. ``start`` first, ``close`` last; any thread may ``submit``.
 
     url: ws:// or wss:// HOST:PORT. patience_s: without a connection, after which what is unanswered fails; None: never.
+    meter: told of what is sent and acknowledged, and of pings. shape: milliseconds that so many bytes take which begin
+    so many seconds after the start; messages are held back as if the uplink were no faster.
     """
 
     url: str
     hello: Hello
     ssl_context: ssl.SSLContext | None = None
     patience_s: float | None = 60.0
+    meter: Meter | None = None
+    shape: Callable[[int, float], float] | None = None
     traffic: Traffic = field(default_factory=Traffic)
 
     def __post_init__(self) -> None:
@@ -81,6 +88,7 @@ class Carrier:
         self._futures: dict[int, Future[Sent]] = {}
         self._left: dict[int, float] = {}
         self._asking: dict[int, Asking] = {}
+        self._began = self._free = time.monotonic()
         self._ready: Future[Ready] = Future()
         self._error: SemcodecError | None = None
         self._reason: SemcodecError | None = None
@@ -121,6 +129,8 @@ class Carrier:
                 return future
             self._futures[sequence] = future
         with suppress(RuntimeError):  # the loop has ended, and what is unanswered fails
+            if self.meter is not None:
+                self.meter.submitted(sequence, len(record))
             self._loop.call_soon_threadsafe(self._submit, sequence, record, deadline, asked)
         return future
 
@@ -191,6 +201,8 @@ class Carrier:
             else:
                 error = LinkError("the server closed the connection")
             self.session.cut()
+            if self.meter is not None:
+                self.meter.cut()
             if self._closing:
                 return
             if self.traffic.connections > before:
@@ -247,6 +259,7 @@ class Carrier:
                 self._ready.set_result(ready)
             writer = asyncio.create_task(self._write(socket))
             reader = asyncio.create_task(self._read(socket))
+            pinger = asyncio.create_task(self._ping(socket, self.meter)) if self.meter is not None else None
             try:
                 done, _ = await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
                 if reader in done:
@@ -257,14 +270,28 @@ class Carrier:
                         await asyncio.wait((reader,))
                 return False
             finally:
-                for task in (writer, reader):
+                tasks = [task for task in (writer, reader, pinger) if task is not None]
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(writer, reader, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             await socket.close()
 
+    async def _ping(self, socket: Any, meter: Meter) -> None:
+        while True:
+            meter.ping(await (await socket.ping()))
+            counted = tcp_segments(socket.transport.get_extra_info("socket"))
+            if counted is not None:
+                meter.segments(*counted)
+            await asyncio.sleep(METER_S)
+
     async def _send(self, socket: Any, data: bytes) -> None:
         self.traffic.up += len(data)
+        if self.shape is not None:
+            now = time.monotonic()
+            begin = max(now, self._free)
+            self._free = begin + self.shape(len(data), begin - self._began) / 1000
+            await asyncio.sleep(self._free - now)
         await socket.send(data)
 
     async def _next(self, socket: Any) -> bytes:
@@ -280,6 +307,8 @@ class Carrier:
             self._wake.clear()
             for sequence, data in self.session.to_send(time.monotonic()):
                 self._left.setdefault(sequence, time.perf_counter())
+                if self.meter is not None:
+                    self.meter.sent(sequence, len(data))
                 await self._send(socket, data)
             if not self._closing:
                 await self._wake.wait()
@@ -295,6 +324,9 @@ class Carrier:
             self._wake.set()
             if got is None or isinstance(got, Ready):
                 continue
+            if self.meter is not None and not isinstance(got, Failed):
+                spent = got.queue_us if isinstance(got, Late) else sum(got.microseconds)
+                self.meter.acknowledged(got.sequence, spent / 1e6)
             if isinstance(got, Reply):
                 self._asking[got.sequence](got, len(data))
                 continue

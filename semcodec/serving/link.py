@@ -8,27 +8,62 @@ import queue
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from semcodec.container.packets import LocalRecord, read_packets, write_header
 from semcodec.data.inputs import Input, read
 from semcodec.errors import SemcodecError, UsageError, first_line
+from semcodec.interfaces import Selector
 from semcodec.pipeline.device import Begun, Device, Encoded
 from semcodec.serving import messages
 from semcodec.serving.answers import to_prediction
 from semcodec.serving.carrier import Carrier, Sent
 from semcodec.serving.messages import Hello, Ready, Reply
+from semcodec.serving.meter import Meter
 from semcodec.tasks.table import get_task
 
 if TYPE_CHECKING:
     from semcodec.data.inputs import Sample
+    from semcodec.interfaces import Bool, Floats
     from semcodec.specs import InputRequest
     from semcodec.tasks.prediction import Prediction
+
+
+class Choice(Protocol):
+    """What to do with a sample: "send" it at call parameters, answer it here ("local"), or "skip" it."""
+
+    @property
+    def what(self) -> str: ...
+    @property
+    def knobs(self) -> Mapping[str, Any]: ...
+
+
+class Chooser(Protocol):
+    """Decides for each sample: ``planning.live.LiveDeadline``. taken: how often what was chosen."""
+
+    taken: Mapping[str, int]
+
+    def choose(self) -> Any:
+        """A ``Choice`` for a sample that is there now."""
+
+    def took(self, choice: Any, what: str, ends_ms: float) -> None:
+        """What came of one: how it was answered, and what that took beside the link."""
+
+
+class Stay(Selector):
+    """A gate that sends nothing."""
+
+    def gate_array(self, prediction: Floats) -> Bool:
+        """False for each."""
+        return np.zeros(len(prediction), np.bool_)
+
 
 PARTS = ("device", "link", "queue", "server")
 """Of the time from a sample to its answer. device: until its packet is written. server: decoding, recovering, tail."""
@@ -40,7 +75,8 @@ class Answer:
 
     sample: as it was given. encoded: its record and what its bytes are. outcome: "answered" by the server; "local"
     where the gate kept it on the device, and nothing was sent; "late" where its deadline was over before it was
-    decoded; "failed" where it could not be. prediction: of the first two. error: of the last. ms: milliseconds by
+    decoded; "failed" where it could not be; "skipped" where no answer would have been in time. prediction: of the first
+    two. error: of the last. ms: milliseconds by
     ``PARTS``, and "look", "decode", "recover" and "tail" of the server's. rounds: packets that were sent, of which
     ``encoded`` holds all. reply_bytes: of what the server asked for by.
     """
@@ -65,6 +101,7 @@ class Link:
     """A connection to a server that answers the streams of one composition. Any thread may send.
 
     Made by ``connect`` as a context manager. device: the end that encodes. window: samples that may be in flight.
+    meter: measures the link. chooser: sets call parameters for each sample, or keeps it here. shape: as of ``Carrier``.
     """
 
     def __init__(
@@ -78,10 +115,15 @@ class Link:
         least_score: float = 0.0,
         in_flight: int | None = None,
         patience_s: float | None = 60.0,
+        meter: Meter | None = None,
+        chooser: Chooser | None = None,
+        shape: Callable[[int, float], float] | None = None,
     ) -> None:
         self.device, self.in_flight = device, in_flight
+        self.meter, self.chooser = meter, chooser
+        self._devices: dict[tuple[tuple[str, Any], ...], Device] = {}
         hello = Hello(token or "", write_header(device.header), device.digests.get("backbone", ""), logits, least_score)
-        self._carrier = Carrier(url, hello, ssl_context, patience_s)
+        self._carrier = Carrier(url, hello, ssl_context, patience_s, meter, shape)
         self._numbers = itertools.count()
         self.pool = ThreadPoolExecutor(1, "semcodec-second")
         self._ready: Ready | None = None
@@ -144,6 +186,13 @@ class Link:
         deadline = None if deadline_ms is None else time.monotonic() + deadline_ms / 1000
         device = self.device.with_call(**call) if call else self.device
         sequence = next(self._numbers)
+        choice = None if self.chooser is None else self.chooser.choose()
+        if choice is not None:
+            if choice.what == "skip":
+                skipped: Future[Answer] = Future()
+                skipped.set_result(Answer(sample, sequence, Encoded(b""), "skipped", ms=dict.fromkeys(PARTS, 0.0)))
+                return skipped
+            device = self._chosen(choice)
         begun = _begin(device, sample, sequence) if device.replied else None
         encoded = begun.first if begun else _encode(device, sample, sequence)
         future: Future[Answer] = Future()
@@ -152,6 +201,8 @@ class Link:
             [record] = read_packets(BytesIO(encoded.data), device.header)
             assert isinstance(record, LocalRecord)
             prediction = get_task(device.composition.task).predict_local(record, device.classes)
+            if self.chooser is not None and choice is not None:
+                self.chooser.took(choice, "local", ms["device"])
             future.set_result(Answer(sample, sequence, encoded, "local", prediction, ms=ms))
             return future
         if self._ready is not None and len(encoded.data) > self._ready.largest:
@@ -168,13 +219,25 @@ class Link:
             try:
                 if second and second.error is not None:
                     raise second.error
-                future.set_result(self._answer(sample, sequence, encoded, sent.result(), began, second))
+                answer = self._answer(sample, sequence, encoded, sent.result(), began, second)
+                if self.chooser is not None and choice is not None and answer.outcome == "answered":
+                    self.chooser.took(choice, "send", answer.total_ms - answer.ms["link"])
+                future.set_result(answer)
             except SemcodecError as wrong:
                 future.set_exception(wrong)
 
         second = _Second(self, device, begun) if begun else None
         self._carrier.submit(sequence, encoded.data, deadline, second and second.asked).add_done_callback(done)
         return future
+
+    def _chosen(self, choice: Choice) -> Device:
+        """The device that does as is chosen, made once for each setting."""
+        key = (("", choice.what), *sorted(choice.knobs.items()))
+        if key not in self._devices:
+            gate = Stay() if choice.what == "local" else self.device.selectors.gate
+            device = self.device if choice.what == "local" else self.device.with_call(**choice.knobs)
+            self._devices[key] = replace(device, selectors=replace(device.selectors, point=None, gate=gate))
+        return self._devices[key]
 
     def _answer(
         self, sample: Any, sequence: int, encoded: Encoded, sent: Sent, began: float, second: _Second | None

@@ -16,7 +16,7 @@ from serving_process import Relay, ServerProcess
 import semcodec
 from semcodec.data.datasets import open_dataset
 
-SPECS = ("sdt:keep=20,sure=0.3+vit-nano-server", "a-mot:first=20,keep=40,sure=0.3+vit-nano-server")
+SPECS = ("sdt:keep=20,sure=0.3+vit-nano-server", "a-mot:first=20,keep=40,sure=2.3+vit-nano-server")
 SAMPLES = 12
 
 
