@@ -50,8 +50,8 @@ CAMERA_IN_FLIGHT = 2
               f"server says; {CAMERA_IN_FLIGHT} of a camera]")  # fmt: skip
 @click.option("--adapt", metavar="RESULTS", help="Set call parameters for each sample by the link as it is, within the "
               "deadline: by what 'semcodec bench' measured, in this folder.")  # fmt: skip
-@click.option("--shape", metavar="FILE|GENERATOR", help="Send no faster than a link of these rates would: a trace, as of "
-              "'semcodec plan --trace'.")  # fmt: skip
+@click.option("--shape", metavar="FILE|GENERATOR", help="Send no faster than a link of these rates would: a trace, as "
+              "of 'semcodec plan --trace'.")  # fmt: skip
 @click.option("--patience-s", type=click.FloatRange(0), default=60.0, show_default=True, help="Without a connection, "
               "before giving up.")  # fmt: skip
 @click.option("--token-file", type=click.Path(path_type=Path), help="A file with the token that the server asks for.")
@@ -185,8 +185,8 @@ def _check_adapt(composition: Composition, adapt: str, deadline_ms: float | None
     given = [arg.key for arg in point.item.args if arg.key in OF_THE_LINK]
     if given:
         raise UsageError(
-            f"{point.name} is given {', '.join(map(str, given))}, and --adapt takes the link as it is and its points from "
-            f"{adapt}: leave these out"
+            f"{point.name} is given {', '.join(map(str, given))}, and --adapt takes the link as it is and its points "
+            f"from {adapt}: leave these out"
         )
 
 

@@ -151,7 +151,7 @@ def read_request(request: bytes, grid: tuple[int, int], offered: Bool | None) ->
 
 
 def requested(request: bytes, grid: tuple[int, int]) -> Bool | None:
-    """The units, bool ``grid``, that a server has chosen by a message of its own; None where it left that to the device.
+    """The units, bool ``grid``, that a server has chosen by a message of its own; None where the device chooses.
 
     Raises CorruptStream.
     """

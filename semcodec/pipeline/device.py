@@ -135,7 +135,8 @@ class Device(End):
         half. spec: also a file of ``semcodec export``, which ends in .semdev, has its own weights and needs no torch.
         classes: names for an untrained backbone. device: where networks run, in torch's words: "cpu", "cuda",
         "cuda:1", "mps". half: in bfloat16 where they can. replied: of a method with two rounds, whose server's model
-        is elsewhere and answers what ``begin`` sends; None: whether the method has two. Raises SpecError, PluginError, WeightsError, UsageError.
+        is elsewhere and answers what ``begin`` sends; None: whether the method has two. Raises SpecError, PluginError,
+        WeightsError, UsageError.
         """
         if not isinstance(spec, Composition) and is_exported(spec):
             request = WeightsRequest.of(weights, offline)

@@ -99,7 +99,7 @@ class LiveDeadline:
         return sum(point.device_ms.values()) + (sum(point.server_ms.values()) if what == SEND else 0.0)
 
     def took(self, choice: Choice, what: str, ends_ms: float) -> None:
-        """A sample was answered. what: ``SEND`` or ``LOCAL``, as it came out. ends_ms: all of its time but the link's."""
+        """A sample was answered. what: how it came out. ends_ms: all of its time but the link's."""
         if choice.point is None or what != choice.what:
             return
         with self._lock:

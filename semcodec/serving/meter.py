@@ -21,6 +21,8 @@ BUSY_S = 0.15
 """Of time that the link is busy, after which a measurement counts for a third."""
 IDLE_S = 1.5
 """Likewise of any time."""
+LEAST = 0.3
+"""Of one measurement at least, in the same measure: else a link that has become fast were slow to be known for it."""
 LEAST_S = 2e-4
 """That a record takes on the link at least, as far as it can be told."""
 PINGS = 10
@@ -86,7 +88,7 @@ class Meter:
             self._server_s += 0.2 * (server_s - self._server_s)
             idle = out.sent >= self._arrived
             busy = max(LEAST_S, arrived - (out.sent + rtt if idle else self._arrived))
-            keep = exp(-max(busy / BUSY_S, (now - self._measured) / IDLE_S))
+            keep = exp(-max(LEAST, busy / BUSY_S, (now - self._measured) / IDLE_S))
             self._octets, self._busy = keep * self._octets + out.octets, keep * self._busy + busy
             self._arrived, self._measured = max(self._arrived, arrived), now
             rate = self._rate()
