@@ -2,7 +2,7 @@
 
     semcodec bench "stae:coding=raw+rans+vit-nano" --sweep stae.frames=1,2,4,8,16 --data digits-motion --limit 120 \
         -j 1 --out RESULTS
-    python docs/results/serving.py RESULTS [--deadline-ms 400] [--samples 40]
+    python docs/results/serving.py RESULTS [--deadline-ms 1000] [--samples 30]
     python docs/results/serving.py                                               the page alone, from serving.jsonl
 
 A real ``semcodec serve`` in a process of its own, devices in this one, and between them a relay that carries the uplink
@@ -108,6 +108,7 @@ def measure(results: Path, deadline_ms: float, samples: int) -> Iterator[dict[st
             points = matching(open_points(str(results)), str(results), device.composition)
             runs = [("adaptive", None), *((str(p.knobs["frames"]), p) for p in points)]
             for name, rates in LINKS.items():
+                fps = 1000 / deadline_ms if len(rates.times_s) > 1 else None  # of a trace the same part for all
                 for label, point in runs:
                     relay = Relay(port, rates)
                     try:
@@ -115,7 +116,7 @@ def measure(results: Path, deadline_ms: float, samples: int) -> Iterator[dict[st
                             "link": name,
                             "sender": label,
                             "deadline_ms": deadline_ms,
-                            **run(relay.url, device, pixels, labels, point, points, deadline_ms),
+                            **run(relay.url, device, pixels, labels, point, points, deadline_ms, fps),
                         }
                     finally:
                         relay.close()
@@ -125,9 +126,16 @@ def measure(results: Path, deadline_ms: float, samples: int) -> Iterator[dict[st
 
 
 def run(
-    url: str, device: Device, pixels: Any, labels: Any, point: Any, points: Sequence[Any], deadline_ms: float
+    url: str,
+    device: Device,
+    pixels: Any,
+    labels: Any,
+    point: Any,
+    points: Sequence[Any],
+    deadline_ms: float,
+    fps: float | None,
 ) -> dict[str, Any]:
-    """One sender, a sample at a time, each as soon as the one before it is answered and its period is over."""
+    """One sender, a sample at a time, each when the one before it is answered. fps: and not before its time."""
     meter = chooser = None
     if point is None:
         meter = Meter()
@@ -139,7 +147,7 @@ def run(
             link.send(pixels[0], **({} if point is None else call))
         if chooser is not None:
             chooser.taken.clear()
-        answers = list(link.stream(pixels, fps=1000 / deadline_ms, **call))
+        answers = list(link.stream(pixels, fps=fps, **call))
         state = None if meter is None else meter.state()
     right = [a.prediction is not None and a.prediction.index == labels[a.sequence - 2] for a in answers]
     hits = [a.total_ms <= deadline_ms for a in answers]
@@ -162,7 +170,7 @@ def _frames(spec: str) -> str:
     return str(compose_spec(spec).call["frames"])
 
 
-def forecast(results: Path, deadline_ms: float, ends_ms: float | None) -> Iterator[dict[str, Any]]:
+def forecast(results: Path, deadline_ms: float, samples: int, ends_ms: float | None) -> Iterator[dict[str, Any]]:
     """What ``plan --trace`` says. ends_ms: by how much both ends were slower in the run than in the bench, mean."""
     profile = open_points(str(results))
     if ends_ms is not None:
@@ -171,7 +179,7 @@ def forecast(results: Path, deadline_ms: float, ends_ms: float | None) -> Iterat
     for name, rates in LINKS.items():
         # plan's round trip is there and back; half of it is on its way there, and an answer needs the other half.
         link = replace(rates, rtt_ms=2 * RTT_MS)
-        for fared in replay(profile, link, deadline_ms, deadline_ms, 40 * deadline_ms / 1000):
+        for fared in replay(profile, link, deadline_ms, deadline_ms, samples * deadline_ms / 1000):
             label = "adaptive" if fared.label == "adaptive" else _frames(fared.label)
             yield {
                 "link": name,
@@ -191,9 +199,9 @@ def page(rows: list[dict[str, Any]]) -> str:
     [about] = [r for r in rows if "about" in r]
     head = f"""Made by `serving.py` from `serving.jsonl`. A real `semcodec serve` and a device, between them a relay:
         the uplink at the rate of the row, {RTT_MS:.0f} ms round trip. {about["samples"]} clips of digits-motion by
-        `{SPEC}`, one at a time, each to be answered within {about["deadline_ms"]:.0f} ms, late answers counted as wrong. `frames`
-        of a fixed sender is set for all clips; `send --adapt` sets it for each by what it measures. The fading link is
-        `{FADING}`."""
+        `{SPEC}`, one at a time, each to be answered within {about["deadline_ms"]:.0f} ms, late answers counted as
+        wrong. `frames` of a fixed sender is set for all clips; `send --adapt` sets it for each by what it measures. The
+        fading link is `{FADING}`."""
     lines = ["# A sender that adapts to its link", "", filled(head), ""]
     lines += ["What `semcodec bench` had measured of each point, on the same machine:", ""]
     lines += table(
@@ -220,8 +228,8 @@ def page(rows: list[dict[str, Any]]) -> str:
             cells.append((label, *(f"{100 * share:.0f}" for share in shares), f"{r['median_ms']:.0f}", *foretold))
         lines += [f"## {name}", ""]
         lines += table(
-            "sender | in time % | of these right % | right and in time % | median ms | `plan --trace`: in time, and right "
-            "% | the same, ends as in the run",
+            "sender | in time % | of these right % | right and in time % | median ms | `plan --trace`: in time, right % "
+            "| the same, ends as in the run",
             cells,
         )
         one = measured[name, "adaptive"]
@@ -237,8 +245,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         that is fixed for all of them, {fixed} frames, {100 * total[fixed]:.0f} %. Of {about["samples"]} clips each, a
         share is known to about ±{50 / about["samples"] ** 0.5 * 1.96:.0f} points."""
     busy = f"""The machine has two cores, which other work kept busy throughout (load {about["load"]:.0f}): both ends
-        took {about["ends_ms"]:.0f} ms more a clip in the runs than in the bench, mean. `plan` knows nothing of that; the
-        last column is its forecast with this mean added to the device's time. The adaptive sender learns it, as it
+        took {about["ends_ms"]:.0f} ms more a clip in the runs than in the bench, mean. `plan` knows nothing of that;
+        the last column is its forecast with this mean added to the device's time. The adaptive sender learns it, as it
         learns the rate."""
     return "\n".join([*lines, "## All four", "", filled(told), "", filled(busy), ""])
 
@@ -257,8 +265,8 @@ def table(headers: str, rows: Sequence[Sequence[Any]]) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("results", nargs="?", type=Path)
-    parser.add_argument("--deadline-ms", type=float, default=400.0)
-    parser.add_argument("--samples", type=int, default=40)
+    parser.add_argument("--deadline-ms", type=float, default=1000.0)
+    parser.add_argument("--samples", type=int, default=30)
     given = parser.parse_args()
     store = HERE / "serving.jsonl"
     if given.results:
@@ -283,7 +291,8 @@ def main() -> None:
         version = read(given.results)[0].get("versions", {}).get("semcodec")
         about = {"about": SPEC, "deadline_ms": given.deadline_ms, "samples": given.samples, "ends_ms": more}
         rows += [*runs, {**about, "load": os.getloadavg()[2], "version": version}]
-        rows += [*forecast(given.results, given.deadline_ms, None), *forecast(given.results, given.deadline_ms, more)]
+        rows += [*forecast(given.results, given.deadline_ms, given.samples, None)]
+        rows += forecast(given.results, given.deadline_ms, given.samples, more)
         store.write_text("".join(json.dumps(row) + "\n" for row in rows))
     rows = [json.loads(line) for line in store.read_text().splitlines()]
     (HERE / "serving.md").write_text(page(rows))

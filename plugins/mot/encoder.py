@@ -19,6 +19,7 @@ from semcodec.coding.rounds import TwoRounds
 from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec
 from semcodec.tensors import as_array, eight_bits
+from semcodec.types import Sink, Source
 from semcodec_plugins.mot.coding import ROUNDS, AdaptiveMOTCoding
 from semcodec_plugins.mot.server import DoubtingServer
 
