@@ -228,8 +228,8 @@ def page(rows: list[dict[str, Any]]) -> str:
             cells.append((label, *(f"{100 * share:.0f}" for share in shares), f"{r['median_ms']:.0f}", *foretold))
         lines += [f"## {name}", ""]
         lines += table(
-            "sender | in time % | of these right % | right and in time % | median ms | `plan --trace`: in time, right % "
-            "| the same, ends as in the run",
+            "sender | in time % | of these right % | right and in time % | median ms | `plan --trace`: in time, right "
+            "% | the same, ends as in the run",
             cells,
         )
         one = measured[name, "adaptive"]

@@ -37,8 +37,8 @@ def _is_of(profile: Profile, composition: Composed, point: OperatingPoint, gate:
     if other.point is not None:
         return False
     if gate:
-        return other.weights_signature() == composition.weights_signature()
-    return other.decoding_signature() == composition.decoding_signature()
+        return bool(other.weights_signature() == composition.weights_signature())
+    return bool(other.decoding_signature() == composition.decoding_signature())
 
 
 def _fixed(composition: Composed) -> list[str]:

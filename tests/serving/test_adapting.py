@@ -18,14 +18,18 @@ from serving_process import ServerProcess
 
 from semcodec.cli import main
 from semcodec.composition.composition import compose_spec
+from semcodec.data.datasets import open_dataset
 from semcodec.errors import UsageError
 from semcodec.evaluation.records import FORM, PLAN, RECORDS
+from semcodec.pipeline.device import Device
 from semcodec.planning.latency import OperatingPoint, Profile
-from semcodec.planning.live import LOCAL, SEND, SKIP, LiveDeadline
+from semcodec.planning.live import LOCAL, SEND, SKIP, Choice, LiveDeadline
 from semcodec.planning.matching import answering_here, matching
+from semcodec.serving.link import Connecting, Link
 from semcodec.serving.meter import Meter
+from semcodec.serving.statistics import Statistics
 
-SPEC = "jpeg+vit-nano-server"
+SPEC, OWN = "jpeg+vit-nano-server", "cls-attn+top-k+vit-nano-server"
 
 
 class Time:
@@ -207,7 +211,7 @@ def test_home_is_a_record_of_the_same_encoder_whose_gate_sends_nothing():
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[ServerProcess]:
-    with ServerProcess(tmp_path_factory.mktemp("server"), SPEC) as process:
+    with ServerProcess(tmp_path_factory.mktemp("server"), SPEC, OWN) as process:
         yield process
 
 
@@ -256,6 +260,42 @@ def test_a_slow_uplink_is_measured_and_gets_small_packets(server, results, tmp_p
     assert list(tight["chosen"]) == ["jpeg:10+vit-nano-server"]
     assert max(answer["bytes_total"] for answer in answers) < 2000
     assert min(answer["ms"]["link"] for answer in answers) > 8e-3 * min(a["bytes_total"] for a in answers) / 0.2 * 0.9
+
+
+class Says:
+    """A chooser that was told what to say."""
+
+    def __init__(self, *choices: Choice) -> None:
+        self.choices, self.took_of, self.taken = iter(choices), [], {}
+
+    def choose(self) -> Choice:
+        return next(self.choices)
+
+    def took(self, choice: Choice, what: str, ends_ms: float) -> None:
+        self.took_of.append((choice, what, ends_ms))
+
+
+def test_a_device_answers_itself_or_skips_as_it_is_told(server):
+    sent = [Choice(SEND, replace(POINTS[0], knobs={"keep": keep}), 0.0) for keep in (4, 30)]
+    choices = [sent[0], Choice(LOCAL, HOME, 0.0), Choice(SKIP, None, 0.0), sent[1]]
+    says = Says(*choices)
+    device = Device.load(OWN, offline=True)
+    pixels, _ = open_dataset("digits-scenes", "test", device.request).batch([0] * 4)
+    with Connecting(Link(server.url, device, chooser=says, meter=Meter())) as link:
+        answers = [link.send(one) for one in pixels]
+        assert link.meter.state().mbps > 0
+    assert [answer.outcome for answer in answers] == ["answered", "local", "skipped", "answered"]
+    assert [answer.prediction is None for answer in answers] == [False, False, True, False]
+    assert [dict(answer.encoded.kept) for answer in (answers[0], answers[3])] == [{"keep": 4}, {"keep": 30}]
+    assert answers[1].encoded.bytes_total == answers[2].encoded.bytes_total == 0
+    assert [(choice, what) for choice, what, _ in says.took_of] == [
+        (choices[0], SEND), (choices[1], LOCAL), (choices[3], SEND)
+    ]  # fmt: skip
+    statistics = Statistics()
+    for answer in answers:
+        statistics.add(answer)
+    assert statistics.summary()["sent"] == 2
+    assert statistics.summary()["skipped"] == 1
 
 
 @pytest.mark.parametrize(
