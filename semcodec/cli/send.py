@@ -182,10 +182,11 @@ def _check_adapt(composition: Composition, adapt: str, deadline_ms: float | None
         if deadline_ms is None:
             raise UsageError("--adapt chooses what is in time: give --deadline-ms")
         return
-    given = [arg.key for arg in point.item.args if arg.key in OF_THE_LINK]
+    said = (arg.key for item in composition.parsed.items if item.name == point.name for arg in item.args)
+    given = [key for key in said if key in OF_THE_LINK]
     if given:
         raise UsageError(
-            f"{point.name} is given {', '.join(map(str, given))}, and --adapt takes the link as it is and its points "
+            f"{point.name} is given {', '.join(given)}, and --adapt takes the link as it is and its points "
             f"from {adapt}: leave these out"
         )
 
@@ -205,17 +206,11 @@ def _live(composition: Composition, adapt: str, deadline_ms: float | None, state
 
 
 def _shaped(trace: str) -> Callable[[int, float], float]:
-    """Milliseconds that so many bytes take on a trace from a moment on; it begins again where it ends."""
+    """Milliseconds that so many bytes take on a trace from a moment on."""
     from semcodec.planning.link import Link as Trace
 
     link = Trace.trace(trace)
-    lasts = link.end_s
-
-    def ms(octets: int, start_s: float) -> float:
-        taken = float(link.ms(octets, start_s % lasts if lasts else 0.0))
-        return min(taken, 1e3 * STALL_S)
-
-    return ms
+    return lambda octets, start_s: min(float(link.ms(octets, start_s)), 1e3 * STALL_S)
 
 
 def _check(inputs: tuple[str, ...], request: InputRequest | None, part: Part | None) -> None:

@@ -277,6 +277,13 @@ class Carrier:
         finally:
             await socket.close()
 
+    def _measure(self, meter: Meter, got: Outcome | Reply) -> None:
+        if isinstance(got, Failed):  # which does not say how long the server had it
+            meter.forget(got.sequence)
+            return
+        spent = got.queue_us if isinstance(got, Late) else sum(got.microseconds)
+        meter.acknowledged(got.sequence, spent / 1e6)
+
     async def _ping(self, socket: Any, meter: Meter) -> None:
         while True:
             meter.ping(await (await socket.ping()))
@@ -324,9 +331,8 @@ class Carrier:
             self._wake.set()
             if got is None or isinstance(got, Ready):
                 continue
-            if self.meter is not None and not isinstance(got, Failed):
-                spent = got.queue_us if isinstance(got, Late) else sum(got.microseconds)
-                self.meter.acknowledged(got.sequence, spent / 1e6)
+            if self.meter is not None:
+                self._measure(self.meter, got)
             if isinstance(got, Reply):
                 self._asking[got.sequence](got, len(data))
                 continue

@@ -146,8 +146,9 @@ class Engine(Generic[OwnerT]):
                 records.append((job, record_of(job)))
             except SemcodecError as error:
                 out.append((job.owner, Failed(job.sequence, _line(error))))
+        looked = 0
         if any(job.round == 1 for job, _ in records):
-            records = self._ask(server, records, began, out)
+            records, looked = self._ask(server, records, began, out)
         clock = server.clock()
         found = self._decode(server, [record for _, record in records], clock) if records else []
         decode = _microseconds(sum(clock.seconds.get(stage, 0.0) for stage in ("entropy_decode", "read", "restore")))
@@ -162,7 +163,7 @@ class Engine(Generic[OwnerT]):
             if isinstance(answer, SemcodecError):
                 out.append((job.owner, Failed(job.sequence, _line(answer))))
                 continue
-            times = (_microseconds(waited), decode, recover, tail)
+            times = (_microseconds(waited), decode + looked * (job.round == 1), recover, tail)
             asked = job.owner.session
             message = to_message(job.sequence, answer, times, logits=asked.logits, least_score=asked.least_score)
             out.append((job.owner, message))
@@ -174,8 +175,9 @@ class Engine(Generic[OwnerT]):
         records: Sequence[tuple[Job[Hosted, OwnerT], Record]],
         began: float,
         out: list[tuple[OwnerT, Outcome | Reply]],
-    ) -> list[tuple[Job[Hosted, OwnerT], Record]]:
-        """Say REPLY to the first rounds that leave the server in doubt; what can be answered now is given back."""
+    ) -> tuple[list[tuple[Job[Hosted, OwnerT], Record]], int]:
+        """Say REPLY to the first rounds that leave the server in doubt; what can be answered now is given back, with
+        the microseconds that looking took."""
         clock = server.clock()
         firsts = [(job, record) for job, record in records if job.round == 1 and isinstance(record, Packet)]
         said = self._look(server, [record for _, record in firsts], clock)
@@ -192,7 +194,7 @@ class Engine(Generic[OwnerT]):
             else:
                 continue
             settled.add(id(job))
-        return [(job, record) for job, record in records if id(job) not in settled]
+        return [(job, record) for job, record in records if id(job) not in settled], took
 
     def _look(self, server: Server, packets: Sequence[Packet], clock: Clock) -> Sequence[bytes | SemcodecError]:
         """What the server says to each first round, or what is wrong with it."""

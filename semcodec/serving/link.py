@@ -76,9 +76,9 @@ class Answer:
     sample: as it was given. encoded: its record and what its bytes are. outcome: "answered" by the server; "local"
     where the gate kept it on the device, and nothing was sent; "late" where its deadline was over before it was
     decoded; "failed" where it could not be; "skipped" where no answer would have been in time. prediction: of the first
-    two. error: of the last. ms: milliseconds by
-    ``PARTS``, and "look", "decode", "recover" and "tail" of the server's. rounds: packets that were sent, of which
-    ``encoded`` holds all. reply_bytes: of what the server asked for by.
+    two. error: of a failure. ms: milliseconds by ``PARTS``, and "look", "decode", "recover" and "tail" of the server's.
+    rounds: packets that were sent, all of which ``encoded`` holds. reply_bytes: of the message that asked for the
+    second.
     """
 
     sample: Any = field(repr=False)

@@ -95,6 +95,11 @@ class Meter:
             assert rate is not None
             self._free = now + sum(one.octets for one in self._out.values()) / rate
 
+    def forget(self, sequence: int) -> None:
+        """It came to an end that tells nothing."""
+        with self._lock:
+            self._out.pop(sequence, None)
+
     def cut(self) -> None:
         """The connection is over: nothing that was written on it will be acknowledged on it."""
         with self._lock:

@@ -303,7 +303,7 @@ def test_a_device_answers_itself_or_skips_as_it_is_told(server):
     [
         ([SPEC, "--adapt", "{results}"], "give --deadline-ms"),
         ([SPEC, "--adapt", "nowhere", "--deadline-ms", "50"], "nowhere is no folder"),
-        (["jpeg+deadline:50,rate=3+vit-nano-server", "--adapt", "{results}"], "is given rate"),
+        (["jpeg+deadline:50,rate=10+vit-nano-server", "--adapt", "{results}"], "is given rate"),
         (["jpeg+deadline:50,rtt=3,trace=x+vit-nano-server", "--adapt", "{results}"], "is given rtt, trace"),
         ([SPEC, "--shape", "rayleigh:colour=3"], "trace rayleigh has no colour"),
         (["png+vit-nano-server", "--adapt", "{results}", "--deadline-ms", "50"], "has no operating point of png"),

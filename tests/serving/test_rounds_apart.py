@@ -40,7 +40,7 @@ def test_answers_are_those_of_one_process(server, spec):
         due = whole.encode_batch(pixels[number : number + 1], [number])[0]
         assert answer.outcome == "answered", answer.error
         assert np.allclose(answer.prediction.logits, whole.decode(due).logits, atol=1e-4)
-        assert dict(answer.encoded.kept) == dict(due.kept) or answer.rounds == 1
+        assert answer.rounds == 1 or answer.encoded.kept["keep"] == due.kept["keep"]
         assert (answer.reply_bytes > 0) == (answer.rounds == 2)
         assert answer.ms["look"] > 0 or answer.rounds == 1
         assert answer.total_ms > 0
