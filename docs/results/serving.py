@@ -48,7 +48,6 @@ LINKS = {
     "20 Mbit/s": Rates.fixed(20),
     "fading": Rates.trace(FADING),
 }
-CHUNK = 1460
 
 
 class Relay:
@@ -78,16 +77,16 @@ class Relay:
         await asyncio.gather(self._pump(near, out, True), self._pump(far, back, False), return_exceptions=True)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, up: bool) -> None:
+        """Take bytes as they come, and give them on when a link would have carried them, however late this task runs."""
         free = 0.0
-        while data := await reader.read(CHUNK if up else 1 << 16):
+        while data := await reader.read(1 << 16):
             now = time.monotonic()
             self.began = self.began or now
             free = max(free, now)
             if up:
                 free += float(self.rates.ms(len(data), free - self.began)) / 1000
-                await asyncio.sleep(free - time.monotonic())
             self.loop.call_at(free + RTT_MS / 2000, writer.write, data)
-        self.loop.call_at(time.monotonic() + RTT_MS / 1000, writer.close)
+        self.loop.call_at(max(free, time.monotonic()) + RTT_MS / 1000, writer.close)
 
     def close(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -104,7 +103,7 @@ def measure(results: Path, deadline_ms: float, samples: int) -> Iterator[dict[st
             port = int(server.stdout.readline().rpartition(":")[2])
             device = Device.load(compose_spec(SPEC), offline=True)
             dataset = open_dataset("digits-motion", "test", device.request)
-            pixels, labels = dataset.batch(range(samples))
+            pixels, labels = dataset.batch(range(0, 120, 120 // samples))
             points = matching(open_points(str(results)), str(results), device.composition)
             runs = [("adaptive", None), *((str(p.knobs["frames"]), p) for p in points)]
             for name, rates in LINKS.items():

@@ -13,8 +13,8 @@ from semcodec.planning.link import Link
 from semcodec.planning.plan import check_deadline
 
 SEND, LOCAL, SKIP = "send", "local", "skip"
-BESIDE = 0.2
-"""Of the newest measurement in what an answer takes beside the link and what its point says."""
+NEWEST = 0.2
+"""Of the newest measurement in what was learned."""
 
 
 class LinkState(Protocol):
@@ -50,7 +50,8 @@ class LiveDeadline:
 
     Where nothing is, the fastest is sent; but where the device can answer itself, the sample is skipped, since not even
     that would be in time. Before anything is known of the link the smallest point is sent. What answers take beside the
-    link is learned: the ends may be busy, or others than those that were measured. Any thread may use it.
+    link is learned: the ends may be busy, or others than those that were measured. By how much expected times were off,
+    in the mean, is left free of the deadline. Any thread may use it.
 
     home: answering at home, or None. state: of the link, now. within_ms: the deadline, less its headroom.
     """
@@ -66,7 +67,7 @@ class LiveDeadline:
         self.points = [variant for point in points for variant in point.variants()]
         self.home, self.state, self.within_ms = home, state, within_ms
         self.taken: Counter[str] = Counter()
-        self._beside = {SEND: 0.0, LOCAL: 0.0}
+        self._beside, self._off = {SEND: 0.0, LOCAL: 0.0}, {SEND: 0.0, LOCAL: 0.0}
         self._lock = threading.Lock()
 
     def choose(self) -> Choice:
@@ -84,7 +85,7 @@ class LiveDeadline:
         link = Link.fixed(state.mbps, rtt_ms=2 * state.rtt_ms)
         sent = [Choice(SEND, point, state.wait_ms + self._ms(SEND, point, link)) for point in self.points]
         at_home = [] if self.home is None else [Choice(LOCAL, self.home, self._ms(LOCAL, self.home, link))]
-        fits = [choice for choice in (*sent, *at_home) if choice.ms <= self.within_ms]
+        fits = [choice for choice in (*sent, *at_home) if choice.ms + self._off[choice.what] <= self.within_ms]
         if fits:
             return max(fits, key=_worth)
         return Choice(SKIP, None, 0.0) if at_home else min(sent, key=lambda choice: choice.ms)
@@ -98,13 +99,15 @@ class LiveDeadline:
         """Of a sample that is sent: with a gate the mean over all would count the server's part too little."""
         return sum(point.device_ms.values()) + (sum(point.server_ms.values()) if what == SEND else 0.0)
 
-    def took(self, choice: Choice, what: str, ends_ms: float) -> None:
+    def took(self, choice: Choice, what: str, ends_ms: float, total_ms: float) -> None:
         """A sample was answered. what: how it came out. ends_ms: all of its time but the link's."""
         if choice.point is None or what != choice.what:
             return
         with self._lock:
             beside = ends_ms - self._computing(what, choice.point)
-            self._beside[what] += BESIDE * (beside - self._beside[what])
+            self._beside[what] += NEWEST * (beside - self._beside[what])
+            if choice.ms:
+                self._off[what] += NEWEST * (abs(total_ms - choice.ms) - self._off[what])
 
 
 def _worth(choice: Choice) -> tuple[float, float]:

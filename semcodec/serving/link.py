@@ -53,8 +53,8 @@ class Chooser(Protocol):
     def choose(self) -> Any:
         """A ``Choice`` for a sample that is there now."""
 
-    def took(self, choice: Any, what: str, ends_ms: float) -> None:
-        """What came of one: how it was answered, and what that took beside the link."""
+    def took(self, choice: Any, what: str, ends_ms: float, total_ms: float) -> None:
+        """What came of one: how it was answered, and what that took, beside the link and in all."""
 
 
 class Stay(Selector):
@@ -202,7 +202,7 @@ class Link:
             assert isinstance(record, LocalRecord)
             prediction = get_task(device.composition.task).predict_local(record, device.classes)
             if self.chooser is not None and choice is not None:
-                self.chooser.took(choice, "local", ms["device"])
+                self.chooser.took(choice, "local", ms["device"], ms["device"])
             future.set_result(Answer(sample, sequence, encoded, "local", prediction, ms=ms))
             return future
         if self._ready is not None and len(encoded.data) > self._ready.largest:
@@ -221,7 +221,7 @@ class Link:
                     raise second.error
                 answer = self._answer(sample, sequence, encoded, sent.result(), began, second)
                 if self.chooser is not None and choice is not None and answer.outcome == "answered":
-                    self.chooser.took(choice, "send", answer.total_ms - answer.ms["link"])
+                    self.chooser.took(choice, "send", answer.total_ms - answer.ms["link"], answer.total_ms)
                 future.set_result(answer)
             except SemcodecError as wrong:
                 future.set_exception(wrong)

@@ -182,11 +182,22 @@ def test_answering_at_home_and_skipping_are_among_the_choices():
 def test_what_the_ends_take_in_truth_is_learned():
     live = chooser(5.0)
     for _ in range(30):
-        live.took(live.choose(), SEND, 95.0)
+        choice = live.choose()
+        live.took(choice, SEND, 95.0, choice.ms)
     assert live.choose().point.label == "q10"
     for _ in range(60):
-        live.took(live.choose(), SEND, 10.0)
+        choice = live.choose()
+        live.took(choice, SEND, 10.0, choice.ms)
     assert live.choose().point.label == "q50"
+
+
+def test_by_how_much_times_were_off_is_left_free():
+    live = chooser(5.0, within_ms=30.0)
+    assert live.choose().point.label == "q50"  # 26 ms
+    for number in range(40):
+        choice = live.choose()
+        live.took(choice, SEND, 10.0, choice.ms + (8.0 if number % 2 else -8.0))
+    assert live.choose().point.label == "q10"
 
 
 def record_of(spec: str, sent: float, **more) -> OperatingPoint:
@@ -271,7 +282,7 @@ class Says:
     def choose(self) -> Choice:
         return next(self.choices)
 
-    def took(self, choice: Choice, what: str, ends_ms: float) -> None:
+    def took(self, choice: Choice, what: str, ends_ms: float, total_ms: float) -> None:
         self.took_of.append((choice, what, ends_ms))
 
 
