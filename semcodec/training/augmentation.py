@@ -44,7 +44,7 @@ def mosaic(pixels: Tensor, rng: np.random.Generator, share: float = 0.5) -> Tens
     return torch.where(chosen, tiled, pixels)
 
 
-def cut_mix(pixels: Tensor, rng: np.random.Generator, share: float = 0.25) -> Tensor:
+def cut_mix(pixels: Tensor, rng: np.random.Generator, share: float = 0.5) -> Tensor:
     """Images (B, 3, H, W), some of them with a rectangle of another of the batch (Yun et al., 2019).
 
     share: of the images that are. Few pictures become many to learn from where no label has to fit what is seen.

@@ -30,14 +30,14 @@ SAMPLES = {MATCH: 40_000, DISTIL: 100_000}
 """Of each step, however many there are in the data: each is seen in another crop every time."""
 RATES = {MATCH: 2e-3, DISTIL: 7e-4}
 """Learning rates."""
-FEATURES = {MATCH: 1.0, DISTIL: 0.5}
+FEATURES = {MATCH: 1.0, DISTIL: 0.1}
 """Weight of the squared error of normalised features."""
 WARM = 100
 """Batches in which the weight of the rate rises from nothing, of ``match``."""
 SPREAD = 40.0
 """How much less a byte weighs at the finest operating point than at the coarsest, which all others are between."""
 BATCH = 32
-SMALLEST_CROP = 0.6
+SMALLEST_CROP = 0.5
 """Of a side, of data that vary: the teacher's answers follow whatever is seen, so crops may be small."""
 
 
