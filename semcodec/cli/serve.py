@@ -29,6 +29,7 @@ from semcodec.errors import UsageError
 )
 @click.option("--idle-s", type=click.IntRange(1, 86400), default=120, show_default=True, help="How long a stream may "
               "be silent, and a session without a connection is kept.")  # fmt: skip
+@click.option("--page/--no-page", default=True, show_default=True, help="Whether a browser is shown the streams at /.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the "
               "lines on stderr.")  # fmt: skip
 @options.accelerator
@@ -45,6 +46,7 @@ def command(
     max_streams: int,
     max_samples_per_s: float | None,
     idle_s: int,
+    page: bool,
     log_format: str,
     device: str,
     half: bool,
@@ -56,7 +58,7 @@ def command(
     A stream may differ from its SPEC in selectors, gates and call parameters; another encoder, recoverer, entropy
     stage, backbone, cut or other weights are refused before anything is built. The first line of stdout is the address
     once it answers. SIGTERM and Ctrl-C end it when what is in flight is answered. Over HTTP: /healthz, /readyz,
-    /metrics and /v1/compositions.
+    /metrics and /v1/compositions, and at / a page that shows the streams and what of them was received last.
     """
     from semcodec.composition.composition import compose_spec
     from semcodec.serving.extras import check_serve
@@ -77,14 +79,14 @@ def command(
 
     from semcodec.pipeline.accelerator import Accelerator
     from semcodec.pipeline.server import Server
-    from semcodec.serving.app import PATH, bind, serve
+    from semcodec.serving.app import HOSTS, PATH, bind, serve
     from semcodec.serving.limits import Limits
     from semcodec.serving.log import Log
 
     log = Log(log_format)
     listener = bind(host, port)
     there = Accelerator.find(device, half)
-    servers = [Server.load(c, request, offline=request.offline, device=there) for c in compositions]
+    servers = [Server.load(c, request, offline=request.offline, device=there, replies=None) for c in compositions]
     scheme = "ws" if tls_cert is None else "wss"
     shown = f"[{host}]" if ":" in host else host
     address = f"{scheme}://{shown}:{listener.getsockname()[1]}"
@@ -105,6 +107,8 @@ def command(
         key=None if tls_key is None else str(tls_key),
         log=log,
         ready=ready,
+        page=page,
+        hosts=HOSTS | {host},
     )
     if interrupted:
         raise KeyboardInterrupt
