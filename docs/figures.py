@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -22,7 +23,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 from PIL import Image
 
 import semcodec
@@ -142,6 +143,7 @@ def dress(axes: Axes, look: Look, small: bool = False) -> None:
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size / 1000:g} kB" if size >= 1000 else f"{size:g} B"))
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
 
@@ -203,6 +205,7 @@ def sent(look: Look) -> Figure:
         axes = figure.add_subplot(grid[i])
         axes.imshow(picture, interpolation="nearest")
         axes.set_title(title, fontsize=9.5, color=look.ink, loc="left")
+        axes.set_anchor("N")
         axes.set_axis_off()
     logits = answer.logits.astype(np.float64)
     shares = np.exp(logits - logits.max())
@@ -309,7 +312,9 @@ def method(name: str) -> Callable[[Look], Figure]:
         places = left.subplots(len(panels), 1) if strips else left.subplots(1, len(panels))
         for axes, panel in zip(np.atleast_1d(places), panels, strict=True):
             axes.imshow(paint(panel), interpolation="nearest", aspect="auto" if panel.image is None else "equal")
-            axes.set_title(panel.title, fontsize=8, color=look.ink, loc="left")
+            title = panel.title if strips else textwrap.fill(panel.title, 27)
+            axes.set_title(title, fontsize=8, color=look.ink, loc="left")
+            axes.set_anchor("N")
             axes.set_axis_off()
         axes = right.subplots()
         dress(axes, look, small=True)
@@ -348,7 +353,7 @@ def write(name: str, draw: Callable[[Look], Figure]) -> Iterator[Path]:
             path = OUT / f"{name}-{look.name}.png"
             held = BytesIO()
             figure.savefig(held, dpi=110, facecolor=look.back)
-            image = Image.open(held).convert("RGB").quantize(160, dither=Image.Dither.NONE)
+            image = Image.open(held).convert("RGB").quantize(256, dither=Image.Dither.NONE)
             image.save(path, optimize=True)
         yield path
 
