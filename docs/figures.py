@@ -144,7 +144,9 @@ def dress(axes: Axes, look: Look, small: bool = False) -> None:
         spine.set_visible(False)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size / 1000:g} kB" if size >= 1000 else f"{size:g} B"))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda size, _: f"{size / 1000:g} kB" if size >= 1000 else f"{size:g} B")
+    )
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
 
 
@@ -173,7 +175,9 @@ def win(look: Look) -> Figure:
     axes.axhline(right, color=look.soft, linestyle=(0, (5, 4)), linewidth=1)
     axes.annotate(f"uncompressed, 196,608 B: {right:.1f} %", (1, right), xycoords=("axes fraction", "data"),
                   xytext=(-4, 5), textcoords="offset points", ha="right", fontsize=8, color=look.soft)  # fmt: skip
-    axes.set_xlabel("bytes a clip, everything counted; small figures: the device's share of the computing", color=look.soft)
+    axes.set_xlabel(
+        "bytes a clip, everything counted; small figures: the device's share of the computing", color=look.soft
+    )
     axes.set_ylabel("clips recognised, %", color=look.soft)
     return figure
 
