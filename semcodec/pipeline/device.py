@@ -64,6 +64,17 @@ class Encoded:
         """Bytes that are sent: payload, side information and header."""
         return self.bytes_payload + self.bytes_side + self.bytes_header
 
+    def _repr_html_(self) -> str:
+        """For notebooks: what its bytes are."""
+        from semcodec import _html
+
+        parts = [(f"bytes_{part}", getattr(self, f"bytes_{part}")) for part in ("total", "payload", "side", "header")]
+        pairs: list[tuple[str, Any]] = [*parts, *([("bytes_local", self.bytes_local)] if self.bytes_local else [])]
+        pairs += [(f"kept {target}", count) for target, count in self.kept.items()]
+        headers = ("chunk", "kind", "symbols", "bytes", "of it tables", "layer")
+        rows = [(r.name, r.kind, r.count or None, r.bytes, r.side_bytes, r.layer) for r in self.rows]
+        return _html.fields(pairs) + (_html.table(headers, rows) if rows else "")
+
 
 @dataclass(frozen=True)
 class Begun:
