@@ -37,6 +37,7 @@ COMMANDS = {
     "zoo": "List the weights that ship and that were fetched.",
     "pull": "Fetch weights from the hub.",
     "push": "Publish trained weights on the hub.",
+    "play": "Try specs on pictures, clips and the webcam, in a browser.",
     "report": "Show what was measured as one page, or as CSV, Markdown or JSON.",
     "plan": "Choose the operating point for a link and a deadline.",
     "plugins": "List, describe, check and begin components.",
