@@ -11,7 +11,9 @@ from semcodec.errors import SemcodecError
 @click.command()
 @click.argument("spec", required=False)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at; others let others in.")
-@click.option("--port", type=click.IntRange(1, 65535), help="The port to listen at.  [default: the first free from 7860]")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="The port to listen at.  [default: the first free from 7860]"
+)
 @click.option("--fetch", is_flag=True, help="Fetch weights that are not here from the hub.")
 @options.device
 @options.weights
@@ -35,4 +37,6 @@ def command(
         serve(Playground(request, device=device, free=free), spec, host=host, port=port,
               told=lambda line: click.echo(line, err=True))  # fmt: skip
     except OSError as error:  # Gradio's, of a port that is taken
-        raise SemcodecError(f"cannot listen at {host}{f':{port}' if port else ''}: {error.strerror or error}") from error
+        raise SemcodecError(
+            f"cannot listen at {host}{f':{port}' if port else ''}: {error.strerror or error}"
+        ) from error

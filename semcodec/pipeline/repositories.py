@@ -107,7 +107,9 @@ def _cached(hub: Any, repository: Repository) -> Path:
             return _download(hub, repository, name, local_files_only=True).parent
         except Exception:  # its client raises one of several kinds where a file is not there
             continue
-    raise WeightsError(f"{PREFIX}{repository} was not fetched yet, and nothing is fetched now: semcodec pull {repository}")
+    raise WeightsError(
+        f"{PREFIX}{repository} was not fetched yet, and nothing is fetched now: semcodec pull {repository}"
+    )
 
 
 def push(

@@ -212,9 +212,7 @@ def _candidates(composition: Composition, slot: str, request: WeightsRequest, hu
         yield Weights(slot, f"hub: {repository}", download(repository))
 
 
-def _given(
-    composition: Composition, slot: str, request: WeightsRequest, given: str, path: Path
-) -> Iterator[Weights]:
+def _given(composition: Composition, slot: str, request: WeightsRequest, given: str, path: Path) -> Iterator[Weights]:
     """What one file that was named holds of a slot. Raises WeightsError where it was named for that and holds none."""
     key, card = composition.weights_key(slot), read_card(path)
     held = _slot(card, slot, key)

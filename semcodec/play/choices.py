@@ -50,7 +50,12 @@ def specs_that_fit(kind: Kind, request: WeightsRequest | None = None) -> list[st
     found: dict[str, None] = {}
     for text in tried:
         composition = _composed(text, registry)
-        if composition and composition.request and composition.request.kind == kind and has_weights(composition, request):
+        if (
+            composition
+            and composition.request
+            and composition.request.kind == kind
+            and has_weights(composition, request)
+        ):
             found.setdefault(composition.spec)
     return list(found)
 

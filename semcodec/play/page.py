@@ -37,11 +37,15 @@ def build(playground: Playground, spec: str | None = None) -> Blocks:
 
     with gr.Blocks(title="semcodec", analytics_enabled=False) as page:
         source, settings = gr.State(sample), gr.State({})
-        gr.Markdown("## semcodec\nWhat a codec for machines sends of a picture or clip, and what the model makes of it.")
+        gr.Markdown(
+            "## semcodec\nWhat a codec for machines sends of a picture or clip, and what the model makes of it."
+        )
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 with gr.Tab("Picture"):
-                    photo = gr.Image(type="filepath", sources=["upload", "webcam", "clipboard"], height=220, label="Picture")
+                    photo = gr.Image(
+                        type="filepath", sources=["upload", "webcam", "clipboard"], height=220, label="Picture"
+                    )
                 with gr.Tab("Clip"):
                     clip = gr.Video(sources=["upload", "webcam"], height=220, label="Clip", include_audio=False)
                 with gr.Tab("Built in"):
@@ -108,9 +112,13 @@ def build(playground: Playground, spec: str | None = None) -> Blocks:
                 **quiet,
             )  # fmt: skip
         spec_box.change(offered, spec_box, parts_box, **quiet)
-        gr.on([page.load, source.change, spec_box.change, parts_box.change, settings.change], show, given, [told, gallery], **quiet).then(
-            count, given, counted, show_progress="hidden"
-        )
+        gr.on(
+            [page.load, source.change, spec_box.change, parts_box.change, settings.change],
+            show,
+            given,
+            [told, gallery],
+            **quiet,
+        ).then(count, given, counted, show_progress="hidden")
     return page
 
 

@@ -6,6 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -67,7 +68,7 @@ class Share:
 
 
 class Playground:
-    """Specs, inputs and runs of one server; any number of threads may use it, one at a time.
+    """Specs, inputs and runs of one server; any number of threads may use it, and one of its own runs the models.
 
     request: which weights are taken. device: where networks run. free: whether a spec may be any that composes, rather
     than one of those that are listed: what strangers reach is not.
@@ -75,7 +76,8 @@ class Playground:
 
     def __init__(self, request: WeightsRequest | None = None, *, device: str = "cpu", free: bool = False) -> None:
         self.request, self.device, self.free = request or WeightsRequest(offline=True), device, free
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._worker = ThreadPoolExecutor(1, "playground")  # threads that come and go would each begin cold
         self._listed: dict[Kind, list[str]] = {}
         self._pipelines: OrderedDict[Any, Pipeline] = OrderedDict()
         self._inputs: OrderedDict[Any, Input] = OrderedDict()
@@ -121,33 +123,34 @@ class Playground:
         self, source: str, spec: str, parts: Sequence[str] = (), settings: Mapping[str, Any] | None = None
     ) -> Shown:
         """One input, a file's path or DATASET:INDEX of a built-in set, through a spec. Raises SemcodecError."""
-        with self._lock:
-            composition = self.compose(spec, parts, settings)
-            pipeline = self.pipeline(composition)
-            sample = self._input(source, pipeline)
-            return self._run(pipeline, sample, source)
+        composition = self.compose(spec, parts, settings)
+        return self._worker.submit(self._show, composition, source).result()
 
     def share(
         self, source: str, spec: str, parts: Sequence[str] = (), settings: Mapping[str, Any] | None = None
     ) -> Share:
         """What both ends compute of the same. Counting is slow, so that it is asked for apart. Raises SemcodecError."""
-        with self._lock:
-            composition = self.compose(spec, parts, settings)
-            pipeline = self.pipeline(composition)
-            sample = self._input(source, pipeline)
-            encoded = self._encoded(pipeline, sample)[0]
+        composition = self.compose(spec, parts, settings)
+        return self._worker.submit(self._share, composition, source).result()
 
-            def count() -> Share:
-                costs = Costs(pipeline)
-                costs.add(sample.pixels, [0], [encoded], pipeline.records([encoded]), sample.size and [sample.size])
-                told = costs.figures()
-                macs = [float(told[f"macs_{end}"] or 0) for end in ("device", "server", "whole")]
-                return Share(told["device_share"], *macs)
+    # -- in the worker's thread ----------------------------------------------------------------------------------------
 
-            kind = tuple(sorted(encoded.kept.items())), bool(encoded.bytes_local)  # packets alike cost alike
-            return self._keep(self._costs, (composition.spec, kind), count, 64)
+    def _share(self, composition: Composition, source: str) -> Share:
+        pipeline = self._pipeline(composition)
+        sample = self._input(source, pipeline)
+        encoded = self._encoded(pipeline, sample)[0]
 
-    def pipeline(self, composition: Composition) -> Pipeline:
+        def count() -> Share:
+            costs = Costs(pipeline)
+            costs.add(sample.pixels, [0], [encoded], pipeline.records([encoded]), sample.size and [sample.size])
+            told = costs.figures()
+            macs = [float(told[f"macs_{end}"] or 0) for end in ("device", "server", "whole")]
+            return Share(told["device_share"], *macs)
+
+        kind = tuple(sorted(encoded.kept.items())), bool(encoded.bytes_local)  # packets alike cost alike
+        return self._keep(self._costs, (composition.spec, kind), count, 64)
+
+    def _pipeline(self, composition: Composition) -> Pipeline:
         """With models that were loaded before, where they are the same."""
         for known in reversed(self._pipelines.values()):
             if known.shares_models(composition):
@@ -162,13 +165,14 @@ class Playground:
             raise UsageError("take a picture or a clip first, or a sample of a built-in data set")
         return self._keep(self._inputs, (source, stamp, repr(request)), lambda: open_input(source, request))
 
-    def _run(self, pipeline: Pipeline, sample: Input, source: str) -> Shown:
+    def _show(self, composition: Composition, source: str) -> Shown:
+        pipeline = self._pipeline(composition)
+        sample = self._input(source, pipeline)
         task = get_task(pipeline.composition.task)
         key = (source, id(sample), pipeline.composition.backbone.weights_item)
-        if key not in self._rivals:
-            self._encoded(pipeline, sample)  # so that the times are not those of a first run
+        self._encoded(pipeline, sample)  # so that the times are not those of a first run
         encoded, prediction, device_ms, server_ms = self._encoded(pipeline, sample)
-        others = self._keep(self._rivals, key, lambda: rivals(pipeline.composition, sample, self.pipeline))
+        others = self._keep(self._rivals, key, lambda: rivals(pipeline.composition, sample, self._pipeline))
         label = None
         if sample.label is not None and sample.classes is not None:
             label = task.label(sample.label, sample.classes, sample.size, pipeline.request)
