@@ -93,7 +93,7 @@ def train(
         adapt = getattr(backbone, "adapt_init", None)
         if adapt is None:
             raise UsageError(f"{spec}: its backbone starts from no other model's weights; leave out --init")
-        weights.fill(backbone, adapt(weights.read_tensors(Path(init))), init)
+        weights.fill(backbone, adapt(weights.read_tensors(weights.named_file(init, request.offline))), init)
         job = replace(job, pretrained=True, ready=job.ready - {"backbone"})
     there.place(*job.modules.values())
     if stages is not None:
