@@ -22,3 +22,21 @@ def semcodec_components() -> Iterator[Component]:
         weights=(f"{PACKAGE}:weights/det-nano.safetensors",),
         recipe=f"{PACKAGE}.recipe:recipe",
     )
+    yield Component(
+        kind="backbone",
+        name="seg-nano",
+        target=f"{PACKAGE}.segmenter:SegNano",
+        spec=f"{PACKAGE}.spec:segmenter",
+        summary="embedded model that segments 96x96 pixels behind det-nano's head, 0.4 M parameters",
+        weights=(f"{PACKAGE}:weights/seg-nano.safetensors",),
+        recipe=f"{PACKAGE}.segmenter:recipe",
+    )
+    yield Component(
+        kind="backbone",
+        name="embed-nano",
+        target=f"{PACKAGE}.embedder:EmbedNano",
+        spec=f"{PACKAGE}.spec:embedder",
+        summary="embedded model of embeddings of 96x96 pixels behind det-nano's head, 0.3 M parameters",
+        weights=(f"{PACKAGE}:weights/embed-nano.safetensors",),
+        recipe=f"{PACKAGE}.embedder:recipe",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from semcodec.specs import BackboneSpec, TensorSpec
@@ -37,3 +38,15 @@ def nano(params: Mapping[str, Any]) -> BackboneSpec:
     }
     cuts = {name: {crossing: shapes[crossing] for crossing in stage.crosses} for name, stage in STAGES.items()}
     return BackboneSpec(task="detection", input=image, cuts={"input": image, **cuts}, fit="letterbox")
+
+
+def segmenter(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of the embedded model that segments, which has no parameters: cut as the detector is."""
+    return replace(nano(params), task="segmentation")
+
+
+def embedder(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of the embedded model of embeddings, which has no parameters: cut up to d3, as the detector is."""
+    detector = nano(params)
+    cuts = {name: detector.cuts[name] for name in ("input", "stem", "d2", "d3")}
+    return replace(detector, task="retrieval", cuts=cuts)

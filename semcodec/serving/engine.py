@@ -165,7 +165,9 @@ class Engine(Generic[OwnerT]):
                 continue
             times = (_microseconds(waited), decode + looked * (job.round == 1), recover, tail)
             asked = job.owner.session
-            message = to_message(job.sequence, answer, times, logits=asked.logits, least_score=asked.least_score)
+            message = to_message(
+                job.sequence, answer, times, logits=asked.logits, least_score=asked.least_score, task=server.composition.task
+            )
             out.append((job.owner, message))
         return out
 

@@ -13,6 +13,8 @@ TASKS = {
     "classification": "semcodec.tasks.classification:Classification",
     "video": "semcodec.tasks.classification:Classification",
     "detection": "semcodec.tasks.detection:Detection",
+    "segmentation": "semcodec.tasks.segmentation:Segmentation",
+    "retrieval": "semcodec.tasks.retrieval:Retrieval",
 }
 """By name, as ``BackboneSpec.task`` has it, "module:Class"."""
 
