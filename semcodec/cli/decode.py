@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     metavar="SPEC",
     help="Decode only what has the encoder, recoverer, entropy stage, backbone and cut of SPEC. Repeatable.",
 )
+@options.task
 @options.accelerator
 @options.weights
 @options.as_json
@@ -36,6 +37,7 @@ def command(
     file: Path,
     fetch: bool,
     allowed: tuple[str, ...],
+    task: str | None,
     device: str,
     half: bool,
     given: tuple[str, ...],
@@ -52,14 +54,17 @@ def command(
         raise UsageError("--fetch looks on the network, --offline does not; leave out one")
     request = options.request(given, offline=not fetch)
     with reading(file) as stream:
+        from semcodec.composition.stored import compose_stored
         from semcodec.container.packets import read_header, read_packets
 
         header = read_header(stream)
         _check_allowed(header, allowed)
+        if task is None:
+            compose_stored(header.spec, header.components).check_one()
 
         from semcodec.pipeline.server import Server
 
-        server = Server.load(header, request, device=device, half=half)
+        server = Server.load(header, request, device=device, half=half, tasks=None if task is None else [task])
         records = []
         try:
             for record in read_packets(stream, header):

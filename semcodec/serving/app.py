@@ -91,7 +91,7 @@ def describe(server: Server) -> dict[str, Any]:
         "classes": len(server.classes),
         "components": {name: list(versions) for name, versions in composition.reads.items()},
         "weights": dict(server.header.weights),
-        "backbone": server.digests.get("backbone"),
+        "backbone": server.digests.get(composition.head_slot),
     }
 
 

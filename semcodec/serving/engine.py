@@ -80,7 +80,7 @@ class Models:
         raise refused
 
     def _check_backbone(self, server: Server, digest: str) -> None:
-        here = server.digests.get("backbone", "")
+        here = server.digests.get(server.composition.head_slot, "")
         if digest and here and digest != here:
             raise WeightsMismatch(
                 f"backbone: the device has {digest}, loaded here is {here}: "

@@ -77,7 +77,7 @@ class Link:
         patience_s: float | None = 60.0,
     ) -> None:
         self.device, self.in_flight = device, in_flight
-        hello = Hello(token or "", write_header(device.header), device.digests.get("backbone", ""), logits, least_score)
+        hello = Hello(token or "", write_header(device.header), device.digests.get(device.composition.head_slot, ""), logits, least_score)
         self._carrier = Carrier(url, hello, ssl_context, patience_s)
         self._numbers = itertools.count()
         self._ready: Ready | None = None

@@ -78,10 +78,12 @@ class Task(ABC):
     """What differs between tasks.
 
     name: as ``BackboneSpec.task`` has it. metric: how its accuracy is measured. draws: whether ``panel`` draws.
+    side: the name of what ``write_side`` writes; packets for several tasks have what several write just once.
     """
 
     metric: ClassVar[Metric]
     draws: ClassVar[bool] = False
+    side: ClassVar[str] = ""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -48,6 +48,7 @@ class Detection(Classification):
 
     metric = Metric("map50", "mAP at IoU 0.5", "mAP50 %")
     draws = True
+    side = SOURCE
 
     def check_labels(self, name: str, labels: Labels) -> None:
         if not any(map(len, labels)):

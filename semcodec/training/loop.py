@@ -100,7 +100,9 @@ class Step:
 class Job:
     """What a recipe is given.
 
-    modules: by slot ("encoder", "recoverer", "backbone"), those that have weights. recover: the composition's
+    modules: by slot ("encoder", "recoverer", "backbone"), those that have weights. tails: by task, the models that answer
+    a stream for several tasks, of which "backbone" is the first, whose head runs; none of a stream for one. task_weights:
+    of these, what each answer weighs in training, where that is not 1. recover: the composition's
     Recoverer, with weights or without.
     dataset: what is trained on. cut: where the backbone is cut. cuts: all of its cuts in order, and the features there.
     call: call parameters of the Encoder that the spec itself sets.
@@ -124,6 +126,8 @@ class Job:
     shipped: frozenset[str] = frozenset()
     pretrained: bool = False
     auxiliary: dict[str, nn.Module] = field(default_factory=dict)
+    tails: Mapping[str, nn.Module] = field(default_factory=dict)
+    task_weights: Mapping[str, float] = field(default_factory=dict)
     recover: Callable[[Partial], Features] | None = None
     backbone_recipe: Callable[[Job], list[Step]] | None = None
     accelerator: Accelerator = CPU
