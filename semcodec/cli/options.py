@@ -96,7 +96,7 @@ tasks = click.option(
     metavar="TASK",
     help="Of a stream for several tasks: this one. Repeatable.  [default: all]",
 )
-task = click.option("--task", "task", metavar="TASK", help="Of a stream for several tasks: the one that is answered.")
+task = click.option("--task", "task", metavar="TASK", help="Of a stream for several tasks: the one to answer.")
 
 
 def _device(ctx: click.Context, param: click.Parameter, name: str) -> str:

@@ -97,6 +97,11 @@ class Composition:
         """The slot of the Backbone whose head runs: the first."""
         return next(iter(self.slots))
 
+    @property
+    def slot(self) -> str:
+        """The slot of the Backbone that this is seen with."""
+        return self.head_slot if len(self.tails) == 1 else self.backbone.name
+
     def check_one(self) -> None:
         """Raise UsageError where several Backbones answer and this is seen with none of them."""
         if self.seen is None and len(self.tails) > 1:

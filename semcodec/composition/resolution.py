@@ -46,9 +46,7 @@ class ResolvedBackbone:
 _Found = list[tuple[Item, Component]]
 
 
-def resolve(
-    parsed: Spec, binder: Binder, known: Mapping[str, BackboneSpec], seen: str | None = None
-) -> dict[str, Any]:
+def resolve(parsed: Spec, binder: Binder, known: Mapping[str, BackboneSpec], seen: str | None = None) -> dict[str, Any]:
     """What a ``Composition`` of the spec consists of, by field. Raises SpecError, PluginError.
 
     known: specs of Backbones that were built, by weights item. seen: of several Backbones, the name of the one that the
@@ -92,7 +90,7 @@ def resolve(
     shown += [tail.bound.item for tail in tails.values()]
     backbone = next(iter(tails.values())) if seen is None else tails[seen]
     by_parameter = {name: model.spec for name, model in models.items()}
-    stages = [_threaded(binder, encoder, by_parameter, recoverer, tail) for tail in (backbone, *tails.values())][0]
+    stages, *_ = [_threaded(binder, encoder, by_parameter, recoverer, tail) for tail in (backbone, *tails.values())]
     return {
         "spec": "+".join(map(str, shown)),
         "encoder": encoder,

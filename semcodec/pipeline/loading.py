@@ -295,6 +295,8 @@ class _Loader:
             self.decoding["recoverer"] = self.digests["recoverer"]
         sources, digests = self.ordered(self.sources), self.ordered(self.digests)
         classes = self.builder.classes if backbone is None else backbone.classes
+        if self.composition.seen is not None:
+            classes = self.builder.named[self.composition.slot]
         return Half(self.composition, classes, backbone, encoder, recoverer, self.decoding, sources, digests)
 
     def ordered(self, by_slot: Mapping[str, T]) -> dict[str, T]:

@@ -49,9 +49,9 @@ TOGETHER = 32
 class Server(End):
     """Reads, restores, recovers and answers. Any number of threads may use one at the same time.
 
-    tails: by name, the models that answer; where they are several, ``alone`` is this server with one of them, and whole
-    records are answered by such. classes: of the first. Made by ``load``, or as the server of a ``Pipeline``. Nothing in
-    it changes: ``dataclasses.replace`` makes another.
+    tails: by name, the models that answer; where they are several, ``alone`` is this server with one of them, which
+    decodes. classes: of the first. Made by ``load``, or as the server of a ``Pipeline``. Nothing in it changes:
+    ``dataclasses.replace`` makes another.
     """
 
     composition: Composition
@@ -83,8 +83,8 @@ class Server(End):
         stream: a spec, or the header of a stream, whose component versions and weights are compared before any network
         is built. weights: a path for all slots, paths by slot, or a request. classes: names for an untrained backbone.
         offline: fetch no weights, as a header is a stranger's. device, half: as of ``Device.load``. replies: whether
-        it answers first rounds with ``reply``. tasks: of a stream for several, those that are answered here, by task or by
-        the backbone's name; left out, all. Raises SpecError, PluginError, WeightsError, VersionMismatch,
+        it answers first rounds with ``reply``. tasks: of a stream for several, those that are answered here, by task or
+        by the backbone's name; left out, all. Raises SpecError, PluginError, WeightsError, VersionMismatch,
         WeightsMismatch, UsageError.
         """
         accelerator = Accelerator.find(device, half)
@@ -97,7 +97,12 @@ class Server(End):
         if composition.seen is not None and tasks is None:
             tasks = [composition.seen]
         found = load_server_half(
-            composition, WeightsRequest.of(weights, offline), classes=classes, header=header, replies=replies, tails=tasks
+            composition,
+            WeightsRequest.of(weights, offline),
+            classes=classes,
+            header=header,
+            replies=replies,
+            tails=tasks,
         )
         composition = found.composition
         if len(found.tails) == 1:

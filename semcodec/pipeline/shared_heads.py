@@ -1,4 +1,4 @@
-"""Several backbones of one stream have one head: their weights up to the cut are compared, since only one of them runs."""
+"""Several backbones of one stream have one head: as only one of them runs, their weights up to the cut are compared."""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
 """Where each component's weights come from, and what names them.
 
-A slot is "encoder", "recoverer", "backbone" or the parameter that names a Backbone of the Encoder, as "edge". Of several
-Backbones that answer each has a slot of its name.
+A slot is "encoder", "recoverer", "backbone" or the parameter that names a Backbone of the Encoder, as "edge". Of
+several Backbones that answer each has a slot of its name.
 
 A weights file is safetensors with tensors under ``encoder.``, ``recoverer.`` and ``backbone.``. Its metadata
 entry ``semcodec`` is a JSON object: ``keys`` (by slot, what ``Composition.weights_key`` gives), ``classes``
-(and ``named``, by slot, where several backbones know different ones), ``digests`` and ``decoding`` (by slot, the names of the weights and of what decoding uses of them: ``name_weights``),
-``end`` where it holds what a device or a server uses alone, and whatever the training card holds.
+(and ``named``, by slot, where several backbones know different ones), ``digests`` and ``decoding`` (by slot, the
+names of the weights and of what decoding uses of them: ``name_weights``), ``end`` where it holds what a device or a
+server uses alone, and whatever the training card holds.
 
 Looked up per slot, in this order: ``--weights`` (a file, the folder of a run or one of several runs), the checkpoints
 of the Encoder's and the component's own package, the user's cache, the model hub, and ``random`` only when asked for.

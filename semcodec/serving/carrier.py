@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from semcodec.errors import CorruptStream, LinkError, SemcodecError, UsageError, first_line
 from semcodec.serving import messages
@@ -56,12 +56,14 @@ class Carrier:
     """Sends records and gives a future for each outcome. ``start`` first, ``close`` last; any thread may ``submit``.
 
     url: ws:// or wss:// HOST:PORT. patience_s: without a connection, after which what is unanswered fails; None: never.
+    task: of a stream for several, the one that the server shall answer.
     """
 
     url: str
     hello: Hello
     ssl_context: ssl.SSLContext | None = None
     patience_s: float | None = 60.0
+    task: str | None = None
     traffic: Traffic = field(default_factory=Traffic)
 
     def __post_init__(self) -> None:
@@ -210,9 +212,10 @@ class Carrier:
         options: dict[str, Any] = {"proxy": None} if self._near else {}
         if self.ssl_context is not None:
             options["ssl"] = self.ssl_context
+        asking = "" if self.task is None else "?" + urlencode({"task": self.task})
         async with asyncio.timeout(OPEN_S):
             socket = await connect(
-                self.url.rstrip("/") + PATH, compression=None, max_size=messages.MAX_DOWN, max_queue=4,
+                self.url.rstrip("/") + PATH + asking, compression=None, max_size=messages.MAX_DOWN, max_queue=4,
                 open_timeout=None, ping_interval=PING_S, ping_timeout=PONG_S, close_timeout=2, user_agent_header=None,
                 **options,
             )  # fmt: skip

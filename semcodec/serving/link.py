@@ -61,7 +61,8 @@ class Answer:
 class Link:
     """A connection to a server that answers the streams of one composition. Any thread may send.
 
-    Made by ``connect`` as a context manager. device: the end that encodes. window: samples that may be in flight.
+    Made by ``connect`` as a context manager. device: the end that encodes, of a stream for several tasks seen with the
+    one that is to be answered. window: samples that may be in flight.
     """
 
     def __init__(
@@ -77,8 +78,15 @@ class Link:
         patience_s: float | None = 60.0,
     ) -> None:
         self.device, self.in_flight = device, in_flight
-        hello = Hello(token or "", write_header(device.header), device.digests.get(device.composition.head_slot, ""), logits, least_score)
-        self._carrier = Carrier(url, hello, ssl_context, patience_s)
+        hello = Hello(
+            token or "",
+            write_header(device.header),
+            device.digests.get(device.composition.head_slot, ""),
+            logits,
+            least_score,
+        )
+        task = device.composition.task if device.composition.seen else None
+        self._carrier = Carrier(url, hello, ssl_context, patience_s, task)
         self._numbers = itertools.count()
         self._ready: Ready | None = None
 

@@ -2,8 +2,8 @@
 
 Shared by every codec that learns through ``Encoder.forward_train``. First ``match``, the squared error of features
 beside the rate; then ``distil``, the distance of answers beside both (Hinton et al., 2015; Singh et al., 2020). The
-backbone is its own teacher and stays as it is, so any pictures or clips are training data. Of a stream for several tasks
-all tails are teachers at once: the distance is the mean of theirs, by the weights of the tasks.
+backbone is its own teacher and stays as it is, so any pictures or clips are training data. Of a stream for several
+tasks all tails are teachers at once: the distance is the mean of theirs, by the weights of the tasks.
 """
 
 from __future__ import annotations
@@ -179,9 +179,10 @@ def _joined(features: Features) -> Features:
 
 
 def answer_distance(given: Tensor, wanted: Tensor) -> Tensor:
-    """Of logits (B, classes), or at each place (B, classes, H, W), the mean KL divergence. Of boxes (B, N, 4 + classes), as detectors answer, their scores'
+    """Of logits (B, classes), or at each place (B, classes, H, W), the mean KL divergence.
 
-    cross-entropy and the error of boxes over their size, where the teacher sees something: weighted by its best score.
+    Of boxes (B, N, 4 + classes), as detectors answer, their scores' cross-entropy and the error of boxes over their
+    size, where the teacher sees something: weighted by its best score.
     """
     given, wanted = given.float(), wanted.float()
     if wanted.dim() in (2, 4):

@@ -76,9 +76,9 @@ def task(job: Job, stages: Stages, rate_weight: float | None) -> tuple[list[Step
 def distil(job: Job, stages: Stages, rate_weight: float | None) -> tuple[list[Step], float | None]:
     """The steps, and the weight of a kilobyte at the coarsest operating point, None where training sets no rate.
 
-    A codec without weights first begins as its recipe does, by what learns nothing there, and matches features; what the
-    recipe has beside the codec, a picture of what was received, learns last. Raises
-    UsageError for an Encoder that does not learn this way, or a weight of a rate that nothing tells.
+    A codec without weights first begins as its recipe does, by what learns nothing there, and matches features; what
+    the recipe has beside the codec, a picture of what was received, learns last. Raises UsageError for an Encoder that
+    does not learn this way, or a weight of a rate that nothing tells.
     """
     name, component = stages.composition.encoder.name, stages.composition.encoder.component
     if type(stages.encoder).trainable_parts is Encoder.trainable_parts:
@@ -99,7 +99,7 @@ def distil(job: Job, stages: Stages, rate_weight: float | None) -> tuple[list[St
 
 
 def _beside(job: Job, recipe: Sequence[Step]) -> list[Step]:
-    """Of a recipe, the steps in which something of the Encoder learns that nothing is sent or answered by: a picture."""
+    """Of a recipe, the steps in which what learns of the Encoder neither sends nor answers: a picture."""
     encoder, learning = job.modules["encoder"], job.trainable_parts
     travels = {id(p) for module in (*learning.modules, *learning.densities.values()) for p in module.parameters()}
     own = {id(p) for p in encoder.parameters()} - travels
