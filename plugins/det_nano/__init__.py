@@ -31,3 +31,12 @@ def semcodec_components() -> Iterator[Component]:
         weights=(f"{PACKAGE}:weights/cls-nano.safetensors",),
         recipe=f"{PACKAGE}.classifier:recipe",
     )
+    yield Component(
+        kind="backbone",
+        name="seg-nano",
+        target=f"{PACKAGE}.segmenter:SegNano",
+        spec=f"{PACKAGE}.spec:segmenter",
+        summary="embedded model that segments 96x96 pixels behind det-nano's head, 0.4 M parameters",
+        weights=(f"{PACKAGE}:weights/seg-nano.safetensors",),
+        recipe=f"{PACKAGE}.segmenter:recipe",
+    )

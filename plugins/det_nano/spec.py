@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from semcodec.specs import BackboneSpec, TensorSpec
@@ -48,3 +49,8 @@ def nano(params: Mapping[str, Any]) -> BackboneSpec:
     }
     cuts = {name: {crossing: shapes[crossing] for crossing in stage.crosses} for name, stage in STAGES.items()}
     return BackboneSpec(task="detection", input=image, cuts={"input": image, **cuts}, fit="letterbox")
+
+
+def segmenter(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of the embedded model that segments, which has no parameters: cut as the detector is."""
+    return replace(nano(params), task="segmentation")

@@ -98,7 +98,7 @@ def command(
     from semcodec.data.inputs import classes_of
     from semcodec.pipeline.pipeline import Pipeline
 
-    classes = classes_of(named) if named else None
+    classes = classes_of(named, composition.task) if named else None
     pipeline = Pipeline.load(composition, request, classes=classes, partial=not named, device=device, half=half)
     composition = pipeline.composition
     rows, found = [] if named else explain(pipeline), None

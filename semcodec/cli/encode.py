@@ -101,13 +101,15 @@ def command(
         if check:
             from semcodec.pipeline.pipeline import Pipeline
 
-            end = pipeline = Pipeline.load(composition, request, classes=classes_of(good[0]), device=there)
+            end = pipeline = Pipeline.load(
+                composition, request, classes=classes_of(good[0], composition.task), device=there
+            )
 
             def one(sample: Sample, number: int) -> tuple[Encoded, dict[str, Any]]:
                 return run(pipeline, sample, number)
         else:
             if not exported:
-                ready = Device.load(composition, request, classes=classes_of(good[0]), device=there)
+                ready = Device.load(composition, request, classes=classes_of(good[0], composition.task), device=there)
             end = alone = ready
 
             def one(sample: Sample, number: int) -> tuple[Encoded, dict[str, Any]]:

@@ -53,7 +53,7 @@ classes = click.option(
     "--classes",
     metavar="NAME,NAME,...",
     callback=_names,
-    help="Of data with boxes: only these classes are there to be found, and only these count when found.",
+    help="Of data with boxes or masks: only these classes are there to be found, and only these count when found.",
 )
 
 

@@ -122,7 +122,7 @@ def command(
 
     scored = len(inputs) == 1 and _is_dataset(inputs[0])
     data = next((text for text in inputs if _is_dataset(text)), None)
-    classes = None if data is None else open_dataset(data, split).classes
+    classes = None if data is None else open_dataset(data, split, task=composition.task).classes
     end = exported or Device.load(composition, request, classes=classes, device=device, half=half)
     link = Link(
         url,
@@ -171,10 +171,10 @@ def _is_dataset(text: str) -> bool:
         return not os.path.isfile(text)
     if not os.path.isdir(text):
         return False
-    from semcodec.data import boxes, labelled
     from semcodec.data.files import visible
+    from semcodec.data.forms import is_listed
 
-    return boxes.holds(text) or labelled.holds(text) or not any(path.is_file() for path in _media(visible(Path(text))))
+    return is_listed(text) or not any(path.is_file() for path in _media(visible(Path(text))))
 
 
 def _media(paths: Any) -> Iterator[Path]:

@@ -17,11 +17,12 @@ from semcodec.data.contents import digest_of, file_digests
 from semcodec.data.files import Tree, printable, read_lines, read_text
 from semcodec.data.images import read_image
 from semcodec.errors import DataError, UsageError, first_line
-from semcodec.specs import InputRequest
+from semcodec.specs import CLASS, InputRequest
 
 if TYPE_CHECKING:
     from semcodec.data.base import Int64, UInt8
 
+GIVES = (CLASS,)
 TABLE, FOLDER, SYNSETS = "labels.csv", "images", "synset_words.txt"
 FILE_COLUMNS = ("image", "file", "filename", "path")
 SYNSET = re.compile(r"n\d{8} +(\S.*)")
@@ -107,6 +108,11 @@ class LabelledImages(Dataset):
 def holds(root: str | os.PathLike[str]) -> bool:
     """Whether a folder is of this form."""
     return Path(root, TABLE).is_file() and Path(root, FOLDER).is_dir()
+
+
+def open_split(root: str | os.PathLike[str], split: str, request: InputRequest | None) -> LabelledImages:
+    """As ``LabelledImages``; without a request 224x224."""
+    return LabelledImages(root, split, request or InputRequest(None, 224, 224))
 
 
 def summary(root: str | os.PathLike[str]) -> dict[str, Any]:

@@ -171,7 +171,14 @@ class Engine(Generic[OwnerT]):
                 continue
             times = (_microseconds(waited), decode, recover, tail)
             asked = job.owner.session
-            message = to_message(job.sequence, answer, times, logits=asked.logits, least_score=asked.least_score)
+            message = to_message(
+                job.sequence,
+                answer,
+                times,
+                logits=asked.logits,
+                least_score=asked.least_score,
+                task=server.composition.task,
+            )
             out.append((job.owner, message))
         return out
 

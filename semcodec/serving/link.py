@@ -175,7 +175,7 @@ class Link:
         outcome, error, prediction = sent.outcome, None, None
         queued = decode = recover = tail = 0.0
         if isinstance(outcome, messages.Answer):
-            kind, prediction = "answered", to_prediction(outcome, self.classes)
+            kind, prediction = "answered", to_prediction(outcome, self.classes, self.device.composition.task)
             queued, decode, recover, tail = (us / 1000 for us in outcome.microseconds)
         elif isinstance(outcome, messages.Late):
             kind, queued = "late", outcome.queue_us / 1000

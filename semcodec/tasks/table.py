@@ -19,6 +19,7 @@ TASKS = {
     "classification": "semcodec.tasks.classification:Classification",
     "video": "semcodec.tasks.classification:Classification",
     "detection": "semcodec.tasks.detection:Detection",
+    "segmentation": "semcodec.tasks.segmentation:Segmentation",
 }
 """By name, as ``BackboneSpec.task`` has it, "module:Class"."""
 

@@ -49,7 +49,7 @@ class Batch:
     """One step's samples.
 
     pixels: float32 in [0, 1], (B, T, 3, H, W) or (B, 3, H, W). labels: int64 (B,), or for detectors
-    one ``Boxes`` for each sample, in pixels of the input.
+    one ``Boxes`` for each sample, in pixels of the input, or masks of the sources, uint8 arrays, in memory.
     rng: draws that a resumed run repeats. sequence: a number for each sample, never used twice in a step.
     share: of the samples of the whole batch, where several processes have one part each.
     """
@@ -65,7 +65,11 @@ class Batch:
         if there.name == "cpu":
             return self
         many = isinstance(self.labels, list)
-        labels = [one.to(there.device) for one in self.labels] if many else self.labels.to(there.device)
+        labels = (
+            [one.to(there.device) if hasattr(one, "to") else one for one in self.labels]
+            if many
+            else self.labels.to(there.device)
+        )
         return replace(self, pixels=self.pixels.to(there.device), labels=labels)
 
 

@@ -182,7 +182,8 @@ def _backbone_job(spec: str, data: str) -> tuple[Job, dict[str, str], Any, str]:
     resolved = resolve_backbone(spec)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        classes = open_dataset(data, "train").classes
+        task = resolved.spec.task if resolved.spec else None
+        classes = open_dataset(data, "train", task=task).classes
         module = get_registry().load(resolved.bound.component)(classes, **resolved.bound.build)
     source = resolved.spec or module.spec
     dataset = open_dataset(data, "train", InputRequest.of(source))
@@ -212,7 +213,7 @@ def _pipeline_job(
             named[slot] = class_names(composition, teacher, None, slot)
         classes = named[composition.head_slot]
     else:
-        classes = open_dataset(data, "train").classes
+        classes = open_dataset(data, "train", task=composition.task).classes
     stages = build(composition, classes, request.given, named)
     composition, modules = stages.composition, stages.modules()
     tails = _fill_tails(stages, request) if several else {}
