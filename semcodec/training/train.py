@@ -68,7 +68,7 @@ def train(
     objective: "recipe", or one of ``semcodec.training.objectives`` for a pipeline. rate_weight: lambda of "task" and
     "distil".
     classes: those whose boxes are learned, where these are not all. init: weights of another task that the Backbone
-    starts from. until: the recipe's last step to run.
+    starts from, or of "distil" the Encoder. until: the recipe's last step to run.
     task_weights: of a stream for several tasks, what each weighs beside the others, where that is not 1.
     scale: multiplies every step's samples. device: where networks learn, as of ``Device.load``.
     Writes ``weights.safetensors`` (float16) and ``card.json`` into ``out``; a stopped run goes on where it was
@@ -88,7 +88,13 @@ def train(
         job, keys, component, canonical, stages = _pipeline_job(spec, data, request, objective)
     if classes is not None:
         job = replace(job, dataset=ChosenClasses(job.dataset, classes))
-    if init is not None:
+    if init is not None and objective == DISTIL:
+        encoder = job.modules.get("encoder")
+        if encoder is None:
+            raise UsageError(f"{spec}: its encoder has no weights to start from; leave out --init")
+        weights.fill(encoder, weights.read_tensors(Path(init), "encoder."), init)
+        job = replace(job, ready=job.ready | {"encoder"})
+    elif init is not None:
         backbone = job.modules["backbone"]
         adapt = getattr(backbone, "adapt_init", None)
         if adapt is None:

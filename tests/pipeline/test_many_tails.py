@@ -114,7 +114,7 @@ def test_a_server_may_hold_some_of_the_tails(stream):
     assert both.tasks == {"classification": "cls-nano", "detection": "det-nano"}
     one = Server.load(header, UNTRAINED, tasks=["detection"])
     assert one.tasks == {"detection": "det-nano"} and "cls-nano" not in one.digests
-    records = read_stream(stream)[1]
+    records = list(read_stream(stream)[1])
     found, expected = one.decode_batch(records), both.alone("detection").decode_batch(records)
     assert [p.source for p in found] == [(200, 100), (96, 96)]
     assert torch.equal(found[0].boxes.xyxy, expected[0].boxes.xyxy)
