@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 RECORDS, PAGE = HERE / "many_tasks.jsonl", HERE / "many_tasks.md"
 MARKS = "<!-- tables -->", "<!-- end of tables -->"
 DATA = "digits-scenes"
-TAILS = {"classification": "cls-nano", "detection": "det-nano", "segmentation": "seg-nano"}
+TAILS = {"classification": "cls-nano", "detection": "det-nano"}
 ALL = "+".join(f"{tail}@d3" for tail in TAILS.values())
 ONE = f"layered+rans+{ALL}"
 EACH = {task: f"layered+rans+{tail}@d3" for task, tail in TAILS.items()}
@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=0.1, help="multiplies the samples of every training")
     parser.add_argument("--limit", type=int, default=300, help="test images")
     parser.add_argument("--task-weight", action="append", default=[], help="TASK=FLOAT, of the one stream")
-    parser.add_argument("--only", default="", help="one of: one, each, pictures, tables")
+    parser.add_argument("--only", default="", help="one of: one, each, a task, pictures, tables")
     options = parser.parse_args()
     weights = {name: float(value) for name, _, value in (text.partition("=") for text in options.task_weight)}
     if options.only in ("", "pictures"):
@@ -188,8 +188,10 @@ def main() -> None:
     if options.only in ("", "one"):
         teach(ONE, options.runs / "one", options.scale, weights)
         keep("one stream", ONE, LAYERS, WeightsRequest({"encoder": str(options.runs / "one")}, True), options.limit)
-    if options.only in ("", "each"):
+    if options.only in ("", "each", *EACH):
         for task, spec in EACH.items():
+            if options.only in EACH and options.only != task:
+                continue
             teach(spec, options.runs / task, options.scale, {})
             request = WeightsRequest({"encoder": str(options.runs / task)}, True)
             keep(f"{task} alone", spec, LAYERS, request, options.limit)

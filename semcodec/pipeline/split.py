@@ -40,11 +40,12 @@ def halves_in(folder: Path) -> dict[str, Path]:
 def write_halves(pipeline: Pipeline, folder: Path) -> dict[str, Path]:
     """``device.safetensors`` and ``server.safetensors``, each with the whole card; by end, the file. Raises OSError."""
     c, modules = pipeline.composition, pipeline.stages.modules()
+    known = [list(tail.classes) for tail in pipeline.stages.tails.values()]
     card = {
         "spec": c.spec,
         "keys": {slot: c.weights_key(slot) for slot in modules},
         "classes": list(pipeline.classes),
-        **({"named": {slot: list(modules[slot].classes) for slot in c.slots}} if len(c.slots) > 1 else {}),
+        **({"named": dict(zip(c.slots, known, strict=True))} if len(c.slots) > 1 else {}),
         **weights.name_weights(modules),
         "sources": {slot: source.origin for slot, source in pipeline.sources.items() if source},
         "license": " AND ".join(sorted({bound.component.license for bound in c.bounds})),

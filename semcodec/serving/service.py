@@ -397,4 +397,5 @@ async def _message(receive: Receive) -> bytes | None:
 def _task(scope: MutableMapping[str, Any]) -> str:
     """The task that a connection's address asks for, as in /v1/stream?task=detection; "" where it names none."""
     asked = parse_qs(scope.get("query_string", b"")[:LONGEST_QUERY].decode("ascii", "replace"))
-    return asked.get("task", [""])[0]
+    task: str = asked.get("task", [""])[0]
+    return task
