@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -58,6 +59,7 @@ CAMERA_IN_FLIGHT = 2
 @click.option("--ca", type=click.Path(path_type=Path), help="Certificates to trust, as PEM, in place of the system's.")
 @click.option("--record", type=click.Path(path_type=Path, dir_okay=False), help="Write every answer to this JSON Lines "
               "file.")  # fmt: skip
+@options.task
 @options.part
 @options.accelerator
 @options.weights
@@ -78,6 +80,7 @@ def command(
     token_file: Path | None,
     ca: Path | None,
     record: Path | None,
+    task: str | None,
     part: Part | None,
     device: str,
     half: bool,
@@ -105,6 +108,10 @@ def command(
 
         exported = Device.load(spec, request, device=device, half=half)
     composition = compose_spec(spec) if exported is None else exported.composition
+    if task is not None:
+        composition = composition.alone(task)
+        exported = exported and replace(exported, composition=composition)
+    composition.check_one()
     live = [text for text in inputs if is_camera(text)]
     if live and len(inputs) > 1:
         raise UsageError(f"{live[0]} has no end, and there are other inputs: send each by a command of its own")

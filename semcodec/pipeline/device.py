@@ -27,7 +27,7 @@ from semcodec.pipeline.selection import Scorer, Selectors, select
 from semcodec.pipeline.timing import Clock
 from semcodec.pipeline.weights import Weights, WeightsRequest
 from semcodec.tasks.prediction import Size
-from semcodec.tasks.table import get_task
+from semcodec.tasks.table import write_side
 from semcodec.tensors import as_array, inference, likeliest, rows_of
 from semcodec.types import Analysis, Features, Latent, Sink, analysis_rows
 
@@ -428,8 +428,8 @@ class Device(End):
         return encoded
 
     def write(self, latent: Latent, sink: Sink, size: Size | None = None) -> None:
-        """All that a packet holds: the task's side information, if any, then what the Encoder writes."""
-        get_task(self.composition.task).write_side(sink, size, self.request)
+        """All that a packet holds: the tasks' side information, if any, then what the Encoder writes."""
+        write_side(self.composition.tasks, sink, size, self.request)
         self.encoder.write(latent, sink)
 
     def seal(self, sink: PacketSink, number: int, kept: Mapping[str, int]) -> Encoded:

@@ -100,8 +100,9 @@ class Answer:
 class Link:
     """A connection to a server that answers the streams of one composition. Any thread may send.
 
-    Made by ``connect`` as a context manager. device: the end that encodes. window: samples that may be in flight.
-    meter: measures the link. chooser: sets call parameters for each sample, or keeps it here. shape: as of ``Carrier``.
+    Made by ``connect`` as a context manager. device: the end that encodes, of a stream for several tasks seen with the
+    one that is to be answered. window: samples that may be in flight. meter: measures the link. chooser: sets call
+    parameters for each sample, or keeps it here. shape: as of ``Carrier``.
     """
 
     def __init__(
@@ -122,8 +123,15 @@ class Link:
         self.device, self.in_flight = device, in_flight
         self.meter, self.chooser = meter, chooser
         self._devices: dict[tuple[tuple[str, Any], ...], Device] = {}
-        hello = Hello(token or "", write_header(device.header), device.digests.get("backbone", ""), logits, least_score)
-        self._carrier = Carrier(url, hello, ssl_context, patience_s, meter, shape)
+        hello = Hello(
+            token or "",
+            write_header(device.header),
+            device.digests.get(device.composition.head_slot, ""),
+            logits,
+            least_score,
+        )
+        task = device.composition.task if device.composition.seen else None
+        self._carrier = Carrier(url, hello, ssl_context, patience_s, meter, shape, task)
         self._numbers = itertools.count()
         self.pool = ThreadPoolExecutor(1, "semcodec-second")
         self._ready: Ready | None = None

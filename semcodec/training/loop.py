@@ -65,7 +65,11 @@ class Batch:
         if there.name == "cpu":
             return self
         many = isinstance(self.labels, list)
-        labels = [one.to(there.device) if hasattr(one, "to") else one for one in self.labels] if many else self.labels.to(there.device)
+        labels = (
+            [one.to(there.device) if hasattr(one, "to") else one for one in self.labels]
+            if many
+            else self.labels.to(there.device)
+        )
         return replace(self, pixels=self.pixels.to(there.device), labels=labels)
 
 
@@ -100,7 +104,9 @@ class Step:
 class Job:
     """What a recipe is given.
 
-    modules: by slot ("encoder", "recoverer", "backbone"), those that have weights. recover: the composition's
+    modules: by slot ("encoder", "recoverer", "backbone"), those that have weights. tails: by task, the models that
+    answer a stream for several, of which "backbone" is the first, whose head runs; none of a stream for one.
+    task_weights: of these, what each answer weighs in training, where that is not 1. recover: the composition's
     Recoverer, with weights or without.
     dataset: what is trained on. larger: the same pictures with more of their pixels, which crops are taken from, so
     that they are not blurred. cut: where the backbone is cut. cuts: all of its cuts in order, and the features there.
@@ -125,6 +131,8 @@ class Job:
     shipped: frozenset[str] = frozenset()
     pretrained: bool = False
     auxiliary: dict[str, nn.Module] = field(default_factory=dict)
+    tails: Mapping[str, nn.Module] = field(default_factory=dict)
+    task_weights: Mapping[str, float] = field(default_factory=dict)
     recover: Callable[[Partial], Features] | None = None
     backbone_recipe: Callable[[Job], list[Step]] | None = None
     accelerator: Accelerator = CPU
