@@ -44,6 +44,7 @@ from semcodec.pipeline.repositories import is_named, local_path
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+SLOTS = ("encoder", "recoverer", "backbone")
 _SLOT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[./-][A-Za-z0-9_]+)*")
 RANDOM = "random"
 METADATA = "semcodec"
