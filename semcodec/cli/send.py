@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -58,6 +59,7 @@ CAMERA_IN_FLIGHT = 2
 @click.option("--ca", type=click.Path(path_type=Path), help="Certificates to trust, as PEM, in place of the system's.")
 @click.option("--record", type=click.Path(path_type=Path, dir_okay=False), help="Write every answer to this JSON Lines "
               "file.")  # fmt: skip
+@options.task
 @options.part
 @options.accelerator
 @options.weights
@@ -78,6 +80,7 @@ def command(
     token_file: Path | None,
     ca: Path | None,
     record: Path | None,
+    task: str | None,
     part: Part | None,
     device: str,
     half: bool,
@@ -105,6 +108,10 @@ def command(
 
         exported = Device.load(spec, request, device=device, half=half)
     composition = compose_spec(spec) if exported is None else exported.composition
+    if task is not None:
+        composition = composition.alone(task)
+        exported = exported and replace(exported, composition=composition)
+    composition.check_one()
     live = [text for text in inputs if is_camera(text)]
     if live and len(inputs) > 1:
         raise UsageError(f"{live[0]} has no end, and there are other inputs: send each by a command of its own")
@@ -130,7 +137,7 @@ def command(
 
     scored = len(inputs) == 1 and _is_dataset(inputs[0])
     data = next((text for text in inputs if _is_dataset(text)), None)
-    classes = None if data is None else open_dataset(data, split).classes
+    classes = None if data is None else open_dataset(data, split, task=composition.task).classes
     end = exported or Device.load(composition, request, classes=classes, device=device, half=half, replied=None)
     meter = chooser = None
     if adapt is not None:
@@ -232,10 +239,10 @@ def _is_dataset(text: str) -> bool:
         return not os.path.isfile(text)
     if not os.path.isdir(text):
         return False
-    from semcodec.data import boxes, labelled
     from semcodec.data.files import visible
+    from semcodec.data.forms import is_listed
 
-    return boxes.holds(text) or labelled.holds(text) or not any(path.is_file() for path in _media(visible(Path(text))))
+    return is_listed(text) or not any(path.is_file() for path in _media(visible(Path(text))))
 
 
 def _media(paths: Any) -> Iterator[Path]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from semcodec.cli import options
 from semcodec.errors import UsageError
+
+if TYPE_CHECKING:
+    from semcodec.composition.composition import Composition
 
 
 @click.command()
@@ -32,6 +37,7 @@ from semcodec.errors import UsageError
 @click.option("--page/--no-page", default=True, show_default=True, help="Whether a browser is shown the streams at /.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the "
               "lines on stderr.")  # fmt: skip
+@options.tasks
 @options.accelerator
 @options.weights
 def command(
@@ -48,6 +54,7 @@ def command(
     idle_s: int,
     page: bool,
     log_format: str,
+    tasks: tuple[str, ...],
     device: str,
     half: bool,
     given: tuple[str, ...],
@@ -56,8 +63,9 @@ def command(
     """Answer streams of devices over the network, for each SPEC with its server's weights.
 
     A stream may differ from its SPEC in selectors, gates and call parameters; another encoder, recoverer, entropy
-    stage, backbone, cut or other weights are refused before anything is built. The first line of stdout is the address
-    once it answers. SIGTERM and Ctrl-C end it when what is in flight is answered. Over HTTP: /healthz, /readyz,
+    stage, backbone, cut or other weights are refused before anything is built. A SPEC with several backbones answers
+    the task that a device asks for, of those that --task names where it is given. The first line of stdout is the
+    address once it answers. SIGTERM and Ctrl-C end it when what is in flight is answered. Over HTTP: /healthz, /readyz,
     /metrics and /v1/compositions, and at / a page that shows the streams and what of them was received last.
     """
     from semcodec.composition.composition import compose_spec
@@ -75,6 +83,7 @@ def command(
     signatures = [composition.decoding_signature() for composition in compositions]
     if len(set(signatures)) < len(specs):
         raise UsageError("two SPECs name the same models, which answer one stream as the other: leave out one")
+    answered = _answered(compositions, tasks)
     check_serve()
 
     from semcodec.pipeline.accelerator import Accelerator
@@ -86,7 +95,10 @@ def command(
     log = Log(log_format)
     listener = bind(host, port)
     there = Accelerator.find(device, half)
-    servers = [Server.load(c, request, offline=request.offline, device=there, replies=None) for c in compositions]
+    servers = [
+        Server.load(c, request, offline=request.offline, device=there, replies=None, tasks=answered[i])
+        for i, c in enumerate(compositions)
+    ]
     scheme = "ws" if tls_cert is None else "wss"
     shown = f"[{host}]" if ":" in host else host
     address = f"{scheme}://{shown}:{listener.getsockname()[1]}"
@@ -112,3 +124,16 @@ def command(
     )
     if interrupted:
         raise KeyboardInterrupt
+
+
+def _answered(compositions: Sequence[Composition], tasks: Sequence[str]) -> list[list[str] | None]:
+    """Of each composition, the tasks among ``tasks`` that it has; None: all.
+
+    Raises UsageError for one that none has.
+    """
+    known = [set(c.tasks) | set(c.tails) for c in compositions]
+    for task in tasks:
+        if not any(task in names for names in known):
+            there = ", ".join(dict.fromkeys(str(one) for c in compositions for one in c.tasks))
+            raise UsageError(f"--task {task}: the specs have the tasks {there}")
+    return [[task for task in tasks if task in names] or None for names in known]

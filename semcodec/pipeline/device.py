@@ -27,7 +27,7 @@ from semcodec.pipeline.selection import Scorer, Selectors, select
 from semcodec.pipeline.timing import Clock
 from semcodec.pipeline.weights import Weights, WeightsRequest
 from semcodec.tasks.prediction import Size
-from semcodec.tasks.table import get_task
+from semcodec.tasks.table import write_side
 from semcodec.tensors import as_array, inference, likeliest, rows_of
 from semcodec.types import Analysis, Features, Latent, Sink, analysis_rows
 
@@ -63,6 +63,17 @@ class Encoded:
     def bytes_total(self) -> int:
         """Bytes that are sent: payload, side information and header."""
         return self.bytes_payload + self.bytes_side + self.bytes_header
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what its bytes are."""
+        from semcodec import _html
+
+        parts = [(f"bytes_{part}", getattr(self, f"bytes_{part}")) for part in ("total", "payload", "side", "header")]
+        pairs: list[tuple[str, Any]] = [*parts, *([("bytes_local", self.bytes_local)] if self.bytes_local else [])]
+        pairs += [(f"kept {target}", count) for target, count in self.kept.items()]
+        headers = ("chunk", "kind", "symbols", "bytes", "of it tables", "layer")
+        rows = [(r.name, r.kind, r.count or None, r.bytes, r.side_bytes, r.layer) for r in self.rows]
+        return _html.fields(pairs) + (_html.table(headers, rows) if rows else "")
 
 
 @dataclass(frozen=True)
@@ -417,8 +428,8 @@ class Device(End):
         return encoded
 
     def write(self, latent: Latent, sink: Sink, size: Size | None = None) -> None:
-        """All that a packet holds: the task's side information, if any, then what the Encoder writes."""
-        get_task(self.composition.task).write_side(sink, size, self.request)
+        """All that a packet holds: the tasks' side information, if any, then what the Encoder writes."""
+        write_side(self.composition.tasks, sink, size, self.request)
         self.encoder.write(latent, sink)
 
     def seal(self, sink: PacketSink, number: int, kept: Mapping[str, int]) -> Encoded:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -34,7 +34,7 @@ from semcodec.pipeline.selection import select
 from semcodec.pipeline.timing import Clock
 from semcodec.pipeline.weights import Weights, WeightsRequest
 from semcodec.tasks.prediction import Answer, Prediction
-from semcodec.tasks.table import get_task
+from semcodec.tasks.table import get_task, read_side
 from semcodec.tensors import alike, as_array, inference, stack
 from semcodec.types import Analysis, Features, Latent, Partial, Source
 
@@ -60,8 +60,9 @@ TOGETHER = 32
 class Server(End):
     """Reads, restores, recovers and answers. Any number of threads may use one at the same time.
 
-    tails: by name, the models that answer; one today. Made by ``load``, or as the server of a ``Pipeline``. Nothing in
-    it changes: ``dataclasses.replace`` makes another.
+    tails: by name, the models that answer; where they are several, ``alone`` is this server with one of them, which
+    decodes. classes: of the first. Made by ``load``, or as the server of a ``Pipeline``. Nothing in it changes:
+    ``dataclasses.replace`` makes another.
     """
 
     composition: Composition
@@ -86,13 +87,15 @@ class Server(End):
         device: Where = "cpu",
         half: bool = False,
         replies: bool | None = False,
+        tasks: Collection[str] | None = None,
     ) -> Server:
         """Build the server's half alone: no head, no model of the device, and of the weights only what it uses.
 
         stream: a spec, or the header of a stream, whose component versions and weights are compared before any network
         is built. weights: a path for all slots, paths by slot, or a request. classes: names for an untrained backbone.
         offline: fetch no weights, as a header is a stranger's. device, half: as of ``Device.load``. replies: whether
-        it answers first rounds with ``reply``; None: where the method has them. Raises SpecError, PluginError,
+        it answers first rounds with ``reply``; None: where the method has them. tasks: of a stream for several, those
+        that are answered here, by task or by the backbone's name; left out, all. Raises SpecError, PluginError,
         WeightsError, VersionMismatch, WeightsMismatch, UsageError.
         """
         accelerator = Accelerator.find(device, half)
@@ -103,12 +106,22 @@ class Server(End):
         else:
             composition = compose_spec(spec) if isinstance(spec, str) else spec
         replies = has_rounds(composition) if replies is None else replies
+        if composition.seen is not None and tasks is None:
+            tasks = [composition.seen]
         found = load_server_half(
-            composition, WeightsRequest.of(weights, offline), classes=classes, header=header, replies=replies
+            composition,
+            WeightsRequest.of(weights, offline),
+            classes=classes,
+            header=header,
+            replies=replies,
+            tails=tasks,
         )
         composition = found.composition
-        assert found.backbone is not None and found.recoverer is not None
-        accelerator.place(found.backbone, found.encoder, found.recoverer)
+        if len(found.tails) == 1:
+            [only] = found.tails
+            composition = composition.alone(only)
+        assert found.recoverer is not None
+        accelerator.place(*found.tails.values(), found.encoder, found.recoverer)
         return cls(
             composition,
             header or make_header(composition, found.decoding),
@@ -116,7 +129,7 @@ class Server(End):
             found.encoder,
             found.recoverer,
             build_entropy(composition),
-            {composition.backbone.weights_item: found.backbone},
+            found.tails,
             found.sources,
             found.digests,
             accelerator,
@@ -131,6 +144,8 @@ class Server(End):
         """
         composition = compose_stored(header.spec, header.components, self.composition.registry)
         composition = composition.with_built_specs(self.composition.known)
+        if self.composition.seen is not None and self.composition.seen in composition.tails:
+            composition = composition.alone(self.composition.seen)
         if composition.decoding_signature() != self.composition.decoding_signature():
             raise VersionMismatch(
                 f"the stream was made by {header.spec}, and here is {self.spec}: encoder, recoverer, entropy stage, "
@@ -138,6 +153,21 @@ class Server(End):
             )
         self.check(header)
         return replace(self, composition=composition, header=header)
+
+    @property
+    def tasks(self) -> dict[str, str]:
+        """By task, the names of the models that answer here."""
+        by_name = dict(zip(self.composition.tails, self.composition.tasks, strict=True))
+        return {by_name[name] or "classification": name for name in self.tails}
+
+    def alone(self, name: str) -> Server:
+        """This server with one of its tails, by name or task. Raises UsageError where it is not here."""
+        composition = self.composition.alone(name)
+        there = composition.backbone.name
+        if there not in self.tails:
+            raise UsageError(f"this server does not answer {name}: it answers {', '.join(self.tasks)}")
+        tail = self.tails[there]
+        return replace(self, composition=composition, tails={there: tail}, classes=tail.classes)
 
     def check(self, header: StreamHeader) -> None:
         """Refuse a stream of other component versions or weights. Raises VersionMismatch, WeightsMismatch."""
@@ -292,8 +322,8 @@ class Server(End):
             return self.encoder.restore_batch(latents)
 
     def read(self, source: Source) -> Latent:
-        """The inverse of ``Device.write``, less the task's side information."""
-        get_task(self.composition.task).read_side(source)
+        """The inverse of ``Device.write``, less the tasks' side information."""
+        read_side(self.composition.tasks, source)
         return self.encoder.read(source)
 
     def recover(self, partials: Sequence[Partial], clock: Clock | None = None) -> list[Features]:
@@ -315,7 +345,7 @@ class Server(End):
     def answer(self, partials: Sequence[Partial], clock: Clock | None = None) -> list[Answer]:
         """What the model says of each sample."""
         clock, task = clock or self.clock(), get_task(self.composition.task)
-        [tail] = self.tails.values()
+        tail = self.check_one()
         recovered = self.recover(partials, clock)
         found: dict[int, Answer] = {}
         for members, batch in tail.collate(recovered):
@@ -326,6 +356,12 @@ class Server(End):
                 raise CorruptStream(f"{name} answers with NaN or infinity: what it was sent is damaged or forged")
             found.update(zip(members, task.answers(values, clock), strict=True))
         return [found[i] for i in range(len(partials))]
+
+    def check_one(self) -> Backbone:
+        """The tail, where there is one. Raises UsageError where there are several, of which ``alone`` takes one."""
+        if len(self.tails) > 1:
+            raise UsageError(f"{self.spec} is for several tasks: name one of {', '.join(self.tasks)}")
+        return next(iter(self.tails.values()))
 
     def predict(
         self,

@@ -119,10 +119,11 @@ def describe(server: Server) -> dict[str, Any]:
         "spec": server.spec,
         "signature": composition.decoding_signature(),
         "task": composition.task,
+        "tasks": list(server.tasks),
         "classes": len(server.classes),
         "components": {name: list(versions) for name, versions in composition.reads.items()},
         "weights": dict(server.header.weights),
-        "backbone": server.digests.get("backbone"),
+        "backbone": server.digests.get(composition.head_slot),
     }
 
 

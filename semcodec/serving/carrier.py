@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from semcodec.errors import CorruptStream, LinkError, SemcodecError, UsageError, first_line
 from semcodec.serving import messages
@@ -63,6 +63,7 @@ class Carrier:
     url: ws:// or wss:// HOST:PORT. patience_s: without a connection, after which what is unanswered fails; None: never.
     meter: told of what is sent and acknowledged, and of pings. shape: milliseconds that so many bytes take which begin
     so many seconds after the start; messages are held back as if the uplink were no faster.
+    task: of a stream for several, the one that the server shall answer.
     """
 
     url: str
@@ -71,6 +72,7 @@ class Carrier:
     patience_s: float | None = 60.0
     meter: Meter | None = None
     shape: Callable[[int, float], float] | None = None
+    task: str | None = None
     traffic: Traffic = field(default_factory=Traffic)
 
     def __post_init__(self) -> None:
@@ -242,9 +244,10 @@ class Carrier:
         options: dict[str, Any] = {"proxy": None} if self._near else {}
         if self.ssl_context is not None:
             options["ssl"] = self.ssl_context
+        asking = "" if self.task is None else "?" + urlencode({"task": self.task})
         async with asyncio.timeout(OPEN_S):
             socket = await connect(
-                self.url.rstrip("/") + PATH, compression=None, max_size=messages.MAX_DOWN, max_queue=4,
+                self.url.rstrip("/") + PATH + asking, compression=None, max_size=messages.MAX_DOWN, max_queue=4,
                 open_timeout=None, ping_interval=PING_S, ping_timeout=PONG_S, close_timeout=2, user_agent_header=None,
                 **options,
             )  # fmt: skip

@@ -28,10 +28,14 @@ RECORD_MARGIN = 1 << 16
 
 @dataclass(eq=False)
 class Hosted:
-    """The streams of one header, and the server that answers them. open: sessions that send such records now."""
+    """The streams of one header, and the server that answers them. open: sessions that send such records now.
+
+    task: of streams for several, the one that was asked for.
+    """
 
     server: Server
     header: bytes = b""
+    task: str = ""
     open: int = 0
 
     @property
@@ -48,13 +52,17 @@ class Models:
     """
 
     servers: Sequence[Server]
-    _hosted: dict[bytes, Hosted] = field(default_factory=dict)
+    _hosted: dict[tuple[bytes, str], Hosted] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def host(self, first: First) -> Hosted:
-        """What answers a stream: nothing is built for it. Raises StreamError, SpecError, PluginError."""
+    def host(self, first: First, task: str = "") -> Hosted:
+        """What answers a stream: nothing is built for it. task: of a stream for several, the one that is asked for.
+
+        Raises StreamError, SpecError, PluginError, UsageError for a task that is not answered here.
+        """
+        asked = first.header, task
         with self._lock:
-            if (known := self._hosted.get(first.header)) is not None:
+            if (known := self._hosted.get(asked)) is not None:
                 self._check_backbone(known.server, first.backbone)
                 return known
         stream = BytesIO(first.header)
@@ -65,6 +73,9 @@ class Models:
         for server in self.servers:
             try:
                 accepted = server.accept(header)
+                if task:
+                    accepted = accepted.alone(task)
+                accepted.check_one()
                 self._check_backbone(accepted, first.backbone)
             except (VersionMismatch, WeightsMismatch) as error:
                 # Other weights of the right composition say more than another composition.
@@ -73,7 +84,7 @@ class Models:
             with self._lock:
                 if len(self._hosted) >= KEPT:
                     self._hosted = {key: hosted for key, hosted in self._hosted.items() if hosted.open}
-                return self._hosted.setdefault(first.header, Hosted(accepted, first.header))
+                return self._hosted.setdefault(asked, Hosted(accepted, first.header, task))
         assert refused is not None
         if len(self.servers) > 1 and isinstance(refused, VersionMismatch):
             here = ", ".join(server.spec for server in self.servers)
@@ -81,7 +92,7 @@ class Models:
         raise refused
 
     def _check_backbone(self, server: Server, digest: str) -> None:
-        here = server.digests.get("backbone", "")
+        here = server.digests.get(server.composition.head_slot, "")
         if digest and here and digest != here:
             raise WeightsMismatch(
                 f"backbone: the device has {digest}, loaded here is {here}: "
@@ -165,7 +176,14 @@ class Engine(Generic[OwnerT]):
                 continue
             times = (_microseconds(waited), decode + looked * (job.round == 1), recover, tail)
             asked = job.owner.session
-            message = to_message(job.sequence, answer, times, logits=asked.logits, least_score=asked.least_score)
+            message = to_message(
+                job.sequence,
+                answer,
+                times,
+                logits=asked.logits,
+                least_score=asked.least_score,
+                task=server.composition.task,
+            )
             out.append((job.owner, message))
         return out
 

@@ -101,8 +101,9 @@ class Answer:
 class Link:
     """A connection to a server that answers the streams of one composition. Any thread may send.
 
-    Made by ``connect`` as a context manager. device: the end that encodes. window: samples that may be in flight.
-    meter: measures the link. chooser: sets call parameters for each sample, or keeps it here. shape: as of ``Carrier``.
+    Made by ``connect`` as a context manager. device: the end that encodes, of a stream for several tasks seen with the
+    one that is to be answered. window: samples that may be in flight. meter: measures the link. chooser: sets call
+    parameters for each sample, or keeps it here. shape: as of ``Carrier``.
     """
 
     def __init__(
@@ -123,8 +124,15 @@ class Link:
         self.device, self.in_flight = device, in_flight
         self.meter, self.chooser = meter, chooser
         self._devices: dict[tuple[tuple[str, Any], ...], Device] = {}
-        hello = Hello(token or "", write_header(device.header), device.digests.get("backbone", ""), logits, least_score)
-        self._carrier = Carrier(url, hello, ssl_context, patience_s, meter, shape)
+        hello = Hello(
+            token or "",
+            write_header(device.header),
+            device.digests.get(device.composition.head_slot, ""),
+            logits,
+            least_score,
+        )
+        task = device.composition.task if device.composition.seen else None
+        self._carrier = Carrier(url, hello, ssl_context, patience_s, meter, shape, task)
         self._numbers = itertools.count()
         self.pool = ThreadPoolExecutor(1, "semcodec-second")
         self._ready: Ready | None = None
@@ -247,7 +255,7 @@ class Link:
         outcome, error, prediction = sent.outcome, None, None
         queued = look = decode = recover = tail = asked = 0.0
         if isinstance(outcome, messages.Answer):
-            kind, prediction = "answered", to_prediction(outcome, self.classes)
+            kind, prediction = "answered", to_prediction(outcome, self.classes, self.device.composition.task)
             queued, decode, recover, tail = (us / 1000 for us in outcome.microseconds)
         elif isinstance(outcome, messages.Late):
             kind, queued = "late", outcome.queue_us / 1000

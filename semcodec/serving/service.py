@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
+from urllib.parse import parse_qs
 
 from semcodec.errors import CorruptStream, SemcodecError, VersionMismatch, WeightsMismatch, first_line
 from semcodec.pipeline.server import Server
@@ -34,6 +35,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 SWEEP_S = 1.0
 LOOK_S = 10.0
 """After a look at the page, for which records are kept to be shown."""
+LONGEST_QUERY = 1024
+"""Bytes of an address behind its "?", of which no more are looked at."""
 FLUSH_S = 2.0
 """For the last messages of a connection that is being closed."""
 
@@ -166,7 +169,7 @@ class Service:
         peer = "{}:{}".format(*(scope.get("client") or ("?", 0)))
         connection = Connection(send, time.monotonic(), peer)
         try:
-            held = await self._open(receive, connection, peer)
+            held = await self._open(receive, connection, peer, _task(scope))
         except _Refusal as refusal:
             refuse = refusal.refuse
             self.metrics.refused.labels(refuse.code).inc()
@@ -185,8 +188,11 @@ class Service:
             writer.cancel()
             self._detach(held, connection, ended)
 
-    async def _open(self, receive: Receive, connection: Connection, peer: str) -> Held | None:
-        """The session of a connection's first message, with what is due already pushed; None where it went away."""
+    async def _open(self, receive: Receive, connection: Connection, peer: str, task: str) -> Held | None:
+        """The session of a connection's first message, with what is due already pushed; None where it went away.
+
+        task: that the address names, "" for none.
+        """
         try:
             async with asyncio.timeout(self.limits.opening_s):
                 data = await _message(receive)
@@ -208,8 +214,8 @@ class Service:
         if self.draining:
             raise _Refusal("draining", "this server is about to end; try again", retry=True)
         known = self.sessions.get(first.session) if isinstance(first, Resume) else None
-        if known is None or known.hosted.header != first.header:
-            known = await self._new(first)
+        if known is None or (known.hosted.header, known.hosted.task) != (first.header, task):
+            known = await self._new(first, task)
             self.metrics.opened.inc()
             self.log("opened", session=known.session.id[:8], peer=peer, spec=known.hosted.server.spec)
         else:
@@ -225,13 +231,13 @@ class Service:
         self._narrow()
         return known
 
-    async def _new(self, first: First) -> Held:
+    async def _new(self, first: First, task: str) -> Held:
         if len(self.sessions) >= self.limits.max_streams and not self._forget_one():
             message = f"{self.limits.max_streams} streams are open, and no more are allowed; try again later"
             raise _Refusal("busy", message, retry=True)
         identity = secrets.token_hex(16)
         try:
-            hosted = await asyncio.to_thread(self.models.host, first)
+            hosted = await asyncio.to_thread(self.models.host, first, task)
         except WeightsMismatch as error:
             raise _Refusal("weights", first_line(error)) from None
         except SemcodecError as error:
@@ -431,3 +437,10 @@ async def _message(receive: Receive) -> bytes | None:
     if data is None:
         raise CorruptStream("messages of the protocol are binary")
     return bytes(data)
+
+
+def _task(scope: MutableMapping[str, Any]) -> str:
+    """The task that a connection's address asks for, as in /v1/stream?task=detection; "" where it names none."""
+    asked = parse_qs(scope.get("query_string", b"")[:LONGEST_QUERY].decode("ascii", "replace"))
+    task: str = asked.get("task", [""])[0]
+    return task
