@@ -77,7 +77,7 @@ def test_rate_and_round_trip_of_a_steady_link_are_found(mbps, rtt_s, at_once, si
     for octets in sizes:
         link.send(octets, mbps, at_once)
     state = link.meter.state()
-    assert state.mbps == pytest.approx(mbps, rel=0.5)  # what takes less than a moment counts as one
+    assert state.mbps <= 1.02 * mbps  # what takes less than a moment counts as one
     if all(8e-6 * octets / mbps > 2e-4 for octets in sizes):
         assert state.mbps == pytest.approx(mbps, rel=0.02)
     assert state.rtt_ms == pytest.approx(1000 * rtt_s)

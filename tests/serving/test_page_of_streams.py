@@ -23,6 +23,7 @@ from semcodec.panels import Frame, Panel
 from semcodec.pipeline.device import Device
 from semcodec.pipeline.server import Server
 from semcodec.serving.app import make_app
+from semcodec.serving.engine import read_one
 from semcodec.serving.figures import Figures
 from semcodec.serving.messages import Answer, Failed, Late
 from semcodec.serving.pictures import as_data, draw, show
@@ -95,7 +96,7 @@ def test_panels_are_pictures_of_bounded_size():
 def test_what_is_shown_is_what_was_received(spec, titles):
     device, server = Device.load(spec, offline=True), Server.load(spec)
     pixels, _ = open_dataset("digits-scenes", "test", device.request).batch([0])
-    record = device.encode(pixels[0]).data
+    record = read_one(device.encode(pixels[0]).data, 0, server)
     panels = show(server, record, None)
     assert [panel["title"] for panel in panels][: len(titles)] == titles
     if spec.startswith("png"):
