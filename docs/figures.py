@@ -2,7 +2,7 @@
 
     python docs/figures.py                  everything, into docs/figures
     python docs/figures.py sent win         the two of README alone
-    python docs/figures.py --measure RUNS   first measures what "win" shows, into RUNS, and keeps docs/results/first_minute.jsonl
+    python docs/figures.py --measure RUNS   first measures what "win" shows into RUNS, which goes on where it stopped
 
 Curves are drawn from the records beside the pages of docs/results, pictures by sending a sample that ships through the
 method. Needs the extra ``report``.
@@ -70,8 +70,9 @@ GRIDS = {
 }
 """What is measured, each coder as it comes and down to its lowest quality."""
 KEPT = (
-    "spec", "task", "knobs", "data", "split", "samples", "data_digest", "top1", "top1_interval", "correct", "bytes_total",
-    "bytes_payload", "bytes_side", "bytes_header", "raw_uint8_bytes", "ratio_uint8", "sent_ratio", "device_share",
+    "spec", "task", "knobs", "data", "split", "samples", "data_digest", "top1", "top1_interval", "correct",
+    "bytes_total", "bytes_payload", "bytes_side", "bytes_header", "raw_uint8_bytes", "ratio_uint8", "sent_ratio",
+    "device_share",
     "stages_ms", "versions", "weights", "record", "key",
 )  # fmt: skip
 
@@ -151,7 +152,7 @@ def dress(axes: Axes, look: Look, small: bool = False) -> None:
 
 
 def win(look: Look) -> Figure:
-    """Accuracy over bytes of clips: the codec that ships beside video and pictures, each point with the device's share."""
+    """Accuracy over bytes of clips: the codec that ships beside video and pictures, and the device's share."""
     figure = Figure((8.6, 4.3), facecolor=look.back, layout="constrained")
     axes = figure.add_subplot()
     dress(axes, look)

@@ -22,10 +22,11 @@ from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer, Sele
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "plugins/*/README.md", "examples/*.md", "examples/*/*.md")
+    for pattern in ("*.md", "docs/*.md", "docs/tutorials/*.md", "plugins/*/README.md", "examples/*.md", "examples/*/*.md")
     for path in ROOT.glob(pattern)
 )
 NOT_RUN = {
+    r"first_minute|report first\b": "test_first_minute runs README's first commands whole",
     r"\b(PATH|FOLDER|DIR|NAME|FILE|BASE|SPEC)\b": "stands for something of the reader's",
     r"^semcodec train (?!.*--samples-scale 0\.001)": "takes minutes to hours; test_training runs every recipe",
     r"(deit-|vit-base|vit-tiny|timm/|resnet(18|34|50))(?!.*--dry-run)": "weights from the network",
