@@ -51,7 +51,15 @@ SECTIONS = {
 project = "semcodec"
 root_doc = "docs/index"
 source_suffix = {".md": "markdown"}
-include_patterns = ["*.md", "docs/*.md", "docs/tutorials/*.md", "docs/results/*.md", "plugins/*/README.md", "examples/*.md", "examples/*/*.md"]
+include_patterns = [
+    "*.md",
+    "docs/*.md",
+    "docs/tutorials/*.md",
+    "docs/results/*.md",
+    "plugins/*/README.md",
+    "examples/*.md",
+    "examples/*/*.md",
+]
 exclude_patterns = [".*", "build", "dist", "tests", "semcodec", "**/.*", "**/node_modules"]
 extensions = ["myst_parser"]
 myst_heading_anchors = 4
@@ -60,6 +68,8 @@ highlight_language = "text"
 html_theme = "alabaster"
 html_title = "semcodec"
 html_copy_source = False
+html_static_path = ["site"]
+html_css_files = ["site.css"]
 
 
 def add_contents(app: Sphinx, page: str, source: list[str]) -> None:
