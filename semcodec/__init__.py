@@ -137,7 +137,7 @@ def connect(
     from semcodec.serving.trust import trusting
 
     check_device()
-    end = Device.load(spec, weights, classes=classes, offline=offline, device=device, half=half)
+    end = Device.load(spec, weights, classes=classes, offline=offline, device=device, half=half, replied=None)
     trust = None if ca is None else trusting(ca)
     return Connecting(
         Link(url, end, token=token, ssl_context=trust, logits=logits, least_score=least_score, in_flight=in_flight,

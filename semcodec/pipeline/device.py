@@ -16,7 +16,7 @@ from semcodec.composition.composition import Composition, compose_spec
 from semcodec.container.packets import LocalRecord, StreamHeader, write_header, write_local
 from semcodec.container.sinks import ChunkRow, PacketSink
 from semcodec.data.inputs import read
-from semcodec.errors import DataError, PluginError, UsageError, WeightsError, cure, first_line
+from semcodec.errors import CorruptStream, DataError, PluginError, UsageError, WeightsError, cure, first_line
 from semcodec.interfaces import Encoder, EntropyStage
 from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.end import End, make_header
@@ -27,7 +27,7 @@ from semcodec.pipeline.selection import Scorer, Selectors, select
 from semcodec.pipeline.timing import Clock
 from semcodec.pipeline.weights import Weights, WeightsRequest
 from semcodec.tasks.prediction import Size
-from semcodec.tasks.table import get_task
+from semcodec.tasks.table import write_side
 from semcodec.tensors import as_array, inference, likeliest, rows_of
 from semcodec.types import Analysis, Features, Latent, Sink, analysis_rows
 
@@ -138,7 +138,7 @@ class Device(End):
         offline: bool = False,
         device: Where = "cpu",
         half: bool = False,
-        replied: bool = False,
+        replied: bool | None = False,
     ) -> Device:
         """Build the device's half of ``spec`` alone: no tail, no recoverer, and of the weights only what it uses.
 
@@ -146,7 +146,8 @@ class Device(End):
         half. spec: also a file of ``semcodec export``, which ends in .semdev, has its own weights and needs no torch.
         classes: names for an untrained backbone. device: where networks run, in torch's words: "cpu", "cuda",
         "cuda:1", "mps". half: in bfloat16 where they can. replied: of a method with two rounds, whose server's model
-        is elsewhere and answers what ``begin`` sends. Raises SpecError, PluginError, WeightsError, UsageError.
+        is elsewhere and answers what ``begin`` sends; None: whether the method has two. Raises SpecError, PluginError,
+        WeightsError, UsageError.
         """
         if not isinstance(spec, Composition) and is_exported(spec):
             request = WeightsRequest.of(weights, offline)
@@ -155,7 +156,7 @@ class Device(End):
             exported.try_once(str(spec))
             return exported
         try:
-            from semcodec.pipeline.loading import load_device_half
+            from semcodec.pipeline.loading import has_rounds, load_device_half
         except ImportError as error:
             if remedy := cure(error):
                 raise PluginError(f"{spec} runs by torch: {remedy}, or run a file of semcodec export") from error
@@ -163,6 +164,7 @@ class Device(End):
 
         accelerator = Accelerator.find(device, half)
         composition = spec if isinstance(spec, Composition) else compose_spec(str(spec))
+        replied = has_rounds(composition) if replied is None else replied
         found = load_device_half(composition, WeightsRequest.of(weights, offline), classes=classes, replied=replied)
         accelerator.place(found.backbone, found.encoder)
         composition = found.composition
@@ -270,6 +272,23 @@ class Device(End):
         with clock("encode"):
             latent = rounds.finish(begun.features, begun.latent, asked, dict(self.composition.call))
         return self.pack(latent, begun.sequence, latent.kept, clock)
+
+    @inference
+    def second(self, begun: Begun, message: bytes, clock: Clock | None = None) -> Encoded:
+        """The second round alone, as a packet of the same number, after a server's message that asks for it.
+
+        Raises CorruptStream for a message that is none or asks for nothing.
+        """
+        clock, rounds = clock or self.clock(), self.encoder
+        assert isinstance(rounds, TwoRounds)
+        asked = read_request(message, rounds.grid, begun.offered)
+        if not asked.any():
+            raise CorruptStream("the server asks for a second round and for nothing in it")
+        with clock("encode"):
+            latent = rounds.finish(begun.features, begun.latent, asked, dict(self.composition.call))
+        sink = PacketSink(self.entropy)
+        rounds.write_second(latent, sink)
+        return self.seal(sink, begun.sequence, latent.kept)
 
     def stream(self, encoded: Sequence[Encoded]) -> bytes:
         """A whole .sem file: the stream header and the records."""
@@ -409,8 +428,8 @@ class Device(End):
         return encoded
 
     def write(self, latent: Latent, sink: Sink, size: Size | None = None) -> None:
-        """All that a packet holds: the task's side information, if any, then what the Encoder writes."""
-        get_task(self.composition.task).write_side(sink, size, self.request)
+        """All that a packet holds: the tasks' side information, if any, then what the Encoder writes."""
+        write_side(self.composition.tasks, sink, size, self.request)
         self.encoder.write(latent, sink)
 
     def seal(self, sink: PacketSink, number: int, kept: Mapping[str, int]) -> Encoded:
