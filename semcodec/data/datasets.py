@@ -47,6 +47,8 @@ NAMED = {
 }
 
 
+HUB_PREFIX = "hf:"
+
 _MISSING = {BOXES: "has no boxes, which the model finds; give data in YOLO's layout"}
 """By labels that are asked for, what is said of data without them."""
 
@@ -56,8 +58,9 @@ def open_dataset(
 ) -> Dataset:
     """A named set or a folder, at the size that ``request`` wants.
 
-    A folder holds class folders of videos or images, ``images/`` and ``labels.csv``, or ``images/`` and ``labels/``
-    with boxes. split: "train" or "test"; for folders also "all". Without a request: clips of 16x224x224 or images of
+    A folder holds class folders of videos or images, ``images/`` and ``labels.csv``, ``images/`` and ``labels/``
+    with boxes, or webdataset's ``*.tar``. ``hf:OWNER/NAME[@REVISION]`` is a data set of the Hugging Face hub.
+    split: "train" or "test"; for these and folders also "all". Without a request: clips of 16x224x224 or images of
     224x224. classes: the names of those whose boxes count, where these are not all.
     A ``DataNote`` says where a split is all that there is.
     Raises DataError where nothing of that name or path is there, or it holds the wrong kind, and UsageError.
@@ -105,10 +108,15 @@ def open_plain(name_or_path: str, split: str, request: InputRequest | None) -> D
         module, _, name = named.target.partition(":")
         opened: Dataset = getattr(import_module(module), name)(split, request or _default(named.kind))
         return opened
+    if is_named(name_or_path):
+        from semcodec.data.hub_data import open_hub
+
+        return open_hub(name_or_path, split, request)
     if not os.path.isdir(name_or_path):
         raise DataError(say_unknown(name_or_path))
     import semcodec.data.boxes as boxes
     import semcodec.data.labelled as labelled
+    import semcodec.data.shards as shards
     from semcodec.data.folders import ClassFolders, kind_of
 
     if boxes.holds(name_or_path):
@@ -117,12 +125,23 @@ def open_plain(name_or_path: str, split: str, request: InputRequest | None) -> D
         )
     if labelled.holds(name_or_path):
         return labelled.LabelledImages(name_or_path, split, request or _default("image"))
+    if shards.holds(name_or_path):
+        return shards.Shards(name_or_path, split, request or _default("image"))
     return ClassFolders(name_or_path, split, request or _default(kind_of(name_or_path)))
+
+
+def is_named(text: str) -> bool:
+    """Whether a data set is named by the hub's name for it: ``hf:OWNER/NAME[@REVISION]``."""
+    return text.startswith(HUB_PREFIX)
 
 
 def check_dataset(name_or_path: str) -> None:
     """Raise DataError where ``open_dataset`` would find neither a named set nor a folder, at once."""
-    if name_or_path not in NAMED and not os.path.isdir(name_or_path):
+    if is_named(name_or_path):
+        from semcodec.data.hub_data import check_name
+
+        check_name(name_or_path)
+    elif name_or_path not in NAMED and not os.path.isdir(name_or_path):
         raise DataError(say_unknown(name_or_path))
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from semcodec.data.base import Dataset
-from semcodec.data.datasets import open_plain, rows, say_unknown
+from semcodec.data.datasets import is_named, open_plain, rows, say_unknown
 from semcodec.errors import DataError
 from semcodec.specs import BOXES, InputRequest
 
@@ -25,12 +25,17 @@ def describe(name_or_path: str) -> dict[str, Any]:
     import semcodec.data.boxes as boxes
     import semcodec.data.folders as folders
     import semcodec.data.labelled as labelled
+    import semcodec.data.shards as shards
 
     found: dict[str, Any] | None = next((row for row in rows() if row["name"] == name_or_path), None)
+    if found is None and is_named(name_or_path):
+        from semcodec.data import hub_data
+
+        found = hub_data.summary(name_or_path)
     if found is None:
         if not os.path.isdir(name_or_path):
             raise DataError(say_unknown(name_or_path))
-        forms = (form for form in (boxes, labelled) if form.holds(name_or_path))
+        forms: Any = (form for form in (boxes, labelled, shards) if form.holds(name_or_path))
         found = next(forms, folders).summary(name_or_path)
     from semcodec.data.order0 import order0
 

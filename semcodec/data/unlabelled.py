@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from semcodec.data import boxes, labelled
+from semcodec.data import boxes, labelled, shards
 from semcodec.data.base import Dataset
 from semcodec.data.files import printable, read_list, visible
 from semcodec.data.folders import SUFFIXES, read_batch
@@ -54,7 +54,7 @@ class Unlabelled(Dataset):
 
 def needed(root: str, request: InputRequest) -> bool:
     """Whether a folder has no form that labels are read from: files at its top, or pictures for a model of boxes."""
-    if not os.path.isdir(root) or boxes.holds(root) or labelled.holds(root):
+    if not os.path.isdir(root) or boxes.holds(root) or labelled.holds(root) or shards.holds(root):
         return False
     top = any(path.is_file() and path.suffix.lower() in SUFFIXES[request.kind] for path in visible(Path(root)))
     return top or request.labels != CLASS
