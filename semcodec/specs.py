@@ -18,9 +18,9 @@ EXPORTED = ".semdev"
 """How files of ``semcodec export`` end: a name that ends so is a file, never a spec."""
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 FITS = ("crop", "letterbox")
-CLASS, BOXES = "class", "boxes"
-"""Labels that data may have: a class for each sample, or ``Boxes``."""
-LABELS = {"classification": CLASS, "video": CLASS, "detection": BOXES}
+CLASS, BOXES, MASKS = "class", "boxes", "masks"
+"""Labels that data may have: a class for each sample, ``Boxes``, or a class for each pixel (``semcodec.masks``)."""
+LABELS = {"classification": CLASS, "video": CLASS, "detection": BOXES, "segmentation": MASKS}
 """By task, the labels that its data must have; those of any other bear the task's own name."""
 MAPS = "maps"
 """Name of a convolutional network's features at every cut but the input."""
@@ -94,7 +94,7 @@ def _mismatch(expected: FeatureSpec, given: FeatureSpec) -> str | None:
 class BackboneSpec:
     """What a Backbone takes and gives, known without building it.
 
-    task: "classification", "detection", "video" or another of ``semcodec.tasks.table.TASKS``.
+    task: "classification", "detection", "segmentation", "video" or another of ``semcodec.tasks.table.TASKS``.
     input: what ``head`` takes, one sample.
     cuts: by cut name, in order from "input" on, what ``head(x, cut)`` gives.
     tail: by cut name, what ``tail`` accepts where that is not just what ``cuts`` says: any of several forms.
@@ -125,8 +125,10 @@ class InputRequest:
     crop, interpolation, fit: how they are made of a picture or film. The shorter side is resized to floor(side / crop)
     by "bilinear", "bicubic", "lanczos" or "nearest" interpolation, then the centre is cropped; or, with the fit
     "letterbox", the whole is made as large as it fits and laid into the middle of grey. What is made on the fly comes
-    in the right size, whatever these say. labels: those that are wanted: "class", "boxes", or another task's.
-    Raises UsageError for a crop out of (0, 1], another interpolation or fit, and for boxes where pictures are cropped.
+    in the right size, whatever these say. labels: those that are wanted: "class", "boxes", "masks", or another
+    task's. sized: whether packets have the source's size, which another task of the same stream needs. Raises
+    UsageError for a crop out of (0, 1], another interpolation or fit, and for boxes or masks where pictures are
+    cropped.
     """
 
     frames: int | None
@@ -136,6 +138,7 @@ class InputRequest:
     interpolation: str = "bilinear"
     fit: str = "crop"
     labels: str = CLASS
+    sized: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= 1:
@@ -144,8 +147,9 @@ class InputRequest:
             raise UsageError(f"interpolation is one of {', '.join(INTERPOLATIONS)}, not {self.interpolation!r}")
         if self.fit not in FITS:
             raise UsageError(f"fit is one of {', '.join(FITS)}, not {self.fit!r}")
-        if self.labels == BOXES and self.fit != "letterbox":
-            raise UsageError(f"a model that finds boxes takes the whole picture: fit='letterbox', not {self.fit!r}")
+        if self.labels in (BOXES, MASKS) and self.fit != "letterbox":
+            finds = "finds boxes" if self.labels == BOXES else "segments"
+            raise UsageError(f"a model that {finds} takes the whole picture: fit='letterbox', not {self.fit!r}")
 
     @classmethod
     def of(cls, model: BackboneSpec) -> InputRequest:
@@ -159,7 +163,7 @@ class InputRequest:
     @property
     def placed(self) -> bool:
         """Whether labels may lie somewhere in the picture, so that the source's size is needed beside them."""
-        return self.labels != CLASS
+        return self.sized or self.labels != CLASS
 
     @property
     def kind(self) -> Literal["video", "image"]:

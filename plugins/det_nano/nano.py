@@ -1,4 +1,4 @@
-"""The embedded detector: five stages of convolutions, and at every eighth pixel one box with its scores."""
+"""Five stages of convolutions, and the embedded detector: at every eighth pixel one box with its scores."""
 
 from __future__ import annotations
 
@@ -80,8 +80,14 @@ def places(rows: int, columns: int, device: torch.device) -> Tensor:
     return STRIDE * torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
 
 
-class DetNano(nn.Module, Backbone):
-    """classes: names of the classes. Input: {"image": (B, 3, 96, 96)} float32 in [0, 1]."""
+class Staged(nn.Module, Backbone):
+    """The stages, and after the last one what answers.
+
+    classes: names of the classes. answer: name of the module that reads the neck. Input: {"image": (B, 3, 96, 96)}
+    float32 in [0, 1].
+    """
+
+    answer: str
 
     def __init__(self, classes: Sequence[str]) -> None:
         super().__init__()
@@ -96,7 +102,6 @@ class DetNano(nn.Module, Backbone):
                 "neck": Neck(d3, d4, neck),
             }
         )
-        self.detect = Head(neck, len(classes))
 
     def head(self, x: Features, cut: str) -> Features:
         """To the maps that cross the cut; cuts are named by the stage before them."""
@@ -107,8 +112,8 @@ class DetNano(nn.Module, Backbone):
         return [f"stages.{name}." for name in NAMES[1 : NAMES.index(cut) + 1]]
 
     def tail_state(self, cut: str) -> Sequence[str]:
-        """The stages after the cut, and the detection."""
-        return [*(f"stages.{name}." for name in NAMES[NAMES.index(cut) + 1 :]), "detect."]
+        """The stages after the cut, and what answers."""
+        return [*(f"stages.{name}." for name in NAMES[NAMES.index(cut) + 1 :]), f"{self.answer}."]
 
     def advance(self, features: Features, cut: str, to: str) -> Features:
         """From the maps that cross the cut to those that cross a later one."""
@@ -118,6 +123,20 @@ class DetNano(nn.Module, Backbone):
             maps[name] = self.stages[name](*(2 * given[0] - 1,) if name == "stem" else given)
             maps = {crossing: maps[crossing] for crossing in STAGES[name].crosses}
         return maps
+
+    def last(self, features: Features, cut: str) -> Tensor:
+        """The map of the last stage, from those that cross a cut."""
+        return self.advance(features, cut, NAMES[-1])[NAMES[-1]]
+
+
+class DetNano(Staged):
+    """The detector, cut at any stage: see ``Staged``."""
+
+    answer = "detect"
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        super().__init__(classes)
+        self.detect = Head(STAGES["neck"].channels, len(classes))
 
     def tail(self, features: Features, cut: str) -> Tensor:
         """To (B, 144, 4 + classes) float32: boxes cx, cy, w, h in pixels, then scores in [0, 1]."""
@@ -130,5 +149,5 @@ class DetNano(nn.Module, Backbone):
         return detection_loss(boxes, scores, places(SIDE // STRIDE, SIDE // STRIDE, boxes.device), STRIDE, labels)
 
     def _found(self, features: Features, cut: str) -> tuple[Tensor, Tensor]:
-        boxes, scores = self.detect(self.advance(features, cut, "neck")["neck"])
+        boxes, scores = self.detect(self.last(features, cut))
         return boxes, scores

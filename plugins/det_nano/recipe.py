@@ -22,7 +22,10 @@ LEFT = 0.5
 
 
 def vary_boxes(pixels: Tensor, labels: Sequence[Boxes], rng: np.random.Generator) -> tuple[Tensor, list[Boxes]]:
-    """Images (B, 3, H, W) and their boxes stretched by axis and shifted, colours exchanged or turned over."""
+    """Images (B, 3, H, W) and their boxes stretched by axis and shifted, colours exchanged or turned over.
+
+    labels: none where no boxes are needed.
+    """
     count, side = len(pixels), pixels.new_tensor([pixels.shape[3], pixels.shape[2]])
     scale = beside(np.exp(rng.uniform(np.log(STRETCH[0]), np.log(STRETCH[1]), (count, 2))).astype(np.float32), pixels)
     shift = beside(rng.uniform(-SHIFT, SHIFT, (count, 2)).astype(np.float32), pixels)
@@ -35,7 +38,7 @@ def vary_boxes(pixels: Tensor, labels: Sequence[Boxes], rng: np.random.Generator
     turned = beside(rng.random(count) < 0.5, pixels)[:, None, None, None]
     pixels = torch.where(turned, 1 - pixels, pixels)
     out = []
-    for boxes, by, to in zip(labels, scale, shift, strict=True):
+    for boxes, by, to in zip(labels, scale, shift, strict=bool(labels)):
         xyxy = (boxes.xyxy.view(-1, 2, 2) - side / 2) * by + side * (to + 0.5)
         cut = xyxy.clamp(min=0).minimum(side)
         inside = (cut[:, 1] - cut[:, 0]).prod(1) > LEFT * (xyxy[:, 1] - xyxy[:, 0]).prod(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from semcodec.specs import BackboneSpec, TensorSpec
@@ -29,6 +30,17 @@ STAGES = {
 """In order. A cut of a stage's name comes after it: d3 is the map of an eighth of the picture's side."""
 
 
+HEAD = ("stem", "d2", "d3")
+"""The stages that the models of this package have in common; behind them each is its own."""
+
+
+def classifier(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of the embedded classifier, which has no parameters."""
+    image = {"image": TensorSpec((3, SIDE, SIDE))}
+    cuts = {name: nano(params).cuts[name] for name in HEAD}
+    return BackboneSpec(task="classification", input=image, cuts={"input": image, **cuts}, fit="letterbox")
+
+
 def nano(params: Mapping[str, Any]) -> BackboneSpec:
     """Of the embedded detector, which has no parameters."""
     image = {"image": TensorSpec((3, SIDE, SIDE))}
@@ -37,3 +49,15 @@ def nano(params: Mapping[str, Any]) -> BackboneSpec:
     }
     cuts = {name: {crossing: shapes[crossing] for crossing in stage.crosses} for name, stage in STAGES.items()}
     return BackboneSpec(task="detection", input=image, cuts={"input": image, **cuts}, fit="letterbox")
+
+
+def segmenter(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of the embedded model that segments, which has no parameters: cut as the detector is."""
+    return replace(nano(params), task="segmentation")
+
+
+def embedder(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of the embedded model of embeddings, which has no parameters: cut up to d3, as the detector is."""
+    detector = nano(params)
+    cuts = {name: detector.cuts[name] for name in ("input", "stem", "d2", "d3")}
+    return replace(detector, task="retrieval", cuts=cuts)

@@ -134,7 +134,6 @@ def semcodec_components() -> Iterator[Component]:
             "targets": ("keep",),
             "selectors": ("top-k",),
             "units": {"keep": ("block", "blocks")},
-            "tasks": ("classification", "detection"),
             "device": f"{PACKAGE}.roi:RoiJpeg",
         },
     )

@@ -50,7 +50,6 @@ def semcodec_components() -> Iterator[Component]:
             "example": "bmshj2018-factorized",
             "hub": f"{PACKAGE}.spec:published",
             "needs_torch": "its networks are CompressAI's, which has no runtime of its own",
-            "tasks": ("classification", "detection"),
         },
         recipe=f"{PACKAGE}.recipe:recipe",
     )

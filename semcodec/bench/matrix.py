@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import product
 
-from semcodec import data as data_sets
 from semcodec.bench.sweeps import Grid, Knobs, at, check_free, check_used, knobs, part_of, shown, with_seed
 from semcodec.component import Component, Kind
 from semcodec.composition.composition import Composition, compose_spec, resolve_backbone
 from semcodec.composition.registry import Registry, get_registry, lacking
-from semcodec.data.base import Dataset
+from semcodec.data import datasets as data_sets
 from semcodec.errors import SemcodecError, UsageError, first_line
 from semcodec.pipeline.weights import WeightsRequest, find, published
 
@@ -101,23 +101,39 @@ def enumerate_all(
     Raises UsageError for a name that is unknown, a task that the data cannot serve or a sweep of nothing.
     """
     matrix = Matrix(registry or get_registry(), limit)
-    dataset = data_sets.open_dataset(data, split, classes=classes)
-    _Enumeration(matrix, data, dataset, choice, sweep, weights).fill()
+    one = choice.task[0] if len(choice.task) == 1 else None
+    dataset = data_sets.open_dataset(data, split, classes=classes, task=one)
+    tasks = dataset.tasks if classes is not None else data_sets.tasks_of(data)
+
+    def classes_for(task: str | None) -> set[str]:
+        opened = data_sets.open_quietly(data, split, None, classes, task=task)
+        return {opened.classes[label] for label in opened.counted or range(len(opened.classes))}
+
+    _Enumeration(matrix, data, dataset.kind, tasks, classes_for, choice, sweep, weights).fill()
     check_used(sweep, matrix.cells.values())
     return matrix
 
 
 class _Enumeration:
+    """tasks: that the data serve. classes_for: by task, the names of the classes that count there."""
+
     def __init__(
-        self, matrix: Matrix, data: str, dataset: Dataset, choice: Choice, sweep: Grid, weights: WeightsRequest
+        self,
+        matrix: Matrix,
+        data: str,
+        kind: str,
+        tasks: Sequence[str],
+        classes_for: Callable[[str | None], set[str]],
+        choice: Choice,
+        sweep: Grid,
+        weights: WeightsRequest,
     ) -> None:
         self.matrix, self.choice, self.sweep, self.weights = matrix, choice, sweep, weights
-        counted = range(len(dataset.classes)) if dataset.counted is None else dataset.counted
-        self.data, self.kind, self.classes = data, dataset.kind, {dataset.classes[label] for label in counted}
-        self.tasks = choice.task or dataset.tasks
+        self.data, self.kind, self.classes_for = data, kind, cache(classes_for)
+        self.tasks = choice.task or tasks
         for task in self.tasks:
-            if task not in dataset.tasks:
-                known = " and ".join(dataset.tasks)
+            if task not in tasks:
+                known = " and ".join(tasks)
                 raise UsageError(f"--task {task}: {data} is of kind {self.kind}, which serves {known}")
         self.recoverers = [r.name for r in self._components("recoverer", choice.recoverer)]
 
@@ -212,7 +228,7 @@ class _Enumeration:
                 return (
                     f"no weights of {composition.weights_key(slot)} here; {remedy}give --weights {slot}=PATH or random"
                 )
-            if slot == "backbone" and found.classes and not self.classes <= set(found.classes):
+            if slot == "backbone" and found.classes and not self.classes_for(composition.task) <= set(found.classes):
                 return f"{found.origin} knows other classes than {self.data}: {', '.join(found.classes[:4])}, ..."
         return ""
 

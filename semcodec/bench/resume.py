@@ -41,7 +41,7 @@ def changed(
     from semcodec.pipeline.weights import WeightsRequest
 
     request = WeightsRequest.parse(settings.weights, settings.offline)
-    names = open_dataset(settings.data, settings.split, classes=settings.classes).classes
+    data, split, classes = settings.data, settings.split, settings.classes
     pipeline: Any = None
     datasets: dict[Any, Any] = {}
     found = set()
@@ -54,12 +54,13 @@ def changed(
             if pipeline is not None and pipeline.shares_models(composition):
                 pipeline = pipeline.replace(composition=composition)
             else:
+                names = open_dataset(data, split, classes=classes, task=composition.task).classes
                 pipeline = Pipeline.load(composition, request, classes=names)
         except SemcodecError:
             pipeline = None
             continue
         if pipeline.request not in datasets:
-            opened = open_dataset(settings.data, settings.split, pipeline.request, settings.classes)
+            opened = open_dataset(data, split, pipeline.request, classes)
             datasets = {pipeline.request: opened}
         dataset = datasets[pipeline.request]
         total = len(dataset) if settings.limit is None else min(settings.limit, len(dataset))

@@ -21,7 +21,7 @@ POLL = 0.2
 class Settings:
     """What all cells of a run have in common.
 
-    classes: those whose boxes count, where these are not all. weights, offline: as on the command line. limit: samples.
+    classes: those whose boxes or masks count, where these are not all. weights, offline: as on the command line. limit: samples.
     threads: of each worker. memory: bytes that a worker may take at most, None for no limit. shared: bytes of these for
     what cells share. device, half: as on the command line.
     """
@@ -95,7 +95,7 @@ class Worker:
             (p.replace(composition=composition) for p in self._pipelines if p.shares_models(composition)), None
         )
         if pipeline is None:
-            names = open_dataset(s.data, s.split, classes=s.classes).classes
+            names = open_dataset(s.data, s.split, classes=s.classes, task=composition.task).classes
             pipeline = Pipeline.load(composition, self.request, classes=names, device=s.device, half=s.half)
             self._pipelines.append(pipeline)
         if pipeline.request not in self._datasets:

@@ -45,6 +45,10 @@ COMMANDS = {
     "env": "Show versions, threads and plugin packages.",
 }
 """Every command with its short help: ``cli/<name>.py`` holds it under the name ``command``."""
+COMPLETED = "_SEMCODEC_COMPLETE"
+"""Set where a shell asks for its completion or for completions."""
+if COMPLETED in os.environ:
+    import_module("semcodec.cli.completion")
 
 
 class LazyGroup(click.Group):
@@ -57,6 +61,10 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"semcodec.cli.{cmd_name}").command
+        if COMPLETED in os.environ:
+            from semcodec.cli.completion import typed
+
+            typed(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -44,7 +44,7 @@ def _several(name: str, what: str) -> Callable[[_Command], _Command]:
 @click.option("--remeasure", is_flag=True, help="With --resume: measure cells anew that have changed since.")
 @click.option("--dry-run", is_flag=True, help="Only show the plan; runs nothing, imports no torch.")
 @click.option("--explain-skips", is_flag=True, help="List what is left out, with the reason.")
-@_several("task", "models of this task (video, classification, detection)")
+@_several("task", "models of this task, as in detection or segmentation")
 @_several("encoder", "this encoder")
 @_several("entropy", "this entropy stage, for encoders that use one")
 @_several("recoverer", "this recoverer, instead of each encoder's own")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     metavar="SPEC",
     help="Decode only what has the encoder, recoverer, entropy stage, backbone and cut of SPEC. Repeatable.",
 )
+@options.task
+@click.option("--mask-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Of a model that "
+              "segments: write each mask there, as PNG of the source's size, with the classes' names.")  # fmt: skip
 @options.accelerator
 @options.weights
 @options.as_json
@@ -36,6 +39,8 @@ def command(
     file: Path,
     fetch: bool,
     allowed: tuple[str, ...],
+    task: str | None,
+    mask_dir: Path | None,
     device: str,
     half: bool,
     given: tuple[str, ...],
@@ -52,19 +57,25 @@ def command(
         raise UsageError("--fetch looks on the network, --offline does not; leave out one")
     request = options.request(given, offline=not fetch)
     with reading(file) as stream:
+        from semcodec.composition.stored import compose_stored
         from semcodec.container.packets import read_header, read_packets
 
         header = read_header(stream)
         _check_allowed(header, allowed)
+        if task is None:
+            compose_stored(header.spec, header.components).check_one()
 
         from semcodec.pipeline.server import Server
 
-        server = Server.load(header, request, device=device, half=half)
+        server = Server.load(header, request, device=device, half=half, tasks=None if task is None else [task])
+        keep = None if mask_dir is None else _mask_folder(mask_dir, server)
         records = []
         try:
             for record in read_packets(stream, header):
                 clock = server.clock()
                 prediction = server.decode_batch([record], clock)[0]
+                if keep is not None:
+                    keep(record.sequence, prediction)
                 sizes = _sizes(server, record, prediction)
                 records.append(describe_sample(server, prediction, sizes, clock, record.sequence))
         except StreamError:
@@ -72,6 +83,26 @@ def command(
                 show(document(server, records), form)
             raise
         show(document(server, records, stream.tell()), form)
+
+
+def _mask_folder(folder: Path, server: Server) -> Callable[[int, Prediction], None]:
+    """What writes a record's mask into a folder, which is made, with ``classes.yaml`` beside. Raises UsageError."""
+    from semcodec._files import whole_file
+    from semcodec.tasks.segmentation import NAMES, mask_png, names_yaml
+    from semcodec.tasks.table import get_task
+
+    if get_task(server.composition.task).name != "segmentation":
+        raise UsageError(f"--mask-dir is for a model that segments, and this stream is for {server.composition.task}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(folder / NAMES) as file:
+        file.write(names_yaml(server.classes).encode())
+
+    def keep(sequence: int, prediction: Prediction) -> None:
+        if prediction.mask is not None:
+            with whole_file(folder / f"{sequence}.png") as file:
+                file.write(mask_png(prediction))
+
+    return keep
 
 
 def _check_allowed(header: StreamHeader, allowed: Sequence[str]) -> None:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from semcodec.boxes import Boxes
 
-    Labels = npt.NDArray[np.int64] | npt.NDArray[np.float32] | list[Boxes]
     UInt8 = npt.NDArray[np.uint8]
+    Labels = npt.NDArray[np.int64] | npt.NDArray[np.float32] | list[Boxes] | list[UInt8]
     Int64 = npt.NDArray[np.int64]
 
 SPLITS = ("train", "test")
@@ -33,7 +33,7 @@ class Dataset(ABC):
     kind: "video" or "image".
     split: the part that it is of, or None where the set is not in parts.
     classes: class names; labels index them.
-    counted: of these, the ones whose boxes are there to be found, where these are not all.
+    counted: of these, the ones whose boxes or masks are there to be found, where these are not all.
     division: how it was parted into splits, as in "by the column split"; empty where the set itself comes in parts.
     varies: whether a sample stays of its class mirrored and cropped a little, so that training may do both.
     """
@@ -58,7 +58,8 @@ class Dataset(ABC):
     def batch(self, indices: Sequence[int]) -> tuple[UInt8, Labels]:
         """uint8 pixels (B, T, H, W, 3) of clips or (B, H, W, 3) of images, RGB, and int64 labels (B,).
 
-        Where boxes were requested, labels are one ``Boxes`` for each sample instead, in the pixels that are given;
+        Where boxes were requested, labels are one ``Boxes`` for each sample instead, in the pixels that are given; masks
+        are uint8 (H, W) of each source (``semcodec.masks``), of which data whose source is the input have its size;
         another task's are an array or a list of what that task takes, one for each sample.
         Raises DataError for a sample that cannot be read and IndexError for one that is not there.
         """
@@ -151,5 +152,7 @@ def _said(label: Any) -> str:
     """A class's index, classes and corners of boxes, or an array's values, the same on every machine."""
     if hasattr(label, "xyxy"):
         return f"{label.classes.tolist()}{label.xyxy.tolist()}"
+    if getattr(label, "ndim", 0) > 1:
+        return f"{label.dtype.str}{label.shape}{hashlib.sha256(label.tobytes()).hexdigest()}"
     values = label.tolist() if hasattr(label, "tolist") else label
     return str(int(values)) if isinstance(values, bool) else str(values)

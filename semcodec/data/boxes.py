@@ -15,8 +15,8 @@ from semcodec.data.base import SPLITS, Dataset, EmptySplitError, summary_of
 from semcodec.data.class_names import read_class_names
 from semcodec.data.contents import digest_of, file_digests
 from semcodec.data.files import Names, printable, read_lines, visible
-from semcodec.data.folders import IMAGE_SUFFIXES
 from semcodec.data.images import read_image, size_of
+from semcodec.data.split_folders import expected, folders_of, pictures_in
 from semcodec.errors import DataError, UsageError
 from semcodec.specs import BOXES, InputRequest
 
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from semcodec.data.base import Labels, UInt8
 
 IMAGES, LABELS, NAMES = "images", "labels", "data.yaml"
-PREFIXES = {"train": ("train",), "test": ("val", "test")}
-"""By split, what the names of its folders begin with; the first for which there is one counts."""
+GIVES = (BOXES,)
 COCO = [
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
     "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
@@ -66,16 +65,14 @@ class BoxFolders(Dataset):
             raise DataError(f"{root}: holds boxes for detectors, and the model takes {takes}; choose other data")
         self.root, self.request, self.name, self.split = Path(root), request, printable(str(root)), split
         self.classes = read_class_names(self.root / NAMES) if (self.root / NAMES).is_file() else list(COCO)
-        wanted = SPLITS if split == "all" else (split,)
-        folders = [folder for name in wanted for folder in _folders(self.root / IMAGES, name)]
+        folders = folders_of(self.root / IMAGES, split)
         self.division = f"by the folders {', '.join(map(printable, folders))} of {IMAGES}/"
         self.repeated = 0
-        self._files = [f"{folder}/{name}" for folder in folders for name in _images(self.root / IMAGES / folder)]
+        self._files = [f"{folder}/{name}" for folder in folders for name in pictures_in(self.root / IMAGES / folder)]
         self._sizes: dict[int, tuple[int, int]] = {}
         if not self._files:
-            where = f"{self.root / IMAGES}/"
-            expected = " or ".join(f"{where}{prefix}*" for name in wanted for prefix in PREFIXES[name])
-            raise EmptySplitError(f"{root}: has no images of split {split!r}; expected in {expected}")
+            where = expected(f"{self.root / IMAGES}/", split)
+            raise EmptySplitError(f"{root}: has no images of split {split!r}; expected in {where}")
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -152,6 +149,11 @@ def holds(root: str | os.PathLike[str]) -> bool:
     return Path(root, IMAGES).is_dir() and Path(root, LABELS).is_dir()
 
 
+def open_split(root: str | os.PathLike[str], split: str, request: InputRequest | None) -> BoxFolders:
+    """As ``BoxFolders``; without a request 224x224."""
+    return BoxFolders(root, split, request or InputRequest(None, 224, 224, fit="letterbox", labels=BOXES))
+
+
 def summary(root: str | os.PathLike[str]) -> dict[str, Any]:
     """What a folder holds, without reading an image: name, kind, classes, sizes by split, description."""
     request = InputRequest(None, 1, 1, fit="letterbox", labels=BOXES)
@@ -161,18 +163,6 @@ def summary(root: str | os.PathLike[str]) -> dict[str, Any]:
     if whole.repeated:
         description += f"; {whole.repeated:,} repeated lines of labels count once"
     return summary_of(whole, lambda split: BoxFolders(root, split, request), description)
-
-
-def _folders(images: Path, split: str) -> list[str]:
-    names = [path.name for path in visible(images) if path.is_dir()]
-    for prefix in PREFIXES[split]:
-        if found := [name for name in names if name.lower().startswith(prefix)]:
-            return found
-    return []
-
-
-def _images(folder: Path) -> list[str]:
-    return [path.name for path in visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
 
 
 def _label_files(folder: Path) -> Names:

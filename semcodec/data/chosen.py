@@ -1,4 +1,4 @@
-"""A data set with boxes of which some classes alone count."""
+"""A data set with boxes or masks of which some classes alone count."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ if TYPE_CHECKING:
     from semcodec.data.base import Labels, UInt8
 
 
+FOUND = {"detection", "segmentation"}
+"""Tasks of which some classes alone may count."""
+
+
 class ChosenClasses(View):
     """``inner`` less the boxes of classes other than ``names``; every image stays. Raises UsageError.
 
-    Classes keep their numbers, ``counted`` has those that were chosen.
+    Classes keep their numbers, ``counted`` has those that were chosen. Masks stay as they are: a pixel of another class
+    is none of those that count, whatever it is taken for.
     """
 
     def __init__(self, inner: Dataset, names: Sequence[str]) -> None:
-        if "detection" not in inner.tasks:
-            raise UsageError(f"{inner.name} has no boxes among which classes could be chosen")
+        if not FOUND & set(inner.tasks):
+            raise UsageError(f"{inner.name} has no boxes or masks among which classes could be chosen")
         for name in names:
             if name not in inner.classes:
                 close = get_close_matches(name, inner.classes, n=1)
@@ -32,10 +37,10 @@ class ChosenClasses(View):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        return ("detection",)
+        return tuple(task for task in self.inner.tasks if task in FOUND)
 
     def batch(self, indices: Sequence[int]) -> tuple[UInt8, Labels]:
         pixels, labels = self.inner.batch(indices)
         if not isinstance(labels, list):
-            raise UsageError("classes are chosen among boxes, and the model finds none; leave out --classes")
-        return pixels, [boxes.only(self.chosen) for boxes in labels]
+            raise UsageError("classes are chosen among boxes or masks, and the model finds none; leave out --classes")
+        return pixels, [one.only(self.chosen) if hasattr(one, "only") else one for one in labels]

@@ -1,4 +1,4 @@
-"""The names of classes in a ``data.yaml``: text as it stands there, within bounds."""
+"""The names of classes in a ``data.yaml`` or ``classes.yaml``: text as it stands there, within bounds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def read_class_names(path: Path) -> list[str]:
 
     Every value is the text that is written: ``no`` is a name, not False, and ``010`` is not 8.
     """
-    found = _read(path)
+    found = read_yaml(path)
     names = found.get("names") if isinstance(found, dict) else None
     if isinstance(names, dict):
         numbers = [str(number) for number in range(len(names))]
@@ -32,8 +32,8 @@ def read_class_names(path: Path) -> list[str]:
     return names
 
 
-def _read(path: Path) -> Any:
-    """The file's value, whose parts are str, list and dict alone."""
+def read_yaml(path: Path) -> Any:
+    """The file's value, whose parts are str, list and dict alone. Raises DataError."""
     import yaml
 
     text = read_text(path, MOST_BYTES)

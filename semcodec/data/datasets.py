@@ -12,7 +12,7 @@ from typing import Any, Literal
 from semcodec.data.base import SPLITS, Dataset
 from semcodec.data.notes import note
 from semcodec.errors import DataError, UsageError
-from semcodec.specs import BOXES, LABELS, InputRequest
+from semcodec.specs import BOXES, LABELS, MASKS, InputRequest
 
 
 @dataclass(frozen=True)
@@ -42,30 +42,41 @@ NAMED = {
         10,
         10_000,
         1_000,
-        "still scenes of handwritten digits over textured ground, with class and boxes",
+        "still scenes of handwritten digits over textured ground, with class, boxes and masks",
     ),
 }
 
 
 HUB_PREFIX = "hf:"
-
-_MISSING = {BOXES: "has no boxes, which the model finds; give data in YOLO's layout"}
+WHOLE = (BOXES, MASKS)
+"""Labels that lie somewhere in a picture, all of which is needed."""
+_MISSING = {
+    BOXES: "has no boxes, which the model finds; give data in YOLO's layout or with COCO's annotations",
+    MASKS: "has no masks, which the model finds; give images/ and masks/, VOC's layout or COCO's annotations",
+}
 """By labels that are asked for, what is said of data without them."""
 
 
 def open_dataset(
-    name_or_path: str, split: str = "test", request: InputRequest | None = None, classes: Sequence[str] | None = None
+    name_or_path: str,
+    split: str = "test",
+    request: InputRequest | None = None,
+    classes: Sequence[str] | None = None,
+    *,
+    task: str | None = None,
 ) -> Dataset:
     """A named set or a folder, at the size that ``request`` wants.
 
     A folder holds class folders of videos or images, ``images/`` and ``labels.csv``, ``images/`` and ``labels/``
-    with boxes, or webdataset's ``*.tar``. ``hf:OWNER/NAME[@REVISION]`` is a data set of the Hugging Face hub.
-    split: "train" or "test"; for these and folders also "all". Without a request: clips of 16x224x224 or images of
-    224x224. classes: the names of those whose boxes count, where these are not all.
+    with boxes, ``images/`` and ``masks/``, VOC's folders, COCO's ``annotations/``, or webdataset's tars.
+    ``hf:OWNER/NAME[@REVISION]`` is a data set of the Hugging Face hub. split: "train" or "test"; for these and folders
+    also "all". Without a request: clips of 16x224x224 or images of 224x224, with the labels that ``task`` needs
+    where it is known and the data have them. classes: the names of those whose boxes or masks count, where these are
+    not all.
     A ``DataNote`` says where a split is all that there is.
     Raises DataError where nothing of that name or path is there, or it holds the wrong kind, and UsageError.
     """
-    dataset = open_quietly(name_or_path, split, request, classes)
+    dataset = open_quietly(name_or_path, split, request, classes, task=task)
     if split == "test" and dataset.split is None:
         note(f"{name_or_path}: {dataset.division}: all {len(dataset):,} samples are used")
     return dataset
@@ -84,50 +95,64 @@ def open_unlabelled(name_or_path: str, request: InputRequest) -> Dataset:
 
 
 def open_quietly(
-    name_or_path: str, split: str, request: InputRequest | None, classes: Sequence[str] | None = None
+    name_or_path: str,
+    split: str,
+    request: InputRequest | None,
+    classes: Sequence[str] | None = None,
+    *,
+    task: str | None = None,
 ) -> Dataset:
     """``open_dataset`` without its note."""
-    dataset = open_plain(name_or_path, split, request)
+    dataset = open_plain(name_or_path, split, request, task)
     if request is not None and request.labels not in {LABELS.get(task, task) for task in dataset.tasks}:
         raise DataError(f"{name_or_path}: {_MISSING.get(request.labels) or _missing(request.labels)}")
     if classes is None:
         return dataset
     from semcodec.data.chosen import ChosenClasses
 
-    if request is not None and request.labels != BOXES:
-        raise UsageError("classes are chosen among boxes, and the model finds none; leave out --classes")
+    if request is not None and request.labels not in (BOXES, MASKS):
+        raise UsageError("classes are chosen among boxes or masks, and the model finds none; leave out --classes")
     return ChosenClasses(dataset, classes)
 
 
-def open_plain(name_or_path: str, split: str, request: InputRequest | None) -> Dataset:
+def open_plain(name_or_path: str, split: str, request: InputRequest | None, task: str | None = None) -> Dataset:
     """``open_dataset`` whatever labels it has, of all classes, and without its note."""
+    wanted = LABELS.get(task, task) if task else None
     named = NAMED.get(name_or_path)
     if named is not None:
         if split not in SPLITS:
             raise UsageError(f"{name_or_path} has the splits train and test, not {split!r}")
         module, _, name = named.target.partition(":")
-        opened: Dataset = getattr(import_module(module), name)(split, request or _default(named.kind))
+        opened: Dataset = getattr(import_module(module), name)(split, request or _default(named.kind, wanted))
         return opened
     if is_named(name_or_path):
         from semcodec.data.hub_data import open_hub
 
-        return open_hub(name_or_path, split, request)
+        return open_hub(name_or_path, split, request, wanted)
     if not os.path.isdir(name_or_path):
         raise DataError(say_unknown(name_or_path))
-    import semcodec.data.boxes as boxes
-    import semcodec.data.labelled as labelled
-    import semcodec.data.shards as shards
-    from semcodec.data.folders import ClassFolders, kind_of
+    from semcodec.data.forms import form_of
 
-    if boxes.holds(name_or_path):
-        return boxes.BoxFolders(
-            name_or_path, split, request or InputRequest(None, 224, 224, fit="letterbox", labels=BOXES)
-        )
-    if labelled.holds(name_or_path):
-        return labelled.LabelledImages(name_or_path, split, request or _default("image"))
-    if shards.holds(name_or_path):
-        return shards.Shards(name_or_path, split, request or _default("image"))
-    return ClassFolders(name_or_path, split, request or _default(kind_of(name_or_path)))
+    labels = wanted if request is None else request.labels
+    form = form_of(name_or_path, labels)
+    if request is None and labels in WHOLE and labels in form.GIVES:
+        request = _default("image", labels)
+    return form.open_split(name_or_path, split, request)
+
+
+def tasks_of(name_or_path: str) -> tuple[str, ...]:
+    """What models can do with a set or folder, by all labels that it has; those of its first form come first.
+
+    Raises DataError where nothing of that name or path is there.
+    """
+    if name_or_path in NAMED or not os.path.isdir(name_or_path):
+        return open_plain(name_or_path, "test", None).tasks
+    from semcodec.data.forms import forms_of
+
+    first, *others = forms_of(name_or_path)
+    whole = first.open_split(name_or_path, "all", None).tasks
+    labels = {labels for form in (first, *others) for labels in form.GIVES}
+    return (*whole, *(task for task, given in LABELS.items() if given in labels & set(WHOLE) and task not in whole))
 
 
 def is_named(text: str) -> bool:
@@ -163,7 +188,9 @@ def _missing(labels: str) -> str:
     return f"has no labels of the kind {labels!r}, which the model's task needs; choose other data"
 
 
-def _default(kind: str) -> InputRequest:
+def _default(kind: str, labels: str | None = None) -> InputRequest:
+    if labels in WHOLE and labels is not None:
+        return InputRequest(None, 224, 224, fit="letterbox", labels=labels)
     return InputRequest(16 if kind == "video" else None, 224, 224)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from semcodec.data.base import Dataset
 from semcodec.data.datasets import is_named, open_plain, rows, say_unknown
+from semcodec.data.forms import Form, forms_of
 from semcodec.errors import DataError
-from semcodec.specs import BOXES, InputRequest
+from semcodec.specs import InputRequest
 
 if TYPE_CHECKING:
     from semcodec.data.base import UInt8
@@ -22,29 +22,29 @@ MEASURED = 64
 
 def describe(name_or_path: str) -> dict[str, Any]:
     """The same of one set or folder, with the names of its classes and ``entropy_bits``: by channel, order 0."""
-    import semcodec.data.boxes as boxes
-    import semcodec.data.folders as folders
-    import semcodec.data.labelled as labelled
-    import semcodec.data.shards as shards
-
+    forms: list[Form] = []
     found: dict[str, Any] | None = next((row for row in rows() if row["name"] == name_or_path), None)
-    if found is None and is_named(name_or_path):
+    if is_named(name_or_path):
         from semcodec.data import hub_data
 
         found = hub_data.summary(name_or_path)
-    if found is None:
+    elif found is None:
         if not os.path.isdir(name_or_path):
             raise DataError(say_unknown(name_or_path))
-        forms: Any = (form for form in (boxes, labelled, shards) if form.holds(name_or_path))
-        found = next(forms, folders).summary(name_or_path)
+        forms = forms_of(name_or_path)
+        found = forms[0].summary(name_or_path)
+        also = [form.summary(name_or_path)["description"] for form in forms[1:]]
+        found["description"] = "; ".join((found["description"], *(f"and {text}" for text in also)))
     from semcodec.data.order0 import order0
 
     dataset: Dataset
     split = "test" if found["sizes"]["test"] else "all"
     request = InputRequest(16 if found["kind"] == "video" else None, 64, 64)
-    if boxes.holds(name_or_path):
-        boxed = boxes.BoxFolders(name_or_path, split, replace(request, fit="letterbox", labels=BOXES))
-        dataset, pictures = boxed, partial(boxed.pictures, request=request)
+    if is_named(name_or_path):
+        named = hub_data.open_hub(name_or_path, split, None)
+        dataset, pictures = named, partial(named.pictures, request=request)
+    elif forms and hasattr(whole := forms[0].open_split(name_or_path, split, None), "pictures"):
+        dataset, pictures = whole, partial(whole.pictures, request=request)
     else:
         dataset = open_plain(name_or_path, split, request)
         pictures = partial(_pixels, dataset)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from semcodec.errors import DataError, first_line
@@ -54,6 +54,9 @@ class Names:
         self._names = set(names)
         for name in sorted(self._names):
             self._by_form.setdefault(self._form(name), []).append(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
 
     def find(self, name: str) -> str | None:
         """The file that ``name`` means, itself before any other. Raises DataError where it may mean several others."""

@@ -12,13 +12,14 @@ import numpy as np
 from semcodec.data.base import Dataset, EmptySplitError, summary_of
 from semcodec.data.contents import digest_of, file_digests
 from semcodec.data.files import printable, read_list, visible
-from semcodec.data.images import read_image
+from semcodec.data.images import read_image, size_of
 from semcodec.errors import DataError, UsageError
-from semcodec.specs import InputRequest
+from semcodec.specs import CLASS, InputRequest
 
 if TYPE_CHECKING:
     from semcodec.data.base import Int64, UInt8
 
+GIVES = (CLASS,)
 VIDEO_SUFFIXES = frozenset(
     (".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm")
 )
@@ -73,6 +74,13 @@ class ClassFolders(Dataset):
         pixels = read_batch(self.root, [self._samples[i][1] for i in indices], self.request)
         return pixels, np.array([self._samples[i][0] for i in indices], np.int64)
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return ("video",) if self.kind == "video" else ("classification", "retrieval")
+
+    def sizes(self, indices: Sequence[int]) -> list[tuple[int, int]]:
+        return [size_of(self.root / self._samples[i][1]) for i in indices]
+
     def content(self, count: int) -> str:
         chosen = self._samples[:count]
         files = file_digests(self.root, (path for _, path in chosen))
@@ -114,6 +122,18 @@ def kind_of(root: str | os.PathLike[str]) -> Literal["video", "image"]:
         if _scan(Path(root), suffixes)[0]:
             return kind
     raise DataError(_nothing_in(Path(root), "image"))
+
+
+def holds(root: str | os.PathLike[str]) -> bool:
+    """Whether a folder may be of this form: any that is of no other."""
+    return True
+
+
+def open_split(root: str | os.PathLike[str], split: str, request: InputRequest | None) -> ClassFolders:
+    """As ``ClassFolders``; without a request clips of 16x224x224 or images of 224x224, whichever it holds."""
+    if request is None:
+        request = InputRequest(16 if kind_of(root) == "video" else None, 224, 224)
+    return ClassFolders(root, split, request)
 
 
 def summary(root: str | os.PathLike[str]) -> dict[str, Any]:

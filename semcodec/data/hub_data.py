@@ -67,6 +67,8 @@ class HubImages(Dataset):
         self._ends = np.cumsum([len(part) for part in self._parts]).tolist()
         features = self._parts[0].features
         self._image = _column(name, features, ("image", "img", "picture"), "Image", "of images")
+        if request.labels not in (BOXES, CLASS):
+            raise DataError(f"{name}: of the hub classes and boxes are read, and the model takes {request.labels}")
         self.boxed = request.labels == BOXES
         if self.boxed:
             self._objects, self._box, self._category, self.classes = _objects(name, features)
@@ -74,8 +76,7 @@ class HubImages(Dataset):
         else:
             self._label, self.classes = _classes(name, features, tables)
             self._places = {value: place for place, value in enumerate(self.classes)}
-        self._named = isinstance(features[self._label].names, list) if not self.boxed and hasattr(
-            features[self._label], "names") else False  # fmt: skip
+        self._named = not self.boxed and type(features[self._label]).__name__ == "ClassLabel"
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -90,8 +91,15 @@ class HubImages(Dataset):
         for row, index in enumerate(indices):
             entry = self._row(index)
             pixels[row], size = read_bytes(self._bytes(entry, index), self._where(index), self.request)
-            labels.append(self._boxes(entry, size, index) if self.boxed else self._class(entry))
+            labels.append(self._boxes(entry, size, index) if self.boxed else self._class(entry, index))
         return pixels, labels if self.boxed else np.array(labels, np.int64)
+
+    def pictures(self, indices: Sequence[int], request: InputRequest) -> UInt8:
+        """The images as ``request`` wants them, (B, H, W, 3)."""
+        pixels = np.empty((len(indices), *request.shape), np.uint8)
+        for row, index in enumerate(indices):
+            pixels[row] = read_bytes(self._bytes(self._row(index), index), self._where(index), request)[0]
+        return pixels
 
     def sizes(self, indices: Sequence[int]) -> list[tuple[int, int]]:
         return [size_in(self._bytes(self._row(index), index), self._where(index)) for index in indices]
@@ -100,7 +108,7 @@ class HubImages(Dataset):
         parts: list[Any] = [self.classes]
         for index in range(min(count, len(self))):
             entry = self._row(index)
-            told = entry[self._objects] if self.boxed else self._class(entry)
+            told = entry[self._objects] if self.boxed else self._class(entry, index)
             parts.append((hashlib.sha256(self._bytes(entry, index)).hexdigest(), told))
         return digest_of(parts)
 
@@ -131,9 +139,12 @@ class HubImages(Dataset):
             raise DataError(f"{self._where(index)}: has no picture")
         return bytes(data)
 
-    def _class(self, entry: Mapping[str, Any]) -> int:
+    def _class(self, entry: Mapping[str, Any], index: int) -> int:
         value = entry[self._label]
-        return int(value) if self._named else self._places[str(value)]
+        place = value if self._named else self._places.get(str(value))
+        if place is None or not 0 <= place < len(self.classes):  # as -1, of a split whose labels are kept secret
+            raise DataError(f"{self._where(index)}: has no label")
+        return int(place)
 
     def _boxes(self, entry: Mapping[str, Any], size: tuple[int, int], index: int) -> Boxes:
         from semcodec.boxes import Boxes, Letterbox
@@ -157,9 +168,12 @@ class HubImages(Dataset):
         return place.to_input(Boxes.of(corners, classes))
 
 
-def open_hub(name: str, split: str, request: InputRequest | None) -> Dataset:
-    """A data set of the hub. Raises DataError where it cannot be had, or lacks what is requested, and UsageError."""
-    return HubImages(name, split, request or InputRequest(None, 224, 224))
+def open_hub(name: str, split: str, request: InputRequest | None, labels: str | None = None) -> HubImages:
+    """A data set of the hub; without a request 224x224 with ``labels``, or those that it has.
+
+    Raises DataError where it cannot be had, or lacks what is requested, and UsageError.
+    """
+    return HubImages(name, split, request or _request(name, labels))
 
 
 def check_name(name: str) -> None:
@@ -171,14 +185,20 @@ def check_name(name: str) -> None:
 
 def summary(name: str) -> dict[str, Any]:
     """What a data set holds, without reading an image: name, kind, classes, sizes by split, description."""
-    check_name(name)
-    features = next(iter(_tables(name, _environment()).values())).features
-    boxed = any(one in features for one in OBJECTS)
-    request = InputRequest(None, 224, 224, fit="letterbox" if boxed else "crop", labels=BOXES if boxed else CLASS)
+    request = _request(name, None)
     whole = HubImages(name, "all", request)
-    what = "objects with boxes" if boxed else "one class each"
+    what = "objects with boxes" if whole.boxed else "one class each"
     description = f"of the Hugging Face hub, {whole.division}; images with {what}"
     return summary_of(whole, lambda split: HubImages(name, split, request), description)
+
+
+def _request(name: str, labels: str | None) -> InputRequest:
+    """Where nobody asks for a size: with boxes where these are asked for, or there are objects and no classes."""
+    features = next(iter(_tables(name, _environment()).values())).features
+    if labels is None:
+        classes = any(one in features for one in LABEL)
+        labels = BOXES if not classes and any(one in features for one in OBJECTS) else CLASS
+    return InputRequest(None, 224, 224, fit="letterbox" if labels == BOXES else "crop", labels=labels)
 
 
 def _environment() -> tuple[str | None, ...]:

@@ -97,14 +97,17 @@ def check_input(text: str, request: InputRequest | None = None, part: Part | Non
         raise DataError(f"{name} has samples 0 to {named.test - 1} in its test split, not {index}")
 
 
-def classes_of(text: str) -> list[str] | None:
-    """Class names of the data set that an input is a sample of; None for a file. Raises as ``open_input``."""
+def classes_of(text: str, task: str | None = None) -> list[str] | None:
+    """Class names, for that task, of the data set that an input is a sample of; None for a file.
+
+    Raises as ``open_input``.
+    """
     if os.path.isfile(text):
         return None
     name, colon, index = text.rpartition(":")
     if not colon or not index.isdecimal():
         raise DataError(_no_input(text))
-    dataset = open_quietly(name, "test", None)
+    dataset = open_quietly(name, "test", None, task=task)
     _check_index(name, dataset, int(index))
     return dataset.classes
 

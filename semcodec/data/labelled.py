@@ -15,13 +15,14 @@ import numpy as np
 from semcodec.data.base import SPLITS, Dataset, EmptySplitError, summary_of
 from semcodec.data.contents import digest_of, file_digests
 from semcodec.data.files import Tree, printable, read_lines, read_text
-from semcodec.data.images import read_image
+from semcodec.data.images import read_image, size_of
 from semcodec.errors import DataError, UsageError, first_line
-from semcodec.specs import InputRequest
+from semcodec.specs import CLASS, InputRequest
 
 if TYPE_CHECKING:
     from semcodec.data.base import Int64, UInt8
 
+GIVES = (CLASS,)
 TABLE, FOLDER, SYNSETS = "labels.csv", "images", "synset_words.txt"
 FILE_COLUMNS = ("image", "file", "filename", "path")
 SYNSET = re.compile(r"n\d{8} +(\S.*)")
@@ -94,6 +95,13 @@ class LabelledImages(Dataset):
             pixels[row] = read_image(self.root / FOLDER / self._samples[index][1], self.request)
         return pixels, np.array([self._samples[i][2] for i in indices], np.int64)
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return ("classification", "retrieval")
+
+    def sizes(self, indices: Sequence[int]) -> list[tuple[int, int]]:
+        return [size_of(self.root / FOLDER / self._samples[i][1]) for i in indices]
+
     def content(self, count: int) -> str:
         chosen = self._samples[:count]
         files = file_digests(self.root / FOLDER, (path for _, path, _ in chosen))
@@ -107,6 +115,11 @@ class LabelledImages(Dataset):
 def holds(root: str | os.PathLike[str]) -> bool:
     """Whether a folder is of this form."""
     return Path(root, TABLE).is_file() and Path(root, FOLDER).is_dir()
+
+
+def open_split(root: str | os.PathLike[str], split: str, request: InputRequest | None) -> LabelledImages:
+    """As ``LabelledImages``; without a request 224x224."""
+    return LabelledImages(root, split, request or InputRequest(None, 224, 224))
 
 
 def summary(root: str | os.PathLike[str]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""``digits-scenes``: still scenes of handwritten digits over textured background, with class and boxes."""
+"""``digits-scenes``: still scenes of handwritten digits over textured background, with class, boxes and masks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from semcodec.data.base import SPLITS, Dataset
 from semcodec.data.contents import digest_of
 from semcodec.data.textures import Float32, base_colour, digit_images, seeds_for, texture, uniform, upsample
 from semcodec.errors import DataError, UsageError
-from semcodec.specs import BOXES, InputRequest
+from semcodec.specs import BOXES, MASKS, InputRequest
 
 if TYPE_CHECKING:
     from semcodec.boxes import Boxes
@@ -23,6 +23,7 @@ VERSION = 1
 """Rises when samples change: they are made from name, split and number alone."""
 SIZES = {"train": 10_000, "test": 1_000}
 CLASSES = [str(digit) for digit in range(10)]
+BACKGROUND = "background"
 
 _SALTS = {"train": 0x5CE4E5, "test": 0x5CE4E6}
 _MAIN = (0.42, 0.60)  # side of the main digit's square in shorter sides of the scene
@@ -37,7 +38,8 @@ _CHUNK = 32  # scenes made at a time
 class DigitsScenes(Dataset):
     """Scenes made on the fly: a main digit, which is the label, and none to two smaller distractors.
 
-    Where boxes are requested, the labels are those of every digit's ink.
+    Where boxes are requested, the labels are those of every digit's ink; where masks are, that ink's own pixels, of the
+    class of their digit, and the rest is of one more class, the last: "background".
 
     Digits of train and test are disjoint. Scene ``i`` of a split is the same in every batch, run and machine.
     Raises UsageError for an unknown split and DataError for scenes too small to hold the digits.
@@ -54,11 +56,13 @@ class DigitsScenes(Dataset):
             raise DataError(f"digits-scenes needs sides of at least 24 pixels, not {request}")
         self.name, self.kind, self.classes = "digits-scenes", "image", list(CLASSES)
         self.split, self.height, self.width = split, request.height, request.width
-        self._boxes = request.labels == BOXES
+        self._labels = request.labels
+        if self._labels == MASKS:
+            self.classes.append(BACKGROUND)
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        return ("classification", "detection")
+        return ("classification", "detection", "segmentation", "retrieval")
 
     def __len__(self) -> int:
         return SIZES[self.split]
@@ -69,7 +73,9 @@ class DigitsScenes(Dataset):
         for start in range(0, len(rows), _CHUNK):
             part = slice(start, start + _CHUNK)
             pixels[part] = self._render(seeds_for(_SALTS[self.split], rows[part]))
-        if self._boxes:
+        if self._labels == MASKS:
+            return pixels, self.masks(indices)
+        if self._labels == BOXES:
             return pixels, [self._in_pixels(scene) for scene in self.boxes(indices)]
         labels = digit_images(self.split)[1]
         return pixels, labels[self._layout(seeds_for(_SALTS[self.split], rows))[0][:, 0]]
@@ -83,6 +89,17 @@ class DigitsScenes(Dataset):
         high = (corners + bounds[..., 2:] * sides[..., None]) / size
         rows = np.concatenate([labels[..., None], (low + high) / 2, high - low], axis=-1).astype(np.float32)
         return [scene[there] for scene, there in zip(rows, present, strict=True)]
+
+    def masks(self, indices: Sequence[int]) -> list[UInt8]:
+        """For each scene uint8 (H, W): the digit whose ink a pixel shows, ``len(CLASSES)`` where there is none."""
+        seeds = seeds_for(_SALTS[self.split], self._checked(indices))
+        out = np.full((len(seeds), self.height, self.width), len(CLASSES), np.uint8)
+        labels = digit_images(self.split)[1]
+        layout = self._layout(seeds)
+        for rows, k, at, alpha in self._strokes(layout):
+            there = out[at]
+            out[at] = np.where(alpha >= _INK, labels[layout[0][rows, k]].astype(np.uint8)[:, None, None], there)
+        return list(out)
 
     def sizes(self, indices: Sequence[int]) -> list[tuple[int, int]]:
         return [(self.width, self.height)] * len(indices)
@@ -135,7 +152,21 @@ class DigitsScenes(Dataset):
         relief = (scene - base[:, None, None]) * np.float32(0.4)  # digits keep some of the ground's texture
         dark = base[:, 0] + base[:, 1] + base[:, 2] > 3 * 127.5
         tints = uniform(seeds, 9, salt=110).astype(np.float32).reshape(-1, 3, 3) * np.float32(50)
-        for k in (2, 1, 0):  # the main digit is on top
+        for rows, k, at, alpha in self._strokes((which, sides, corners, present)):
+            colour = np.where(dark[rows, None], tints[rows, k], 255 - tints[rows, k])[:, None, None]
+            ground = scene[at]
+            scene[at] = ground + (colour + relief[at] - ground) * alpha[..., None]
+        return np.rint(np.clip(scene, 0, 255)).astype(np.uint8)
+
+    def _strokes(
+        self, layout: tuple[npt.NDArray[np.int64], Float32, Float32, npt.NDArray[np.bool_]]
+    ) -> Iterator[tuple[npt.NDArray[np.int64], int, Any, Float32]]:
+        """Scenes that have a digit of each rank, the rank, an index of windows in them and its alpha there.
+
+        In the order in which they are painted: the main digit is on top.
+        """
+        which, sides, corners, present = layout
+        for k in (2, 1, 0):
             rows = np.flatnonzero(present[:, k])
             if not rows.size:
                 continue
@@ -143,12 +174,8 @@ class DigitsScenes(Dataset):
             window = min(window, self.height, self.width)
             first = np.minimum(corners[rows, k].astype(np.int64), (self.width - window, self.height - window))
             x, y = (first[:, axis, None] + np.arange(window) for axis in (0, 1))
-            alpha = _sample(_glyphs(self.split)[0][which[rows, k]], x, y, corners[rows, k], sides[rows, k])[..., None]
-            at = rows[:, None, None], y[:, :, None], x[:, None, :]
-            colour = np.where(dark[rows, None], tints[rows, k], 255 - tints[rows, k])[:, None, None]
-            ground = scene[at]
-            scene[at] = ground + (colour + relief[at] - ground) * alpha
-        return np.rint(np.clip(scene, 0, 255)).astype(np.uint8)
+            alpha = _sample(_glyphs(self.split)[0][which[rows, k]], x, y, corners[rows, k], sides[rows, k])
+            yield rows, k, (rows[:, None, None], y[:, :, None], x[:, None, :]), alpha
 
 
 @lru_cache(maxsize=2)

@@ -24,11 +24,12 @@ from semcodec.data.files import printable, read_lines, visible
 from semcodec.data.folders import IMAGE_SUFFIXES
 from semcodec.data.images import read_bytes
 from semcodec.errors import DataError, UsageError, first_line
-from semcodec.specs import InputRequest
+from semcodec.specs import CLASS, InputRequest
 
 if TYPE_CHECKING:
     from semcodec.data.base import Int64, UInt8
 
+GIVES = (CLASS,)
 SUFFIX, NAMES = ".tar", "classes.txt"
 PREFIXES = {"train": ("train",), "test": ("val", "test")}
 LABELS = (".cls", ".txt", ".json")
@@ -161,6 +162,11 @@ class Shards(Dataset):
 def holds(root: str | os.PathLike[str]) -> bool:
     """Whether a folder is of this form."""
     return bool(_shards(Path(root)))
+
+
+def open_split(root: str | os.PathLike[str], split: str, request: InputRequest | None) -> Shards:
+    """The folder as a data set: see ``Shards``."""
+    return Shards(root, split, request or InputRequest(None, 224, 224))
 
 
 def summary(root: str | os.PathLike[str]) -> dict[str, Any]:

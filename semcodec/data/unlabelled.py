@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from semcodec.data import boxes, labelled, shards
 from semcodec.data.base import Dataset
 from semcodec.data.files import printable, read_list, visible
 from semcodec.data.folders import SUFFIXES, read_batch
+from semcodec.data.forms import is_listed
 from semcodec.errors import DataError
 from semcodec.specs import CLASS, InputRequest
 
@@ -54,7 +54,7 @@ class Unlabelled(Dataset):
 
 def needed(root: str, request: InputRequest) -> bool:
     """Whether a folder has no form that labels are read from: files at its top, or pictures for a model of boxes."""
-    if not os.path.isdir(root) or boxes.holds(root) or labelled.holds(root) or shards.holds(root):
+    if not os.path.isdir(root) or is_listed(root):
         return False
     top = any(path.is_file() and path.suffix.lower() in SUFFIXES[request.kind] for path in visible(Path(root)))
     return top or request.labels != CLASS

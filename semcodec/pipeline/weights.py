@@ -1,11 +1,13 @@
 """Where each component's weights come from, and what names them.
 
-A slot is "encoder", "recoverer", "backbone" or the parameter that names a Backbone of the Encoder, as "edge".
+A slot is "encoder", "recoverer", "backbone" or the parameter that names a Backbone of the Encoder, as "edge". Of
+several Backbones that answer each has a slot of its name.
 
 A weights file is safetensors with tensors under ``encoder.``, ``recoverer.`` and ``backbone.``. Its metadata
-entry ``semcodec`` is a JSON object: ``keys`` (by slot, what ``Composition.weights_key`` gives), ``classes``,
-``digests`` and ``decoding`` (by slot, the names of the weights and of what decoding uses of them: ``name_weights``),
-``end`` where it holds what a device or a server uses alone, and whatever the training card holds.
+entry ``semcodec`` is a JSON object: ``keys`` (by slot, what ``Composition.weights_key`` gives), ``classes``
+(and ``named``, by slot, where several backbones know different ones), ``digests`` and ``decoding`` (by slot, the
+names of the weights and of what decoding uses of them: ``name_weights``), ``end`` where it holds what a device or a
+server uses alone, and whatever the training card holds.
 
 Looked up per slot, in this order: ``--weights`` (a file, the folder of a run or one of several runs, or
 ``hf:OWNER/NAME[@REVISION]``, a repository of the hub), the checkpoints
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -31,7 +34,7 @@ from semcodec._cache import cache_folder
 from semcodec._typed import convert, read_json
 from semcodec.composition.binding import Bound
 from semcodec.composition.composition import Composition
-from semcodec.composition.grammar import parse_item
+from semcodec.composition.grammar import parse
 from semcodec.composition.registry import import_target
 from semcodec.composition.resolution import INPUT
 from semcodec.errors import UsageError, WeightsError, first_line
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SLOTS = ("encoder", "recoverer", "backbone")
+_SLOT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[./-][A-Za-z0-9_]+)*")
 RANDOM = "random"
 METADATA = "semcodec"
 FILES = ("weights.safetensors", "model.safetensors")
@@ -67,8 +71,8 @@ class Weights:
 
     @property
     def classes(self) -> list[str] | None:
-        """Names of the classes by the card; None where it has none."""
-        return self.card.get("classes")
+        """Names of the slot's classes by the card; None where it has none."""
+        return self.card.get("named", {}).get(self.slot) or self.card.get("classes")
 
     @property
     def digest(self) -> str | None:
@@ -115,7 +119,7 @@ class WeightsRequest:
         given: dict[str, str] = {}
         for option in options:
             slot, equals, path = option.partition("=")
-            if not equals or not slot.isidentifier() or os.path.exists(option):
+            if not equals or not _SLOT.fullmatch(slot) or os.path.exists(option):
                 slot, path = "", option
             if slot in given:
                 raise UsageError(f"--weights names two files for {slot or 'all slots'}: {given[slot]} and {path}")
@@ -124,7 +128,7 @@ class WeightsRequest:
 
     def check(self, composition: Composition) -> None:
         """Raise UsageError for a slot that ``composition`` has not."""
-        slots = ("encoder", *composition.models, "recoverer", "backbone")
+        slots = ("encoder", *composition.models, "recoverer", *composition.slots)
         for slot, path in self.given.items():
             if slot and slot not in slots:
                 raise UsageError(f"--weights {slot}={path}: {composition.spec} has the slots {', '.join(slots)}")
@@ -141,6 +145,7 @@ class Card(msgspec.Struct):
 
     keys: dict[str, str]
     classes: list[str] | None = None
+    named: dict[str, list[str]] = {}
     digests: dict[str, str] = {}
     decoding: dict[str, str] = {}
     end: Literal["device", "server"] | None = None
@@ -199,7 +204,7 @@ def _candidates(composition: Composition, slot: str, request: WeightsRequest, hu
         yield from found
     elif given:
         yield from _given(composition, slot, request, given, named_file(given))
-    slots = {"encoder": composition.encoder, "recoverer": composition.recoverer, "backbone": composition.backbone}
+    slots = {"encoder": composition.encoder, "recoverer": composition.recoverer, **composition.slots}
     bound = {**composition.models, **slots}[slot]
     resources = dict.fromkeys((*composition.encoder.component.weights, *bound.component.weights))
     with ExitStack() as stack:
@@ -220,8 +225,13 @@ def _given(composition: Composition, slot: str, request: WeightsRequest, given: 
         held = slot
     if not card or held:
         yield Weights(held or slot, str(given), path, card)
-    elif slot in request.given or not any(_slot(card, s, composition.weights_key(s)) for s in SLOTS):
+    elif slot in request.given or not any(_slot(card, s, composition.weights_key(s)) for s in slots_of(composition)):
         raise WeightsError(f"{given} holds no weights of {key}, but of {', '.join(card['keys'].values())}")
+
+
+def slots_of(composition: Composition) -> tuple[str, ...]:
+    """The slots of a composition but those of the Encoder's own models."""
+    return ("encoder", "recoverer", *composition.slots)
 
 
 def _among(composition: Composition, slot: str, origins: Mapping[Path, str]) -> Iterator[Weights]:
@@ -238,7 +248,8 @@ def _among(composition: Composition, slot: str, origins: Mapping[Path, str]) -> 
 
 def _alike(composition: Composition, card: Mapping[str, Any]) -> int:
     """How many slots a file holds, if it is of this composition in every one of them."""
-    keys = {slot: key for slot, key in card.get("keys", {}).items() if slot in SLOTS}
+    slots = slots_of(composition)
+    keys = {slot: key for slot, key in card.get("keys", {}).items() if slot in slots}
     return len(keys) if all(composition.weights_key(slot) == key for slot, key in keys.items()) else 0
 
 
@@ -264,7 +275,8 @@ def _of_pixels(card: Mapping[str, Any], slot: str, key: str) -> bool:
     """Whether a file holds the same component, of pixels as well, that was trained before another Backbone."""
     component, _, backbone = key.partition("+")
     other, _, where = card.get("keys", {}).get(slot, "").partition("+")
-    return component == other and all(parse_item(item).target == INPUT for item in (backbone, where) if item)
+    items = [item for named in (backbone, where) if named for item in parse(named).items]
+    return component == other and all(item.target == INPUT for item in items)
 
 
 def named_file(text: str, offline: bool = False) -> Path:

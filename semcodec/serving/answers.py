@@ -9,6 +9,7 @@ import numpy as np
 from semcodec.errors import CorruptStream
 from semcodec.serving import messages
 from semcodec.tasks.prediction import Prediction
+from semcodec.tasks.table import get_task
 
 FLOAT32 = np.dtype("<f4")
 
@@ -20,9 +21,10 @@ def to_message(
     *,
     logits: bool,
     least_score: float = 0.0,
+    task: str | None = None,
 ) -> messages.Answer:
     """What the server says of one record. microseconds: in the queue, decoding, recovering, in the tail."""
-    found = None
+    found: messages.Boxes | bytes | None = get_task(task).to_bytes(prediction)
     if prediction.boxes is not None:
         boxes = prediction.boxes.above(least_score)
         scores = boxes.scores
@@ -45,12 +47,13 @@ def to_message(
     )
 
 
-def to_prediction(answer: messages.Answer, classes: Sequence[str]) -> Prediction:
+def to_prediction(answer: messages.Answer, classes: Sequence[str], task: str | None = None) -> Prediction:
     """What the device makes of it. classes: the model's. Raises CorruptStream for what cannot be."""
     logits = None if answer.logits is None else _floats(answer.logits, (len(classes),))
     where = "device" if answer.device else "server"
-    if answer.boxes is None:
-        return Prediction(answer.index, answer.name, answer.probability, logits, answer.layers, where)
+    if not isinstance(answer.boxes, messages.Boxes):
+        plain = Prediction(answer.index, answer.name, answer.probability, logits, answer.layers, where)
+        return plain if answer.boxes is None else get_task(task).from_bytes(plain, answer.boxes, classes)
     import torch
 
     from semcodec.boxes import Boxes

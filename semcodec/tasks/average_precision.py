@@ -6,14 +6,10 @@ that is kept as ``Matches``, from which numpy computes the same figure for any c
 
 from __future__ import annotations
 
-import base64
 import io
-import json
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -21,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semcodec.errors import DataError, SemcodecError, first_line
-from semcodec.tasks.statistics import Z95
+from semcodec.tasks.statistics import Bootstrap, packed, resampled, unpacked
 
 if TYPE_CHECKING:
     from semcodec.boxes import Boxes
@@ -34,12 +30,7 @@ IOUS = 10
 MOST = 100
 """Boxes of one class in one image that count, the best: COCO's number."""
 RECALLS = np.linspace(0, 1, 101)
-RESAMPLES, SEED = 1000, 0
-"""Of the bootstrap over images."""
-NORMAL = NormalDist()
 _VALUES = 1 << 22  # held at a time
-_MOST_TEXT = 1 << 25
-"""Bytes of the matches of a record: about two million boxes."""
 _Column = list[Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]]
 _Text = tuple[Annotated[int, msgspec.Meta(ge=0, le=1 << 24)], tuple[_Column, _Column], tuple[_Column, _Column, _Column]]
 """Images, and the columns of ``Matches.objects`` and ``Matches.found``."""
@@ -93,30 +84,21 @@ class Matches:
 
     def text(self) -> str:
         """What a record holds: printable, a few bytes for each box."""
-        data = json.dumps([self.images, self.objects.T.tolist(), self.found.T.tolist()], separators=(",", ":"))
-        return base64.b85encode(zlib.compress(data.encode(), 9)).decode()
+        return packed([self.images, self.objects.T.tolist(), self.found.T.tolist()])
 
     @classmethod
     def read(cls, text: str) -> Matches:
         """The inverse of ``text``. Raises DataError."""
         try:
-            images, objects, found = msgspec.json.decode(_inflated(base64.b85decode(text)), type=_Text)
+            images, objects, found = unpacked(text, _Text)
             tables = [np.array(columns, np.int64).T for columns in (objects, found)]  # ValueError where lengths differ
             if any(rows[:, column].max(initial=0) >= images for rows, column in zip(tables, (0, 1), strict=True)):
                 raise ValueError("an image is named that is not there")
             return cls(images, *tables)
-        except (ValueError, msgspec.MsgspecError, zlib.error) as error:
+        except ValueError as error:
             raise DataError(
                 f"these matches of boxes cannot be read ({first_line(error)}); measure the record anew"
             ) from None
-
-
-def _inflated(data: bytes) -> bytes:
-    inflater = zlib.decompressobj()
-    found = inflater.decompress(data, _MOST_TEXT)
-    if not inflater.eof:
-        raise ValueError(f"they are cut short, or of more than {_MOST_TEXT:,} bytes")
-    return found
 
 
 @dataclass(frozen=True)
@@ -206,15 +188,9 @@ def _found(judged: Sequence[dict[str, Any] | None]) -> Int64:
     return np.concatenate(rows)
 
 
-def resampled(images: int) -> Floats:
-    """How often each image is drawn, (``RESAMPLES``, images), the same whenever it is asked."""
-    drawn = np.random.default_rng(SEED).multinomial(images, np.full(images, 1 / images), size=RESAMPLES)
-    return drawn.astype(np.float64)
-
-
 def interval(matches: Matches) -> tuple[float, float]:
     """95 % interval of the mean average precision at 0.5, from a bootstrap over images."""
-    return _Bootstrap(matches.average_precision()[0], matches.average_precision(resampled(matches.images))).interval()
+    return Bootstrap(matches.average_precision()[0], matches.average_precision(resampled(matches.images))).interval()
 
 
 def paired(first: Matches, second: Matches) -> dict[str, float]:
@@ -227,39 +203,6 @@ def paired(first: Matches, second: Matches) -> dict[str, float]:
         raise ValueError("paired results need the same images and objects")
     weights = resampled(first.images)
     difference = float(first.average_precision()[0] - second.average_precision()[0])
-    drawn = _Bootstrap(difference, first.average_precision(weights) - second.average_precision(weights))
+    drawn = Bootstrap(difference, first.average_precision(weights) - second.average_precision(weights))
     low, high = drawn.interval()
     return {"difference": difference, "low": low, "high": high, "p": drawn.chance(0.0)}
-
-
-class _Bootstrap:
-    """Values of resamples around the one of the samples themselves, bias-corrected (Efron, 1987).
-
-    Resamples lack rare classes, which shifts what they give as a whole: without the correction an interval can lie
-    beside the very value that it belongs to.
-    """
-
-    def __init__(self, value: float, resampled: Floats) -> None:
-        self.values = np.sort(resampled[~np.isnan(resampled)])
-        self.bias = self._place(value)
-
-    def interval(self) -> tuple[float, float]:
-        shares = [NORMAL.cdf(2 * self.bias + z) for z in (-Z95, Z95)]
-        low, high = np.quantile(self.values, shares)
-        return float(low), float(high)
-
-    def chance(self, value: float) -> float:
-        """Two-sided p of a true ``value``: 0.05 where it is at an end of the interval.
-
-        Beyond every resample its place is not known, so nothing is corrected: it is at most what they can tell.
-        """
-        if not self.values[0] <= value <= self.values[-1]:
-            return 1 / len(self.values)
-        return 2 * NORMAL.cdf(-abs(self._place(value) - 2 * self.bias))
-
-    def _place(self, value: float) -> float:
-        """Where a value is among the resampled ones, as a normal deviate."""
-        below, above = np.searchsorted(self.values, [value - 1e-12, value + 1e-12])
-        share = (below + above) / 2 / len(self.values)
-        edge = 0.5 / len(self.values)
-        return NORMAL.inv_cdf(float(min(max(share, edge), 1 - edge)))

@@ -78,10 +78,12 @@ class Task(ABC):
     """What differs between tasks.
 
     name: as ``BackboneSpec.task`` has it. metric: how its accuracy is measured. draws: whether ``panel`` draws.
+    side: the name of what ``write_side`` writes; packets for several tasks have what several write just once.
     """
 
     metric: ClassVar[Metric]
     draws: ClassVar[bool] = False
+    side: ClassVar[str] = ""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -149,6 +151,18 @@ class Task(ABC):
         if record.index >= len(classes):
             raise CorruptStream(f"record {record.sequence} names class {record.index} of {len(classes)}")
         return Prediction(record.index, classes[record.index], record.probability, where="device")
+
+    def numbers(self, prediction: Prediction) -> Any:
+        """An array of what a prediction says, by which conformance checks compare answers of a server."""
+        return prediction.logits
+
+    def to_bytes(self, prediction: Prediction) -> bytes | None:
+        """What a server's answer holds beside class and logits, of a task that has more to say; None."""
+        return None
+
+    def from_bytes(self, prediction: Prediction, data: bytes, classes: Sequence[str]) -> Prediction:
+        """A prediction with what ``to_bytes`` wrote. Raises CorruptStream."""
+        raise CorruptStream(f"an answer has {len(data)} bytes that {self.name} does not know")
 
     # -- accuracy ----------------------------------------------------------------------------------------------------
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from semcodec.boxes import Boxes, Letterbox, corners
-from semcodec.container.primitives import read_varint, varint
-from semcodec.errors import CorruptStream, TruncatedStream, UsageError
+from semcodec.errors import UsageError
 from semcodec.panels import Frame, Panel, UInt8
 from semcodec.specs import InputRequest, TensorSpec
-from semcodec.tasks import average_precision
+from semcodec.tasks import average_precision, statistics
 from semcodec.tasks.base import Metric, Record, Score, Stopwatch, Told, match_classes
 from semcodec.tasks.classification import Classification
 from semcodec.tasks.prediction import Answer, Prediction, Size
+from semcodec.tasks.source import SOURCE, read_source, source_size, write_source
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,17 +36,13 @@ CANDIDATES = 30_000
 """Most boxes of an image, the best by score, that are compared with each other."""
 _TOGETHER = 1024
 
-SOURCE = "source"
-"""The chunk before a detector's own: two varints, width and height of the source, where its boxes are told."""
-MAX_SIZE = 10
-"""Bytes of that chunk."""
-
 
 class Detection(Classification):
     """A device that answers itself names one class, as for classification."""
 
     metric = Metric("map50", "mAP at IoU 0.5", "mAP50 %")
     draws = True
+    side = SOURCE
 
     def check_labels(self, name: str, labels: Labels) -> None:
         if not any(map(len, labels)):
@@ -62,11 +57,10 @@ class Detection(Classification):
         return _place(size or (request.width, request.height), request).to_source(label)
 
     def write_side(self, sink: Sink, size: Size | None, request: InputRequest) -> None:
-        sides = size or (request.width, request.height)
-        sink.blob(SOURCE, b"".join(varint(side) for side in sides), side=True)
+        write_source(sink, size, request)
 
     def read_side(self, source: Source) -> None:
-        source.blob(SOURCE, MAX_SIZE)
+        read_source(source)
 
     def output(self, classes: int) -> TensorSpec:
         """Boxes as centre x, y, width, height in pixels of the input, then a score for each class."""
@@ -102,6 +96,9 @@ class Detection(Classification):
             index, name, probability = int(boxes.classes[0]), names[0], float(boxes.scores[0])
         layers = packet.layers_present, packet.layers_total
         return Prediction(index, name, probability, None, layers, "server", rows, boxes, names, size)
+
+    def numbers(self, prediction: Prediction) -> Any:
+        return prediction.logits if prediction.boxes is None else prediction.boxes.xyxy.numpy()
 
     def score(self, dataset: Dataset, classes: Sequence[str], request: InputRequest, input_bytes: int) -> Score:
         return DetectionScore(dataset, classes, request)
@@ -202,7 +199,7 @@ class DetectionScore(Score):
             "map50": judged.map50,
             "map50_95": judged.map50_95,
             "map50_interval": list(average_precision.interval(judged.matches)),
-            "bootstrap": {"resamples": average_precision.RESAMPLES, "seed": average_precision.SEED},
+            "bootstrap": {"resamples": statistics.RESAMPLES, "seed": statistics.SEED},
             "objects": len(judged.matches.objects),
         }
         return found if self.chosen is None else {**found, "classes": [self.classes[i] for i in self.chosen]}
@@ -257,19 +254,6 @@ def _kept(boxes: Boxes, iou: float, limit: int) -> Tensor:
         if len(kept) >= limit:
             break
     return kept[:limit]
-
-
-def source_size(packet: Packet) -> Size:
-    """Raises CorruptStream where a packet does not say what picture its boxes lie in."""
-    data = packet.chunks[0].verify(SOURCE) if packet.chunks else b""
-    stream = BytesIO(data)
-    try:
-        width, height = (read_varint(stream, SOURCE) for _ in range(2))
-    except TruncatedStream:
-        width = height = 0
-    if not (width and height) or stream.read(1):
-        raise CorruptStream(f"packet {packet.sequence}: does not have its source's width and height")
-    return width, height
 
 
 def _place(size: Size, request: InputRequest) -> Letterbox:

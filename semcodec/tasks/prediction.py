@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from semcodec.container.sinks import ChunkRow
 
     Float32 = npt.NDArray[np.float32]
+    UInt8 = npt.NDArray[np.uint8]
 
 Size = tuple[int, int]
 
 Answer = Any
-"""Of one sample, by its task: logits, (classes,) float32, or ``Boxes`` in pixels of the input, or another's."""
+"""Of one sample, by its task: logits, (classes,) float32, ``Boxes`` in pixels of the input, a mask of it, or another's."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class Prediction:
     boxes, names: of a detector, what it found, in pixels of the source, best first, and the class of each; source is
     its width and height. index, name and probability are then those of the best: -1, "nothing" and 0 where there is
     none.
+    mask: of a model that segments, uint8 (h, w), the class of each place of the picture as the input shows it; source
+    is the picture's own width and height, and index, name and probability are the class of most places and its share.
+    embedding: float32 (D,), of a model for retrieval; index, name and probability are then -1, "embedding" and 0.
     layers: how many of the packet's layers there were. rows: its chunks as they were read.
     """
 
@@ -42,6 +46,23 @@ class Prediction:
     boxes: Boxes | None = field(default=None, repr=False)
     names: tuple[str, ...] = field(default=(), repr=False)
     source: Size | None = None
+    mask: UInt8 | None = field(default=None, repr=False)
+    embedding: Float32 | None = field(default=None, repr=False)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the answer and how sure it is, or the boxes."""
+        from semcodec import _html
+
+        layers = "" if self.layers[1] == 1 else f", {self.layers[0]} of {self.layers[1]} layers"
+        head = (
+            f"<p><b>{_html.escape(self.name)}</b> {self.probability:.1%}, by the {_html.escape(self.where)}{layers}</p>"
+        )
+        if self.boxes is not None:
+            scores = [1.0] * len(self.names) if self.boxes.scores is None else self.boxes.scores
+            found = zip(self.names, scores, self.boxes.xyxy, strict=True)
+            rows = [(name, float(score), ", ".join(f"{v:.0f}" for v in box)) for name, score, box in found]
+            return head + _html.table(("class", "score", "left, top, right, bottom"), rows[:20])
+        return head + _html.bar(self.probability, self.name)
 
     @classmethod
     def of_logits(cls, logits: Float32, classes: Sequence[str], layers: tuple[int, int], **more: Any) -> Prediction:

@@ -19,6 +19,7 @@ from semcodec.interfaces import Encoder
 from semcodec.pipeline.exported import DEVICE
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.specs import TensorSpec
+from semcodec.tasks.table import get_task
 from semcodec.testing.cases import Case, cases
 from semcodec.testing.device_half import check_device_half
 from semcodec.testing.forgery import check_damage, check_forgery
@@ -85,7 +86,7 @@ def whole_acts(subject: Subject) -> list[Act]:
         def do(pipeline: Pipeline, number: int) -> bytes:
             [encoded] = pipeline.encode_batch(given[number : number + 1], [number])
             [answer] = pipeline.decode_batch([*read_packets(BytesIO(encoded.data), pipeline.header)])
-            values = answer.logits if answer.boxes is None else answer.boxes.xyxy.numpy()
+            values = get_task(pipeline.composition.task).numbers(answer)
             assert values is not None  # no gate kept it on the device
             return encoded.data + values.tobytes()
 

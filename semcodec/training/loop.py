@@ -49,7 +49,7 @@ class Batch:
     """One step's samples.
 
     pixels: float32 in [0, 1], (B, T, 3, H, W) or (B, 3, H, W). labels: int64 (B,), or for detectors
-    one ``Boxes`` for each sample, in pixels of the input.
+    one ``Boxes`` for each sample, in pixels of the input, or masks of the sources, uint8 arrays, in memory.
     rng: draws that a resumed run repeats. sequence: a number for each sample, never used twice in a step.
     share: of the samples of the whole batch, where several processes have one part each.
     """
@@ -65,7 +65,11 @@ class Batch:
         if there.name == "cpu":
             return self
         many = isinstance(self.labels, list)
-        labels = [one.to(there.device) for one in self.labels] if many else self.labels.to(there.device)
+        labels = (
+            [one.to(there.device) if hasattr(one, "to") else one for one in self.labels]
+            if many
+            else self.labels.to(there.device)
+        )
         return replace(self, pixels=self.pixels.to(there.device), labels=labels)
 
 
@@ -125,9 +129,12 @@ OnStep = Callable[[Moment], None]
 class Job:
     """What a recipe is given.
 
-    modules: by slot ("encoder", "recoverer", "backbone"), those that have weights. recover: the composition's
+    modules: by slot ("encoder", "recoverer", "backbone"), those that have weights. tails: by task, the models that
+    answer a stream for several, of which "backbone" is the first, whose head runs; none of a stream for one.
+    task_weights: of these, what each answer weighs in training, where that is not 1. recover: the composition's
     Recoverer, with weights or without.
-    dataset: what is trained on. cut: where the backbone is cut. cuts: all of its cuts in order, and the features there.
+    dataset: what is trained on. larger: the same pictures with more of their pixels, which crops are taken from, so
+    that they are not blurred. cut: where the backbone is cut. cuts: all of its cuts in order, and the features there.
     call: call parameters of the Encoder that the spec itself sets.
     keep: by target, the composition's Selector and budget; ``free``: targets whose budget the spec leaves open,
     so that one set of weights is trained for all of ``budgets[target]``.
@@ -149,9 +156,21 @@ class Job:
     shipped: frozenset[str] = frozenset()
     pretrained: bool = False
     auxiliary: dict[str, nn.Module] = field(default_factory=dict)
+    tails: Mapping[str, nn.Module] = field(default_factory=dict)
+    task_weights: Mapping[str, float] = field(default_factory=dict)
     recover: Callable[[Partial], Features] | None = None
     backbone_recipe: Callable[[Job], list[Step]] | None = None
     accelerator: Accelerator = CPU
+    larger: Dataset | None = None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the model's input; None where that is not known."""
+        for shape in self.cuts.get("input", {}).values():
+            height, width = shape.shape[-2:]
+            if height is not None and width is not None:
+                return height, width
+        return None
 
     @cached_property
     def trainable_parts(self) -> TrainableParts:
@@ -171,9 +190,12 @@ class Job:
         }
 
 
-def batches(dataset: Dataset, step: Step, seed: int, number: int, start: int) -> Iterator[Batch]:
+def batches(
+    dataset: Dataset, step: Step, seed: int, number: int, start: int, size: tuple[int, int] | None = None
+) -> Iterator[Batch]:
     """Batches ``start`` and on of step ``number``, prepared one ahead in a thread.
 
+    size: height and width that crops get, where they are not those of the data set.
     Order and draws depend on (seed, step, position) alone, so a resumed run sees what an unbroken one would. Of several
     processes each has its part of every batch; where nothing learns, each has all of it.
     """
@@ -192,7 +214,7 @@ def batches(dataset: Dataset, step: Step, seed: int, number: int, start: int) ->
                 pixels, labels = dataset.batch(rows[part].tolist())
                 x = from_eight_bits(pixels)
                 if dataset.varies:
-                    x = varied(x, rng, step.smallest_crop, len(rows), part)
+                    x = varied(x, rng, step.smallest_crop, len(rows), part, size)
                 sequence = range(i * step.batch, i * step.batch + len(rows))[part]
                 targets = labels if isinstance(labels, list) else torch.from_numpy(labels)
                 queue.put(Batch(x, targets, rng, sequence, len(x) / len(rows)))
@@ -221,10 +243,12 @@ def varied(
     smallest: float = SMALLEST_CROP,
     batch: int | None = None,
     part: slice = slice(None),
+    size: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Samples (B, ..., 3, H, W) mirrored at random, and cropped at random and resized back, each all frames alike.
+    """Samples (B, ..., 3, H, W) mirrored at random, and cropped at random and resized, each all frames alike.
 
-    batch, part: of how many samples these are which, so that each is varied as in the whole batch.
+    batch, part: of how many samples these are which, so that each is varied as in the whole batch. size: height and
+    width of what is given; None: as they were.
     """
     count = len(pixels) if batch is None else batch
     scale = rng.uniform(smallest, 1, count)
@@ -233,8 +257,10 @@ def varied(
     theta[:, 1, 1] = scale
     theta[:, :, 2] = rng.uniform(-1, 1, (count, 2)) * (1 - scale)[:, None]
     flat = pixels.reshape(len(pixels), -1, *pixels.shape[-2:])
-    grid = F.affine_grid(torch.from_numpy(theta[part]), list(flat.shape), align_corners=False)
-    return F.grid_sample(flat, grid, padding_mode="reflection", align_corners=False).view(pixels.shape)
+    height, width = size or pixels.shape[-2:]
+    grid = F.affine_grid(torch.from_numpy(theta[part]), [*flat.shape[:2], height, width], align_corners=False)
+    seen = F.grid_sample(flat, grid, padding_mode="reflection", align_corners=False)
+    return seen.view(*pixels.shape[:-2], height, width)
 
 
 def top1(logits: Tensor, labels: Tensor) -> float:
@@ -358,7 +384,8 @@ def _iterate(
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Iterations done, and means of loss and metrics over the last hundred, after each."""
     recent: dict[str, deque[float]] = {}
-    for i, read in enumerate(batches(job.dataset, step, seed, number, start), start):
+    source = job.dataset if job.larger is None else job.larger
+    for i, read in enumerate(batches(source, step, seed, number, start, job.size), start):
         batch = read.to(job.accelerator)
         if optimiser is None:
             with torch.no_grad():

@@ -15,7 +15,7 @@ from PIL import Image
 
 from semcodec.cli import main
 from semcodec.data.base import EmptySplitError
-from semcodec.data.datasets import check_dataset, open_dataset
+from semcodec.data.datasets import check_dataset, open_dataset, tasks_of
 from semcodec.data.inputs import open_input
 from semcodec.data.shards import LARGEST_HEADER
 from semcodec.errors import DataError
@@ -95,6 +95,11 @@ def test_objects_are_boxes_of_what_is_in_the_picture(table):
     assert np.allclose(first.xyxy.numpy(), [[6.4, 19.2, 22.4, 35.2]])
     assert len(none) == 0
     assert dataset.sizes([0]) == [(40, 20)]
+    done = CliRunner().invoke(main, ["data", "show", f"hf:{table / 'boxes'}", "--format", "json"])
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["classes"] == ["x", "y"]
+    assert tasks_of(f"hf:{table / 'boxes'}") == ("detection",)
+    assert tasks_of(f"hf:{table / 'saved'}") == ("classification",)
 
 
 def test_what_the_hub_does_not_have_is_one_line(table, monkeypatch):

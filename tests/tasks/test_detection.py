@@ -33,8 +33,9 @@ from semcodec.pipeline.server import Server
 from semcodec.pipeline.weights import WeightsRequest as Weights
 from semcodec.specs import InputRequest
 from semcodec.tasks import average_precision
-from semcodec.tasks.average_precision import RESAMPLES, Matches, _Bootstrap, interval, paired, resampled, score
+from semcodec.tasks.average_precision import Matches, interval, paired, score
 from semcodec.tasks.detection import nms
+from semcodec.tasks.statistics import RESAMPLES, Bootstrap, resampled
 from semcodec.tasks.table import compare
 
 SPEC = "two-nibbles+rans+cells"
@@ -495,6 +496,6 @@ def test_training_is_given_boxes_in_pixels_of_the_input(tmp_path):
 
 def test_no_chance_is_left_where_every_resample_is_on_one_side():
     """However far the resamples as a whole are from what they were drawn from."""
-    drawn = _Bootstrap(0.2, np.linspace(0.3, 0.35, 1000))
+    drawn = Bootstrap(0.2, np.linspace(0.3, 0.35, 1000))
     assert drawn.chance(0.0) == 1 / 1000
     assert drawn.interval()[0] > 0
