@@ -61,9 +61,7 @@ class SegNano(Staged):
         return pixel_loss(self.tail(features, cut), labels)
 
 
-def vary_masks(
-    pixels: Tensor, masks: Tensor, rng: np.random.Generator
-) -> tuple[Tensor, list[npt.NDArray[np.uint8]]]:
+def vary_masks(pixels: Tensor, masks: Tensor, rng: np.random.Generator) -> tuple[Tensor, list[npt.NDArray[np.uint8]]]:
     """Images (B, 3, H, W) and masks, int64 (B, H, W), stretched by axis and shifted, colours exchanged or turned over.
 
     Masks come out as uint8 (H, W) each; what moved in from outside is ignored.

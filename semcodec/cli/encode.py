@@ -95,7 +95,9 @@ def command(
         if check:
             from semcodec.pipeline.pipeline import Pipeline
 
-            end = pipeline = Pipeline.load(composition, request, classes=classes_of(good[0], composition.task), device=there)
+            end = pipeline = Pipeline.load(
+                composition, request, classes=classes_of(good[0], composition.task), device=there
+            )
 
             def one(sample: Sample, number: int) -> tuple[Encoded, dict[str, Any]]:
                 return run(pipeline, sample, number)

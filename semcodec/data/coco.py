@@ -162,7 +162,9 @@ class CocoFolder(Dataset):
             name = inside(picture.file_name)
             at = next((parent + name for parent in parents if (self.root / (parent + name)).is_file()), None)
             if at is None:
-                raise DataError(f"{path}: names the picture {name!r}, which is not in {', '.join(parents[:3])} or above")
+                raise DataError(
+                    f"{path}: names the picture {name!r}, which is not in {', '.join(parents[:3])} or above"
+                )
             if picture.id in samples:
                 raise DataError(f"{path}: has two pictures of the id {picture.id}")
             samples[picture.id] = _Labelled(at, (picture.width, picture.height), [])
@@ -189,7 +191,9 @@ class CocoFolder(Dataset):
         x, y, width, height = one.bbox
         right, bottom = sample.size
         if not (min(width, height) >= 0 and _within((x, y, x + width, y + height), sample.size)):
-            raise DataError(f"{self.root / sample.path}: the box {one.bbox} in {ANNOTATIONS}/ is not within the picture")
+            raise DataError(
+                f"{self.root / sample.path}: the box {one.bbox} in {ANNOTATIONS}/ is not within the picture"
+            )
         return max(x, 0), max(y, 0), min(x + width, right), min(y + height, bottom)
 
     def _mask(self, index: int) -> UInt8:

@@ -118,7 +118,9 @@ def _mask_file(path: Path, size: tuple[int, int]) -> Iterator[UInt8]:
                 theirs, own = ("x".join(map(str, one)) for one in (size, image.size))
                 raise DataError(f"{path}: is a mask of {own} pixels where its picture has {theirs}")
             if image.mode not in _MODES:
-                raise DataError(f"{path}: is of the mode {image.mode}; a mask has one 8-bit number a pixel, grey or palette")
+                raise DataError(
+                    f"{path}: is of the mode {image.mode}; a mask has one 8-bit number a pixel, grey or palette"
+                )
             values = np.asarray(image).astype(np.uint8)
     except DataError:
         raise

@@ -57,7 +57,9 @@ class MaskFolders(MaskFiles):
 def _pairs(images: Path, masks: Path, folder: str) -> tuple[list[tuple[str, str]], int]:
     """(picture, mask) of a folder, and how many pictures have no mask."""
     there = masks / folder
-    names = Names((path.name for path in visible(there) if path.suffix.lower() == ".png") if there.is_dir() else (), True)
+    names = Names(
+        (path.name for path in visible(there) if path.suffix.lower() == ".png") if there.is_dir() else (), True
+    )
     pictures, found = pictures_in(images / folder), []
     for picture in pictures:
         try:

@@ -161,7 +161,12 @@ class Engine(Generic[OwnerT]):
             times = (_microseconds(waited), decode, recover, tail)
             asked = job.owner.session
             message = to_message(
-                job.sequence, answer, times, logits=asked.logits, least_score=asked.least_score, task=server.composition.task
+                job.sequence,
+                answer,
+                times,
+                logits=asked.logits,
+                least_score=asked.least_score,
+                task=server.composition.task,
             )
             out.append((job.owner, message))
         return out

@@ -104,7 +104,9 @@ class Counts:
                 raise ValueError("an image or a class is counted that is not there")
             return cls(images, classes, rows)
         except ValueError as error:
-            raise DataError(f"these counts of pixels cannot be read ({first_line(error)}); measure the record anew") from None
+            raise DataError(
+                f"these counts of pixels cannot be read ({first_line(error)}); measure the record anew"
+            ) from None
 
 
 def count(found: npt.NDArray[Any], there: UInt8, classes: int) -> Int64:

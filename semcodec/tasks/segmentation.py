@@ -1,4 +1,4 @@
-"""A class for each pixel: masks in pixels of the source, packets that tell its size, and mean intersection over union."""
+"""A class for each pixel: masks in pixels of the source, and mean intersection over union."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ class Segmentation(Classification):
             raise UsageError(f"{name} has no pixel of a known class in its first {len(labels)} samples to learn from")
 
     def example_labels(self, count: int) -> Labels:
-        return [np.array([[row % 2, 1], [0, masks.IGNORED]], np.uint8).repeat(32, 0).repeat(32, 1) for row in range(count)]
+        return [
+            np.array([[row % 2, 1], [0, masks.IGNORED]], np.uint8).repeat(32, 0).repeat(32, 1) for row in range(count)
+        ]
 
     def label(self, label: Any, classes: Sequence[str], size: Size | None, request: InputRequest) -> Any:
         return label

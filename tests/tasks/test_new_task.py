@@ -122,6 +122,8 @@ def test_nothing_to_learn_is_said_by_the_task():
 
 def test_a_task_that_is_not_there_is_named(monkeypatch):
     monkeypatch.delitem(TASKS, "brightness")
-    with pytest.raises(UsageError, match="no task 'brightness'; tasks are classification, video, detection, segmentation"):
+    with pytest.raises(
+        UsageError, match="no task 'brightness'; tasks are classification, video, detection, segmentation"
+    ):
         Pipeline.load(compose_spec(SPEC), WeightsRequest(offline=True)).encode(np.zeros((32, 32, 3), np.uint8))
-    assert list(metrics()) == ["top1", "map50", "miou"]
+    assert list(metrics()) == ["top1", "map50", "miou", "recall1"]

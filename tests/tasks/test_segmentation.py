@@ -180,7 +180,9 @@ def test_the_first_stages_are_the_detectors_to_the_bit(pipeline):
 
 def test_a_stream_is_decoded_to_masks(tmp_path):
     file, folder = tmp_path / "scenes.sem", tmp_path / "found"
-    written = json.loads(call("encode", SPEC, "digits-scenes:0", "digits-scenes:3", "-o", file, "--check", "--format", "json"))
+    written = json.loads(
+        call("encode", SPEC, "digits-scenes:0", "digits-scenes:3", "-o", file, "--check", "--format", "json")
+    )
     read = json.loads(call("decode", file, "--mask-dir", folder, "--format", "json"))
     assert [r["prediction"] for r in read["records"]] == [r["prediction"] for r in written["records"]]
     assert all(r["source"] == [96, 96] for r in read["records"])
