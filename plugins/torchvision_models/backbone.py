@@ -164,7 +164,7 @@ class _Placed(nn.Module):
         return found
 
 
-class TorchvisionBackbone:
+class TorchvisionBackbone(TorchvisionModel):
     """``torchvision/<model>``: a ``Segmenter`` or a ``Detector``, by torchvision's name for it.
 
     Raises UsageError for a name that is none of theirs, and a side that the model cannot take.
