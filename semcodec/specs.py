@@ -126,8 +126,9 @@ class InputRequest:
     by "bilinear", "bicubic", "lanczos" or "nearest" interpolation, then the centre is cropped; or, with the fit
     "letterbox", the whole is made as large as it fits and laid into the middle of grey. What is made on the fly comes
     in the right size, whatever these say. labels: those that are wanted: "class", "boxes", "masks", or another
-    task's. Raises UsageError for a crop out of (0, 1], another interpolation or fit, and for boxes or masks where
-    pictures are cropped.
+    task's. sized: whether packets have the source's size, which another task of the same stream needs. Raises
+    UsageError for a crop out of (0, 1], another interpolation or fit, and for boxes or masks where pictures are
+    cropped.
     """
 
     frames: int | None
@@ -137,6 +138,7 @@ class InputRequest:
     interpolation: str = "bilinear"
     fit: str = "crop"
     labels: str = CLASS
+    sized: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= 1:
@@ -161,7 +163,7 @@ class InputRequest:
     @property
     def placed(self) -> bool:
         """Whether labels may lie somewhere in the picture, so that the source's size is needed beside them."""
-        return self.labels != CLASS
+        return self.sized or self.labels != CLASS
 
     @property
     def kind(self) -> Literal["video", "image"]:

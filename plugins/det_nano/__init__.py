@@ -1,4 +1,4 @@
-"""The embedded detector: small, of our own, for scenes of digits."""
+"""Embedded models for scenes of digits, small, of our own: a detector, and a classifier behind its head."""
 
 from __future__ import annotations
 
@@ -21,6 +21,15 @@ def semcodec_components() -> Iterator[Component]:
         summary="embedded detector of 96x96 pixels, without anchors, 0.4 M parameters",
         weights=(f"{PACKAGE}:weights/det-nano.safetensors",),
         recipe=f"{PACKAGE}.recipe:recipe",
+    )
+    yield Component(
+        kind="backbone",
+        name="cls-nano",
+        target=f"{PACKAGE}.classifier:ClsNano",
+        spec=f"{PACKAGE}.spec:classifier",
+        summary="embedded classifier of 96x96 pixels behind det-nano's head: the main digit, 0.6 M parameters",
+        weights=(f"{PACKAGE}:weights/cls-nano.safetensors",),
+        recipe=f"{PACKAGE}.classifier:recipe",
     )
     yield Component(
         kind="backbone",

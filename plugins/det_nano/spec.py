@@ -30,6 +30,17 @@ STAGES = {
 """In order. A cut of a stage's name comes after it: d3 is the map of an eighth of the picture's side."""
 
 
+HEAD = ("stem", "d2", "d3")
+"""The stages that the models of this package have in common; behind them each is its own."""
+
+
+def classifier(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of the embedded classifier, which has no parameters."""
+    image = {"image": TensorSpec((3, SIDE, SIDE))}
+    cuts = {name: nano(params).cuts[name] for name in HEAD}
+    return BackboneSpec(task="classification", input=image, cuts={"input": image, **cuts}, fit="letterbox")
+
+
 def nano(params: Mapping[str, Any]) -> BackboneSpec:
     """Of the embedded detector, which has no parameters."""
     image = {"image": TensorSpec((3, SIDE, SIDE))}

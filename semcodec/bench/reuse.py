@@ -205,7 +205,9 @@ def share(pipeline: Pipeline, memory: Memory) -> SharedPipeline:
     """``pipeline`` with a memory, which forgets what the pipeline has no use for."""
     models = tuple(d for slot, d in sorted(pipeline.digests.items()) if slot != "recoverer")
     c = pipeline.composition
-    memory.enter((c.encoder.weights_item, *c.models.items(), c.weights_key("backbone"), c.cut, models), point_of(c))
+    memory.enter(
+        (c.encoder.weights_item, *c.models.items(), *map(c.weights_key, c.slots), c.seen, c.cut, models), point_of(c)
+    )
     return SharedPipeline(**{f.name: getattr(pipeline, f.name) for f in fields(pipeline)}, memory=memory)
 
 

@@ -25,6 +25,6 @@ def to_train(cells: Iterable[tuple[str, Grid]]) -> dict[str, str]:
         built = {name: values for name, values in grid.items() if name.rpartition(".")[2] not in composition.call}
         for values in product(*built.values()):
             point = at(composition, dict(zip(built, values, strict=True)))
-            keys = tuple(point.weights_key(slot) for slot in ("encoder", "recoverer", "backbone"))
+            keys = tuple(point.weights_key(slot) for slot in ("encoder", "recoverer", *point.slots))
             specs.setdefault(keys, point.spec)
     return {re.sub(r"[^\w.,=@-]+", "-", spec): spec for spec in specs.values()}

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="With --input: draw the source, what was chosen and what the server has, as PNG, JPEG, WebP, PDF or SVG.",
 )
+@options.task
 @options.part
 @options.accelerator
 @options.weights
@@ -54,6 +55,7 @@ def command(
     dry_run: bool,
     named: str | None,
     plot: Path | None,
+    task: str | None,
     part: Part | None,
     device: str,
     half: bool,
@@ -82,7 +84,10 @@ def command(
     if plot and part and part.window:
         raise UsageError("--save-plot draws one clip, and --window gives several; leave out one")
     composition, request = compose_spec(spec), options.request(given, offline)
+    if task is not None:
+        composition = composition.alone(task)
     if named:
+        composition.check_one()
         check_input(named, composition.request, part)
     if dry_run:
         check_possible(composition.bounds)
@@ -146,8 +151,9 @@ def _declared(composition: Composition, request: WeightsRequest) -> dict[str, We
 
 def _slots(composition: Composition) -> dict[str, Component]:
     c = composition
-    own = {"encoder": c.encoder.component, "recoverer": c.recoverer.component, "backbone": c.backbone.component}
-    return {**own, **{name: bound.component for name, bound in c.models.items()}}
+    own = {"encoder": c.encoder.component, "recoverer": c.recoverer.component}
+    tails = {slot: bound.component for slot, bound in c.slots.items()}
+    return {**own, **tails, **{name: bound.component for name, bound in c.models.items()}}
 
 
 def _sources(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     metavar="SPEC",
     help="Decode only what has the encoder, recoverer, entropy stage, backbone and cut of SPEC. Repeatable.",
 )
+@options.task
 @click.option("--mask-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Of a model that "
               "segments: write each mask there, as PNG of the source's size, with the classes' names.")  # fmt: skip
 @options.accelerator
@@ -38,6 +39,7 @@ def command(
     file: Path,
     fetch: bool,
     allowed: tuple[str, ...],
+    task: str | None,
     mask_dir: Path | None,
     device: str,
     half: bool,
@@ -55,14 +57,17 @@ def command(
         raise UsageError("--fetch looks on the network, --offline does not; leave out one")
     request = options.request(given, offline=not fetch)
     with reading(file) as stream:
+        from semcodec.composition.stored import compose_stored
         from semcodec.container.packets import read_header, read_packets
 
         header = read_header(stream)
         _check_allowed(header, allowed)
+        if task is None:
+            compose_stored(header.spec, header.components).check_one()
 
         from semcodec.pipeline.server import Server
 
-        server = Server.load(header, request, device=device, half=half)
+        server = Server.load(header, request, device=device, half=half, tasks=None if task is None else [task])
         keep = None if mask_dir is None else _mask_folder(mask_dir, server)
         records = []
         try:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 )
 @click.option("--check", is_flag=True, help="Also decode what is written, as a server would, and show its answers.")
 @click.option("--keep-going", is_flag=True, help="Pass over inputs that cannot be read; the exit code is then 1.")
+@options.task
 @options.part
 @options.accelerator
 @options.weights
@@ -37,6 +38,7 @@ def command(
     output: Path,
     check: bool,
     keep_going: bool,
+    task: str | None,
     part: Part | None,
     device: str,
     half: bool,
@@ -65,6 +67,10 @@ def command(
         composition = ready.composition
     else:
         composition = compose_spec(spec)
+    if task is not None:
+        composition = composition.alone(task)
+    if check:
+        composition.check_one()
     failed: list[str] = []
 
     def pass_over(named: str, error: Exception) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--data", required=True, metavar="NAME|FOLDER", help="What to evaluate on; see 'semcodec data list'.")
 @click.option("--split", default="test", show_default=True, help="test, train, or for folders all.")
 @options.classes
+@options.tasks
 @click.option("--limit", type=click.IntRange(1), help="The first so many samples.")
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Samples that run together.")
 @click.option(
@@ -59,6 +60,7 @@ def command(
     data: str,
     split: str,
     classes: list[str] | None,
+    tasks: tuple[str, ...],
     limit: int | None,
     batch: int,
     swept: tuple[str, ...],
@@ -74,13 +76,16 @@ def command(
 
     Accuracy comes with its 95 % interval (Wilson's) and the digest of what was evaluated; sizes and times are means
     per sample. Records have the keys of compose --input, averaged. Of a detector it is mAP50, by pycocotools, with an
-    interval from 1,000 bootstrap samples of the images (seed 0).
+    interval from 1,000 bootstrap samples of the images (seed 0). Of a spec with several backbones there is one record
+    for each task, of the same packets.
     """
     from semcodec.composition.composition import compose_spec
     from semcodec.data.datasets import check_dataset
 
     composition, grid = compose_spec(spec), grid_of(swept)
     request = options.request(given, offline)
+    for task in tasks:
+        composition.alone(task)  # raises where there is none
     form = form or ("json" if grid else "table")
     if remeasure and output is None:
         raise UsageError("--remeasure is for -o FILE, whose points have changed")
@@ -97,7 +102,7 @@ def command(
         records = []
         points = run_sweep(
             composition, grid, request, data, split=split, classes=classes, limit=limit, batch=batch, known=known,
-            device=device, half=half, progress=Progress().count,
+            device=device, half=half, progress=Progress().count, tasks=tasks,
         )  # fmt: skip
         for record in points:
             line = to_json(record)
@@ -164,7 +169,15 @@ def _leave_out(output: Path, stale: Sequence[Mapping[str, Any]]) -> None:
         file.writelines(kept)
 
 
-def _show(records: Sequence[dict[str, Any]]) -> None:
+def _show(found: Sequence[dict[str, Any]]) -> None:
+    """A table for each task."""
+    for number, task in enumerate(dict.fromkeys(record["task"] for record in found)):
+        if number:
+            click.echo()
+        _show_alike([record for record in found if record["task"] == task])
+
+
+def _show_alike(records: Sequence[dict[str, Any]]) -> None:
     first = records[0]
     if len(records) == 1:
         click.echo(f"{first['spec']}\n")

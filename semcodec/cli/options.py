@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from semcodec.errors import UsageError
 
 if TYPE_CHECKING:
     from semcodec.pipeline.weights import WeightsRequest
@@ -32,8 +35,8 @@ def weights(command: _Command) -> _Command:
         multiple=True,
         metavar="[SLOT=]PATH",
         help="Weights of encoder, recoverer or backbone, or of all that the file holds: a safetensors file, a "
-        "run's folder, a folder of several runs, or 'random' for an untrained model. Repeatable. Without it: what "
-        "ships, the user's cache, the hub.",
+        "run's folder, a folder of several runs, hf:OWNER/NAME[@REVISION] on the hub, or 'random' for an untrained model. "
+        "Repeatable. Without it: what ships, the user's cache, the hub.",
     )(offline(command))
 
 
@@ -86,6 +89,16 @@ def part(command: _Command) -> _Command:
     return added  # type: ignore[no-any-return]
 
 
+tasks = click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="TASK",
+    help="Of a stream for several tasks: this one. Repeatable.  [default: all]",
+)
+task = click.option("--task", "task", metavar="TASK", help="Of a stream for several tasks: the one to answer.")
+
+
 def _device(ctx: click.Context, param: click.Parameter, name: str) -> str:
     from semcodec.pipeline.accelerator import kind_of
 
@@ -109,6 +122,23 @@ def accelerator(command: _Command) -> _Command:
         "--half", is_flag=True, help="Networks compute in bfloat16 where they can; what is coded stays exact."
     )
     return device(half(command))
+
+
+def weights_of_tasks(given: tuple[str, ...]) -> dict[str, float]:
+    """By task, of ``TASK=FLOAT`` options. Raises UsageError."""
+    found: dict[str, float] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        try:
+            number = float(value) if equals else math.nan
+        except ValueError:
+            number = math.nan
+        if not name or not math.isfinite(number) or number < 0:
+            raise UsageError(f"{text}: expects TASK=FLOAT, a weight of at least 0, as in detection=2")
+        if name in found:
+            raise UsageError(f"{name} is weighed twice: {found[name]:g} and {number:g}")
+        found[name] = number
+    return found
 
 
 def request(given: tuple[str, ...], offline: bool) -> WeightsRequest:

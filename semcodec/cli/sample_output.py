@@ -106,7 +106,7 @@ def _note_other_data(end: End, sample: Sample) -> None:
     from semcodec.data.datasets import rows
     from semcodec.data.notes import note
 
-    source = end.sources.get("backbone")
+    source = end.sources.get(end.composition.head_slot)
     data = source.card.get("data") if source else None
     if source and data != sample.data and data in [row["name"] for row in rows()]:
         few = ", ".join(end.classes[:4])

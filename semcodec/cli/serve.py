@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from semcodec.cli import options
 from semcodec.errors import UsageError
+
+if TYPE_CHECKING:
+    from semcodec.composition.composition import Composition
 
 
 @click.command()
@@ -29,8 +34,10 @@ from semcodec.errors import UsageError
 )
 @click.option("--idle-s", type=click.IntRange(1, 86400), default=120, show_default=True, help="How long a stream may "
               "be silent, and a session without a connection is kept.")  # fmt: skip
+@click.option("--page/--no-page", default=True, show_default=True, help="Whether a browser is shown the streams at /.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the "
               "lines on stderr.")  # fmt: skip
+@options.tasks
 @options.accelerator
 @options.weights
 def command(
@@ -45,7 +52,9 @@ def command(
     max_streams: int,
     max_samples_per_s: float | None,
     idle_s: int,
+    page: bool,
     log_format: str,
+    tasks: tuple[str, ...],
     device: str,
     half: bool,
     given: tuple[str, ...],
@@ -54,9 +63,10 @@ def command(
     """Answer streams of devices over the network, for each SPEC with its server's weights.
 
     A stream may differ from its SPEC in selectors, gates and call parameters; another encoder, recoverer, entropy
-    stage, backbone, cut or other weights are refused before anything is built. The first line of stdout is the address
-    once it answers. SIGTERM and Ctrl-C end it when what is in flight is answered. Over HTTP: /healthz, /readyz,
-    /metrics and /v1/compositions.
+    stage, backbone, cut or other weights are refused before anything is built. A SPEC with several backbones answers
+    the task that a device asks for, of those that --task names where it is given. The first line of stdout is the
+    address once it answers. SIGTERM and Ctrl-C end it when what is in flight is answered. Over HTTP: /healthz, /readyz,
+    /metrics and /v1/compositions, and at / a page that shows the streams and what of them was received last.
     """
     from semcodec.composition.composition import compose_spec
     from semcodec.serving.extras import check_serve
@@ -73,18 +83,22 @@ def command(
     signatures = [composition.decoding_signature() for composition in compositions]
     if len(set(signatures)) < len(specs):
         raise UsageError("two SPECs name the same models, which answer one stream as the other: leave out one")
+    answered = _answered(compositions, tasks)
     check_serve()
 
     from semcodec.pipeline.accelerator import Accelerator
     from semcodec.pipeline.server import Server
-    from semcodec.serving.app import PATH, bind, serve
+    from semcodec.serving.app import HOSTS, PATH, bind, serve
     from semcodec.serving.limits import Limits
     from semcodec.serving.log import Log
 
     log = Log(log_format)
     listener = bind(host, port)
     there = Accelerator.find(device, half)
-    servers = [Server.load(c, request, offline=request.offline, device=there) for c in compositions]
+    servers = [
+        Server.load(c, request, offline=request.offline, device=there, replies=None, tasks=answered[i])
+        for i, c in enumerate(compositions)
+    ]
     scheme = "ws" if tls_cert is None else "wss"
     shown = f"[{host}]" if ":" in host else host
     address = f"{scheme}://{shown}:{listener.getsockname()[1]}"
@@ -105,6 +119,21 @@ def command(
         key=None if tls_key is None else str(tls_key),
         log=log,
         ready=ready,
+        page=page,
+        hosts=HOSTS | {host},
     )
     if interrupted:
         raise KeyboardInterrupt
+
+
+def _answered(compositions: Sequence[Composition], tasks: Sequence[str]) -> list[list[str] | None]:
+    """Of each composition, the tasks among ``tasks`` that it has; None: all.
+
+    Raises UsageError for one that none has.
+    """
+    known = [set(c.tasks) | set(c.tails) for c in compositions]
+    for task in tasks:
+        if not any(task in names for names in known):
+            there = ", ".join(dict.fromkeys(str(one) for c in compositions for one in c.tasks))
+            raise UsageError(f"--task {task}: the specs have the tasks {there}")
+    return [[task for task in tasks if task in names] or None for names in known]

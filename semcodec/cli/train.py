@@ -28,7 +28,8 @@ from semcodec.errors import UsageError
 @options.classes
 @options.device
 @options.weights
-@click.option("--init", metavar="PATH", help="Weights of another task that the backbone starts from (safetensors).")
+@click.option("--init", metavar="PATH", help="Weights of another task that the backbone starts from "
+              "(safetensors); of 'distil' those of the same encoder, before another backbone.")  # fmt: skip
 @click.option(
     "--objective",
     type=click.Choice(["recipe", "task", "refine", "distil"]),
@@ -44,6 +45,13 @@ from semcodec.errors import UsageError
     metavar="FLOAT",
     help="lambda of 'task', of a rate in bits a pixel of the input, or of 'distil', of a kilobyte at the coarsest of a "
     "codec's operating points.  [default: 1.0]",
+)
+@click.option(
+    "--task-weight",
+    "tasks",
+    multiple=True,
+    metavar="TASK=FLOAT",
+    help="Of a spec with several backbones: what a task weighs beside the others.  [default: 1 each]",
 )
 @click.option("--until", metavar="STEP", help="The recipe's last step to run, as its card names it.")
 @click.option(
@@ -68,6 +76,7 @@ def command(
     init: str | None,
     objective: str,
     rate_weight: float | None,
+    tasks: tuple[str, ...],
     until: str | None,
     scale: float,
     seed: int,
@@ -85,6 +94,7 @@ def command(
         raise UsageError("name what to train: a SPEC, or --cells FILE.toml")
     runs = {output: spec} if spec is not None else _runs(output, file)
     request = options.request(given, offline)
+    weighted = options.weights_of_tasks(tasks)
     check_dataset(data)
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file; weights go into a folder")
@@ -101,7 +111,7 @@ def command(
         try:
             card = train(
                 name, data, folder, request=request, classes=classes, init=init, objective=objective,
-                rate_weight=rate_weight, until=until, scale=scale, seed=seed, device=device,
+                rate_weight=rate_weight, task_weights=weighted, until=until, scale=scale, seed=seed, device=device,
             )  # fmt: skip
         except KeyboardInterrupt:
             if (folder / "checkpoint.safetensors").exists():

@@ -20,15 +20,23 @@ from semcodec.errors import UsageError
 from semcodec.specs import EXPORTED, BackboneSpec, InputRequest
 
 
+def _port(port: Mapping[str, Any] | None) -> str | None:
+    """What goes in or out of a stage, a tensor a line."""
+    return None if port is None else "\n".join(f"{name} {spec}" for name, spec in port.items()) or None
+
+
 @dataclass(frozen=True)
 class Composition:
     """A pipeline whose every slot is filled and whose stages fit; equal to another of the same ``spec``.
 
-    spec: canonical: encoder, selectors, recoverer, entropy, backbone; defaults left out, the entropy stage never.
+    spec: canonical: encoder, selectors, recoverer, entropy, backbones by their names; defaults left out, the entropy
+    stage never.
     given: the Encoder's parameters that the spec itself sets, be it to their default.
     call: the Encoder's call parameters in declared order, what a packet carries.
     keep: by target, in the Encoder's order, the Selector and its budget (None: the Selector decides by itself).
-    task: the Backbone's, or None if that is known only once it is built.
+    tails: by name, the Backbones that answer: several share head and stream, and have a task each.
+    backbone: the one that this is seen with: of several the first, or the one ``alone`` names (``seen``).
+    task: that Backbone's, or None if that is known only once it is built.
     source: the Backbone's spec, or None likewise. models: by parameter of the Encoder, the Backbones it is given.
     known: by item, specs of Backbones that only their being built told.
 
@@ -39,6 +47,7 @@ class Composition:
     parsed: Spec = field(repr=False, compare=False)
     registry: Registry = field(repr=False, compare=False)
     known: Mapping[str, BackboneSpec] = field(default_factory=dict, repr=False, compare=False)
+    seen: str | None = None
     spec: str = field(init=False)
     encoder: Bound = field(init=False, repr=False, compare=False)
     given: frozenset[str] = field(init=False, repr=False, compare=False)
@@ -49,17 +58,41 @@ class Composition:
     entropy: Bound | None = field(init=False, repr=False, compare=False)
     backbone: Bound = field(init=False, repr=False, compare=False)
     cut: str = field(init=False, repr=False, compare=False)
+    tails: Mapping[str, ResolvedBackbone] = field(init=False, repr=False, compare=False)
     models: Mapping[str, Bound] = field(init=False, repr=False, compare=False)
     source: BackboneSpec | None = field(init=False, repr=False, compare=False)
     task: str | None = field(init=False, repr=False, compare=False)
     stages: StageSpecs = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name, value in resolve(self.parsed, Binder(self.registry, self.parsed.text), self.known).items():
+        binder = Binder(self.registry, self.parsed.text)
+        for name, value in resolve(self.parsed, binder, self.known, self.seen).items():
             object.__setattr__(self, name, value)
 
     def __str__(self) -> str:
         return self.spec
+
+    def _repr_html_(self) -> str:
+        """For notebooks: every stage, where it runs, and what passes from it to the next."""
+        from semcodec import _html
+
+        passed = self.stages
+        rows = [
+            ("head", "device", self.backbone, passed.input, passed.features),
+            *(("select", "device", bound, None, None) for bound in self.selectors),
+            ("encode", "device", self.encoder, passed.features, passed.latent),
+            ("entropy", "both", self.entropy, None, None),
+            ("restore", "server", self.encoder, passed.latent, passed.restored),
+            ("recover", "server", self.recoverer, passed.restored, passed.recovered),
+            ("tail", "server", self.backbone, passed.recovered, None),
+        ]
+        shown = [
+            (stage, where, str(bound.item), _port(takes), _port(gives), bound.component.license)
+            for stage, where, bound, takes, gives in rows
+            if bound is not None
+        ]
+        headers = ("stage", "where", "component", "in", "out", "licence")
+        return f"<p>{_html.code(self.spec)}</p>{_html.table(headers, shown)}"
 
     @property
     def call(self) -> Mapping[str, Any]:
@@ -69,7 +102,45 @@ class Composition:
     @property
     def request(self) -> InputRequest | None:
         """The pixels that the Backbone wants; None where that is known only once it is built."""
-        return InputRequest.of(self.source) if self.source else None
+        if self.source is None:
+            return None
+        wanted = [InputRequest.of(tail.spec) for tail in self.tails.values() if tail.spec]
+        sized = len(wanted) > 1 and any(one.placed for one in wanted)
+        return replace(InputRequest.of(self.source), sized=sized)
+
+    @property
+    def tasks(self) -> tuple[str | None, ...]:
+        """The tasks of all Backbones that answer, in their order."""
+        return tuple(tail.spec.task if tail.spec else None for tail in self.tails.values())
+
+    @property
+    def slots(self) -> dict[str, Bound]:
+        """By slot, the Backbones that answer: "backbone", or of several the names."""
+        several = len(self.tails) > 1
+        return {name if several else "backbone": tail.bound for name, tail in self.tails.items()}
+
+    @property
+    def head_slot(self) -> str:
+        """The slot of the Backbone whose head runs: the first."""
+        return next(iter(self.slots))
+
+    @property
+    def slot(self) -> str:
+        """The slot of the Backbone that this is seen with."""
+        return self.head_slot if len(self.tails) == 1 else self.backbone.name
+
+    def check_one(self) -> None:
+        """Raise UsageError where several Backbones answer and this is seen with none of them."""
+        if self.seen is None and len(self.tails) > 1:
+            raise UsageError(f"{self.spec} is for several tasks: name one of {', '.join(map(str, self.tasks))}")
+
+    def alone(self, name: str) -> Composition:
+        """The same composition seen with one of its Backbones, by its name or its task. Raises UsageError."""
+        found = [tail for tail, task in zip(self.tails, self.tasks, strict=True) if name in (tail, task)]
+        if not found:
+            tasks = ", ".join(str(task) for task in self.tasks)
+            raise UsageError(f"{self.spec} has no task {name!r}; it has {tasks}")
+        return replace(self, seen=found[0] if len(self.tails) > 1 else None)
 
     @property
     def selectors(self) -> list[Bound]:
@@ -80,7 +151,7 @@ class Composition:
     def bounds(self) -> list[Bound]:
         """Every component of the pipeline in canonical order."""
         entropy = [self.entropy] if self.entropy else []
-        return [self.encoder, *self.selectors, self.recoverer, *entropy, self.backbone]
+        return [self.encoder, *self.selectors, self.recoverer, *entropy, *self.slots.values()]
 
     @property
     def coding(self) -> list[Bound]:
@@ -94,14 +165,15 @@ class Composition:
 
     def decoding_signature(self) -> str:
         """What two streams have in common that one server decodes: they may differ in what their packets tell."""
-        return "+".join([*(bound.weights_item for bound in self.coding), f"{self.backbone.weights_item}@{self.cut}"])
+        backbones = [f"{bound.weights_item}@{self.cut}" for bound in self.slots.values()]
+        return "+".join([*(bound.weights_item for bound in self.coding), *backbones])
 
     def weights_key(self, slot: str) -> str:
         """What weights of a slot are looked up by: call parameters and the entropy stage do not count.
 
         An Encoder's and a Recoverer's depend on where they sit: "stae+vit-nano@input".
         """
-        model = self.backbone if slot == "backbone" else self.models.get(slot)
+        model = self.slots.get(slot) or self.models.get(slot)
         if model is not None:
             return model.weights_item
         bound = {"encoder": self.encoder, "recoverer": self.recoverer, "entropy": self.entropy}.get(slot)
@@ -109,8 +181,8 @@ class Composition:
             raise UsageError(f"{self.spec} has no single {slot} with weights")
         if slot == "entropy":
             return bound.weights_item
-        backbone = parse_item(self.backbone.weights_item)
-        return f"{bound.weights_item}+{replace(backbone, target=self.cut)}"
+        backbones = (parse_item(tail.weights_item) for tail in self.slots.values())
+        return "+".join([bound.weights_item, *(str(replace(item, target=self.cut)) for item in backbones)])
 
     def with_call(self, **overrides: Any) -> Composition:
         """The same pipeline at other call parameters of the Encoder, checked anew."""
@@ -152,7 +224,7 @@ class Composition:
         args = [a for a in items[at].args if (a.key or positional) not in overrides]
         args += [Arg(None if key == positional else key, value) for key, value in overrides.items()]
         items = [*items[:at], replace(items[at], args=tuple(args)), *items[at + 1 :]]
-        return Composition(parse(str(Spec(tuple(items)))), self.registry, self.known)
+        return Composition(parse(str(Spec(tuple(items)))), self.registry, self.known, self.seen)
 
     def with_built_specs(self, built: Mapping[str, BackboneSpec]) -> Composition:
         """The same pipeline, checked anew with what building its Backbones told. ``built``: specs by weights item."""

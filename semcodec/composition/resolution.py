@@ -12,7 +12,7 @@ from semcodec.composition.binding import Binder, Bound
 from semcodec.composition.grammar import Item, Spec, parse_item
 from semcodec.composition.selector_slots import BUDGET, assign
 from semcodec.errors import PluginError, SemcodecError, first_line
-from semcodec.specs import BackboneSpec, EncoderSpec, FeatureSpec, SpecMismatch, mismatch
+from semcodec.specs import BackboneSpec, EncoderSpec, FeatureSpec, SpecMismatch, describe, mismatch
 
 DEFAULT_ENTROPY = "rans"
 DEFAULT_RECOVERER = "none"
@@ -46,14 +46,14 @@ class ResolvedBackbone:
 _Found = list[tuple[Item, Component]]
 
 
-def resolve(parsed: Spec, binder: Binder, known: Mapping[str, BackboneSpec]) -> dict[str, Any]:
+def resolve(parsed: Spec, binder: Binder, known: Mapping[str, BackboneSpec], seen: str | None = None) -> dict[str, Any]:
     """What a ``Composition`` of the spec consists of, by field. Raises SpecError, PluginError.
 
-    known: specs of Backbones that were built, by weights item.
+    known: specs of Backbones that were built, by weights item. seen: of several Backbones, the name of the one that the
+    composition is seen with.
     """
     found: _Found = [(item, binder.find(item)) for item in parsed.items]
     encoder_item, encoder_type = _needed(binder, found, "encoder")
-    backbone_item, backbone_type = _needed(binder, found, "backbone")
     chosen_recoverer, chosen_entropy = _only(binder, found, "recoverer"), _only(binder, found, "entropy")
     for item, component in found:
         if item.target is not None and component.kind not in ("backbone", "selector"):
@@ -69,16 +69,28 @@ def resolve(parsed: Spec, binder: Binder, known: Mapping[str, BackboneSpec]) -> 
     default_recoverer = binder.bind(binder.find(usual, "recoverer"), usual)
     recoverer = binder.bind(chosen_recoverer[1], chosen_recoverer[0]) if chosen_recoverer else default_recoverer
     default_cut = encoder_type.traits.get("cut", INPUT)
-    backbone = backbone_of(binder, backbone_item, backbone_type, default_cut, encoder_item, known)
-    models = _models(binder, encoder, backbone, known)
+    tails = _tails(binder, found, default_cut, encoder_item, known)
+    first = next(iter(tails.values()))
+    models = _models(binder, encoder, first, known)
+    if len(tails) > 1 and assigned.gate is not None:
+        binder.fail(
+            f"{assigned.gate.name} keeps what one model is sure of, and this stream is for {len(tails)}: leave it out",
+            assigned.gate.item.span,
+        )
 
     shown = [encoder.item, *assigned.shown]
     if str(recoverer.item) != str(default_recoverer.item):
         shown.append(recoverer.item)
     shown += [entropy.item] if entropy else []
-    cut = None if backbone.cut == default_cut else backbone.cut
-    backbone = replace(backbone, bound=replace(backbone.bound, item=replace(backbone.bound.item, target=cut)))
-    shown.append(backbone.bound.item)
+    target = None if first.cut == default_cut else first.cut
+    tails = {
+        name: replace(tail, bound=replace(tail.bound, item=replace(tail.bound.item, target=target)))
+        for name, tail in tails.items()
+    }
+    shown += [tail.bound.item for tail in tails.values()]
+    backbone = next(iter(tails.values())) if seen is None else tails[seen]
+    by_parameter = {name: model.spec for name, model in models.items()}
+    stages, *_ = [_threaded(binder, encoder, by_parameter, recoverer, tail) for tail in (backbone, *tails.values())]
     return {
         "spec": "+".join(map(str, shown)),
         "encoder": encoder,
@@ -93,11 +105,55 @@ def resolve(parsed: Spec, binder: Binder, known: Mapping[str, BackboneSpec]) -> 
         "entropy": entropy,
         "backbone": backbone.bound,
         "cut": backbone.cut,
+        "tails": tails,
         "models": {name: model.bound for name, model in models.items()},
         "source": backbone.spec,
         "task": backbone.spec.task if backbone.spec else None,
-        "stages": _threaded(binder, encoder, {name: m.spec for name, m in models.items()}, recoverer, backbone),
+        "stages": stages,
     }
+
+
+def _tails(
+    binder: Binder, found: _Found, default_cut: str, default_from: Item, known: Mapping[str, BackboneSpec]
+) -> dict[str, ResolvedBackbone]:
+    """By name, in the order of their names, the Backbones that answer: several have one head and a task each."""
+    given = sorted((pair for pair in found if pair[1].kind == "backbone"), key=lambda pair: pair[1].name)
+    if not given:
+        _needed(binder, found, "backbone")
+    tails: dict[str, ResolvedBackbone] = {}
+    for item, component in given:
+        tail = backbone_of(binder, item, component, default_cut, default_from, known)
+        for name, other in tails.items():
+            reason = _apart(other, tail)
+            if reason:
+                later = max(item, other.bound.item, key=lambda one: one.span)
+                binder.fail(f"{component.name} and {name} cannot share a stream: {reason}", later.span)
+        tails[component.name] = tail
+    return tails
+
+
+def _apart(one: ResolvedBackbone, other: ResolvedBackbone) -> str | None:
+    """Why two Backbones cannot answer one stream, as far as it is known before they are built; None: nothing."""
+    if one.bound.name == other.bound.name:
+        return "a model is named once"
+    if one.cut != other.cut:
+        return f"a stream has one cut, and these are {other.cut} and {one.cut}"
+    if one.spec is None or other.spec is None:
+        return None
+    if one.spec.task == other.spec.task:
+        return f"both do {one.spec.task}, and of each task there is one model"
+    if one.spec.input != other.spec.input:
+        return f"one takes {describe(other.spec.input)}, the other {describe(one.spec.input)}"
+    if _prepared(one.spec) != _prepared(other.spec):
+        return "pictures are brought to their size in different ways"
+    if one.spec.cuts[one.cut] != other.spec.cuts[one.cut]:
+        features = f"{describe(other.spec.cuts[one.cut])} and {describe(one.spec.cuts[one.cut])}"
+        return f"their heads differ, which give {features} at {one.cut}"
+    return None
+
+
+def _prepared(spec: BackboneSpec) -> tuple[str, float, str]:
+    return spec.fit, 1.0 if spec.fit == "letterbox" else spec.crop, spec.interpolation
 
 
 def _only(binder: Binder, found: _Found, kind: Kind) -> tuple[Item, Component] | None:

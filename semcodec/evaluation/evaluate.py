@@ -22,6 +22,7 @@ from semcodec.data.datasets import open_dataset
 from semcodec.errors import DataError
 from semcodec.evaluation.cost import Costs
 from semcodec.evaluation.keys import CONTAINER, Identity, Known
+from semcodec.evaluation.notebook import Record
 from semcodec.evaluation.records import RECORD
 from semcodec.pipeline import weights
 from semcodec.pipeline.accelerator import Accelerator, Where
@@ -81,7 +82,7 @@ def evaluate(
             progress(pipeline.spec, rows.stop, total)
     mean = {name: size / total for name, size in sizes.items()}
     composition = pipeline.composition
-    return {
+    found: dict[str, Any] = {
         "record": RECORD,
         "key": this.key,
         "spec": pipeline.spec,
@@ -113,6 +114,7 @@ def evaluate(
         **pipeline.accelerator.describe(),
         **score.by_sample(),
     }
+    return Record(found)
 
 
 def _counted(pipeline: Pipeline, kept: Mapping[str, int], sent: int, total: int) -> dict[str, float | None]:
@@ -140,6 +142,7 @@ def identity(pipeline: Pipeline, dataset: Dataset, total: int) -> Identity:
         weights={**sources, **{slot: {**sources.get(slot, {}), "digest": d} for slot, d in pipeline.digests.items()}},
         formats={CONTAINER: header.format, **header.components, **_computed(pipeline)},
         pixels=partial(_digest_pixels, dataset, total, pipeline.request),
+        task=composition.task if len(composition.tails) > 1 else None,
     )
 
 
@@ -175,8 +178,11 @@ def run_sweep(
     device: Where = "cpu",
     half: bool = False,
     progress: Progress | None = None,
+    tasks: Sequence[str] = (),
 ) -> Iterator[dict[str, Any]]:
     """One record for each point of ``grid`` (by "item.parameter", the values), as it is finished.
+
+    Of a stream for several tasks one record for each of ``tasks``, or of all where none is named, at the same packets.
 
     All points are composed before the first is run, so a wrong value costs nothing. Models are built once for
     points that differ in call parameters, Selectors or entropy stages alone. ``done``: keys to leave out. ``known``:
@@ -185,6 +191,7 @@ def run_sweep(
     in bfloat16; then each point is evaluated in float32 too, and the record has what that makes of accuracy.
     """
     accelerator = Accelerator.find(device, half)
+    views = [composition.alone(task).backbone.name for task in tasks] or list(composition.tails)
     points = []
     for values in itertools.product(*grid.values()):
         point = composition
@@ -193,26 +200,29 @@ def run_sweep(
             point = point.with_args(item, **{parameter: value})
         points.append(point)
     pipeline: Pipeline | None = None
-    dataset: Dataset | None = None
+    datasets: dict[str, Dataset] = {}
     for point in points:
         if pipeline is not None and pipeline.shares_models(point):
             pipeline = pipeline.replace(composition=point)
         else:
             names = open_dataset(data, split, classes=classes, task=point.task).classes
             pipeline = Pipeline.load(point, request, classes=names, device=accelerator)
-            dataset = None
-        if dataset is None:
-            dataset = open_dataset(data, split, pipeline.request, classes)
-        total = len(dataset) if limit is None else min(limit, len(dataset))
-        this = identity(pipeline, dataset, total)
-        if this.key not in done and not (known is not None and known.has(this)):
-            options: dict[str, Any] = {"limit": limit, "batch": batch, "progress": progress}
-            record = evaluate(pipeline, dataset, **options)
-            if accelerator.half:
-                record |= cost_of_half(record, evaluate(pipeline.replace(half=False), dataset, **options))
-            if known is not None:
-                known.add(record)
-            yield record
+            datasets.clear()
+        for name in views:
+            view = pipeline.alone(name)
+            if name not in datasets:
+                datasets[name] = open_dataset(data, split, view.request, classes)
+            dataset = datasets[name]
+            total = len(dataset) if limit is None else min(limit, len(dataset))
+            this = identity(view, dataset, total)
+            if this.key not in done and not (known is not None and known.has(this)):
+                options: dict[str, Any] = {"limit": limit, "batch": batch, "progress": progress}
+                record = evaluate(view, dataset, **options)
+                if accelerator.half:
+                    record |= cost_of_half(record, evaluate(view.replace(half=False), dataset, **options))
+                if known is not None:
+                    known.add(record)
+                yield record
 
 
 def cost_of_half(half: Mapping[str, Any], full: Mapping[str, Any]) -> dict[str, Any]:

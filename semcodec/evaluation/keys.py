@@ -27,6 +27,7 @@ class Identity:
     data: as it was named, which does not count. content: digest of samples and labels, see ``Dataset.content``.
     classes: names of those that count, where these are not all. weights: by slot, "source" (which does not count) and
     "digest"; one without a digest is not compared. formats: versions of the container and of each component's stream.
+    task: of a stream for several, the one that is measured; None of a stream for one.
     pixels: gives the ``data_digest`` of the samples, which says for earlier records what they are of.
     """
 
@@ -40,13 +41,14 @@ class Identity:
     weights: Mapping[str, Mapping[str, str | None]]
     formats: Mapping[str, int | str]
     pixels: Callable[[], str] = field(compare=False)
+    task: str | None = None
 
     @property
     def key(self) -> str:
         """16 hex digits, equal for what is equal in all that counts."""
         digests = {slot: source["digest"] for slot, source in self.weights.items()}
         parts = [RECORD, self.spec, dict(self.knobs), self.split, self.samples, self.content, self.classes, digests]
-        text = json.dumps([*parts, dict(self.formats)], sort_keys=True)
+        text = json.dumps([*parts, dict(self.formats), *([self.task] if self.task else [])], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -82,6 +84,8 @@ def _same_samples(record: Mapping[str, Any], new: Identity) -> bool:
 def _same_point(record: Mapping[str, Any], new: Identity) -> bool:
     """Whether a record is of what is meant by these names: of other data, weights or samples there may be more."""
     if (record["spec"], record["samples"], record.get("classes")) != (new.spec, new.samples, new.classes):
+        return False
+    if new.task is not None and record["task"] != new.task:
         return False
     if record["content"] is not None and record["split"] != new.split:
         return False

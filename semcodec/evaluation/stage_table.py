@@ -69,7 +69,8 @@ def outline(composition: Composition) -> list[StageRow]:
         rows.append(_row("entropy_decode", "server", entropy, BYTES, latent))
     rows.append(_row("restore", "server", encoder, latent if entropy else BYTES, restored, s.restored))
     rows.append(_row("recover", "server", c.recoverer, restored, _port(s.recovered), s.recovered))
-    rows.append(_row("tail", "server", c.backbone, _port(s.recovered), get_task(c.task).port(None)))
+    tails = [c] if c.seen or len(c.tails) == 1 else [c.alone(name) for name in c.tails]
+    rows += [_row("tail", "server", one.backbone, _port(s.recovered), get_task(one.task).port(None)) for one in tails]
     return rows
 
 
@@ -77,8 +78,12 @@ def explain(pipeline: Pipeline, pixels: Any = None) -> list[StageRow]:
     """``outline`` with parameters and multiply-accumulates, counted by running a sample through.
 
     pixels: uint8, with a batch axis of one; zeros where left out, of which it means nothing how many units a Selector
-    without a budget keeps: that is then said to be as scored.
+    without a budget keeps: that is then said to be as scored. Of several tails each has a row.
     """
+    c = pipeline.composition
+    if len(c.tails) > 1 and c.seen is None:
+        each = [explain(pipeline.alone(name), pixels) for name in c.tails]
+        return [*each[0], *(rows[-1] for rows in each[1:])]
     import numpy as np
 
     from semcodec.evaluation.cost import Meter

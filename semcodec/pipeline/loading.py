@@ -7,8 +7,9 @@ library's, or of before cards said so), or weights are random, whole models are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial as given
 from typing import Any, TypeVar
 
 from torch import nn
@@ -20,7 +21,7 @@ from semcodec.composition.resolution import INPUT
 from semcodec.container.packets import StreamHeader, check_versions, check_weights
 from semcodec.errors import UsageError, WeightsError
 from semcodec.interfaces import Backbone, Encoder, Recoverer
-from semcodec.pipeline import foreign, halves, weights
+from semcodec.pipeline import foreign, halves, shared_heads, weights
 from semcodec.pipeline.stages import Builder, Stages, has_weights
 from semcodec.pipeline.weights import Weights, WeightsRequest
 from semcodec.tensors import single_precision
@@ -35,6 +36,7 @@ T = TypeVar("T")
 class Half:
     """What one end is made of. The device's recoverer, and its backbone where the cut is the input, are not there.
 
+    backbone: the device's, whose head runs. tails: by name, the server's that answer, of several those that are here.
     decoding: by slot, the digests of the weights that decoding uses, as the stream's header has them.
     """
 
@@ -46,6 +48,7 @@ class Half:
     decoding: Mapping[str, str]
     sources: Mapping[str, Weights | None]
     digests: Mapping[str, str]
+    tails: Mapping[str, Backbone] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ def load_whole(
     loader.builder = replace(loader.builder, composition=stages.composition)
     for slot, module in stages.modules().items():
         loader.fill(slot, lambda module=module: module)  # type: ignore[misc]
+    if not partial:
+        shared_heads.compare(stages.composition, stages.tails)
     return Whole(stages, loader.sources, loader.digests)
 
 
@@ -96,11 +101,11 @@ def load_device_half(
     loader.hub = True
     backbone: Backbone | None = None
     if asked or c.cut != INPUT or c.source is None:
-        backbone = loader.fill("backbone", builder.backbone, None if asked else lambda m: m.head_state(c.cut))
+        backbone = loader.fill(c.head_slot, builder.backbone, None if asked else lambda m: m.head_state(c.cut))
     else:
-        loader.name_only("backbone")
+        loader.name_only(c.head_slot)
     models = {name: loader.fill_model(name) for name in own}
-    both = models if backbone is None else {"backbone": backbone, **models}
+    both = models if backbone is None else {c.head_slot: backbone, **models}
     loader.builder = builder = builder.informed(both)
     encoder = loader.fill_encoder(both, lambda m: m.device_state())
     if not loader.name_only("recoverer"):
@@ -108,13 +113,18 @@ def load_device_half(
     return loader.half(backbone, encoder, None)
 
 
+def has_rounds(composition: Composition) -> bool:
+    """Whether the Encoder asks its server back, so that device and server apart send two packets a sample."""
+    return issubclass(composition.registry.load(composition.encoder.component), TwoRounds)
+
+
 def _load_replied(composition: Composition, request: WeightsRequest | None, classes: Sequence[str] | None) -> Half:
-    if not issubclass(composition.registry.load(composition.encoder.component), TwoRounds):
+    if not has_rounds(composition):
         raise UsageError(f"{composition.encoder.name} sends all in one round: load its device without a reply")
     loader = _Loader(composition, request, classes, hub=False)
     builder, shapes = loader.builder, dict[str, Backbone]()
     with halves.without_memory():
-        shapes["backbone"] = builder.backbone()
+        shapes[composition.head_slot] = builder.backbone()
         shapes |= {name: builder.model(name) for name in builder.own_models()}
     for slot in shapes:
         loader.name_only(slot)
@@ -123,7 +133,7 @@ def _load_replied(composition: Composition, request: WeightsRequest | None, clas
     if not loader.name_only("recoverer"):
         loader.hub = True
         loader.fill("recoverer", builder.recoverer)
-    return loader.half(shapes["backbone"], encoder, None)
+    return loader.half(shapes[composition.head_slot], encoder, None)
 
 
 @single_precision()
@@ -134,9 +144,11 @@ def load_server_half(
     classes: Sequence[str] | None = None,
     header: StreamHeader | None = None,
     replies: bool = False,
+    tails: Collection[str] | None = None,
 ) -> Half:
-    """Tail, Encoder and Recoverer. The Encoder's own models have no memory here: it is on the device that they run.
+    """Tails, Encoder and Recoverer. The Encoder's own models have no memory here: it is on the device that they run.
 
+    tails: by name or task, those of several that are built; left out, all of them.
     header: of a stream that is to be decoded. Where what it asks for is not what is here, nothing is built.
     replies: the Encoder's own models are whole, since they answer first rounds.
     """
@@ -145,8 +157,14 @@ def load_server_half(
         check_versions(header, composition.reads)
         loader.compare(header)
     builder = loader.builder
-    backbone = loader.fill("backbone", builder.backbone, lambda m: m.tail_state(composition.cut))
-    both = {"backbone": backbone}
+    wanted = list(composition.tails) if tails is None else [composition.alone(one).backbone.name for one in tails]
+    both: dict[str, Backbone] = {}
+    for name, slot in zip(composition.tails, composition.slots, strict=True):
+        if name in wanted:
+            both[slot] = loader.fill(slot, given(builder.backbone, slot), lambda m: m.tail_state(composition.cut))
+    answering = {name: both[slot] for name, slot in zip(composition.tails, composition.slots, strict=True)
+                 if slot in both}  # fmt: skip
+    shared_heads.compare_files(composition, answering, loader.sources)
     for name in builder.own_models():
         if replies:
             both[name] = loader.fill_model(name)
@@ -157,7 +175,8 @@ def load_server_half(
             both[name] = builder.model(name)
     loader.builder = builder = builder.informed(both)
     encoder = loader.fill_encoder(both, lambda m: m.server_state())
-    half = loader.half(backbone, encoder, loader.fill("recoverer", builder.recoverer))
+    first = next(iter(answering.values()))
+    half = replace(loader.half(first, encoder, loader.fill("recoverer", builder.recoverer)), tails=answering)
     if header is not None:
         check_weights(header, half.decoding)
     return half
@@ -183,8 +202,8 @@ class _Loader:
         self.in_part: set[str] = set()
         self._found: dict[str, Weights | None] = {}
         self.builder = Builder(composition, (), self.request.given)
-        names = class_names(composition, self.find("backbone"), classes)
-        self.builder = Builder(composition, names, self.request.given)
+        named = {slot: class_names(composition, self.find(slot), classes, slot) for slot in composition.slots}
+        self.builder = Builder(composition, named[composition.head_slot], self.request.given, named)
         if not hub:
             self._found.clear()
 
@@ -281,11 +300,13 @@ class _Loader:
             self.decoding["recoverer"] = self.digests["recoverer"]
         sources, digests = self.ordered(self.sources), self.ordered(self.digests)
         classes = self.builder.classes if backbone is None else backbone.classes
+        if self.composition.seen is not None:
+            classes = self.builder.named[self.composition.slot]
         return Half(self.composition, classes, backbone, encoder, recoverer, self.decoding, sources, digests)
 
     def ordered(self, by_slot: Mapping[str, T]) -> dict[str, T]:
         """In the order in which records name slots."""
-        slots = ("encoder", *self.composition.models, "recoverer", "backbone")
+        slots = ("encoder", *self.composition.models, "recoverer", *self.composition.slots)
         return {slot: by_slot[slot] for slot in slots if slot in by_slot}
 
     def _refuse_without_weights(self, slot: str, make: Callable[[], Any]) -> None:
@@ -316,7 +337,7 @@ def decoding_digests(stages: Stages, digests: Mapping[str, str]) -> dict[str, st
 
 
 def _bound(composition: Composition, slot: str) -> Bound:
-    slots = {"encoder": composition.encoder, "recoverer": composition.recoverer, "backbone": composition.backbone}
+    slots = {"encoder": composition.encoder, "recoverer": composition.recoverer, **composition.slots}
     return {**composition.models, **slots}[slot]
 
 
@@ -330,12 +351,15 @@ def _no_weights(composition: Composition, slot: str) -> str:
 
 
 def class_names(
-    composition: Composition, found: weights.Weights | None, classes: Sequence[str] | None
+    composition: Composition,
+    found: weights.Weights | None,
+    classes: Sequence[str] | None,
+    slot: str | None = None,
 ) -> Sequence[str]:
-    """As the weights name them; else as those that are published do, then as the data does."""
+    """Of a slot's Backbone: as the weights name them; else as those that are published do, then as the data does."""
+    bound = composition.slots[slot or composition.head_slot]
     if found and found.classes:
         return found.classes
-    bound = composition.backbone
     published = composition.registry.load(bound.component).published_classes(**bound.build)
     if found and found.path:
         named = foreign.class_names(found.path)
@@ -343,9 +367,9 @@ def class_names(
         if count is not None:
             own = [f"class {i}" for i in range(count)]
             return next((names for names in (published, classes) if names and len(names) == count), own)
-        return named or published or classes or _numbered(composition)
-    return classes or published or _numbered(composition)
+        return named or published or classes or _numbered(bound)
+    return classes or published or _numbered(bound)
 
 
-def _numbered(composition: Composition) -> list[str]:
-    return [f"class {i}" for i in range(composition.backbone.component.traits.get("classes", UNNAMED))]
+def _numbered(bound: Bound) -> list[str]:
+    return [f"class {i}" for i in range(bound.component.traits.get("classes", UNNAMED))]

@@ -85,16 +85,16 @@ class Pipeline(End):
         digests: Mapping[str, str],
         there: Accelerator,
     ) -> Pipeline:
-        there.place(stages.backbone, stages.encoder, stages.recoverer, *stages.models.values())
+        there.place(*stages.tails.values(), stages.encoder, stages.recoverer, *stages.models.values())
         c, classes = stages.composition, stages.backbone.classes
         header = make_header(c, decoding_digests(stages, digests))
         head = Head(stages.backbone, c.cut, stages.encoder)
         device = Device(c, header, classes, head, stages.encoder, stages.selectors, stages.entropy, sources, digests,
                         there)  # fmt: skip
-        tails = {c.backbone.weights_item: stages.backbone}
-        server = Server(c, header, classes, stages.encoder, stages.recoverer, stages.entropy, tails, sources, digests,
-                        there)  # fmt: skip
-        return cls(device, server, stages, sources, digests)
+        server = Server(c, header, classes, stages.encoder, stages.recoverer, stages.entropy, stages.tails, sources,
+                        digests, there)  # fmt: skip
+        made = cls(device, server, stages, sources, digests)
+        return made if c.seen is None else made.alone(c.seen)
 
     # -- what it is, and others like it --------------------------------------------------------------------------------
 
@@ -120,8 +120,20 @@ class Pipeline(End):
 
     def shares_models(self, composition: Composition) -> bool:
         """Whether ``composition`` differs in call parameters, Selectors or entropy stage alone."""
-        slots = (*weights.SLOTS, *self.composition.models)
+        slots = (*weights.slots_of(self.composition), *self.composition.models)
+        if self.composition.slots.keys() != composition.slots.keys():
+            return False
         return all(self.composition.weights_key(slot) == composition.weights_key(slot) for slot in slots)
+
+    def alone(self, name: str) -> Pipeline:
+        """This pipeline seen with one of several tails, by name or task: the packets and all models stay the same.
+
+        Raises UsageError where there is none of that name.
+        """
+        server = self.server.alone(name)
+        c, [tail] = server.composition, server.tails.values()
+        device = replace(self.device, composition=c, classes=tail.classes)
+        return replace(self, device=device, server=server, stages=replace(self.stages, composition=c, backbone=tail))
 
     def replace(
         self,

@@ -24,9 +24,9 @@ def parts_of(pipeline: Pipeline) -> dict[str, Parts]:
     c, stages = pipeline.composition, pipeline.stages
     asked = len(stages.models) < len(c.models)  # the Encoder asks the very Backbone, on the device
     head = None if asked else () if c.cut == INPUT else stages.backbone.head_state(c.cut)
-    device: Parts = {"encoder": stages.encoder.device_state(), **dict.fromkeys(stages.models), "backbone": head}
-    tail = stages.backbone.tail_state(c.cut)
-    server: Parts = {"encoder": stages.encoder.server_state(), "recoverer": None, "backbone": tail}
+    device: Parts = {"encoder": stages.encoder.device_state(), **dict.fromkeys(stages.models), c.head_slot: head}
+    tails = {slot: tail.tail_state(c.cut) for slot, tail in zip(c.slots, stages.tails.values(), strict=True)}
+    server: Parts = {"encoder": stages.encoder.server_state(), "recoverer": None, **tails}
     there = stages.modules()
     ends = {"device": device, "server": server}
     return {end: {slot: names for slot, names in of.items() if slot in there} for end, of in ends.items()}
@@ -40,10 +40,12 @@ def halves_in(folder: Path) -> dict[str, Path]:
 def write_halves(pipeline: Pipeline, folder: Path) -> dict[str, Path]:
     """``device.safetensors`` and ``server.safetensors``, each with the whole card; by end, the file. Raises OSError."""
     c, modules = pipeline.composition, pipeline.stages.modules()
+    known = [list(tail.classes) for tail in pipeline.stages.tails.values()]
     card = {
         "spec": c.spec,
         "keys": {slot: c.weights_key(slot) for slot in modules},
         "classes": list(pipeline.classes),
+        **({"named": dict(zip(c.slots, known, strict=True))} if len(c.slots) > 1 else {}),
         **weights.name_weights(modules),
         "sources": {slot: source.origin for slot, source in pipeline.sources.items() if source},
         "license": " AND ".join(sorted({bound.component.license for bound in c.bounds})),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ class Stages:
     """The built stages of a composition, of both ends.
 
     composition: what they are of, with the shapes that only built Backbones tell.
+    backbone: the one whose head runs and, alone, whose tail answers. tails: by name, all that answer, and this.
     models: the Backbones of the Encoder by the parameter that names them, less those that are the ``backbone`` itself.
     """
 
@@ -33,6 +34,7 @@ class Stages:
     entropy: EntropyStage | None
     selectors: Selectors
     models: Mapping[str, Backbone]
+    tails: Mapping[str, Backbone]
 
     def modules(self) -> dict[str, nn.Module]:
         """By slot, the models that have weights. An Encoder's are those of the Backbones it is given.
@@ -40,7 +42,8 @@ class Stages:
         What an Encoder's recipe leaves may be buffers alone: the ranges of a quantiser, a basis.
         """
         encoder = {} if self.composition.models else {"encoder": self.encoder}
-        slots = {**encoder, **self.models, "recoverer": self.recoverer, "backbone": self.backbone}
+        tails = dict(zip(self.composition.slots, self.tails.values(), strict=True))
+        slots = {**encoder, **self.models, "recoverer": self.recoverer, **tails}
         return {
             slot: module
             for slot, module in slots.items()
@@ -63,11 +66,13 @@ class Builder:
     """Makes stages one by one, untrained. Initial weights are the same in every process.
 
     apart: models of the Encoder that are not the Backbone itself, though of the same item: they have other weights.
+    named: by slot, the classes of those of several Backbones that know others than ``classes``.
     """
 
     composition: Composition
     classes: Sequence[str]
     apart: Collection[str] = ()
+    named: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def make(self, bound: Bound, *arguments: Any, **others: Any) -> Any:
         """One component, with its build parameters."""
@@ -78,14 +83,16 @@ class Builder:
             made.requires_grad_(False).eval()
         return made
 
-    def backbone(self) -> Backbone:
-        """The Backbone."""
-        backbone: Backbone = self.make(self.composition.backbone, list(self.classes))
+    def backbone(self, slot: str | None = None) -> Backbone:
+        """The Backbone of a slot: left out, the one whose head runs."""
+        slot = slot or self.composition.head_slot
+        classes = self.named.get(slot, self.classes)
+        backbone: Backbone = self.make(self.composition.slots[slot], list(classes))
         return backbone
 
     def own_models(self) -> list[str]:
         """The Encoder's models, by parameter, that are not the Backbone itself."""
-        item = self.composition.backbone.weights_item
+        item = self.composition.weights_key(self.composition.head_slot)
         return [n for n, b in self.composition.models.items() if n in self.apart or b.weights_item != item]
 
     def model(self, name: str) -> Backbone:
@@ -99,11 +106,12 @@ class Builder:
         composition = self.composition.with_built_specs(specs) if specs else self.composition
         if composition.stages.features is None or composition.stages.restored is None:
             raise UsageError(f"{composition.spec}: a stage does not declare what it takes and gives")
-        return Builder(composition, self.classes, self.apart)
+        return replace(self, composition=composition)
 
     def encoder(self, backbones: Mapping[str, Backbone]) -> Encoder:
         """backbones: by slot, those that were built."""
-        given = {name: backbones.get(name, backbones.get("backbone")) for name in self.composition.models}
+        first = self.composition.head_slot
+        given = {name: backbones.get(name, backbones.get(first)) for name in self.composition.models}
         encoder: Encoder = self.make(self.composition.encoder, self.composition.stages.features, **given)
         return encoder
 
@@ -114,14 +122,21 @@ class Builder:
 
     def build(self) -> Stages:
         """Every stage."""
-        backbone = self.backbone()
+        slots = {slot: self.backbone(slot) for slot in self.composition.slots}
         models = {name: self.model(name) for name in self.own_models()}
-        both = {"backbone": backbone, **models}
+        both = {**slots, **models}
         builder = self.informed(both)
         c, encoder, recoverer = builder.composition, builder.encoder(both), builder.recoverer()
-        return Stages(c, backbone, encoder, recoverer, build_entropy(c), build_selectors(c), models)
+        tails = dict(zip(c.tails, slots.values(), strict=True))
+        backbone = next(iter(tails.values()))
+        return Stages(c, backbone, encoder, recoverer, build_entropy(c), build_selectors(c), models, tails)
 
 
-def build(composition: Composition, classes: Sequence[str], apart: Collection[str] = ()) -> Stages:
+def build(
+    composition: Composition,
+    classes: Sequence[str],
+    apart: Collection[str] = (),
+    named: Mapping[str, Sequence[str]] | None = None,
+) -> Stages:
     """Make every stage, untrained: see ``Builder``."""
-    return Builder(composition, classes, apart).build()
+    return Builder(composition, classes, apart, named or {}).build()

@@ -1,13 +1,16 @@
 """Where each component's weights come from, and what names them.
 
-A slot is "encoder", "recoverer", "backbone" or the parameter that names a Backbone of the Encoder, as "edge".
+A slot is "encoder", "recoverer", "backbone" or the parameter that names a Backbone of the Encoder, as "edge". Of
+several Backbones that answer each has a slot of its name.
 
 A weights file is safetensors with tensors under ``encoder.``, ``recoverer.`` and ``backbone.``. Its metadata
-entry ``semcodec`` is a JSON object: ``keys`` (by slot, what ``Composition.weights_key`` gives), ``classes``,
-``digests`` and ``decoding`` (by slot, the names of the weights and of what decoding uses of them: ``name_weights``),
-``end`` where it holds what a device or a server uses alone, and whatever the training card holds.
+entry ``semcodec`` is a JSON object: ``keys`` (by slot, what ``Composition.weights_key`` gives), ``classes``
+(and ``named``, by slot, where several backbones know different ones), ``digests`` and ``decoding`` (by slot, the
+names of the weights and of what decoding uses of them: ``name_weights``), ``end`` where it holds what a device or a
+server uses alone, and whatever the training card holds.
 
-Looked up per slot, in this order: ``--weights`` (a file, the folder of a run or one of several runs), the checkpoints
+Looked up per slot, in this order: ``--weights`` (a file, the folder of a run or one of several runs, or
+``hf:OWNER/NAME[@REVISION]``, a repository of the hub), the checkpoints
 of the Encoder's and the component's own package, the user's cache, the model hub, and ``random`` only when asked for.
 Among several files one that was trained as the whole composition comes first.
 """
@@ -31,16 +34,18 @@ from semcodec._cache import cache_folder
 from semcodec._typed import convert, read_json
 from semcodec.composition.binding import Bound
 from semcodec.composition.composition import Composition
-from semcodec.composition.grammar import parse_item
+from semcodec.composition.grammar import parse
 from semcodec.composition.registry import import_target
 from semcodec.composition.resolution import INPUT
 from semcodec.errors import UsageError, WeightsError, first_line
 from semcodec.pipeline.hub import download
+from semcodec.pipeline.repositories import is_named, local_path
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SLOTS = ("encoder", "recoverer", "backbone")
+_SLOT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[./-][A-Za-z0-9_]+)*")
 RANDOM = "random"
 METADATA = "semcodec"
 FILES = ("weights.safetensors", "model.safetensors")
@@ -67,8 +72,8 @@ class Weights:
 
     @property
     def classes(self) -> list[str] | None:
-        """Names of the classes by the card; None where it has none."""
-        return self.card.get("classes")
+        """Names of the slot's classes by the card; None where it has none."""
+        return self.card.get("named", {}).get(self.slot) or self.card.get("classes")
 
     @property
     def digest(self) -> str | None:
@@ -115,7 +120,7 @@ class WeightsRequest:
         given: dict[str, str] = {}
         for option in options:
             slot, equals, path = option.partition("=")
-            if not equals or not slot.isidentifier() or os.path.exists(option):
+            if not equals or not _SLOT.fullmatch(slot) or os.path.exists(option):
                 slot, path = "", option
             if slot in given:
                 raise UsageError(f"--weights names two files for {slot or 'all slots'}: {given[slot]} and {path}")
@@ -124,7 +129,7 @@ class WeightsRequest:
 
     def check(self, composition: Composition) -> None:
         """Raise UsageError for a slot that ``composition`` has not."""
-        slots = ("encoder", *composition.models, "recoverer", "backbone")
+        slots = ("encoder", *composition.models, "recoverer", *composition.slots)
         for slot, path in self.given.items():
             if slot and slot not in slots:
                 raise UsageError(f"--weights {slot}={path}: {composition.spec} has the slots {', '.join(slots)}")
@@ -141,6 +146,7 @@ class Card(msgspec.Struct):
 
     keys: dict[str, str]
     classes: list[str] | None = None
+    named: dict[str, list[str]] = {}
     digests: dict[str, str] = {}
     decoding: dict[str, str] = {}
     end: Literal["device", "server"] | None = None
@@ -190,24 +196,16 @@ def _candidates(composition: Composition, slot: str, request: WeightsRequest, hu
     given = request.given.get(slot) or request.given.get("")
     if given == RANDOM:
         yield Weights(slot, RANDOM, None)
+    elif given and is_named(given):
+        yield from _given(composition, slot, request, given, named_file(given, request.offline))
     elif given and (runs := _runs(Path(given))):
         found = list(_among(composition, slot, {path: f"{given}: {path.parent.name}" for path in runs}))
         if not found and slot in request.given:
             raise WeightsError(f"{given}: none of its {len(runs)} runs holds weights of {key}")
         yield from found
     elif given:
-        path = Path(given)
-        if path.is_dir():
-            path = _in_folder(path)
-        card = read_card(path)
-        held = _slot(card, slot, key)
-        if held is None and slot in request.given and _of_pixels(card, slot, key):
-            held = slot
-        if not card or held:
-            yield Weights(held or slot, str(given), path, card)
-        elif slot in request.given or not any(_slot(card, s, composition.weights_key(s)) for s in SLOTS):
-            raise WeightsError(f"{given} holds no weights of {key}, but of {', '.join(card['keys'].values())}")
-    slots = {"encoder": composition.encoder, "recoverer": composition.recoverer, "backbone": composition.backbone}
+        yield from _given(composition, slot, request, given, named_file(given))
+    slots = {"encoder": composition.encoder, "recoverer": composition.recoverer, **composition.slots}
     bound = {**composition.models, **slots}[slot]
     resources = dict.fromkeys((*composition.encoder.component.weights, *bound.component.weights))
     with ExitStack() as stack:
@@ -218,6 +216,23 @@ def _candidates(composition: Composition, slot: str, request: WeightsRequest, hu
     yield from _among(composition, slot, {path: f"cache: {path.name}" for path in cached})
     if hub and not request.offline and (repository := published(bound)):
         yield Weights(slot, f"hub: {repository}", download(repository))
+
+
+def _given(composition: Composition, slot: str, request: WeightsRequest, given: str, path: Path) -> Iterator[Weights]:
+    """What one file that was named holds of a slot. Raises WeightsError where it was named for that and holds none."""
+    key, card = composition.weights_key(slot), read_card(path)
+    held = _slot(card, slot, key)
+    if held is None and slot in request.given and _of_pixels(card, slot, key):
+        held = slot
+    if not card or held:
+        yield Weights(held or slot, str(given), path, card)
+    elif slot in request.given or not any(_slot(card, s, composition.weights_key(s)) for s in slots_of(composition)):
+        raise WeightsError(f"{given} holds no weights of {key}, but of {', '.join(card['keys'].values())}")
+
+
+def slots_of(composition: Composition) -> tuple[str, ...]:
+    """The slots of a composition but those of the Encoder's own models."""
+    return ("encoder", "recoverer", *composition.slots)
 
 
 def _among(composition: Composition, slot: str, origins: Mapping[Path, str]) -> Iterator[Weights]:
@@ -234,7 +249,8 @@ def _among(composition: Composition, slot: str, origins: Mapping[Path, str]) -> 
 
 def _alike(composition: Composition, card: Mapping[str, Any]) -> int:
     """How many slots a file holds, if it is of this composition in every one of them."""
-    keys = {slot: key for slot, key in card.get("keys", {}).items() if slot in SLOTS}
+    slots = slots_of(composition)
+    keys = {slot: key for slot, key in card.get("keys", {}).items() if slot in slots}
     return len(keys) if all(composition.weights_key(slot) == key for slot, key in keys.items()) else 0
 
 
@@ -260,7 +276,14 @@ def _of_pixels(card: Mapping[str, Any], slot: str, key: str) -> bool:
     """Whether a file holds the same component, of pixels as well, that was trained before another Backbone."""
     component, _, backbone = key.partition("+")
     other, _, where = card.get("keys", {}).get(slot, "").partition("+")
-    return component == other and all(parse_item(item).target == INPUT for item in (backbone, where) if item)
+    items = [item for named in (backbone, where) if named for item in parse(named).items]
+    return component == other and all(item.target == INPUT for item in items)
+
+
+def named_file(text: str, offline: bool = False) -> Path:
+    """The weights file that a path, the folder of a run or ``hf:OWNER/NAME`` stands for. Raises WeightsError."""
+    path = local_path(text, offline)
+    return _in_folder(path) if path.is_dir() else path
 
 
 def _in_folder(folder: Path) -> Path:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from semcodec.errors import UsageError
 from semcodec.tasks.base import Metric, Record, Task
+
+if TYPE_CHECKING:
+    from semcodec.specs import InputRequest
+    from semcodec.tasks.prediction import Size
+    from semcodec.types import Sink, Source
 
 TASKS = {
     "classification": "semcodec.tasks.classification:Classification",
@@ -32,6 +38,25 @@ def _load(name: str, target: str) -> Task:
     module, _, kind = target.partition(":")
     task: Task = getattr(import_module(module), kind)(name)
     return task
+
+
+def write_side(names: Iterable[str | None], sink: Sink, size: Size | None, request: InputRequest) -> None:
+    """The side information of packets that are for all of these tasks; see ``Task.write_side``."""
+    for task in _beside(names):
+        task.write_side(sink, size, request)
+
+
+def read_side(names: Iterable[str | None], source: Source) -> None:
+    """Read what ``write_side`` writes. Raises CorruptStream."""
+    for task in _beside(names):
+        task.read_side(source)
+
+
+def _beside(names: Iterable[str | None]) -> list[Task]:
+    found: dict[str, Task] = {}
+    for task in map(get_task, names):
+        found.setdefault(task.side or task.name, task)
+    return list(found.values())
 
 
 def metrics() -> dict[str, Metric]:

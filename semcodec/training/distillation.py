@@ -2,7 +2,8 @@
 
 Shared by every codec that learns through ``Encoder.forward_train``. First ``match``, the squared error of features
 beside the rate; then ``distil``, the distance of answers beside both (Hinton et al., 2015; Singh et al., 2020). The
-backbone is its own teacher and stays as it is, so any pictures or clips are training data.
+backbone is its own teacher and stays as it is, so any pictures or clips are training data. Of a stream for several
+tasks all tails are teachers at once: the distance is the mean of theirs, by the weights of the tasks.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ WARM = 100
 SPREAD = 40.0
 """How much less a byte weighs at the finest operating point than at the coarsest, which all others are between."""
 BATCH = 32
-SMALLEST_CROP = 0.4
+SMALLEST_CROP = 0.5
 """Of a side, of data that vary: the teacher's answers follow whatever is seen, so crops may be small."""
 
 
@@ -87,7 +88,7 @@ def _loss(
     job: Job, name: str, weights: Sequence[float], average: Average
 ) -> Callable[[Batch], tuple[Tensor, dict[str, float]]]:
     """At one operating point a batch, each in its turn."""
-    backbone: Any = job.modules["backbone"]
+    tails = tails_of(job)
     encoder: Any = job.modules["encoder"]
     mix = _mixing(job)
 
@@ -102,14 +103,16 @@ def _loss(
         with torch.autocast(b.pixels.device.type, torch.bfloat16, enabled=gains_by_bfloat16(b.pixels.device)):
             with torch.no_grad():
                 wanted = _head(job, b)
-                answers = backbone.tail(wanted, job.cut) if name == DISTIL else None
+                answers = [tail.tail(wanted, job.cut) for _, _, tail in tails] if name == DISTIL else None
             [(partial, bits)] = encoder.forward_train_at(wanted, b.rng, [point])
             given = job.recover(partial)
             apart = feature_distance(given, wanted)
             total, figures = FEATURES[name] * apart, {"features": apart.item()}
             if answers is not None:
-                agreed = answer_distance(backbone.tail(given, job.cut), answers)
-                total, figures = total + agreed, {**figures, "answers": agreed.item()}
+                for (task, weight, tail), answer in zip(tails, answers, strict=True):
+                    agreed = answer_distance(tail.tail(given, job.cut), answer)
+                    total = total + weight * agreed
+                    figures[f"answers of {task}" if task else "answers"] = agreed.item()
         if bits is not None:
             warm = min(1.0, number / WARM) if name == MATCH else 1.0
             kilobytes = bits.float().mean() / 8000
@@ -117,6 +120,14 @@ def _loss(
         return total, figures
 
     return loss
+
+
+def tails_of(job: Job) -> list[tuple[str, float, Any]]:
+    """The tails that teach, each with its task's name, "" where it is the only one, and its weight; these sum to 1."""
+    if not job.tails:
+        return [("", 1.0, job.modules["backbone"])]
+    whole = sum(job.task_weights.get(task, 1.0) for task in job.tails)
+    return [(task, job.task_weights.get(task, 1.0) / whole, tail) for task, tail in job.tails.items()]
 
 
 def _mixing(job: Job) -> Callable[[Tensor, np.random.Generator], Tensor] | None:
@@ -128,11 +139,10 @@ def _mixing(job: Job) -> Callable[[Tensor, np.random.Generator], Tensor] | None:
 
 
 def finds_boxes(job: Job) -> bool:
-    """Whether the backbone's answers are boxes rather than logits of classes."""
-    backbone: Any = job.modules["backbone"]
+    """Whether a tail's answers are boxes rather than logits of classes."""
     with torch.no_grad():
-        answer: Tensor = backbone.tail(_head(job, _one(job)), job.cut)
-    return answer.dim() == 3
+        features = _head(job, _one(job))
+        return any(tail.tail(features, job.cut).dim() == 3 for _, _, tail in tails_of(job))
 
 
 def _one(job: Job) -> Batch:
@@ -169,13 +179,15 @@ def _joined(features: Features) -> Features:
 
 
 def answer_distance(given: Tensor, wanted: Tensor) -> Tensor:
-    """Of logits (B, classes) the KL divergence. Of boxes (B, N, 4 + classes), as detectors answer, their scores'
+    """Of logits (B, classes), or at each place (B, classes, H, W), the mean KL divergence.
 
-    cross-entropy and the error of boxes over their size, where the teacher sees something: weighted by its best score.
+    Of boxes (B, N, 4 + classes), as detectors answer, their scores' cross-entropy and the error of boxes over their
+    size, where the teacher sees something: weighted by its best score.
     """
     given, wanted = given.float(), wanted.float()
-    if wanted.dim() == 2:
-        return F.kl_div(given.log_softmax(1), wanted.log_softmax(1), log_target=True, reduction="batchmean")
+    if wanted.dim() in (2, 4):
+        each = F.kl_div(given.log_softmax(1), wanted.log_softmax(1), log_target=True, reduction="none").sum(1)
+        return each.mean()
     p, q = wanted[..., 4:], given[..., 4:].clamp(1e-6, 1 - 1e-6)
     seen = p.amax(2)
     total, _ = processes.place_of(len(seen))

@@ -76,8 +76,9 @@ def task(job: Job, stages: Stages, rate_weight: float | None) -> tuple[list[Step
 def distil(job: Job, stages: Stages, rate_weight: float | None) -> tuple[list[Step], float | None]:
     """The steps, and the weight of a kilobyte at the coarsest operating point, None where training sets no rate.
 
-    A codec without weights first begins as its recipe does, by what learns nothing there, and matches features. Raises
-    UsageError for an Encoder that does not learn this way, or a weight of a rate that nothing tells.
+    A codec without weights first begins as its recipe does, by what learns nothing there, and matches features; what
+    the recipe has beside the codec, a picture of what was received, learns last. Raises UsageError for an Encoder that
+    does not learn this way, or a weight of a rate that nothing tells.
     """
     name, component = stages.composition.encoder.name, stages.composition.encoder.component
     if type(stages.encoder).trainable_parts is Encoder.trainable_parts:
@@ -93,8 +94,17 @@ def distil(job: Job, stages: Stages, rate_weight: float | None) -> tuple[list[St
         begun = [_fitted(job, densities, "densities")]
     names = (distillation.MATCH, distillation.DISTIL) if new else (distillation.DISTIL,)
     weight = KILOBYTE if rate_weight is None else rate_weight
-    steps = distillation.steps(job, weight, names)
-    return _settled(job, [*begun, *steps], densities), weight if told else None
+    steps = _settled(job, [*begun, *distillation.steps(job, weight, names)], densities)
+    return [*steps, *_beside(job, recipe)], weight if told else None
+
+
+def _beside(job: Job, recipe: Sequence[Step]) -> list[Step]:
+    """Of a recipe, the steps in which what learns of the Encoder neither sends nor answers: a picture."""
+    encoder, learning = job.modules["encoder"], job.trainable_parts
+    travels = {id(p) for module in (*learning.modules, *learning.densities.values()) for p in module.parameters()}
+    own = {id(p) for p in encoder.parameters()} - travels
+    learned = [(step, {id(p) for module in step.learn for p in module.parameters()}) for step in recipe]
+    return [step for step, parameters in learned if parameters and parameters <= own]
 
 
 def _settled(job: Job, steps: list[Step], densities: Sequence[nn.Module]) -> list[Step]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from semcodec.data.chosen import ChosenClasses
 from semcodec.data.datasets import open_dataset, open_unlabelled
 from semcodec.data.remembered import Remembered
 from semcodec.errors import UsageError, WeightsError
-from semcodec.pipeline import weights
+from semcodec.pipeline import shared_heads, weights
 from semcodec.pipeline.accelerator import Accelerator, Where
 from semcodec.pipeline.loading import class_names
 from semcodec.pipeline.stages import Stages, build
@@ -43,6 +43,8 @@ from semcodec.training.objectives import DISTIL, OBJECTIVES, RECIPE, REFINE, TAS
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 WRITTEN = (WEIGHTS, CARD, CHECKPOINT, LOG)
 """All that is left in the folder of a run."""
+LARGER = 1.25
+"""Sides of pictures that crops are taken from, over those of the model's input, in distillation."""
 DIGESTED = 64  # samples that name the training data, beside its size and classes
 
 
@@ -61,13 +63,15 @@ def train(
     scale: float = 1.0,
     seed: int = 0,
     device: Where = "cpu",
+    task_weights: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Train what ``spec`` names, a pipeline or a Backbone alone, by its recipe or another objective; returns the card.
 
     objective: "recipe", or one of ``semcodec.training.objectives`` for a pipeline. rate_weight: lambda of "task" and
     "distil".
     classes: those whose boxes are learned, where these are not all. init: weights of another task that the Backbone
-    starts from. until: the recipe's last step to run.
+    starts from, or of "distil" the Encoder. until: the recipe's last step to run.
+    task_weights: of a stream for several tasks, what each weighs beside the others, where that is not 1.
     scale: multiplies every step's samples. device: where networks learn, as of ``Device.load``.
     Writes ``weights.safetensors`` (float16) and ``card.json`` into ``out``; a stopped run goes on where it was
     when called again with the same arguments, on any device and any number of processes that ``torchrun`` starts.
@@ -86,14 +90,22 @@ def train(
         job, keys, component, canonical, stages = _pipeline_job(spec, data, request, objective)
     if classes is not None:
         job = replace(job, dataset=ChosenClasses(job.dataset, classes))
-    if init is not None:
+    if init is not None and objective == DISTIL:
+        encoder = job.modules.get("encoder")
+        if encoder is None:
+            raise UsageError(f"{spec}: its encoder has no weights to start from; leave out --init")
+        weights.fill(encoder, weights.read_tensors(Path(init), "encoder."), init)
+        job = replace(job, ready=job.ready | {"encoder"})
+    elif init is not None:
         backbone = job.modules["backbone"]
         adapt = getattr(backbone, "adapt_init", None)
         if adapt is None:
             raise UsageError(f"{spec}: its backbone starts from no other model's weights; leave out --init")
-        weights.fill(backbone, adapt(weights.read_tensors(Path(init))), init)
+        weights.fill(backbone, adapt(weights.read_tensors(weights.named_file(init, request.offline))), init)
         job = replace(job, pretrained=True, ready=job.ready - {"backbone"})
-    there.place(*job.modules.values())
+    if task_weights:
+        job = replace(job, task_weights=_task_weights(job, task_weights))
+    there.place(*job.modules.values(), *job.tails.values())
     if stages is not None:
         there.place(stages.encoder, stages.recoverer)
     job = replace(job, accelerator=there)
@@ -128,6 +140,7 @@ def train(
         "classes": list(stages.backbone.classes if stages and frozen else job.dataset.classes),
         "data": data,
         **({} if classes is None else {"counted": list(classes)}),
+        **_told_of_tasks(job),
         "data_digest": _digest(job.dataset),
         "seed": seed,
         "init": init,
@@ -141,7 +154,9 @@ def train(
     start = weights.digest(state_dict(job.modules))
     fingerprint = hashlib.sha256(to_json([card, start], sort_keys=True).encode()).hexdigest()[:16]
     there.forget_peak()
-    card["metrics"] = fit(steps, replace(job, dataset=Remembered(job.dataset)), out, seed=seed, fingerprint=fingerprint)
+    larger = None if job.larger is None else Remembered(job.larger)
+    remembering = replace(job, dataset=Remembered(job.dataset), larger=larger)
+    card["metrics"] = fit(steps, remembering, out, seed=seed, fingerprint=fingerprint)
     card |= there.describe()
     if processes.is_first():
         save(written, card, out)
@@ -197,17 +212,27 @@ def _pipeline_job(
             f"{name} has nothing to train; for the backbone alone: semcodec train {composition.backbone.item}; "
             f"on what {name} decodes: --objective refine"
         )
+    several = len(composition.tails) > 1
+    if several and objective != DISTIL:
+        raise UsageError(f"{composition.spec} is for several tasks, which are learned together by --objective distil")
     distils = objective == DISTIL
+    named: dict[str, Sequence[str]] = {}
     if distils:  # the classes are those that the teacher knows, whatever those of the data are
-        teacher = weights.find(composition, "backbone", request, alone=True)
-        classes = class_names(composition, teacher, None)
+        for slot in composition.slots:
+            teacher = weights.find(composition, slot, request, alone=True)
+            named[slot] = class_names(composition, teacher, None, slot)
+        classes = named[composition.head_slot]
     else:
         classes = open_dataset(data, "train", task=composition.task).classes
-    stages = build(composition, classes, request.given)
+    stages = build(composition, classes, request.given, named)
     composition, modules = stages.composition, stages.modules()
+    tails = _fill_tails(stages, request) if several else {}
     assert composition.request is not None
     dataset = (open_unlabelled if distils else _open_labelled)(data, composition.request)
     ready, shipped = set(), set()
+    if several:  # all backbones are ready, and the first of them is what recipes know
+        modules = {slot: module for slot, module in modules.items() if slot not in composition.slots}
+        ready, shipped = {"backbone"}, {"backbone"}
     for slot, module in modules.items():
         # A backbone that knows these classes is the start; a recipe's other slots start anew unless theirs are named.
         asked = slot == "backbone" or slot in request.given or objective != RECIPE
@@ -217,10 +242,14 @@ def _pipeline_job(
             weights.load(module, found)
             ready.add(slot)
             shipped |= {slot} if found.shipped else set()
+    if several:
+        modules["backbone"] = next(iter(tails.values()))
     recipe = composition.backbone.component.recipe
     job = Job(
         modules=modules,
+        tails=tails,
         dataset=dataset,
+        larger=_larger(data, composition.request) if distils and dataset.varies else None,
         recover=stages.recoverer.recover,
         cut=composition.cut,
         cuts=composition.source.cuts if composition.source else {},
@@ -232,8 +261,52 @@ def _pipeline_job(
         shipped=frozenset(shipped),
         backbone_recipe=import_target(recipe, composition.backbone.name) if recipe else None,
     )
-    keys = {slot: composition.weights_key(slot) for slot in ("encoder", *modules)}
+    keys = {slot: composition.weights_key(slot) for slot in ("encoder", *modules) if not several or slot != "backbone"}
     return job, keys, composition.encoder.component, composition.spec, stages
+
+
+def _fill_tails(stages: Stages, request: weights.WeightsRequest) -> dict[str, nn.Module]:
+    """By task, the backbones of several with their weights, which share a head. Raises WeightsError."""
+    c = stages.composition
+    found: dict[str, nn.Module] = {}
+    for slot, task, tail in zip(c.slots, c.tasks, stages.tails.values(), strict=True):
+        assert isinstance(tail, nn.Module)
+        source = weights.find(c, slot, request, alone=True)
+        if source is None:
+            raise WeightsError(
+                f"no weights for {c.weights_key(slot)}, which teaches here: give --weights {slot}=PATH, or train them "
+                "with semcodec train"
+            )
+        weights.load(tail, source)
+        found[get_task(task).name] = tail
+    shared_heads.compare(c, stages.tails)
+    return found
+
+
+def _task_weights(job: Job, given: Mapping[str, float]) -> dict[str, float]:
+    if not job.tails:
+        raise UsageError("weights of tasks are for a spec with several backbones: leave out --task-weight")
+    for task, weight in given.items():
+        if task not in job.tails:
+            raise UsageError(f"--task-weight {task}={weight:g}: the spec has the tasks {', '.join(job.tails)}")
+        if not (math.isfinite(weight) and weight >= 0):
+            raise UsageError(f"the weight of a task is a number of at least 0, not {weight}")
+    found = {task: given.get(task, 1.0) for task in job.tails}
+    if not any(found.values()):
+        raise UsageError("all tasks weigh nothing: leave one of them its weight")
+    return found
+
+
+def _told_of_tasks(job: Job) -> dict[str, Any]:
+    """What a card says of the tasks that were learned together: the teachers' digests and the weights."""
+    if not job.tails:
+        return {}
+    return {
+        "tasks": {
+            task: {"teacher": weights.digest(tail.state_dict()), "weight": job.task_weights.get(task, 1.0)}
+            for task, tail in job.tails.items()
+        }
+    }
 
 
 def _objective(
@@ -250,6 +323,8 @@ def _objective(
             )
         steps, weight = objectives.distil(job, stages, rate_weight)
         named = weights.digest(job.modules["backbone"].state_dict()) if "backbone" in job.modules else None
+        if job.tails:
+            named = None  # each by its task, in "tasks"
         rate = {} if weight is None else {"rate_weight": weight}
         return steps, {"objective": objective, "teacher": named, **rate}
     _, labels = job.dataset.batch(range(min(DIGESTED, len(job.dataset))))
@@ -270,6 +345,14 @@ def _objective(
     if missing and component.recipe is not None:
         return [*import_target(component.recipe, component.name)(job), *steps], told
     return [*backbone_first(job), *steps], told
+
+
+def _larger(data: str, request: InputRequest) -> Dataset | None:
+    """The pictures that crops are taken from; None where the whole input is wanted, and of clips."""
+    if request.kind != "image" or request.fit != "crop":
+        return None
+    height, width = (round(LARGER * side) for side in (request.height, request.width))
+    return open_unlabelled(data, replace(request, height=height, width=width, crop=1.0))
 
 
 def _open_labelled(data: str, request: InputRequest) -> Dataset:

@@ -110,7 +110,7 @@ def _plain(value):
         ("two+whole+net", "whole", "one encoder is enough, here are two: two and whole"),
         ("two+rans+zip+net", "zip", "one entropy is enough"),
         ("two+none+fill+net", "fill", "one recoverer is enough"),
-        ("two+net+still", "still", "one backbone is enough"),
+        ("two+net+still", "still", "still and net cannot share a stream: one takes frames float32[1x3x8x8]"),
         ("too+net", "too", "unknown component 'too': did you mean two?"),
         ("selector/two+net", "selector/two", "'two' is no selector but of kind encoder"),
         ("two@frames+net", "frames", "'@' names the cut of a backbone"),
