@@ -48,11 +48,12 @@ def pictures():
 
 
 def told(stream):
-    header, records = read_stream(stream)
+    header, found = read_stream(stream)
+    records = list(found)
     server = Server.load(header, WeightsRequest(offline=True))
     task = get_task(server.composition.task)
     found = [task.describe(p, server.classes, None, None)["prediction"] for p in server.decode_batch(records)]
-    chunks = [[[chunk.name, chunk.side] for chunk in rows(server, record)] for record in records]
+    chunks = [[[row.name, row.side_bytes > 0] for row in rows(server, record)] for record in records]
     return {"spec": header.spec, "chunks": chunks, "predictions": found}
 
 
