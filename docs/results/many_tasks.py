@@ -39,7 +39,7 @@ ALL = "+".join(f"{tail}@d3" for tail in TAILS.values())
 ONE = f"layered+rans+{ALL}"
 EACH = {task: f"layered+rans+{tail}@d3" for task, tail in TAILS.items()}
 PICTURES = {
-    "WebP": (f"webp+{'+'.join(TAILS.values())}", {"webp.quality": [0, 5, 15, 40, 75]}),
+    "WebP": (f"webp+{'+'.join(TAILS.values())}", {"webp.quality": [1, 5, 15, 40, 75]}),
     "AVIF": (f"avif+{'+'.join(TAILS.values())}", {"avif.quality": [5, 15, 30, 50]}),
     "uncompressed": (f"png+{'+'.join(TAILS.values())}", {}),
 }
