@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 RECORDS, PAGE = HERE / "many_tasks.jsonl", HERE / "many_tasks.md"
 MARKS = "<!-- tables -->", "<!-- end of tables -->"
 DATA = "digits-scenes"
-TAILS = {"classification": "cls-nano", "detection": "det-nano"}
+TAILS = {"classification": "cls-nano", "detection": "det-nano", "retrieval": "embed-nano"}
 ALL = "+".join(f"{tail}@d3" for tail in TAILS.values())
 ONE = f"layered+rans+{ALL}"
 EACH = {task: f"layered+rans+{tail}@d3" for task, tail in TAILS.items()}
@@ -83,7 +83,7 @@ def scores(record: Mapping[str, Any]) -> Floats:
         return np.asarray(Matches.read(record["matches"]).average_precision(weights))
     if record["task"] == "segmentation":
         return np.asarray(Counts.read(record["counts"]).mean(weights))
-    right = np.frombuffer(record["correct"].encode(), np.uint8) == ord("1")
+    right = np.frombuffer(record["hits" if record["task"] == "retrieval" else "correct"].encode(), np.uint8) == ord("1")
     return np.asarray(weights @ right / weights.sum(1))
 
 

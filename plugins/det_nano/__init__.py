@@ -40,3 +40,12 @@ def semcodec_components() -> Iterator[Component]:
         weights=(f"{PACKAGE}:weights/seg-nano.safetensors",),
         recipe=f"{PACKAGE}.segmenter:recipe",
     )
+    yield Component(
+        kind="backbone",
+        name="embed-nano",
+        target=f"{PACKAGE}.embedder:EmbedNano",
+        spec=f"{PACKAGE}.spec:embedder",
+        summary="embedded model of embeddings of 96x96 pixels behind det-nano's head, 0.3 M parameters",
+        weights=(f"{PACKAGE}:weights/embed-nano.safetensors",),
+        recipe=f"{PACKAGE}.embedder:recipe",
+    )

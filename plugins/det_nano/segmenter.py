@@ -80,13 +80,18 @@ def vary_masks(pixels: Tensor, masks: Tensor, rng: np.random.Generator) -> tuple
     return torch.where(turned, 1 - pixels, pixels), list(moved.round().to(torch.uint8).cpu().numpy())
 
 
+def begin(stages: nn.ModuleDict) -> None:
+    """Fill the stages that are the detector's with its weights, as they ship."""
+    with as_file(files(__package__) / "weights" / "det-nano.safetensors") as path:
+        for name in SHARED:
+            fill(stages[name], read_tensors(path, f"backbone.stages.{name}."), str(path))
+
+
 def recipe(job: Job) -> list[Step]:
     """One step: what is behind d3, by the cross-entropy of pixels; the head is the detector's, as it ships."""
     backbone = job.modules["backbone"]
     assert isinstance(backbone, SegNano)
-    with as_file(files(__package__) / "weights" / "det-nano.safetensors") as path:
-        for name in SHARED:
-            fill(backbone.stages[name], read_tensors(path, f"backbone.stages.{name}."), str(path))
+    begin(backbone.stages)
     learn = [*(stage for name, stage in backbone.stages.items() if name not in SHARED), backbone.segment]
 
     def segment(batch: Batch) -> tuple[Tensor, dict[str, float]]:

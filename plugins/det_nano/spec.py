@@ -54,3 +54,10 @@ def nano(params: Mapping[str, Any]) -> BackboneSpec:
 def segmenter(params: Mapping[str, Any]) -> BackboneSpec:
     """Of the embedded model that segments, which has no parameters: cut as the detector is."""
     return replace(nano(params), task="segmentation")
+
+
+def embedder(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of the embedded model of embeddings, which has no parameters: cut up to d3, as the detector is."""
+    detector = nano(params)
+    cuts = {name: detector.cuts[name] for name in ("input", "stem", "d2", "d3")}
+    return replace(detector, task="retrieval", cuts=cuts)

@@ -36,6 +36,18 @@ def semcodec_components() -> Iterator[Component]:
             "example": "test_vit",
         },
     )
+    yield Component(
+        kind="backbone",
+        name="timm-embed/*",
+        target=f"{PACKAGE}.backbone:TimmEmbedding",
+        summary="any image model of timm without its classifier, for retrieval, as in timm-embed/deit_tiny_patch16_224",
+        requires=("timm",),
+        traits={
+            "hub": f"{PACKAGE}.backbone:repository",
+            "known": f"{PACKAGE}.names:check",
+            "example": "test_vit",
+        },
+    )
     for size, summary in (("edge", "for the device"), ("server", "for the server")):
         yield Component(
             kind="backbone",

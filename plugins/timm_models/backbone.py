@@ -1,8 +1,9 @@
-"""timm's image classifiers as Backbones: pixels in [0, 1] to logits, whole or on some of their patches."""
+"""timm's image models as Backbones: pixels in [0, 1] to logits or embeddings, whole or on some of their patches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -12,9 +13,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from semcodec.errors import SemcodecError, UsageError, first_line
-from semcodec.interfaces import Backbone, Features
+from semcodec.interfaces import Backbone, Features, Labels
 from semcodec.pipeline import sequential_graph
 from semcodec.pipeline.image_classifier import SequentialClassifier, imagenet_classes
+from semcodec.tasks.retrieval import pair_loss
 from semcodec_plugins.timm_models import tokens
 
 
@@ -164,6 +166,48 @@ class TimmBackbone(ImageClassifier):
         """ImageNet's descriptions where timm's published weights have as many classes as one of its subsets."""
         _check_name(params["model"])
         return imagenet_classes(params["model"])
+
+
+class TimmEmbedding(ImageClassifier):
+    """``timm-embed/<model>``: the same model without its classifier (timm's ``num_classes=0``), for retrieval.
+
+    The tail gives what the classifier would read, (B, D). Raises UsageError as ``TimmBackbone``.
+    """
+
+    def __init__(self, classes: Sequence[str], *, model: str) -> None:
+        _check_name(model)
+        try:
+            made = timm.create_model(model, pretrained=False, num_classes=0)
+            super().__init__(classes, made, resolve_model_data_config(made))
+        except SemcodecError:
+            raise
+        except Exception as error:  # each of its thousand models has its own; a missing package, say
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise UsageError(f"timm's {model} cannot be used for embeddings here ({reason})") from error
+        self._model_name = model
+        self.spec = replace(self.spec, task="retrieval")
+
+    def tail(self, features: Features, cut: str) -> Tensor:
+        """To embeddings (B, D) float32. Raises UsageError for a model that gives no vector."""
+        embedding = super().tail(features, cut)
+        if embedding.dim() != 2:
+            raise UsageError(f"timm's {self.model_name} embeds no image: it gives {tuple(embedding.shape)}, not a vector")
+        return embedding
+
+    def adapt(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state dict of timm's, with or without the classifier."""
+        names = self.model.pretrained_cfg.get("classifier") or ()
+        dropped = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
+        kept = {name: tensor for name, tensor in tensors.items() if not dropped or not name.startswith(dropped)}
+        return super().adapt(kept)
+
+    def task_loss(self, features: Features, cut: str, labels: Labels) -> tuple[Tensor, dict[str, float]]:
+        """Of pairs of the batch: ``semcodec.tasks.retrieval.pair_loss``."""
+        return pair_loss(self.tail(features, cut), labels)
+
+    @property
+    def model_name(self) -> str:
+        return self._model_name
 
 
 def repository(model: str) -> str | None:

@@ -12,7 +12,7 @@ import numpy as np
 from semcodec.data.base import Dataset, EmptySplitError, summary_of
 from semcodec.data.contents import digest_of, file_digests
 from semcodec.data.files import printable, read_list, visible
-from semcodec.data.images import read_image
+from semcodec.data.images import read_image, size_of
 from semcodec.errors import DataError, UsageError
 from semcodec.specs import CLASS, InputRequest
 
@@ -73,6 +73,13 @@ class ClassFolders(Dataset):
     def batch(self, indices: Sequence[int]) -> tuple[UInt8, Int64]:
         pixels = read_batch(self.root, [self._samples[i][1] for i in indices], self.request)
         return pixels, np.array([self._samples[i][0] for i in indices], np.int64)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return ("video",) if self.kind == "video" else ("classification", "retrieval")
+
+    def sizes(self, indices: Sequence[int]) -> list[tuple[int, int]]:
+        return [size_of(self.root / self._samples[i][1]) for i in indices]
 
     def content(self, count: int) -> str:
         chosen = self._samples[:count]

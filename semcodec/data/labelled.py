@@ -15,7 +15,7 @@ import numpy as np
 from semcodec.data.base import SPLITS, Dataset, EmptySplitError, summary_of
 from semcodec.data.contents import digest_of, file_digests
 from semcodec.data.files import Tree, printable, read_lines, read_text
-from semcodec.data.images import read_image
+from semcodec.data.images import read_image, size_of
 from semcodec.errors import DataError, UsageError, first_line
 from semcodec.specs import CLASS, InputRequest
 
@@ -94,6 +94,13 @@ class LabelledImages(Dataset):
         for row, index in enumerate(indices):
             pixels[row] = read_image(self.root / FOLDER / self._samples[index][1], self.request)
         return pixels, np.array([self._samples[i][2] for i in indices], np.int64)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return ("classification", "retrieval")
+
+    def sizes(self, indices: Sequence[int]) -> list[tuple[int, int]]:
+        return [size_of(self.root / FOLDER / self._samples[i][1]) for i in indices]
 
     def content(self, count: int) -> str:
         chosen = self._samples[:count]

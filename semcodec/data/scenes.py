@@ -62,7 +62,7 @@ class DigitsScenes(Dataset):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        return ("classification", "detection", "segmentation")
+        return ("classification", "detection", "segmentation", "retrieval")
 
     def __len__(self) -> int:
         return SIZES[self.split]

@@ -32,6 +32,7 @@ class Prediction:
     none.
     mask: of a model that segments, uint8 (h, w), the class of each place of the picture as the input shows it; source
     is the picture's own width and height, and index, name and probability are the class of most places and its share.
+    embedding: float32 (D,), of a model for retrieval; index, name and probability are then -1, "embedding" and 0.
     layers: how many of the packet's layers there were. rows: its chunks as they were read.
     """
 
@@ -46,6 +47,7 @@ class Prediction:
     names: tuple[str, ...] = field(default=(), repr=False)
     source: Size | None = None
     mask: UInt8 | None = field(default=None, repr=False)
+    embedding: Float32 | None = field(default=None, repr=False)
 
     @classmethod
     def of_logits(cls, logits: Float32, classes: Sequence[str], layers: tuple[int, int], **more: Any) -> Prediction:

@@ -20,6 +20,7 @@ TASKS = {
     "video": "semcodec.tasks.classification:Classification",
     "detection": "semcodec.tasks.detection:Detection",
     "segmentation": "semcodec.tasks.segmentation:Segmentation",
+    "retrieval": "semcodec.tasks.retrieval:Retrieval",
 }
 """By name, as ``BackboneSpec.task`` has it, "module:Class"."""
 

@@ -243,6 +243,7 @@ def _pipeline_job(
     recipe = composition.backbone.component.recipe
     job = Job(
         modules=modules,
+        task=get_task(composition.task).name,
         tails=tails,
         dataset=dataset,
         recover=stages.recoverer.recover,
