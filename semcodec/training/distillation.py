@@ -179,7 +179,8 @@ def _joined(features: Features) -> Features:
 
 
 def answer_distance(given: Tensor, wanted: Tensor, task: str = "") -> Tensor:
-    """Of embeddings, which the task "retrieval" has, the squared distance. Of logits (B, classes), or at each place (B, classes, H, W), the mean KL divergence.
+    """Of logits (B, classes), or at each place (B, classes, H, W), the mean KL divergence. Of embeddings, which the
+    task "retrieval" has, the squared distance.
 
     Of boxes (B, N, 4 + classes), as detectors answer, their scores' cross-entropy and the error of boxes over their
     size, where the teacher sees something: weighted by its best score.

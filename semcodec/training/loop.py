@@ -104,8 +104,9 @@ class Step:
 class Job:
     """What a recipe is given.
 
-    modules: by slot ("encoder", "recoverer", "backbone"), those that have weights. task: the backbone's. tails: by task, the models that
-    answer a stream for several, of which "backbone" is the first, whose head runs; none of a stream for one.
+    modules: by slot ("encoder", "recoverer", "backbone"), those that have weights. task: the backbone's. tails: by
+    task, the models that answer a stream for several, of which "backbone" is the first, whose head runs; none of a
+    stream for one.
     task_weights: of these, what each answer weighs in training, where that is not 1. recover: the composition's
     Recoverer, with weights or without.
     dataset: what is trained on. cut: where the backbone is cut. cuts: all of its cuts in order, and the features there.
