@@ -4,7 +4,7 @@
     python docs/results/many_tasks.py runs/many --only tables  from the records that are there
 
 Every codec starts from the detector's that ships (`layered+det-nano@d3`) and learns by distillation from as many
-pictures: from its own tail where it is for one task, from all three where it is for all. Run again to go on; the records
+pictures: from its own tail where it is for one task, from all where it is for all. Run again to go on; the records
 are in many_tasks.jsonl, the tables of many_tasks.md, between their marks, are made from them anew.
 """
 
