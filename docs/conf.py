@@ -25,6 +25,7 @@ SECTIONS = {
         "docs/bench",
         "docs/report",
         "docs/latency",
+        "docs/scale",
         "docs/speed",
         "docs/data",
         "docs/results/*",

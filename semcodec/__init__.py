@@ -20,9 +20,12 @@ from semcodec._version import __version__
 from semcodec.errors import SemcodecError
 
 if TYPE_CHECKING:
+    from semcodec.bench.results import Results
     from semcodec.component import Component, Kind
     from semcodec.data.base import Dataset
     from semcodec.data.camera import Camera
+    from semcodec.data.inputs import Sample
+    from semcodec.evaluation.notebook import Shown
     from semcodec.pipeline.accelerator import Where
     from semcodec.pipeline.device import Device
     from semcodec.pipeline.pipeline import Pipeline
@@ -46,6 +49,8 @@ __all__ = [
     "decode",
     "open_camera",
     "open_dataset",
+    "report",
+    "show",
     "sweep",
     "train",
 ]
@@ -132,7 +137,7 @@ def connect(
     from semcodec.serving.trust import trusting
 
     check_device()
-    end = Device.load(spec, weights, classes=classes, offline=offline, device=device, half=half)
+    end = Device.load(spec, weights, classes=classes, offline=offline, device=device, half=half, replied=None)
     trust = None if ca is None else trusting(ca)
     return Connecting(
         Link(url, end, token=token, ssl_context=trust, logits=logits, least_score=least_score, in_flight=in_flight,
@@ -167,6 +172,29 @@ def open_dataset(name_or_path: str, split: str = "test", request: InputRequest |
     from semcodec.data import datasets
 
     return datasets.open_dataset(name_or_path, split, request)
+
+
+def show(pipeline: Pipeline, sample: Sample) -> Shown:
+    """One sample on its way through real bytes: its panels, packet and answer, which a notebook draws.
+
+    sample: as ``Pipeline.encode`` takes it. Raises as that does.
+    """
+    from semcodec.evaluation import notebook
+
+    return notebook.show(pipeline, sample)
+
+
+def report(path: str | os.PathLike[str], anchor: str | None = None) -> Results:
+    """What 'semcodec bench' found in a folder, or records in a file; a notebook shows its page.
+
+    anchor: the curve that the others are compared with. Raises DataError for a folder or a file of another form.
+    """
+    from dataclasses import replace
+    from pathlib import Path
+
+    from semcodec.bench.results import load
+
+    return replace(load(Path(path)), anchor=anchor)
 
 
 def sweep(

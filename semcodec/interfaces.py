@@ -124,6 +124,9 @@ class Composed(Protocol):
     def registry(self) -> Any:
         """Where other specs are looked up."""
 
+    def decoding_signature(self) -> str:
+        """What two compositions have in common whose streams one server decodes."""
+
     def weights_signature(self) -> str:
         """What two compositions have in common that differ in call parameters of the Encoder alone; no spec."""
 

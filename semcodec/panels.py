@@ -75,7 +75,16 @@ def usual(features: Features, partial: Partial) -> list[Panel]:
     Known by name: "image" (1, 3, H, W), "frames" (1, T, 3, H, W) with "index" (1, T), "patches" (1, K, 3, p, p) of
     an image with their raster positions "index" (1, K). Any other tensor is shown as maps.
     """
-    panels = [source_of(features)] if "image" in features or "frames" in features else []
+    source = [source_of(features)] if "image" in features or "frames" in features else []
+    return [*source, *received(features, partial, at_cut=True)]
+
+
+def received(features: Features, partial: Partial, at_cut: bool = False) -> list[Panel]:
+    """The panels of ``usual`` that show what the server has. features: of the input no more than the shapes is read.
+
+    at_cut: each map beside the one of the features at the cut that it belongs to.
+    """
+    panels = []
     for name, values in partial.features.items():
         present = partial.present.get(name)
         if name == "index":
@@ -89,7 +98,7 @@ def usual(features: Features, partial: Partial) -> list[Panel]:
         elif name == "patches" and "image" in features:
             panels.append(Panel(*received_patches(features, partial)))
         elif values.is_floating_point():
-            if name in features:
+            if at_cut and name in features:
                 panels.append(Panel(f"{name} at the cut", heat=maps(features[name])))
             panels.append(Panel(f"{name}, received", heat=maps(values, present)))
     return panels

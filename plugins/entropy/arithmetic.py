@@ -10,8 +10,9 @@ table come first, then those of the second, in their own order: one coder call f
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -26,6 +27,7 @@ from semcodec_plugins.entropy.counted import counted_side_bytes, decode_counted,
 from semcodec_plugins.entropy.stage import Stage
 
 Words = npt.NDArray[np.uint32]
+Indices = npt.NDArray[np.int64]
 Run = tuple[Int32, Any]
 """Slots and the constriction model they are coded with."""
 
@@ -68,16 +70,14 @@ class Model:
         # exactly one, so that its integers are these, on any machine.
         self.coder = constriction.stream.model.Categorical((freqs - 1).astype(np.float64), perfect=False)
 
-    def place(self, slots: Int32, symbols: Int32, low: int, high: int) -> Int32:
-        """Make symbols less the offset, in place, slots; which are escaped. low, high: of the symbols."""
-        outside = low < self.offset or high - int(self.offset) >= self.span
-        if outside:
-            places = slots.view(np.uint32)  # what is below the offset becomes huge
-            np.minimum(places, np.uint32(self.span), out=places)
+    def place(self, slots: Int32, symbols: Int32) -> Int32:
+        """Make symbols less the offset, in place, slots; which are escaped."""
+        places = slots.view(np.uint32)  # what is below the offset becomes huge
+        np.minimum(places, np.uint32(self.span), out=places)
         if self.slots is not None:
             slots[:] = self.slots[slots]
-            outside = slots.max() >= self.size
-        return symbols[slots == self.size] if outside else symbols[:0]
+        escaped: Int32 = symbols[slots == self.size]
+        return escaped
 
     def to_places(self, slots: Int32) -> Int32:
         """Of each slot the symbol's distance from the offset; of the escape any."""
@@ -95,20 +95,76 @@ def model_of(table: Table) -> Model:
     return model
 
 
+class Models:
+    """Several tables made ready, and in arrays what is asked of all at once: of a packet's symbols each has few."""
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        self.coders = [model.coder for model in models]
+        self.models = list(models)
+        self.offsets = np.array([model.offset for model in models], np.int32)
+        self.likeliest = np.array([model.likeliest for model in models], np.int32)
+        self.spans = np.array([model.span for model in models], np.int64)
+        self.sizes = np.array([model.size for model in models], np.int32)
+        self.sparse = np.array([model.places is not None for model in models])
+
+
+@lru_cache(maxsize=16)
+def models_of(tables: tuple[Table, ...]) -> Models:
+    """Those of an ``Indexed`` prior, whose tables a codec uses again and again."""
+    return Models([model_of(table) for table in tables])
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Symbols one group after the other, each under its model. used: which have any. starts, counts: of these."""
+
+    models: Models
+    used: Indices
+    starts: Indices
+    counts: Indices
+
+    @classmethod
+    def of(cls, models: Models, counts: Indices) -> Groups:
+        """counts: of every model, int64."""
+        used = counts.nonzero()[0]
+        return cls(models, used, (counts.cumsum() - counts)[used], counts[used])
+
+    @classmethod
+    def alone(cls, table: Table, count: int) -> Groups:
+        """All of one table."""
+        return cls(Models([model_of(table)]), np.zeros(1, np.int64), np.zeros(1, np.int64), np.array([count]))
+
+    def __iter__(self) -> Iterator[tuple[int, slice]]:
+        """The number of each model that is used, and where its symbols are."""
+        for number, start, count in zip(self.used.tolist(), self.starts.tolist(), self.counts.tolist(), strict=True):
+            yield number, slice(start, start + count)
+
+    def spread(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A value of each model as a value of each symbol, or of all where there is one group."""
+        return values[self.used] if len(self.used) == 1 else values[self.used].repeat(self.counts)
+
+    def over(self, ufunc: np.ufunc, symbols: Int32) -> Int32:
+        """Each group's least or greatest symbol."""
+        found: Int32 = ufunc.reduceat(symbols, self.starts)
+        return found
+
+
 class Arithmetic(Stage):
     """What the two coders share; they differ in how words are made and read."""
 
     def _encode(self, symbols: Int32, prior: Prior) -> bytes:
         if isinstance(prior, Counted):
-            return encode_counted(symbols, lambda high, table: self._encode_table(high, table))
+            return encode_counted(
+                symbols, lambda high, table: self._encode_groups(high, Groups.alone(table, len(high)))
+            )
         if isinstance(prior, Table):
-            return self._encode_table(symbols, prior)
+            return self._encode_groups(symbols, Groups.alone(prior, len(symbols)))
         assert isinstance(prior, Indexed)
         return self._encode_groups(*by_table(prior, symbols))
 
     def _decode(self, data: bytes, prior: Prior, count: int) -> Int32:
         if isinstance(prior, Counted):
-            return decode_counted(data, count, lambda part, table, n: self._decode_table(part, table, n))
+            return decode_counted(data, count, self._decode_table)
         if isinstance(prior, Table):
             return self._decode_table(data, prior, count)
         assert isinstance(prior, Indexed)
@@ -120,41 +176,43 @@ class Arithmetic(Stage):
     def _side_bytes(self, data: bytes, prior: Prior) -> int:
         return counted_side_bytes(data) if isinstance(prior, Counted) else 0
 
-    def _decode_table(self, data: bytes, table: Table, count: int) -> Int32:
-        return self._decode_groups(data, [(model_of(table), count)])
-
     def _encode_table(self, symbols: Int32, table: Table) -> bytes:
-        return self._encode_groups(symbols, [(model_of(table), len(symbols))])
+        return self._encode_groups(symbols, Groups.alone(table, len(symbols)))
 
-    def _encode_groups(self, symbols: Int32, groups: Sequence[tuple[Model, int]]) -> bytes:
+    def _decode_table(self, data: bytes, table: Table, count: int) -> Int32:
+        return self._decode_groups(data, Groups.alone(table, count))
+
+    def _encode_groups(self, symbols: Int32, groups: Groups) -> bytes:
         """All groups' symbols, one group after the other."""
-        bounds = np.cumsum([0, *(count for _, count in groups)])
-        lows, highs = (ufunc.reduceat(symbols, bounds[:-1]) for ufunc in (np.minimum, np.maximum))
-        likeliest = np.array([model.likeliest for model, _ in groups])
+        models, used = groups.models, groups.used
+        lows, highs = groups.over(np.minimum, symbols), groups.over(np.maximum, symbols)
+        likeliest = models.likeliest[used]
         if (lows == likeliest).all() and (highs == likeliest).all():
             return b""
-        offsets = [model.offset for model, _ in groups]
-        slots = symbols - (offsets[0] if len(groups) == 1 else np.repeat(offsets, np.diff(bounds)))
+        slots = symbols - groups.spread(models.offsets)
+        offsets = models.offsets[used]
+        odd = (lows < offsets) | (highs - offsets.astype(np.int64) >= models.spans[used]) | models.sparse[used]
         runs, rest = [], []
-        ends = zip(pairwise(bounds.tolist()), lows.tolist(), highs.tolist(), strict=True)
-        for (model, _), ((start, stop), low, high) in zip(groups, ends, strict=True):
-            rest.append(model.place(slots[start:stop], symbols[start:stop], low, high))
-            runs.append((slots[start:stop], model.coder))
-        values = np.concatenate(rest).view(np.uint32)
-        if len(values):
+        for (number, part), is_odd in zip(groups, odd.tolist(), strict=True):
+            if is_odd:
+                rest.append(models.models[number].place(slots[part], symbols[part]))
+            runs.append((slots[part], models.coders[number]))
+        if any(map(len, rest)):
+            values = np.concatenate(rest).view(np.uint32)
             runs.append((np.stack([values >> 16, values & 0xFFFF], axis=1).astype(np.int32).ravel(), _HALF))
         data = self.push(runs).astype("<u4", copy=False).tobytes()
         return data[:-3] + data[-3:].rstrip(b"\0")
 
-    def _decode_groups(self, data: bytes, groups: Sequence[tuple[Model, int]]) -> Int32:
+    def _decode_groups(self, data: bytes, groups: Groups) -> Int32:
         if not data:
-            return np.concatenate([np.full(count, model.likeliest, np.int32) for model, count in groups])
+            return np.repeat(groups.models.likeliest[groups.used], groups.counts)
         if data[-1] == 0 and len(data) % 4 != 1:
             raise CorruptStream("coded symbols end in octets that are never sent")
         words = np.frombuffer(data + bytes(-len(data) % 4), "<u4").astype(np.uint32, copy=False)
         with only_corrupt():
-            reader = self.reader(words)
-            symbols, escaped = to_symbols(groups, [reader.decode(model.coder, count) for model, count in groups])
+            reader, coders = self.reader(words), groups.models.coders
+            counted = zip(groups.used.tolist(), groups.counts.tolist(), strict=True)
+            symbols, escaped = to_symbols(groups, [reader.decode(coders[number], count) for number, count in counted])
             if escaped is not None:
                 halves = reader.decode(_HALF, 2 * int(np.count_nonzero(escaped))).view(np.uint32)
                 symbols[escaped] = (halves[::2] << 16 | halves[1::2]).view(np.int32)
@@ -210,27 +268,20 @@ class Range(Arithmetic):
         return bool(reader.maybe_exhausted())
 
 
-def to_symbols(
-    groups: Sequence[tuple[Model, int]], decoded: Sequence[Int32]
-) -> tuple[Int32, npt.NDArray[np.bool_] | None]:
-    """Symbols of all groups' slots (in place where it can be), and a mask of the escapes if there are any.
-
-    As few passes as there can be over all groups together: of a packet each often has only a few symbols.
-    """
-    counts = [count for _, count in groups]
-    slots = decoded[0] if len(groups) == 1 else np.concatenate(decoded)
-    highest = np.maximum.reduceat(slots, np.cumsum([0, *counts[:-1]]))
-    sizes = np.array([model.size for model, _ in groups])
-    escaped = slots == np.repeat(sizes, counts) if (highest >= sizes).any() else None
-    if any(model.places is not None for model, _ in groups):
-        parts = zip(groups, np.split(slots, np.cumsum(counts[:-1])), strict=True)
-        slots = np.concatenate([model.to_places(part) for (model, _), part in parts])
-    slots += groups[0][0].offset if len(groups) == 1 else np.repeat([model.offset for model, _ in groups], counts)
+def to_symbols(groups: Groups, decoded: Sequence[Int32]) -> tuple[Int32, npt.NDArray[np.bool_] | None]:
+    """Symbols of all groups' slots (in place where it can be), and a mask of the escapes if there are any."""
+    models, used = groups.models, groups.used
+    slots = decoded[0] if len(decoded) == 1 else np.concatenate(decoded)
+    sizes = models.sizes[used]
+    escaped = slots == groups.spread(models.sizes) if (groups.over(np.maximum, slots) >= sizes).any() else None
+    if models.sparse[used].any():
+        slots = np.concatenate([models.models[number].to_places(slots[part]) for number, part in groups])
+    slots += groups.spread(models.offsets)
     return slots, escaped
 
 
-def by_table(prior: Indexed, values: Int32) -> tuple[Int32, list[tuple[Model, int]]]:
-    """The values in stable order by table, and of each table that is used its model and how many are its."""
+def by_table(prior: Indexed, values: Int32) -> tuple[Int32, Groups]:
+    """The values in stable order by table, and how many are each table's."""
     index, count, total = prior.index, len(values), len(prior.tables)
     if index.shape != (count,) or index.min() < 0 or index.max() >= total:
         raise UsageError(
@@ -238,19 +289,16 @@ def by_table(prior: Indexed, values: Int32) -> tuple[Int32, list[tuple[Model, in
             f"{index.shape} from {index.min(initial=0)} to {index.max(initial=0)}"
         )
     if (index[1:] >= index[:-1]).all():
-        bounds = np.searchsorted(index, np.arange(total + 1)).tolist()
+        counts = np.bincount(index, minlength=total)
     elif count < _MANY or (csr_array := _sparse()) is None:
-        narrow = index.astype(np.min_scalar_type(total))  # by radix, where 16 bits are enough
-        order = narrow.argsort(kind="stable")
-        bounds = np.searchsorted(narrow.take(order), np.arange(total + 1, dtype=narrow.dtype)).tolist()
-        values = values.take(order)
+        narrow = index.astype(np.min_scalar_type(total), copy=False)  # by radix, where 16 bits are enough
+        values, counts = values.take(narrow.argsort(kind="stable")), np.bincount(narrow, minlength=total)
     else:
         # A matrix of one value a row, in the column of its table: by columns it is what a counting sort would give.
         rows = csr_array((values, index.astype(np.int32), np.arange(count + 1, dtype=np.int32)), shape=(count, total))
         columns = rows.tocsc()
-        values, bounds = columns.data, columns.indptr.tolist()
-    counts = (stop - start for start, stop in pairwise(bounds))
-    return values, [(model_of(table), n) for table, n in zip(prior.tables, counts, strict=True) if n]
+        values, counts = columns.data, np.diff(columns.indptr)
+    return values, Groups.of(models_of(prior.tables), counts.astype(np.int64, copy=False))
 
 
 def _sparse() -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from semcodec.coding import masks
 from semcodec.coding.patch_coding import read_patches, write_patches
-from semcodec.coding.patches import patch_grid
+from semcodec.coding.patches import Bool, patch_grid
 from semcodec.coding.rounds import read_reply, write_reply
 from semcodec.errors import CorruptStream
 from semcodec.interfaces import Coding
@@ -34,6 +34,18 @@ class AdaptiveMOTCoding(Coding):
         write_reply(more, latent.symbols["first"].tobytes(), sink)
         if more:
             self._write(latent, "second", sink)
+
+    def write_second(self, latent: Latent, sink: Sink) -> None:
+        """The second round with its places, which the device has drawn."""
+        self._write(latent, "second", sink)
+
+    def read_second(self, first: Latent, asked: Bool | None, source: Source) -> Latent:
+        """As ``TwoRounds.read_second``."""
+        if asked is not None:
+            raise CorruptStream("a second round of patches that the device chooses, and the server has")
+        latent = Latent(dict(first.symbols), dict(first.side))
+        self._read(latent, "second", source)
+        return latent
 
     def _write(self, latent: Latent, name: str, sink: Sink) -> None:
         mask = latent.symbols[name]

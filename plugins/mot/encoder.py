@@ -19,6 +19,7 @@ from semcodec.coding.rounds import TwoRounds
 from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, Partial
 from semcodec.specs import FeatureSpec
 from semcodec.tensors import as_array, eight_bits
+from semcodec.types import Sink, Source
 from semcodec_plugins.mot.coding import ROUNDS, AdaptiveMOTCoding
 from semcodec_plugins.mot.server import DoubtingServer
 
@@ -87,6 +88,12 @@ class AdaptiveMOT(nn.Module, Encoder, TwoRounds):
         latent.symbols[name] = mask
         # A picture is what is lossy here, so it belongs to encode, not to write.
         latent.side[name] = encode_patches(image, mask, self.side, params["patches"], params["quality"])
+
+    def write_second(self, latent: Latent, sink: Sink) -> None:
+        self.coding.write_second(latent, sink)
+
+    def read_second(self, first: Latent, asked: Bool | None, source: Source) -> Latent:
+        return self.coding.read_second(first, asked, source)
 
     def restore(self, latent: Latent) -> Partial:
         image = np.zeros((self.grid[0] * self.side, self.grid[1] * self.side, 3), np.uint8)

@@ -9,7 +9,7 @@ import numpy as np
 
 from semcodec.coding import masks
 from semcodec.coding.patch_coding import read_patches, write_patches
-from semcodec.coding.patches import patch_grid
+from semcodec.coding.patches import Bool, patch_grid
 from semcodec.coding.rounds import read_reply, write_reply
 from semcodec.errors import CorruptStream, PluginError
 from semcodec.interfaces import Coding
@@ -55,6 +55,18 @@ class SDTCoding(Coding):
             raise CorruptStream("the server asks for more and for no patch; the stream is damaged, get it again")
         latent.symbols["asked"] = mask
         latent.side["second"] = read_patches(mask, self.side, latent.side["coding"], source, SECOND)
+        return latent
+
+    def write_second(self, latent: Latent, sink: Sink) -> None:
+        """The patches alone, since the server knows which they are."""
+        write_patches(latent.side["second"], latent.symbols["asked"], self.side, sink, SECOND)
+
+    def read_second(self, first: Latent, asked: Bool | None, source: Source) -> Latent:
+        """As ``TwoRounds.read_second``."""
+        if asked is None:
+            raise CorruptStream("a second round of patches that the server did not choose")
+        latent = Latent({**first.symbols, "asked": asked}, dict(first.side))
+        latent.side["second"] = read_patches(asked, self.side, latent.side["coding"], source, SECOND)
         return latent
 
     def first_round(self, first: bytes, coding: str) -> Latent:

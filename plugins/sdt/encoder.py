@@ -23,6 +23,7 @@ from semcodec.interfaces import Analysis, Backbone, Encoder, Features, Latent, P
 from semcodec.panels import Panel, usual
 from semcodec.specs import FeatureSpec
 from semcodec.tensors import as_array, eight_bits, from_eight_bits
+from semcodec.types import Sink, Source
 from semcodec_plugins.sdt.coding import SDTCoding
 from semcodec_plugins.sdt.server import AttentiveServer
 
@@ -96,6 +97,12 @@ class SDT(nn.Module, Encoder, TwoRounds):
             [image] = eight_bits(features["image"])
             latent.side["second"] = encode_patches(image, asked, self.side, params["patches"], params["detail"])
         return latent
+
+    def write_second(self, latent: Latent, sink: Sink) -> None:
+        self.coding.write_second(latent, sink)
+
+    def read_second(self, first: Latent, asked: Bool | None, source: Source) -> Latent:
+        return self.coding.read_second(first, asked, source)
 
     def restore(self, latent: Latent) -> Partial:
         """{"image": (1, 3, H, W)}: the first round enlarged, the second pasted over it."""

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from semcodec.composition.composition import compose_spec
-from semcodec.errors import SemcodecError, UsageError
 from semcodec.interfaces import Composed, Selector
 from semcodec.planning.latency import OperatingPoint, Profile
 from semcodec.planning.link import Link
+from semcodec.planning.matching import matching
 from semcodec.planning.operating_points import open_points
-from semcodec.planning.plan import check_deadline, choices, timed
+from semcodec.planning.plan import check_deadline, choices
 
 
 class Deadline(Selector):
@@ -61,30 +60,5 @@ class Deadline(Selector):
     def _points(self, composition: Composed) -> list[OperatingPoint]:
         asked = composition.spec, frozenset(composition.given)  # a spec leaves out what is set to its default
         if asked not in self._matching:
-            known = timed(self._profile)
-            kept = [p for p in known if p.knobs and self._is_of(composition, p) and _agrees(composition, p)]
-            if not kept:
-                fixed = ", ".join(f"{name}={composition.call[name]}" for name in _fixed(composition))
-                raise UsageError(
-                    f"{self.profile} has no operating point of {composition.spec}" + f" with {fixed}" * bool(fixed)
-                )
-            self._matching[asked] = kept
+            self._matching[asked] = matching(self._profile, self.profile, composition)
         return self._matching[asked]
-
-    def _is_of(self, composition: Composed, point: OperatingPoint) -> bool:
-        """Of this pipeline: in a profile by its Encoder, in a record by all but call parameters."""
-        if self._profile.encoder:
-            return self._profile.encoder == composition.encoder.name
-        try:
-            other = compose_spec(point.spec, composition.registry)
-        except SemcodecError:  # measured where there were other plugins
-            return False
-        return other.point is None and other.weights_signature() == composition.weights_signature()
-
-
-def _fixed(composition: Composed) -> list[str]:
-    return [name for name in composition.call if name in composition.given]
-
-
-def _agrees(composition: Composed, point: OperatingPoint) -> bool:
-    return all(point.knobs.get(name, composition.call[name]) == composition.call[name] for name in _fixed(composition))

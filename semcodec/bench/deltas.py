@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from semcodec.bench.results import MeasuredPoint, Results, names, pareto
 from semcodec.errors import SemcodecError, UsageError
 
 BD_POINTS = 4
 """Fewest points of a curve that a delta is made of, as is usual in video coding."""
+RESAMPLES = 200
+"""Of the samples, for an interval."""
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Delta:
     """A curve against the anchor. ``rate``: mean change of bytes in percent at equal accuracy; ``accuracy``: mean
     change in percentage points at equal bytes; None where ``note`` says why. ``overlap``: share of the accuracies
-    of both curves together that both of them reach.
+    of both curves together that both of them reach. rate_interval, accuracy_interval: 95 %, by paired resamples of the
+    samples; None where records do not say which samples were right, or where too many resamples have no figure.
     """
 
     curve: str
@@ -26,6 +31,8 @@ class Delta:
     accuracy: float | None
     overlap: float
     note: str = ""
+    rate_interval: Interval | None = None
+    accuracy_interval: Interval | None = None
 
 
 def against(results: Results, anchor: str) -> dict[tuple[str, str, str], list[Delta]]:
@@ -43,7 +50,11 @@ def against(results: Results, anchor: str) -> dict[tuple[str, str, str], list[De
     if most < BD_POINTS:
         raise UsageError(f"--bd {anchor}: {_too_few(most)}; measure more, or take another curve as the anchor")
     return {
-        key: [_delta(base, name, _front(points)) for name, points in having[key].items() if name != anchor]
+        key: [
+            _with_intervals(_delta(base, name, _front(points)), having[key][anchor], points)
+            for name, points in having[key].items()
+            if name != anchor
+        ]
         for key, base in bases.items()
         if len(base) >= BD_POINTS
     }
@@ -73,6 +84,44 @@ def _delta(base: Sequence[MeasuredPoint], name: str, test: Sequence[MeasuredPoin
     missing = [what for what, share in zip(("accuracy", "bytes"), shared, strict=True) if not share]
     note = f"the ranges of {' and of '.join(missing)} do not overlap" if missing else ""
     return Delta(name, len(test), rate, accuracy, shared[0], note)
+
+
+def _with_intervals(delta: Delta, base: Sequence[MeasuredPoint], test: Sequence[MeasuredPoint]) -> Delta:
+    """The same with its intervals: in each resample every curve has its own accuracies, and so its own front."""
+    import numpy as np
+
+    right = [[str(p.record.get("correct") or "") for p in curve] for curve in (base, test)]
+    lengths = {len(text) for texts in right for text in texts}
+    if (delta.rate is None and delta.accuracy is None) or len(lengths) != 1 or lengths == {0}:
+        return delta
+    samples = lengths.pop()
+    hits = [np.array([[letter == "1" for letter in text] for text in texts], np.float64) for texts in right]
+    draw = np.random.default_rng(0)
+    rates, accuracies = [], []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of resamples in which ranges hardly overlap
+        for _ in range(RESAMPLES):
+            weights = np.bincount(draw.integers(0, samples, samples), minlength=samples) / samples
+            drawn = [
+                _front([replace(p, accuracy=float(a)) for p, a in zip(curve, hit @ weights, strict=True)])
+                for curve, hit in zip((base, test), hits, strict=True)
+            ]
+            if len(drawn[0]) < BD_POINTS:
+                continue
+            found = _delta(drawn[0], delta.curve, drawn[1])
+            rates += [found.rate] if found.rate is not None else []
+            accuracies += [found.accuracy] if found.accuracy is not None else []
+    return replace(delta, rate_interval=_interval(rates), accuracy_interval=_interval(accuracies))
+
+
+def _interval(found: Sequence[float]) -> Interval | None:
+    """The middle 95 %, of no fewer than nine tenths of the resamples."""
+    import numpy as np
+
+    if len(found) < 0.9 * RESAMPLES:
+        return None
+    low, high = np.quantile(found, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def _overlap(first: Sequence[float], second: Sequence[float]) -> float:

@@ -77,7 +77,7 @@ def as_markdown(results: Results, anchor: str | None, deltas: Deltas) -> str:
     """Tables by data set, and what was not measured."""
     lines = []
     for group in results.groups:
-        lines += [f"## {_text(group.data)}, {_text(group.split or 'all')}, {group.samples:,} samples", ""]
+        lines += [f"## {_text(group.title)}, {_text(group.split or 'all')}, {group.samples:,} samples", ""]
         lines += _table(
             [
                 "spec",

@@ -46,32 +46,28 @@ const link = (bytes, mbps) => (bytes * 8e-3) / mbps;
 const total = (point, mbps) => sum(point.device) + link(point.bytes, mbps) + sum(point.server);
 
 // --- state ---
-const state = { group: data.groups[0], off: new Set(), chosen: [], slots: new Map(), zoom: false, mbps: 10, sort: "bytes", down: false, all: false };
+const state = { group: data.groups[0], off: new Set(), chosen: [], view: "all", share: 1, mbps: 10, sort: "bytes", down: false, all: false };
 const dark = () => document.documentElement.dataset.theme === "dark";
 const colour = (i) => (dark() ? DARK : LIGHT)[i % LIGHT.length];
 const label = (group) => [group.data, group.split].filter(Boolean).join(", ");
 
-/** At most six points of the front, evenly over it, to begin with. */
-function spread(points) {
-  const front = points.filter((point) => point.front);
-  const count = Math.min(6, front.length);
-  const at = (i) => Math.round((i * (front.length - 1)) / Math.max(1, count - 1));
-  return [...new Set(Array.from({ length: count }, (_, i) => front[at(i)]))];
+/** Points whose device computes no more than the control allows; one that does not say is shown while all are. */
+const allowed = () => state.group.points.filter((p) => state.share >= 1 || (p.share !== null && p.share <= state.share));
+/** The Pareto front of what is allowed: "front" of every point, which are in order of bytes. */
+function refront() {
+  let best = -1;
+  for (const p of state.group.points) p.front = false;
+  for (const p of allowed()) if (p.accuracy > best) [best, p.front] = [p.accuracy, true];
 }
 function choose(point) {
   const at = state.chosen.indexOf(point);
-  if (at >= 0) [state.chosen.splice(at, 1), state.slots.delete(point)];
-  else follow(point);
+  if (at >= 0) state.chosen.splice(at, 1);
+  else state.chosen.push(point);
   draw();
 }
-/** A point keeps its colour for as long as it is followed. */
-function follow(point) {
-  const taken = new Set(state.slots.values());
-  let slot = 0;
-  while (taken.has(slot)) slot++;
-  state.slots.set(point, slot);
-  state.chosen.push(point);
-}
+/** Followed points in order of bytes; their numbers tell those of one curve, and so of one colour, apart. */
+const followed = () => allowed().filter((p) => state.chosen.includes(p));
+const numberOf = (point) => followed().indexOf(point) + 1;
 
 // --- tooltip ---
 function tip(event, ...children) {
@@ -153,11 +149,30 @@ function mark(shape, x, y, r, attributes) {
 const shapeOf = (curve) => SHAPES[Math.floor(curve / LIGHT.length) % SHAPES.length];
 
 // --- accuracy against bytes ---
+const VIEWS = { all: "all points", fair: "without outliers", front: "near the front" };
+const quantile = (sorted, q) => sorted[Math.round(q * (sorted.length - 1))];
+/** Bounds beyond which a value lies far from the rest: three times the middle half's width, as of Tukey's far outliers. */
+function fences(values) {
+  const sorted = [...values].sort((a, b) => a - b), [low, high] = [quantile(sorted, 0.25), quantile(sorted, 0.75)];
+  return sorted.length < 5 ? [-Infinity, Infinity] : [low - 3 * (high - low), high + 3 * (high - low)];
+}
+/** The points of a view: what it leaves out is counted beside the control. */
+function within(view, points) {
+  if (view === "all") return points;
+  if (view === "fair") {
+    const sending = points.filter((p) => p.bytes > 0);
+    const [[least, most], [worst]] = [fences(sending.map((p) => Math.log(p.bytes))), fences(points.map((p) => p.accuracy))];
+    return points.filter((p) => p.front || (p.accuracy >= worst && (!p.bytes || (Math.log(p.bytes) >= least && Math.log(p.bytes) <= most))));
+  }
+  const floor = Math.min(...points.filter((p) => p.front).map((p) => p.low));
+  return points.filter((p) => p.accuracy >= floor || !Number.isFinite(floor));
+}
+const visiblePoints = () => allowed().filter((point) => !state.off.has(point.curve));
 function drawRate() {
-  const visible = state.group.points.filter((point) => !state.off.has(point.curve));
-  const floor = state.zoom ? Math.min(...visible.filter((point) => point.front).map((point) => point.low)) : 0;
-  const points = visible.filter((point) => point.accuracy >= floor || !Number.isFinite(floor));
+  const visible = visiblePoints(), points = within(state.view, visible), lost = visible.length - points.length;
+  $("hidden").textContent = lost ? `hides ${lost} of ${visible.length} points` : "";
   const narrow = $("rate").clientWidth < 560, it = frame($("rate"), narrow ? 340 : 440), { root, box } = it;
+  root.onpointermove = root.onpointerdown = root.onclick = null;
   if (!points.length) return;
   const sending = points.filter((point) => point.bytes > 0), none = points.length > sending.length;
   const bytes = sending.map((point) => point.bytes);
@@ -170,12 +185,18 @@ function drawRate() {
   let bottom = Math.min(...points.map((p) => (shown(p) ? p.low : p.accuracy))), top = Math.max(...points.map((p) => (shown(p) ? p.high : p.accuracy)));
   const pad = Math.max(0.01, (top - bottom) * 0.05);
   [bottom, top] = [Math.max(0, bottom - pad), Math.min(1, top + pad)];
-  if (state.zoom && state.all) bottom = Math.max(bottom, floor - pad);
+  const whole = state.group.uncompressed.filter((u) => u.accuracy >= bottom - 0.1);
+  for (const u of whole) [bottom, top] = [Math.min(bottom, u.accuracy), Math.min(1, Math.max(top, u.accuracy + pad / 2))];
   const y = linear(bottom, top, box.bottom, box.top);
   const ticks = linearTicks(100 * bottom, 100 * top, narrow ? 5 : 7).map((tick) => ({ ...tick, at: tick.at / 100 }));
   axes(it, x, y, logTicks(low, high, high / low < (narrow ? 60 : 3000)), ticks, size, (v) => +(100 * v).toFixed(2) + "", "bytes a sample", state.group.metric_name + " in %");
   if (none) root.append(svg("text", { x: x(0), y: box.bottom + 17, "text-anchor": "middle" }, "none"));
 
+  whole.forEach((u, i) => {
+    const name = `uncompressed${state.group.uncompressed.length > 1 ? " " + u.name : ""}: ${percent(u.accuracy)}`;
+    root.append(svg("line", { x1: box.left, x2: box.right, y1: y(u.accuracy), y2: y(u.accuracy), stroke: "var(--soft)", "stroke-dasharray": "6 4" }));
+    root.append(svg("text", { class: "base", x: box.right - 4, y: y(u.accuracy) + 14 + 13 * i, "text-anchor": "end" }, name));
+  });
   for (const curve of new Set(points.map((p) => p.curve))) {
     let best = -1;
     const own = points.filter((p) => p.curve === curve && p.accuracy > best && ((best = p.accuracy), true));
@@ -191,7 +212,8 @@ function drawRate() {
     root.append(svg("path", { d: `M${x(p.bytes)},${y(Math.max(p.low, bottom))}V${y(p.high)}m-3,0h6` + (p.low >= bottom ? `M${x(p.bytes) - 3},${y(p.low)}h6` : ""), stroke: colour(p.curve), "stroke-opacity": p.front ? 0.75 : 0.35, fill: "none" }));
   for (const p of [...points].sort((a, b) => a.front - b.front)) {
     const ring = state.chosen.includes(p);
-    if (ring) root.append(svg("circle", { cx: x(p.bytes), cy: y(p.accuracy), r: 9.5, fill: "none", stroke: chosenColour(p), "stroke-width": 2.2 }));
+    if (ring) root.append(svg("circle", { cx: x(p.bytes), cy: y(p.accuracy), r: 9.5, fill: "none", stroke: colour(p.curve), "stroke-width": 2.2 }),
+      svg("text", { class: "base", x: x(p.bytes) + 9, y: y(p.accuracy) - 8 }, String(numberOf(p))));
     root.append(mark(shapeOf(p.curve), x(p.bytes), y(p.accuracy), p.front ? 5.2 : 4, { fill: colour(p.curve), "fill-opacity": p.front ? 1 : 0.6, stroke: "var(--card)", "stroke-width": p.front ? 1.5 : 0.8 }));
   }
   const halo = root.appendChild(svg("circle", { r: 12, fill: "none", stroke: "var(--ink)", "stroke-width": 1.5, visibility: "hidden" }));
@@ -222,18 +244,17 @@ function drawRate() {
 }
 function drawCurves() {
   const chips = state.group.curves.map((name, i) => {
-    const count = state.group.points.filter((p) => p.curve === i).length;
+    const count = allowed().filter((p) => p.curve === i).length;
     const toggle = () => { state.off.has(i) ? state.off.delete(i) : state.off.add(i); draw(); };
     return html("button", { type: "button", "aria-pressed": String(!state.off.has(i)), onclick: toggle },
-      svg("svg", { viewBox: "-6 -6 12 12", "aria-hidden": "true" }, mark(shapeOf(i), 0, 0, 4.4, { fill: colour(i) })), name, html("em", {}, String(count)));
+      svg("svg", { viewBox: "-6 -6 12 12", "aria-hidden": "true" }, mark(shapeOf(i), 0, 0, 4.4, { fill: colour(i) })), name, html("em", {}, String(count) + (i === state.group.anchor ? ", anchor" : "")));
   });
   $("curves").replaceChildren(...chips);
 }
 
 // --- completion time against rate ---
-const chosenColour = (point) => colour(state.slots.get(point));
 function timeLines() {
-  const lines = state.chosen.map((p) => ({ name: p.spec, point: p, at: (mbps) => total(p, mbps), stroke: chosenColour(p), dash: null }));
+  const lines = followed().map((p) => ({ name: p.spec, point: p, at: (mbps) => total(p, mbps), stroke: colour(p.curve), dash: null }));
   state.group.baselines.forEach((b, i) =>
     lines.push({ name: b.label, at: (mbps) => b.device_ms + link(b.bytes, mbps) + b.server_ms, stroke: "var(--soft)", dash: ["7 4", "2 4", "10 3 2 3", "4 2"][i % 4] }));
   return lines;
@@ -250,6 +271,11 @@ function drawTime() {
     const at = Array.from({ length: 81 }, (_, i) => 10 ** (-1 + i / 20));
     root.append(svg("polyline", { points: at.map((mbps) => `${x(mbps)},${y(line.at(mbps))}`).join(" "), fill: "none", stroke: line.stroke, "stroke-width": line.dash ? 1.6 : 2.2, "stroke-dasharray": line.dash, "stroke-linejoin": "round" }));
   }
+  let place = 0; // numbers stand apart along the lines, which run into one another
+  for (const line of lines.filter((one) => one.point)) {
+    const mbps = 10 ** (-0.9 + (0.42 * place++) % 2.4);
+    root.append(svg("text", { class: "base number", x: x(mbps), y: y(line.at(mbps)) + 4, "text-anchor": "middle", style: `fill:${line.stroke}` }, String(numberOf(line.point))));
+  }
   const cross = root.appendChild(svg("line", { y1: box.top, y2: box.bottom, stroke: "var(--faint)", visibility: "hidden" }));
   root.onpointermove = root.onpointerdown = (event) => {
     const px = Math.min(box.right, Math.max(box.left, event.clientX - root.getBoundingClientRect().left));
@@ -257,12 +283,12 @@ function drawTime() {
     put(cross, { x1: px, x2: px, visibility: "visible" });
     const ranked = lines.map((line) => [line, line.at(mbps)]).sort((a, b) => a[1] - b[1]);
     tip(event, html("b", {}, rateText(mbps)), html("table", {}, ...ranked.map(([line, ms]) =>
-      html("tr", {}, html("td", { style: "color:var(--ink)" }, html("span", { class: "swatch", style: `background:${line.stroke}` }), line.point ? spec(line.name) : line.name), html("td", {}, time(ms))))));
+      html("tr", {}, html("td", { style: "color:var(--ink)" }, html("span", { class: "swatch", style: `background:${line.stroke}` }), line.point ? spec(`${numberOf(line.point)}  ${line.name}`) : line.name), html("td", {}, time(ms))))));
   };
   root.onpointerleave = (event) => { if (event.pointerType !== "touch") { cross.setAttribute("visibility", "hidden"); untip(); } };
 }
 function drawChosen() {
-  const points = state.chosen.map((p) => html("div", {}, html("span", { class: "swatch", style: `background:${chosenColour(p)}` }), spec(p.spec),
+  const points = followed().map((p) => html("div", {}, html("span", { class: "swatch", style: `background:${colour(p.curve)}` }), html("b", {}, String(numberOf(p))), spec(p.spec),
     html("em", {}, percent(p.accuracy)), html("em", {}, size(p.bytes)), html("button", { type: "button", title: "take out", "aria-label": "take out " + p.spec, onclick: () => choose(p) }, "×")));
   const lines = timeLines().filter((line) => line.dash).map((line) => {
     const sample = svg("svg", { viewBox: "0 0 18 4", width: 18, height: 4, style: "flex:none;align-self:center" }, svg("line", { x1: 0, x2: 18, y1: 2, y2: 2, stroke: line.stroke, "stroke-width": 2, "stroke-dasharray": line.dash }));
@@ -279,8 +305,8 @@ function drawBars() {
   device.forEach((stage, i) => (tint[stage] = DEVICE[i % DEVICE.length]));
   server.forEach((stage, i) => (tint[stage] = SERVER[i % SERVER.length]));
   $("mbps").textContent = rateText(state.mbps);
-  const longest = Math.max(...state.chosen.map((p) => total(p, state.mbps)), 1e-9), seen = new Set();
-  $("bars").replaceChildren(...state.chosen.map((p) => {
+  const longest = Math.max(...followed().map((p) => total(p, state.mbps)), 1e-9), seen = new Set();
+  $("bars").replaceChildren(...followed().map((p) => {
     const all = total(p, state.mbps), stages = { ...p.device, link: link(p.bytes, state.mbps), ...p.server };
     const parts = Object.entries(stages).filter(([, ms]) => ms / longest > 0.0005).map(([stage, ms]) => {
       seen.add(stage);
@@ -288,9 +314,9 @@ function drawBars() {
       const hover = (event) => tip(event, html("b", {}, stage), rows([["where", where], ["time", time(ms)], ["share", percent(ms / all)]]));
       return html("div", { style: `flex:0 1 ${(100 * ms) / longest}%;background:${tint[stage]}`, onpointermove: hover, onpointerdown: hover, onpointerleave: leave });
     });
-    return html("div", { class: "bar" }, html("div", {}, spec(p.spec), html("b", {}, time(all))), html("div", { class: "track" }, ...parts));
+    return html("div", { class: "bar" }, html("div", {}, html("span", { class: "swatch", style: `background:${colour(p.curve)}` }), html("b", {}, String(numberOf(p))), spec(p.spec), html("b", {}, time(all))), html("div", { class: "track" }, ...parts));
   }));
-  if (!state.chosen.length) $("bars").append(html("p", { class: "hint" }, "Click a point above, or tick one in the table."));
+  if (!followed().length) $("bars").append(html("p", { class: "hint" }, "Click a point above, or tick one in the table."));
   const chip = (stage) => html("span", {}, html("i", { class: "swatch", style: `background:${tint[stage]}` }), stage);
   const list = (name, stages) => { const here = stages.filter((s) => seen.has(s)); return here.length ? [html("span", { style: "color:var(--ink)" }, name + ":"), ...here.map(chip)] : []; };
   $("stages").replaceChildren(...list("device", device), ...(seen.has("link") ? [chip("link")] : []), ...list("server", server));
@@ -315,7 +341,7 @@ function drawTable() {
   const match = (p) => words.every((word) => (p.spec + " " + state.group.curves[p.curve]).toLowerCase().includes(word)) && (!$("front").checked || p.front);
   const value = columns.find(([name]) => name === state.sort)[2], sign = state.down ? -1 : 1;
   const order = (a, b) => { const [u, v] = [value(a), value(b)]; return sign * (u < v ? -1 : u > v ? 1 : 0); };
-  const found = state.group.points.filter(match).sort(order);
+  const found = allowed().filter(match).sort(order);
   const head = columns.map(([name, title]) => {
     const sorted = state.sort === name, text = title || "ms at " + rateText(state.mbps);
     const sort = () => { state.down = sorted ? !state.down : name === "accuracy"; state.sort = name; drawTable(); };
@@ -324,14 +350,14 @@ function drawTable() {
   });
   const body = found.map((p) => html("tr", { class: p.front ? "best" : null },
     html("td", {}, html("input", { type: "checkbox", checked: state.chosen.includes(p), "aria-label": "follow " + p.spec, onchange: () => choose(p) })),
-    ...columns.map(([name, , , text]) => name === "spec" ? spec(p.spec, "td") : html("td", { class: name === "curve" ? "left" : null }, text(p)))));
+    ...columns.map(([name, , , text]) => name === "spec" ? spec(p.spec, "td") : html("td", { class: name === "curve" ? "left curve" : null }, text(p)))));
   $("table").replaceChildren(html("thead", {}, html("tr", {}, html("th", {}), ...head)), html("tbody", {}, ...body));
   $("count").textContent = `${found.length} of ${state.group.points.length}`;
 }
 
 // --- what stands still ---
 function drawTiles() {
-  const { points, samples, metric_name } = state.group, front = points.filter((p) => p.front);
+  const { samples, metric_name } = state.group, points = allowed(), front = points.filter((p) => p.front);
   const best = front[front.length - 1], lean = front.find((p) => p.accuracy >= best.accuracy - 0.01);
   const tile = (name, figure, more, of) => html("div", { class: "tile" }, html("small", {}, name), html("strong", {}, figure, more ? html("i", {}, more) : null), of ? spec(of) : null);
   const lost = data.failures.length + data.skips.length;
@@ -342,16 +368,24 @@ function drawTiles() {
     tile("not measured", String(lost), lost ? `${data.failures.length} failed, ${data.skips.length} skipped` : "nothing failed"));
   $("title").textContent = label(state.group);
   $("lead").textContent = `${samples.toLocaleString("en")} samples, ${metric_name}, real bytes.`;
+  const { headline, claims } = state.group;
+  $("headline").textContent = headline ? headline + "." : "";
+  $("claims").hidden = !claims.length;
+  $("claims").querySelector("ul").replaceChildren(...claims.map((text) => html("li", {}, text)));
+  $("claims").querySelector("summary").textContent = `The same of ${claims.length} other curve${claims.length > 1 ? "s" : ""}`;
 }
 function drawDeltas() {
   const found = state.group.deltas;
   $("bd").hidden = !found;
   if (!found) return;
-  $("bd").querySelector("p").textContent = `Against ${found.anchor}, by PCHIP over each curve's own Pareto front. BD-rate: mean change of bytes at equal accuracy; BD-accuracy: mean change in percentage points at equal bytes. Overlap: share of the accuracies of both that both reach; a small one says little.`;
-  const figure = (value, unit, good) => html("td", { class: value === null ? null : value * good > 0 ? "good" : "worse" }, value === null ? "–" : (value > 0 ? "+" : "") + value.toFixed(2) + unit);
+  $("bd").querySelector("p").textContent = `Against ${found.anchor}, by PCHIP over each curve's own Pareto front. BD-rate: mean change of bytes at equal accuracy; BD-accuracy: mean change in percentage points at equal bytes. Overlap: share of the accuracies of both that both reach; a small one says little. Beside each its 95 % interval, by resamples of the samples.`;
+  const sign = (value) => (value > 0 ? "+" : "") + value.toFixed(2);
+  const open = (ends) => ends && ends[0] * ends[1] <= 0; // an interval that holds nothing at all tells nothing
+  const figure = (value, unit, good, ends) => html("td", { class: value === null || open(ends) ? null : value * good > 0 ? "good" : "worse" },
+    value === null ? "–" : sign(value) + unit, ends ? html("em", { class: "ends" }, ` ${sign(ends[0])} to ${sign(ends[1])}`) : null);
   $("bd").querySelector("table").replaceChildren(
     html("thead", {}, html("tr", {}, ...["curve", "points", "BD-rate", "BD-accuracy", "overlap", ""].map((text, i) => html("th", { class: i === 0 || i === 5 ? "left" : null }, text)))),
-    html("tbody", {}, ...found.rows.map((row) => html("tr", {}, html("td", { class: "left" }, row.curve), html("td", {}, String(row.points)), figure(row.rate, " %", -1), figure(row.accuracy, "", 1), html("td", {}, percent(row.overlap, 0)), html("td", { class: "left wrap" }, row.note)))));
+    html("tbody", {}, ...found.rows.map((row) => html("tr", {}, html("td", { class: "left" }, row.curve), html("td", {}, String(row.points)), figure(row.rate, " %", -1, row.rate_interval), figure(row.accuracy, "", 1, row.accuracy_interval), html("td", {}, percent(row.overlap, 0)), html("td", { class: "left wrap" }, row.note)))));
 }
 function drawMissing() {
   const section = $("missing");
@@ -362,9 +396,20 @@ function drawMissing() {
     const parts = [...by].sort((a, b) => b[1].length - a[1].length).map(([reason, specs]) => specs.length === 1
       ? html("p", { class: "one" }, spec(specs[0]), html("span", { class: kind }, reason))
       : html("details", {}, html("summary", { class: kind }, reason + " ", html("em", {}, String(specs.length))), html("ul", {}, ...specs.map((text) => html("li", {}, spec(text))))));
-    return entries.length ? [html("h3", {}, name), ...parts] : [];
+    const rest = parts.slice(4); // a long list is folded
+    const folded = rest.length > 1 ? [html("details", {}, html("summary", {}, "and ", html("em", {}, `${rest.length} more reasons`)), ...rest)] : rest;
+    return entries.length ? [html("h3", {}, `${name}: ${entries.length}`), ...parts.slice(0, 4), ...folded] : [];
   };
   section.querySelector(".body").replaceChildren(...listed("Failed", data.failures, "failed"), ...listed("Skipped: does not compose", data.skips), ...data.warnings.map((text) => html("p", { class: "hint" }, text)));
+}
+function drawPictures() {
+  const { pictures } = state.group;
+  $("pictures").hidden = !pictures.length;
+  $("pictures").querySelector(".strip").replaceChildren(...pictures.map((one) => {
+    const point = state.group.points.find((p) => p.spec === one.spec);
+    const swatch = point ? html("span", { class: "swatch", style: `background:${colour(point.curve)}` }) : null;
+    return html("figure", {}, html("img", { src: one.image, alt: one.title, loading: "lazy" }), html("figcaption", {}, html("b", {}, one.told), html("span", {}, one.title), one.spec ? html("div", {}, swatch, spec(one.spec)) : null));
+  }));
 }
 function drawReproduce() {
   const fields = state.group.reproduce.fields.map(([name, value]) => [html("dt", {}, name), html("dd", {}, value)]).flat();
@@ -378,13 +423,24 @@ function drawGroups() {
     return html("button", { type: "button", "aria-pressed": String(group === state.group), onclick: () => enter(group) }, text);
   }));
 }
-function draw() { drawCurves(); drawRate(); drawTime(); drawChosen(); drawBars(); drawTable(); }
-function enter(group) {
-  Object.assign(state, { group, off: new Set(), chosen: [], slots: new Map() });
-  spread(group.points).forEach(follow);
+function drawShare() {
+  const known = state.group.points.map((p) => p.share).filter((share) => share !== null), least = Math.min(...known);
+  $("share").disabled = !known.length || least >= 1;
+  $("share").min = Number.isFinite(least) ? Math.ceil(100 * least) / 100 : 0;
+  $("share").value = state.share;
+  $("most").textContent = state.share >= 1 ? "any" : `at most ${state.share.toFixed(2)}`;
+}
+function draw() { refront(); drawShare(); drawTiles(); drawCurves(); drawRate(); drawTime(); drawChosen(); drawBars(); drawTable(); drawPictures(); }
+/** The view in which the front has room: near it, else what is not far out. */
+function fitting(group) {
   const all = group.points.map((p) => p.accuracy), front = group.points.filter((p) => p.front).map((p) => p.low);
-  state.zoom = $("zoom").checked = Math.max(...all) - Math.min(...front) < 0.4 * (Math.max(...all) - Math.min(...all));
-  drawGroups(); drawTiles(); drawDeltas(); drawMissing(); drawReproduce(); draw();
+  return Math.max(...all) - Math.min(...front) < 0.4 * (Math.max(...all) - Math.min(...all)) ? "front" : "fair";
+}
+function enter(group) {
+  Object.assign(state, { group, off: new Set(), share: 1, chosen: group.follow.map((i) => group.points[i]) });
+  refront();
+  state.view = $("view").value = fitting(group);
+  drawGroups(); drawDeltas(); drawMissing(); drawReproduce(); draw();
 }
 document.documentElement.dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 $("theme").onclick = () => { document.documentElement.dataset.theme = dark() ? "light" : "dark"; draw(); };
@@ -392,7 +448,9 @@ $("slider").value = Math.log10(state.mbps);
 $("slider").oninput = (event) => { state.mbps = 10 ** +event.target.value; drawTime(); drawBars(); drawTable(); };
 $("intervals").onchange = (event) => { state.all = event.target.checked; drawRate(); };
 $("filter").oninput = $("front").onchange = drawTable;
-$("zoom").onchange = (event) => { state.zoom = event.target.checked; drawRate(); };
+for (const [name, text] of Object.entries(VIEWS)) $("view").append(html("option", { value: name }, text));
+$("view").onchange = (event) => { state.view = event.target.value; drawRate(); };
+$("share").oninput = (event) => { state.share = +event.target.value; draw(); };
 addEventListener("scroll", untip, { passive: true });
 addEventListener("pointerdown", untip, { capture: true });
 let width = innerWidth;

@@ -7,25 +7,34 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from semcodec._json import to_json
 from semcodec._version import __version__
+from semcodec.bench.claims import claims, headline
 from semcodec.bench.deltas import Delta
-from semcodec.bench.results import Group, MeasuredPoint, Results
+from semcodec.bench.results import Group, MeasuredPoint, Results, followed, uncompressed, without_folders
 from semcodec.tasks.table import metrics
+
+if TYPE_CHECKING:
+    from semcodec.bench.pictures import Received
+
+    Pictures = Mapping[tuple[str, str, str], Sequence[Received]]
 
 
 def render(
-    results: Results, anchor: str | None = None, deltas: Mapping[tuple[str, str, str], Sequence[Delta]] | None = None
+    results: Results,
+    anchor: str | None = None,
+    deltas: Mapping[tuple[str, str, str], Sequence[Delta]] | None = None,
+    pictures: Pictures | None = None,
 ) -> str:
-    """The page. ``deltas``: by key of the group, the curves against ``anchor``."""
+    """The page. By key of the group: ``deltas``, the curves against ``anchor``; ``pictures``, what arrived."""
     parts = {
         name: files("semcodec.bench").joinpath(f"page.{name}").read_text("utf-8") for name in ("html", "css", "js")
     }
-    title = f"semcodec report: {', '.join(dict.fromkeys(group.data for group in results.groups))}"
+    title = f"semcodec report: {', '.join(dict.fromkeys(group.title for group in results.groups))}"
     page = parts["html"]
-    found = payload(results, anchor, deltas or {})
+    found = payload(results, anchor, deltas or {}, pictures or {})
     # "<" only ever opens markup, so data that holds "</script>" cannot end the script it lies in
     inside = to_json(found, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     for name, text in (("title", html.escape(title)), ("css", parts["css"]), ("js", parts["js"]), ("data", inside)):
@@ -34,21 +43,33 @@ def render(
 
 
 def payload(
-    results: Results, anchor: str | None, deltas: Mapping[tuple[str, str, str], Sequence[Delta]]
+    results: Results,
+    anchor: str | None,
+    deltas: Mapping[tuple[str, str, str], Sequence[Delta]],
+    pictures: Pictures,
 ) -> dict[str, Any]:
     """What the script draws."""
     groups = []
     for group in results.groups:
         names = list(group.curves)
         rows = deltas.get(group.key)
+        told = claims(group, anchor if anchor in names else None)
+        base = told[0].anchor if told else anchor
+        chosen = {id(point) for point in followed(group, base)}
         groups.append(
             {
-                "data": group.data,
+                "data": group.title,
                 "split": group.split,
                 "samples": group.samples,
                 "metric_name": metrics()[group.metric].label,
                 "curves": names,
                 "points": [_point(point, names.index(point.curve)) for point in group.points],
+                "follow": [i for i, point in enumerate(group.points) if id(point) in chosen],
+                "anchor": names.index(base) if base in names else None,
+                "headline": headline(told),
+                "claims": [str(claim) for claim in told[1:]],
+                "uncompressed": [{"name": n, "accuracy": a} for n, a in uncompressed(group).items()],
+                "pictures": [asdict(one) for one in pictures.get(group.key, ())],
                 "baselines": [asdict(baseline) for baseline in group.baselines],
                 "deltas": rows and {"anchor": anchor, "rows": [asdict(row) for row in rows]},
                 "reproduce": {"commands": commands(results, group), "fields": origin(results, group)},
@@ -56,9 +77,11 @@ def payload(
         )
     return {
         "groups": groups,
-        "failures": [{"spec": str(f.get("spec")), "reason": str(f["failed"])} for f in results.failures],
-        "skips": [{"spec": str(s.get("spec")), "reason": str(s.get("reason"))} for s in results.skips],
-        "warnings": list(results.warnings),
+        "failures": [
+            {"spec": str(f.get("spec")), "reason": without_folders(str(f["failed"]))} for f in results.failures
+        ],
+        "skips": [{"spec": str(s.get("spec")), "reason": without_folders(str(s.get("reason")))} for s in results.skips],
+        "warnings": [without_folders(text) for text in results.warnings],
     }
 
 
@@ -83,14 +106,17 @@ def _point(point: MeasuredPoint, curve: int) -> dict[str, Any]:
 
 
 def commands(results: Results, group: Group) -> list[str]:
-    """What measures these points again: the folder's own command, else one for each curve's first point."""
+    """What measures these points again: the folder's own command, else one for each curve's first point.
+
+    Of paths only the last part is told.
+    """
     command = results.header.get("command")
     if command:
-        return [command if isinstance(command, str) else shlex.join(map(str, command))]
+        return [without_folders(command if isinstance(command, str) else shlex.join(map(str, command)))]
     split = ["--split", group.split] if group.split else []
-    few = [points[0].spec for points in group.curves.values()][:3]
+    few = [without_folders(points[0].spec) for points in group.curves.values()][:3]
     more = [f"# and so on, {len(group.points)} points in all"] if len(group.points) > len(few) else []
-    tail = ["--data", group.data, *split, "--limit", str(group.samples)]
+    tail = ["--data", group.title, *split, "--limit", str(group.samples)]
     return ["\n".join([*(shlex.join(["semcodec", "eval", spec, *tail]) for spec in few), *more])]
 
 
@@ -98,7 +124,7 @@ def origin(results: Results, group: Group) -> list[tuple[str, str]]:
     """Data, versions, machine and weights behind the points, each value once."""
     members = [point.record for point in group.points]
     found = [
-        ("data", f"{group.data}, {group.split or 'all'}, {group.samples:,} samples, digest {group.digest}"),
+        ("data", f"{group.title}, {group.split or 'all'}, {group.samples:,} samples, digest {group.digest}"),
         ("versions", _each(_pairs(record.get("versions")) for record in members)),
         ("machine", _each(_pairs(record.get("machine")) for record in members)),
         ("samples together", _each(str(record.get("batch", "")) for record in members)),
@@ -107,7 +133,7 @@ def origin(results: Results, group: Group) -> list[tuple[str, str]]:
         ("from", str(results.source.name)),
         ("page by", f"semcodec {__version__}"),
     ]
-    return [(name, value) for name, value in found if value]
+    return [(name, without_folders(value)) for name, value in found if value]
 
 
 def _each(values: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semcodec.bench.results import Group, MeasuredPoint, Results
+from semcodec.bench.results import Group, Results, followed
 from semcodec.errors import SemcodecError
 from semcodec.tasks.table import metrics
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 RATES = [10 ** (-1 + i / 20) for i in range(81)]
 """Mbit/s, 0.1 to 1000."""
-SHOWN = 6
-"""How many points of the front are followed over the link."""
 BARS_MBPS = 10.0
 MARKERS = "os^Dvp*XP"
 
@@ -38,7 +36,7 @@ def write(results: Results, folder: Path) -> Iterator[Path]:
             FigureCanvasAgg(figure)
             axes = figure.add_subplot()
             chart(axes, group)
-            axes.set_title(f"{group.data}, {group.split or 'all'}, {group.samples:,} samples", fontsize=10)
+            axes.set_title(f"{group.title}, {group.split or 'all'}, {group.samples:,} samples", fontsize=10)
             for form in ("png", "svg"):
                 path = folder / f"{chart.__name__}{name}.{form}"
                 metadata: dict[str, Any] = {"Date": None} if form == "svg" else {}
@@ -72,7 +70,7 @@ def accuracy(axes: Axes, group: Group) -> None:
 
 def completion(axes: Axes, group: Group) -> None:
     """Device, link and server time against the rate of the link."""
-    for point in spread(group):
+    for point in followed(group):
         axes.plot(RATES, [point.ms(rate) for rate in RATES], label=point.spec)
     for i, base in enumerate(group.baselines):
         times = [base.ms(rate) for rate in RATES]
@@ -85,7 +83,7 @@ def stages(axes: Axes, group: Group) -> None:
     """Time by stage at one link rate, stacked: blue on the device, grey on the link, orange on the server."""
     import matplotlib
 
-    points = spread(group)
+    points = followed(group)
     stacked: dict[str, list[float]] = {}
     device = list(dict.fromkeys(stage for p in points for stage in p.device_ms))
     server = list(dict.fromkeys(stage for p in points for stage in p.server_ms))
@@ -108,13 +106,6 @@ def stages(axes: Axes, group: Group) -> None:
     _finish(axes)
 
 
-def spread(group: Group) -> list[MeasuredPoint]:
-    """At most ``SHOWN`` points of the front, evenly over it."""
-    front = [point for point in group.points if point.front]
-    count = min(SHOWN, len(front))
-    return [front[round(i * (len(front) - 1) / max(1, count - 1))] for i in range(count)]
-
-
 def _finish(axes: Axes) -> None:
     axes.grid(True, which="major", color="0.9")
     axes.set_axisbelow(True)
@@ -127,7 +118,7 @@ def _file_names(results: Results) -> list[str]:
     """What tells the files of the data sets apart: nothing for a single one."""
     if len(results.groups) == 1:
         return [""]
-    plain = [re.sub(r"[^a-z0-9]+", "-", group.data.lower()).strip("-") for group in results.groups]
+    plain = [re.sub(r"[^a-z0-9]+", "-", group.title.lower()).strip("-") for group in results.groups]
     twice = len(set(plain)) < len(plain)
     return [
         f"-{name}-{group.digest[:8]}" if twice else f"-{name}"

@@ -6,6 +6,7 @@ Rates are mean bytes a sample (``bytes_total``), accuracies fractions, times mil
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -79,6 +80,11 @@ class Group:
         return self.digest, self.data, self.metric
 
     @property
+    def title(self) -> str:
+        """The data set's name; of a folder its last part, since where it lies is nobody else's."""
+        return re.split(r"[/\\]", self.data.rstrip("/\\"))[-1] or self.data
+
+    @property
     def curves(self) -> dict[str, list[MeasuredPoint]]:
         """Points by curve, curves in order of their first record."""
         found: dict[str, list[MeasuredPoint]] = {}
@@ -87,9 +93,23 @@ class Group:
         return found
 
 
+_ROOT = r"(?:~|[A-Za-z]:)?[/\\]"
+FOLDERS = re.compile(
+    rf"""(?<=['"]){_ROOT}[^'"]*[/\\](?=[^'"/\\])|(?<![^\s='"(:,]){_ROOT}(?:[^\s/\\'"]+[/\\])*(?=[^\s/\\'"])"""
+)
+"""What stands before the last part of an absolute path, in quotes or not."""
+
+
+def without_folders(text: str) -> str:
+    """Text whose absolute paths are their last part alone, since a page is sent to others."""
+    return FOLDERS.sub("", text)
+
+
 @dataclass(frozen=True)
 class Results:
-    """All there is to report. ``header``: of the results folder. ``warnings``: what was passed over in reading."""
+    """All there is to report. ``header``: of the results folder. ``warnings``: what was passed over in reading.
+    ``anchor``: the curve that a notebook's page compares the others with.
+    """
 
     source: Path
     groups: tuple[Group, ...]
@@ -97,6 +117,16 @@ class Results:
     skips: tuple[Mapping[str, Any], ...] = ()
     header: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    anchor: str | None = None
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the page, in a frame of its own."""
+        from html import escape
+
+        from semcodec.bench.page import render
+
+        page = escape(render(self, self.anchor))
+        return f'<iframe style="width:100%;height:820px;border:0" sandbox="allow-scripts" srcdoc="{page}"></iframe>'
 
 
 def load(path: Path, curves: Sequence[str] = (), max_share: float | None = None) -> Results:
@@ -283,6 +313,59 @@ def pareto(points: Iterable[MeasuredPoint]) -> list[MeasuredPoint]:
         if not front or point.accuracy > front[-1].accuracy:
             front.append(point)
     return front
+
+
+SHOWN = 6
+"""How many points are followed where there are no more curves than that."""
+FOLLOWED_CURVES = 12
+"""Of how many curves the best point is followed: of more the eye follows none."""
+
+
+def best_of(points: Sequence[MeasuredPoint]) -> MeasuredPoint:
+    """The most accurate point, of several the one that takes the fewest bytes."""
+    return max(points, key=lambda point: (point.accuracy, -point.bytes))
+
+
+def followed(group: Group, anchor: str | None = None) -> list[MeasuredPoint]:
+    """Points to look at first: the anchor's best, each curve's best, and what there is room for evenly over the front.
+
+    Where there are many curves the ones whose best point is most accurate are taken. In order of bytes.
+    """
+    bests = {name: best_of(points) for name, points in group.curves.items()}
+    ranked = sorted(bests, key=lambda name: (name != anchor, -bests[name].accuracy, bests[name].bytes))
+    chosen = [bests[name] for name in ranked[:FOLLOWED_CURVES]]
+    front = [point for point in group.points if point.front]
+    count = min(SHOWN, len(front))
+    for point in (front[round(i * (len(front) - 1) / max(1, count - 1))] for i in range(count)):
+        if len(chosen) < SHOWN and all(point is not other for other in chosen):
+            chosen.append(point)
+    kept = {id(point) for point in chosen}
+    return [point for point in group.points if id(point) in kept]
+
+
+def uncompressed(group: Group) -> dict[str, float]:
+    """By backbone, the accuracy of the model alone: where the points have one that changes nothing it is known."""
+    found: dict[str, float] = {}
+    for point in group.points:
+        if _changes_nothing(point):
+            found.setdefault(point.spec.rpartition("+")[2].partition("@")[0], point.accuracy)
+    return found
+
+
+def _changes_nothing(point: MeasuredPoint) -> bool:
+    """Whether the whole model ran on the device, or all pixels were sent without loss."""
+    from semcodec.composition.registry import get_registry
+
+    record = point.record
+    if point.bytes == 0:
+        return point.share == 1 and record.get("macs_device", -1) == record.get("macs_whole", -2)
+    item = parse(point.spec).items[0]
+    try:
+        exact = get_registry().find(item.name, "encoder").traits.get("error") == 0
+    except SemcodecError:
+        return False
+    cut = point.spec.rpartition("+")[2].partition("@")[2]
+    return exact and cut in ("", "input") and not item.args and record.get("sent_ratio", 1.0) == 1.0
 
 
 def names(groups: Sequence[Group]) -> list[str]:

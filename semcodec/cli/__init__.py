@@ -34,6 +34,10 @@ COMMANDS = {
     "eval": "Measure accuracy, bytes and times over a data set.",
     "bench": "Measure many pipelines alike, into a folder of results.",
     "train": "Train a pipeline or a backbone by its recipe.",
+    "zoo": "List the weights that ship and that were fetched.",
+    "pull": "Fetch weights from the hub.",
+    "push": "Publish trained weights on the hub.",
+    "play": "Try specs on pictures, clips and the webcam, in a browser.",
     "report": "Show what was measured as one page, or as CSV, Markdown or JSON.",
     "plan": "Choose the operating point for a link and a deadline.",
     "plugins": "List, describe, check and begin components.",
@@ -41,6 +45,10 @@ COMMANDS = {
     "env": "Show versions, threads and plugin packages.",
 }
 """Every command with its short help: ``cli/<name>.py`` holds it under the name ``command``."""
+COMPLETED = "_SEMCODEC_COMPLETE"
+"""Set where a shell asks for its completion or for completions."""
+if COMPLETED in os.environ:
+    import_module("semcodec.cli.completion")
 
 
 class LazyGroup(click.Group):
@@ -53,6 +61,10 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"semcodec.cli.{cmd_name}").command
+        if COMPLETED in os.environ:
+            from semcodec.cli.completion import typed
+
+            typed(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

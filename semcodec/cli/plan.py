@@ -52,6 +52,11 @@ if TYPE_CHECKING:
 @click.option(
     "--save-trace", type=click.Path(path_type=Path, dir_okay=False), help="Write the trace that was generated."
 )
+@click.option("--streams", type=click.IntRange(1), help="Size a server for so many streams, in place of a choice.")
+@click.option("--fps", type=float, help="With --streams: samples a second of each.  [default: 10]")
+@click.option("--accelerator-speed", type=float, help="With --streams: of the server's networks on a GPU, times "
+              "that of the processor that was timed.  [default: 1]")  # fmt: skip
+@click.option("--use", type=float, help="With --streams: share of a process that may be busy.  [default: 0.7]")
 @options.as_json
 def command(
     results: str | None,
@@ -73,13 +78,18 @@ def command(
     headroom: float | None,
     seconds: float | None,
     save_trace: Path | None,
+    streams: int | None,
+    fps: float | None,
+    accelerator_speed: float | None,
+    use: float | None,
     form: str,
 ) -> None:
     """Choose the operating point for a link and a deadline: the most accurate whose completion time fits.
 
     Completion time is computing at both ends plus sending, with an entropy coder that may be left out used only where
     it pays. Beside the choice: the runner-up, what local computing and full offloading would do, and where nothing
-    fits what misses by least. With --trace, how the adaptive choice fares beside each fixed point.
+    fits what misses by least. With --trace, how the adaptive choice fares beside each fixed point. With --streams, what
+    a server needs for so many.
     """
     from semcodec._files import refuse_overwrite
     from semcodec.evaluation.records import PLAN, RECORDS
@@ -94,6 +104,16 @@ def command(
         return
     if (results is None) == (profile is None):
         raise UsageError("choose among what? give one of --results DIR and --profile NAME|FILE")
+    if streams is not None:
+        if rate_mbps is not None or trace is not None or deadline_ms is not None:
+            raise UsageError("--streams sizes a server for every point: leave out the link and the deadline")
+        if results is not None and not Path(results).is_dir():
+            raise UsageError(f"--results {results} is no folder; 'semcodec bench --out DIR' makes one")
+        known = open_points(str(results or profile), _assumptions(assume)).at_speeds(device_speed, server_speed)
+        _show_sizes(known, streams, fps or 10.0, accelerator_speed or 1.0, use, form)
+        return
+    if not all(option is None for option in (fps, accelerator_speed, use)):
+        raise UsageError("--fps, --accelerator-speed and --use are about --streams")
     if (rate_mbps is None) == (trace is None):
         raise UsageError("over which link? give one of --rate-mbps and --trace")
     if deadline_ms is None:
@@ -233,3 +253,26 @@ def _show_replay(profile: Profile, link: Link, fared: list[Replay], deadline_ms:
             *[("assumed", f"{name} = {why}") for name, why in profile.assumed.items()],
         ]
     )
+
+
+def _show_sizes(profile: Profile, streams: int, fps: float, speed: float, use: float | None, form: str) -> None:
+    from semcodec.planning.plan import timed
+    from semcodec.planning.sizing import USE, size
+
+    share = USE if use is None else use
+    sizes = [size(point, streams, fps, speed=speed, use=share) for point in timed(profile) if point.sent]
+    sizes.sort(key=lambda one: one.sample_ms)
+    if form == "json":
+        head = {"profile": profile.name, "streams": streams, "fps": fps, "accelerator_speed": speed, "use": share}
+        echo_json({**head, "points": [one.document() for one in sizes]})
+        return
+    click.echo(f"{profile.title}\n{streams:,} streams of {fps:g} samples a second, processes busy for {share:.0%}\n")
+    rows = [
+        [one.point.label, None if one.point.accuracy is None else 100 * one.point.accuracy, one.sample_ms,
+         f"{one.decode_ms:.2f} + {one.networks_ms:.2f} + {one.message_ms:.2f}", one.per_process,
+         one.processes or "none can", one.up_mbps, one.down_mbps, round(one.memory_mb)]
+        for one in sizes
+    ]  # fmt: skip
+    headers = ["point", "accuracy %", "ms a sample", "decoding + networks + messages", "streams a process", "processes",
+               "Mbit/s up", "Mbit/s down", "MB of sessions"]  # fmt: skip
+    echo_table(headers, rows)

@@ -34,6 +34,14 @@ FORMS = ("html", "csv", "md", "json", "compressai")
     type=float,
     help="Only points whose device computes no more than this part of what both ends compute, as in 0.35.",
 )
+@click.option(
+    "--pictures",
+    is_flag=True,
+    help="Also send the first sample through each followed point anew, and show in the page what arrives.",
+)
+@click.option(
+    "--weights", "given", multiple=True, metavar="[SLOT=]PATH", help="Of --pictures, as of 'semcodec eval'. Repeatable."
+)
 @click.option("--curve", "curves", multiple=True, metavar="CURVE", help="Only this curve. Repeatable.")
 def command(
     results: Path,
@@ -42,6 +50,8 @@ def command(
     plots: Path | None,
     anchor: str | None,
     max_device_share: float | None,
+    pictures: bool,
+    given: tuple[str, ...],
     curves: tuple[str, ...],
 ) -> None:
     """Show what 'semcodec bench' found in the folder RESULTS, or the records of 'semcodec eval' in a file.
@@ -62,6 +72,8 @@ def command(
         raise UsageError("--bd has no place in CompressAI's form; use --format html, md, csv or json")
     if form == "html":
         output = output or (results / "report.html" if results.is_dir() else results.with_suffix(".html"))
+    if (pictures or given) and (form != "html" or not pictures):
+        raise UsageError("--pictures are of the page alone, and --weights of --pictures")
     if output is not None:
         refuse_overwrite(output, [results, *(results / name for name in (PLAN, RECORDS, SKIPS))])
     only = tuple(dict.fromkeys([*curves, anchor])) if curves and anchor else curves
@@ -77,7 +89,14 @@ def command(
     if form == "html":
         from semcodec.bench.page import render
 
-        text = render(found, anchor, against)
+        arrived = {}
+        for group in found.groups if pictures else ():
+            from semcodec.bench.pictures import received
+
+            arrived[group.key], notes = received(group, anchor, weights=given)
+            for note in notes:
+                click.echo(f"warning: {note}", err=True)
+        text = render(found, anchor, against, arrived)
     elif form == "csv":
         text = export.as_csv(found, anchor, against)
     elif form == "md":

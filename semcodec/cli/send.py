@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
@@ -19,14 +19,19 @@ from semcodec.cli.reads import spare
 from semcodec.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from semcodec.composition.composition import Composition
     from semcodec.data.base import Dataset
     from semcodec.data.camera import Camera
     from semcodec.data.inputs import Input
     from semcodec.data.parts import Part
+    from semcodec.planning.live import LiveDeadline
     from semcodec.serving.link import Answer, Link
+    from semcodec.serving.meter import State
     from semcodec.specs import InputRequest
     from semcodec.tasks.base import Score
 
+STALL_S = 60.0
+"""Of a shaped link whose trace ends at rate 0: so long one message is held back at most."""
 CAMERA_IN_FLIGHT = 2
 """One that is decoded, one on the way: more would wait, and a newer picture is worth more than one that waits."""
 
@@ -44,6 +49,10 @@ CAMERA_IN_FLIGHT = 2
 )
 @click.option("--in-flight", type=click.IntRange(1, 1024), help="Samples without an answer, at most.  [default: as the "
               f"server says; {CAMERA_IN_FLIGHT} of a camera]")  # fmt: skip
+@click.option("--adapt", metavar="RESULTS", help="Set call parameters for each sample by the link as it is, within the "
+              "deadline: by what 'semcodec bench' measured, in this folder.")  # fmt: skip
+@click.option("--shape", metavar="FILE|GENERATOR", help="Send no faster than a link of these rates would: a trace, as "
+              "of 'semcodec plan --trace'.")  # fmt: skip
 @click.option("--patience-s", type=click.FloatRange(0), default=60.0, show_default=True, help="Without a connection, "
               "before giving up.")  # fmt: skip
 @click.option("--token-file", type=click.Path(path_type=Path), help="A file with the token that the server asks for.")
@@ -65,6 +74,8 @@ def command(
     deadline_ms: float | None,
     fps: float | None,
     in_flight: int | None,
+    adapt: str | None,
+    shape: str | None,
     patience_s: float,
     token_file: Path | None,
     ca: Path | None,
@@ -82,7 +93,8 @@ def command(
     Only the device's half of SPEC is loaded; a file of 'semcodec export' stands in its place. An INPUT is a file, a
     folder, DATASET:INDEX, a data set by name or folder, or a camera: /dev/video0, any URL that FFmpeg reads, or - for
     stdin. Of files every one is answered, whatever is cut meanwhile; of a camera the newest picture is sent, and those
-    before it are dropped and counted. For one labelled data set accuracy is printed too.
+    before it are dropped and counted. For one labelled data set accuracy is printed too. With --adapt the deadline is
+    that of the spec's selector 'deadline', else --deadline-ms.
     """
     from semcodec.composition.composition import compose_spec
     from semcodec.data.camera_names import is_camera
@@ -109,6 +121,9 @@ def command(
         raise UsageError("--start and --duration are of video files; a camera begins now")
     if not live:
         _check(inputs, composition.request, part)
+    if adapt is not None:
+        _check_adapt(composition, adapt, deadline_ms)
+    uplink = None if shape is None else _shaped(shape)
     token = None if token_file is None else read_token(token_file)
     trust = None if ca is None else trusting(ca)
     check_device()
@@ -123,7 +138,13 @@ def command(
     scored = len(inputs) == 1 and _is_dataset(inputs[0])
     data = next((text for text in inputs if _is_dataset(text)), None)
     classes = None if data is None else open_dataset(data, split, task=composition.task).classes
-    end = exported or Device.load(composition, request, classes=classes, device=device, half=half)
+    end = exported or Device.load(composition, request, classes=classes, device=device, half=half, replied=None)
+    meter = chooser = None
+    if adapt is not None:
+        from semcodec.serving.meter import Meter
+
+        meter = Meter()
+        chooser = _live(end.composition, adapt, deadline_ms, lambda: meter.state())
     link = Link(
         url,
         end,
@@ -133,6 +154,9 @@ def command(
         least_score=0.0 if scored else SHOWN,
         in_flight=in_flight or (CAMERA_IN_FLIGHT if live else None),
         patience_s=patience_s,
+        meter=meter,
+        chooser=chooser,
+        shape=uplink,
     )
     with ExitStack() as opened:
         file = opened.enter_context(open(record, "w", encoding="utf-8")) if record else None
@@ -150,6 +174,50 @@ def command(
         failed = _run(link, samples, dataset, camera, deadline_ms, fps, form, file)
     if failed:
         click.get_current_context().exit(1)
+
+
+OF_THE_LINK = ("rate", "rtt", "loss", "trace", "period", "profile")
+"""Parameters of ``deadline`` that say what --adapt measures or names."""
+
+
+def _check_adapt(composition: Composition, adapt: str, deadline_ms: float | None) -> None:
+    """Raise UsageError for an adaptive sender that lacks something, or is told what it measures itself."""
+    point = composition.point
+    if not os.path.isdir(adapt):
+        raise UsageError(f"--adapt {adapt} is no folder; 'semcodec bench --out DIR' makes one")
+    if point is None:
+        if deadline_ms is None:
+            raise UsageError("--adapt chooses what is in time: give --deadline-ms")
+        return
+    said = (arg.key for item in composition.parsed.items if item.name == point.name for arg in item.args)
+    given = [key for key in said if key in OF_THE_LINK]
+    if given:
+        raise UsageError(
+            f"{point.name} is given {', '.join(given)}, and --adapt takes the link as it is and its points "
+            f"from {adapt}: leave these out"
+        )
+
+
+def _live(composition: Composition, adapt: str, deadline_ms: float | None, state: Callable[[], State]) -> LiveDeadline:
+    """The choice for each sample. state: of the link."""
+    from semcodec.planning.live import LiveDeadline
+    from semcodec.planning.matching import answering_here, matching
+    from semcodec.planning.operating_points import open_points
+
+    profile, point = open_points(adapt), composition.point
+    within = deadline_ms or 0.0
+    if point is not None:
+        within = point.build["ms"] * (1 - point.build["headroom"])
+    found = matching(profile, adapt, composition)
+    return LiveDeadline(found, answering_here(profile, composition), state, within)
+
+
+def _shaped(trace: str) -> Callable[[int, float], float]:
+    """Milliseconds that so many bytes take on a trace from a moment on."""
+    from semcodec.planning.link import Link as Trace
+
+    link = Trace.trace(trace)
+    return lambda octets, start_s: min(float(link.ms(octets, start_s)), 1e3 * STALL_S)
 
 
 def _check(inputs: tuple[str, ...], request: InputRequest | None, part: Part | None) -> None:
@@ -267,6 +335,8 @@ def _describe(link: Link, answer: Answer) -> dict[str, Any]:
         "task": task.name,
         **found,
         **{name: getattr(answer.encoded, name) for name in SIZES},
+        "rounds": answer.rounds,
+        "reply_bytes": answer.reply_bytes,
         "total_ms": answer.total_ms,
         "ms": dict(answer.ms),
     }
@@ -278,11 +348,13 @@ def _row(told: dict[str, Any]) -> str:
     cells = []
     if told["prediction"] is not None:
         cells = [str(value) for _, value in get_task(told["task"]).cells(told) if value is not None]
-    elif told["outcome"] == "late":
-        cells = ["late"]
+    elif told["outcome"] in ("late", "skipped"):
+        cells = [told["outcome"]]
     else:
         cells = [f"failed: {told['error']}"]
-    size = f"{told['bytes_total']:,} bytes" if told["outcome"] != "local" else "not sent"
+    size = f"{told['bytes_total']:,} bytes" if told["outcome"] not in ("local", "skipped") else "not sent"
+    if told["rounds"] > 1:
+        size += f" in {told['rounds']} rounds, {told['reply_bytes']:,} back between them"
     return "  ".join([told["input"], *cells, size, f"{told['total_ms']:.1f} ms"])
 
 
@@ -295,11 +367,11 @@ def _sum_up(link: Link, summary: dict[str, Any], score: Score | None, form: str)
     accuracy: dict[str, Any] = {}
     if score is not None and summary["answered"] + summary["local"]:
         accuracy = score.accuracy()
-    summary = {**summary, **link.statistics, **accuracy}
+    summary = {**summary, **link.statistics, **accuracy, **_of_the_link(link)}
     if form == "json":
         click.echo(to_json({"summary": {"spec": link.device.spec, **summary}}))
         return
-    told = ["answered", "local", "late", "failed", "dropped", "resent"]
+    told = ["answered", "local", "late", "failed", "skipped", "dropped", "resent"]
     counts = ", ".join(f"{summary[name]:,} {name}" for name in told if summary[name] or name == "answered")
     parts = "; ".join(
         f"{name} {'/'.join(f'{value:.1f}' for value in of.values())}"
@@ -313,6 +385,7 @@ def _sum_up(link: Link, summary: dict[str, Any], score: Score | None, form: str)
         ("bits", f"{summary['bits']:,.0f} a sample"),
         ("fps", f"{summary['fps']:,.1f}" if summary["fps"] else "-"),
         *([("ms", f"{parts} (p50/p95/p99)")] if parts else []),
+        *_adapted(summary),
         *([("connections", f"{connections:,}, of which {connections - 1:,} after cuts")] if connections > 1 else []),
     ]
     if accuracy:
@@ -324,3 +397,23 @@ def _sum_up(link: Link, summary: dict[str, Any], score: Score | None, form: str)
         )
     click.echo()
     echo_fields(fields)
+
+
+def _of_the_link(link: Link) -> dict[str, Any]:
+    """What an adaptive sender measured of its link, and how often it chose what; nothing of another."""
+    if link.meter is None or link.chooser is None:
+        return {}
+    state = link.meter.state()
+    measured = {"rate_mbps": state.mbps, "rtt_ms": state.rtt_ms, "loss": state.loss}
+    return {"link": measured, "chosen": dict(link.chooser.taken)}
+
+
+def _adapted(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    if "link" not in summary:
+        return []
+    link, chosen = summary["link"], summary["chosen"]
+    rate = "unknown" if link["rate_mbps"] is None else f"{link['rate_mbps']:.3g} Mbit/s"
+    loss = "" if link["loss"] is None else f", {link['loss']:.2%} of its segments sent again"
+    count = sum(chosen.values())
+    told = ", ".join(f"{name} {n / count:.0%}" for name, n in sorted(chosen.items(), key=lambda pair: -pair[1]))
+    return [("link", f"{rate} at last, {link['rtt_ms']:.1f} ms round trip{loss}"), ("chosen", told)]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option("--idle-s", type=click.IntRange(1, 86400), default=120, show_default=True, help="How long a stream may "
               "be silent, and a session without a connection is kept.")  # fmt: skip
+@click.option("--page/--no-page", default=True, show_default=True, help="Whether a browser is shown the streams at /.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the "
               "lines on stderr.")  # fmt: skip
 @options.tasks
@@ -51,6 +52,7 @@ def command(
     max_streams: int,
     max_samples_per_s: float | None,
     idle_s: int,
+    page: bool,
     log_format: str,
     tasks: tuple[str, ...],
     device: str,
@@ -64,7 +66,7 @@ def command(
     stage, backbone, cut or other weights are refused before anything is built. A SPEC with several backbones answers
     the task that a device asks for, of those that --task names where it is given. The first line of stdout is the
     address once it answers. SIGTERM and Ctrl-C end it when what is in flight is answered. Over HTTP: /healthz, /readyz,
-    /metrics and /v1/compositions.
+    /metrics and /v1/compositions, and at / a page that shows the streams and what of them was received last.
     """
     from semcodec.composition.composition import compose_spec
     from semcodec.serving.extras import check_serve
@@ -86,7 +88,7 @@ def command(
 
     from semcodec.pipeline.accelerator import Accelerator
     from semcodec.pipeline.server import Server
-    from semcodec.serving.app import PATH, bind, serve
+    from semcodec.serving.app import HOSTS, PATH, bind, serve
     from semcodec.serving.limits import Limits
     from semcodec.serving.log import Log
 
@@ -94,7 +96,7 @@ def command(
     listener = bind(host, port)
     there = Accelerator.find(device, half)
     servers = [
-        Server.load(c, request, offline=request.offline, device=there, tasks=answered[i])
+        Server.load(c, request, offline=request.offline, device=there, replies=None, tasks=answered[i])
         for i, c in enumerate(compositions)
     ]
     scheme = "ws" if tls_cert is None else "wss"
@@ -117,6 +119,8 @@ def command(
         key=None if tls_key is None else str(tls_key),
         log=log,
         ready=ready,
+        page=page,
+        hosts=HOSTS | {host},
     )
     if interrupted:
         raise KeyboardInterrupt

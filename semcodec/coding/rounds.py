@@ -4,10 +4,12 @@
 device's process; where both ends are apart ``Device.begin`` makes the first round's packet, ``Server.reply`` says what
 else is wanted, and ``Device.finish`` makes the packet of both rounds, which is that of the file.
 
-Each round is a layer there, so that the first alone decodes. The second begins with the reply: one byte where the
-server is sure, five where it asks for more. The five and their chunk's own five (size and checksum) stand for what a
-second packet costs beside its content, whose head would have twelve bytes or a little more; so no round comes for
-nothing.
+Each round is a layer there, so that the first alone decodes. Over a network the second round is a packet of its own,
+``Device.second``, without what the server has said itself, and ``Server`` joins both.
+
+In a file the second begins with the reply: one byte where the server is sure, five where it asks for more. The five and
+their chunk's own five (size and checksum) stand for what a second packet costs beside its content, whose head would
+have twelve bytes or a little more; so no round comes for nothing.
 """
 
 from __future__ import annotations
@@ -113,6 +115,15 @@ class TwoRounds(ABC):
     def finish(self, features: Features, first: Latent, asked: Bool, params: Mapping[str, Any]) -> Latent:
         """Both rounds of one sample, features with a batch axis of one. asked: units of the second, bool ``grid``."""
 
+    @abstractmethod
+    def write_second(self, latent: Latent, sink: Sink) -> None:
+        """What ``read_second`` reads: of a Latent of both rounds the second, less what the server knows."""
+
+    @abstractmethod
+    def read_second(self, first: Latent, asked: Bool | None, source: Source) -> Latent:
+        """The Latent of both rounds. first: of the first alone. asked: units that the server asked for, bool ``grid``;
+        None where the device has chosen. Raises CorruptStream."""
+
 
 def write_request(asked: Bool | None, more: bool) -> bytes:
     """What a server sends to a device: whether it wants more and, where it has chosen, which units."""
@@ -137,6 +148,14 @@ def read_request(request: bytes, grid: tuple[int, int], offered: Bool | None) ->
     if bits[count:].any() or not bits.any():
         raise CorruptStream("the server asks for units that are not there, or for none")
     return bits[:count].reshape(grid)
+
+
+def requested(request: bytes, grid: tuple[int, int]) -> Bool | None:
+    """The units, bool ``grid``, that a server has chosen by a message of its own; None where the device chooses.
+
+    Raises CorruptStream.
+    """
+    return None if request == MORE else read_request(request, grid, None)
 
 
 def bits_of_doubt(logits: Tensor) -> Tensor:

@@ -20,6 +20,11 @@ from semcodec.errors import UsageError
 from semcodec.specs import EXPORTED, BackboneSpec, InputRequest
 
 
+def _port(port: Mapping[str, Any] | None) -> str | None:
+    """What goes in or out of a stage, a tensor a line."""
+    return None if port is None else "\n".join(f"{name} {spec}" for name, spec in port.items()) or None
+
+
 @dataclass(frozen=True)
 class Composition:
     """A pipeline whose every slot is filled and whose stages fit; equal to another of the same ``spec``.
@@ -66,6 +71,28 @@ class Composition:
 
     def __str__(self) -> str:
         return self.spec
+
+    def _repr_html_(self) -> str:
+        """For notebooks: every stage, where it runs, and what passes from it to the next."""
+        from semcodec import _html
+
+        passed = self.stages
+        rows = [
+            ("head", "device", self.backbone, passed.input, passed.features),
+            *(("select", "device", bound, None, None) for bound in self.selectors),
+            ("encode", "device", self.encoder, passed.features, passed.latent),
+            ("entropy", "both", self.entropy, None, None),
+            ("restore", "server", self.encoder, passed.latent, passed.restored),
+            ("recover", "server", self.recoverer, passed.restored, passed.recovered),
+            ("tail", "server", self.backbone, passed.recovered, None),
+        ]
+        shown = [
+            (stage, where, str(bound.item), _port(takes), _port(gives), bound.component.license)
+            for stage, where, bound, takes, gives in rows
+            if bound is not None
+        ]
+        headers = ("stage", "where", "component", "in", "out", "licence")
+        return f"<p>{_html.code(self.spec)}</p>{_html.table(headers, shown)}"
 
     @property
     def call(self) -> Mapping[str, Any]:

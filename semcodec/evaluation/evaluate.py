@@ -22,6 +22,7 @@ from semcodec.data.datasets import open_dataset
 from semcodec.errors import DataError
 from semcodec.evaluation.cost import Costs
 from semcodec.evaluation.keys import CONTAINER, Identity, Known
+from semcodec.evaluation.notebook import Record
 from semcodec.evaluation.records import RECORD
 from semcodec.pipeline import weights
 from semcodec.pipeline.accelerator import Accelerator, Where
@@ -81,7 +82,7 @@ def evaluate(
             progress(pipeline.spec, rows.stop, total)
     mean = {name: size / total for name, size in sizes.items()}
     composition = pipeline.composition
-    return {
+    found: dict[str, Any] = {
         "record": RECORD,
         "key": this.key,
         "spec": pipeline.spec,
@@ -113,6 +114,7 @@ def evaluate(
         **pipeline.accelerator.describe(),
         **score.by_sample(),
     }
+    return Record(found)
 
 
 def _counted(pipeline: Pipeline, kept: Mapping[str, int], sent: int, total: int) -> dict[str, float | None]:
@@ -185,8 +187,8 @@ def run_sweep(
     All points are composed before the first is run, so a wrong value costs nothing. Models are built once for
     points that differ in call parameters, Selectors or entropy stages alone. ``done``: keys to leave out. ``known``:
     records to leave out, earlier ones too; raises UsageError for a point of it that has changed since.
-    ``classes``: those whose boxes or masks count, where these are not all. device, half: where networks run and whether in
-    bfloat16; then each point is evaluated in float32 too, and the record has what that makes of accuracy.
+    ``classes``: those whose boxes or masks count, where these are not all. device, half: where networks run and whether
+    in bfloat16; then each point is evaluated in float32 too, and the record has what that makes of accuracy.
     """
     accelerator = Accelerator.find(device, half)
     views = [composition.alone(task).backbone.name for task in tasks] or list(composition.tails)

@@ -16,7 +16,7 @@ from semcodec.composition.composition import Composition, compose_spec
 from semcodec.container.packets import LocalRecord, StreamHeader, write_header, write_local
 from semcodec.container.sinks import ChunkRow, PacketSink
 from semcodec.data.inputs import read
-from semcodec.errors import DataError, PluginError, UsageError, WeightsError, cure, first_line
+from semcodec.errors import CorruptStream, DataError, PluginError, UsageError, WeightsError, cure, first_line
 from semcodec.interfaces import Encoder, EntropyStage
 from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.end import End, make_header
@@ -63,6 +63,17 @@ class Encoded:
     def bytes_total(self) -> int:
         """Bytes that are sent: payload, side information and header."""
         return self.bytes_payload + self.bytes_side + self.bytes_header
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what its bytes are."""
+        from semcodec import _html
+
+        parts = [(f"bytes_{part}", getattr(self, f"bytes_{part}")) for part in ("total", "payload", "side", "header")]
+        pairs: list[tuple[str, Any]] = [*parts, *([("bytes_local", self.bytes_local)] if self.bytes_local else [])]
+        pairs += [(f"kept {target}", count) for target, count in self.kept.items()]
+        headers = ("chunk", "kind", "symbols", "bytes", "of it tables", "layer")
+        rows = [(r.name, r.kind, r.count or None, r.bytes, r.side_bytes, r.layer) for r in self.rows]
+        return _html.fields(pairs) + (_html.table(headers, rows) if rows else "")
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,7 @@ class Device(End):
         offline: bool = False,
         device: Where = "cpu",
         half: bool = False,
-        replied: bool = False,
+        replied: bool | None = False,
     ) -> Device:
         """Build the device's half of ``spec`` alone: no tail, no recoverer, and of the weights only what it uses.
 
@@ -135,7 +146,8 @@ class Device(End):
         half. spec: also a file of ``semcodec export``, which ends in .semdev, has its own weights and needs no torch.
         classes: names for an untrained backbone. device: where networks run, in torch's words: "cpu", "cuda",
         "cuda:1", "mps". half: in bfloat16 where they can. replied: of a method with two rounds, whose server's model
-        is elsewhere and answers what ``begin`` sends. Raises SpecError, PluginError, WeightsError, UsageError.
+        is elsewhere and answers what ``begin`` sends; None: whether the method has two. Raises SpecError, PluginError,
+        WeightsError, UsageError.
         """
         if not isinstance(spec, Composition) and is_exported(spec):
             request = WeightsRequest.of(weights, offline)
@@ -144,7 +156,7 @@ class Device(End):
             exported.try_once(str(spec))
             return exported
         try:
-            from semcodec.pipeline.loading import load_device_half
+            from semcodec.pipeline.loading import has_rounds, load_device_half
         except ImportError as error:
             if remedy := cure(error):
                 raise PluginError(f"{spec} runs by torch: {remedy}, or run a file of semcodec export") from error
@@ -152,6 +164,7 @@ class Device(End):
 
         accelerator = Accelerator.find(device, half)
         composition = spec if isinstance(spec, Composition) else compose_spec(str(spec))
+        replied = has_rounds(composition) if replied is None else replied
         found = load_device_half(composition, WeightsRequest.of(weights, offline), classes=classes, replied=replied)
         accelerator.place(found.backbone, found.encoder)
         composition = found.composition
@@ -259,6 +272,23 @@ class Device(End):
         with clock("encode"):
             latent = rounds.finish(begun.features, begun.latent, asked, dict(self.composition.call))
         return self.pack(latent, begun.sequence, latent.kept, clock)
+
+    @inference
+    def second(self, begun: Begun, message: bytes, clock: Clock | None = None) -> Encoded:
+        """The second round alone, as a packet of the same number, after a server's message that asks for it.
+
+        Raises CorruptStream for a message that is none or asks for nothing.
+        """
+        clock, rounds = clock or self.clock(), self.encoder
+        assert isinstance(rounds, TwoRounds)
+        asked = read_request(message, rounds.grid, begun.offered)
+        if not asked.any():
+            raise CorruptStream("the server asks for a second round and for nothing in it")
+        with clock("encode"):
+            latent = rounds.finish(begun.features, begun.latent, asked, dict(self.composition.call))
+        sink = PacketSink(self.entropy)
+        rounds.write_second(latent, sink)
+        return self.seal(sink, begun.sequence, latent.kept)
 
     def stream(self, encoded: Sequence[Encoded]) -> bytes:
         """A whole .sem file: the stream header and the records."""

@@ -41,6 +41,13 @@ class End:
             for slot, source in self.sources.items()
         }
 
+    def _repr_html_(self) -> str:
+        """For notebooks: what it is composed of, and where weights came from."""
+        from semcodec import _html
+
+        weights = [(slot, one["source"], one["digest"]) for slot, one in self.describe_weights().items()]
+        return self.composition._repr_html_() + _html.table(("weights", "from", "digest"), weights)
+
     @property
     def spec(self) -> str:
         """The canonical spec string."""

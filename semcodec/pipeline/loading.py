@@ -113,8 +113,13 @@ def load_device_half(
     return loader.half(backbone, encoder, None)
 
 
+def has_rounds(composition: Composition) -> bool:
+    """Whether the Encoder asks its server back, so that device and server apart send two packets a sample."""
+    return issubclass(composition.registry.load(composition.encoder.component), TwoRounds)
+
+
 def _load_replied(composition: Composition, request: WeightsRequest | None, classes: Sequence[str] | None) -> Half:
-    if not issubclass(composition.registry.load(composition.encoder.component), TwoRounds):
+    if not has_rounds(composition):
         raise UsageError(f"{composition.encoder.name} sends all in one round: load its device without a reply")
     loader = _Loader(composition, request, classes, hub=False)
     builder, shapes = loader.builder, dict[str, Backbone]()

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from semcodec.coding.rounds import TwoRounds, write_request
+from semcodec.coding.rounds import TwoRounds, requested, write_request
 from semcodec.composition.composition import Composition, compose_spec
 from semcodec.composition.stored import compose_stored
 from semcodec.container.packets import (
@@ -29,7 +29,7 @@ from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer
 from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.end import End, make_header
 from semcodec.pipeline.light_stages import build_entropy, build_selectors
-from semcodec.pipeline.loading import load_server_half
+from semcodec.pipeline.loading import has_rounds, load_server_half
 from semcodec.pipeline.selection import select
 from semcodec.pipeline.timing import Clock
 from semcodec.pipeline.weights import Weights, WeightsRequest
@@ -38,8 +38,19 @@ from semcodec.tasks.table import get_task, read_side
 from semcodec.tensors import alike, as_array, inference, stack
 from semcodec.types import Analysis, Features, Latent, Partial, Source
 
-_Received = tuple[Packet | LocalRecord, PacketSource | None, Latent | None]
-"""A record, and of a packet what it was read from and what it holds."""
+
+@dataclass(frozen=True)
+class Joined:
+    """Both rounds of one sample as two packets. request: what this server said to the first (``Server.reply``)."""
+
+    first: Packet
+    request: bytes
+    second: Packet
+
+
+Record = Packet | LocalRecord | Joined
+_Received = tuple[Packet | LocalRecord, tuple[ChunkRow, ...] | None, Latent | None]
+"""A record, and of a packet the chunks that were read and what it holds."""
 
 TOGETHER = 32
 """Samples that go through the networks at a time: more are no faster on a CPU, and take more memory."""
@@ -75,7 +86,7 @@ class Server(End):
         offline: bool = True,
         device: Where = "cpu",
         half: bool = False,
-        replies: bool = False,
+        replies: bool | None = False,
         tasks: Collection[str] | None = None,
     ) -> Server:
         """Build the server's half alone: no head, no model of the device, and of the weights only what it uses.
@@ -83,9 +94,9 @@ class Server(End):
         stream: a spec, or the header of a stream, whose component versions and weights are compared before any network
         is built. weights: a path for all slots, paths by slot, or a request. classes: names for an untrained backbone.
         offline: fetch no weights, as a header is a stranger's. device, half: as of ``Device.load``. replies: whether
-        it answers first rounds with ``reply``. tasks: of a stream for several, those that are answered here, by task or
-        by the backbone's name; left out, all. Raises SpecError, PluginError, WeightsError, VersionMismatch,
-        WeightsMismatch, UsageError.
+        it answers first rounds with ``reply``; None: where the method has them. tasks: of a stream for several, those
+        that are answered here, by task or by the backbone's name; left out, all. Raises SpecError, PluginError,
+        WeightsError, VersionMismatch, WeightsMismatch, UsageError.
         """
         accelerator = Accelerator.find(device, half)
         header = stream if isinstance(stream, StreamHeader) else None
@@ -94,6 +105,7 @@ class Server(End):
             composition = compose_stored(header.spec, header.components)
         else:
             composition = compose_spec(spec) if isinstance(spec, str) else spec
+        replies = has_rounds(composition) if replies is None else replies
         if composition.seen is not None and tasks is None:
             tasks = [composition.seen]
         found = load_server_half(
@@ -182,9 +194,7 @@ class Server(End):
         return self._answer_received([self._receive(record, clock) for record in records], clock)
 
     @inference
-    def decode_each(
-        self, records: Sequence[Packet | LocalRecord], clock: Clock | None = None
-    ) -> list[Prediction | SemcodecError]:
+    def decode_each(self, records: Sequence[Record], clock: Clock | None = None) -> list[Prediction | SemcodecError]:
         """``decode_batch`` of records that have nothing to do with each other: for each its prediction, or what is
         wrong with it, which costs no other record its answer."""
         clock = clock or self.clock()
@@ -208,7 +218,7 @@ class Server(End):
     def _answer_received(self, received: Sequence[_Received], clock: Clock) -> list[Prediction]:
         """The networks' part of ``decode_batch``."""
         latents = [latent for _, _, latent in received if latent is not None]
-        read = [tuple(source.rows) for _, source, _ in received if source is not None]
+        read = [rows for _, rows, _ in received if rows is not None]
         answers: list[Answer] = []
         for start in range(0, len(latents), TOGETHER):
             answers += self.answer(self._restore_latents(latents[start : start + TOGETHER], clock), clock)
@@ -246,18 +256,41 @@ class Server(End):
             raise UsageError("this server holds no model that answers first rounds: load it with replies=True")
         return rounds
 
-    def _receive(self, packet: Packet | LocalRecord, clock: Clock) -> _Received:
+    def _receive(self, packet: Record, clock: Clock) -> _Received:
         """A record, or what of a packet comes before a damaged layer, and what is read of it."""
         if isinstance(packet, LocalRecord):
             return packet, None, None
+        if isinstance(packet, Joined):
+            return self._join(packet, clock)
         while True:
             source = self.source(packet)
             try:
-                return packet, source, self._read_whole(source, clock)
+                latent = self._read_whole(source, clock)
+                return packet, tuple(source.rows), latent
             except DamagedLayer as damage:
                 number, total = damage.layers, packet.layers_total
                 note(f"packet {packet.sequence}: layer {number + 1} of {total} is damaged, decoded without it")
                 packet = first_layers(packet, number, self.header.format)
+
+    def _join(self, joined: Joined, clock: Clock) -> _Received:
+        """Two packets as the one that a file has of both rounds."""
+        rounds = self._rounds()
+        if joined.second.params != joined.first.params:
+            raise CorruptStream("the two rounds have other call parameters")
+        first, second = self.source(joined.first), self.source(joined.second)
+        latent = self._read_whole(first, clock)
+        with clock("read"):
+            latent = rounds.read_second(latent, requested(joined.request, rounds.grid), second)
+            second.finish()
+        return joined.first, (*first.rows, *second.rows), latent
+
+    @inference
+    def restored(self, record: Packet | Joined, clock: Clock | None = None) -> Partial:
+        """What there is of the features after one packet, or both of a sample. Raises StreamError."""
+        clock = clock or self.clock()
+        _, _, latent = self._receive(record, clock)
+        assert latent is not None
+        return self._restore_latents([latent], clock)[0]
 
     # -- the path from a packet to a prediction, step by step --------------------------------------------------------
 

@@ -9,7 +9,8 @@ entry ``semcodec`` is a JSON object: ``keys`` (by slot, what ``Composition.weigh
 names of the weights and of what decoding uses of them: ``name_weights``), ``end`` where it holds what a device or a
 server uses alone, and whatever the training card holds.
 
-Looked up per slot, in this order: ``--weights`` (a file, the folder of a run or one of several runs), the checkpoints
+Looked up per slot, in this order: ``--weights`` (a file, the folder of a run or one of several runs, or
+``hf:OWNER/NAME[@REVISION]``, a repository of the hub), the checkpoints
 of the Encoder's and the component's own package, the user's cache, the model hub, and ``random`` only when asked for.
 Among several files one that was trained as the whole composition comes first.
 """
@@ -38,6 +39,7 @@ from semcodec.composition.registry import import_target
 from semcodec.composition.resolution import INPUT
 from semcodec.errors import UsageError, WeightsError, first_line
 from semcodec.pipeline.hub import download
+from semcodec.pipeline.repositories import is_named, local_path
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,8 +50,9 @@ RANDOM = "random"
 METADATA = "semcodec"
 FILES = ("weights.safetensors", "model.safetensors")
 """What training writes into a folder, and a Hugging Face checkpoint."""
-PICKLED = ".tar"
-"""As ``.pth.tar``, CompressAI's form: torch's, of which tensors alone are read, never code."""
+PICKLED = re.compile(r".*(\.tar|-[0-9a-f]{8,64}\.pth)")
+"""CompressAI's ``.pth.tar``, and files that are published under their own hash, as torchvision's: torch's form, of
+which tensors alone are read, never code."""
 SHIPPED = "shipped: "
 COUNTED = "num_batches_tracked"
 """Of batch norms, which answers do not depend on: many files leave it out."""
@@ -152,7 +155,7 @@ class Card(msgspec.Struct):
 def read_card(path: Path) -> dict[str, Any]:
     """The metadata that training left in a safetensors file; empty for another library's file."""
     _check_file(path)
-    if path.suffix == PICKLED and path.exists():
+    if PICKLED.fullmatch(path.name) and path.exists():
         return {}
     from safetensors import SafetensorError, safe_open
 
@@ -193,25 +196,15 @@ def _candidates(composition: Composition, slot: str, request: WeightsRequest, hu
     given = request.given.get(slot) or request.given.get("")
     if given == RANDOM:
         yield Weights(slot, RANDOM, None)
+    elif given and is_named(given):
+        yield from _given(composition, slot, request, given, named_file(given, request.offline))
     elif given and (runs := _runs(Path(given))):
         found = list(_among(composition, slot, {path: f"{given}: {path.parent.name}" for path in runs}))
         if not found and slot in request.given:
             raise WeightsError(f"{given}: none of its {len(runs)} runs holds weights of {key}")
         yield from found
     elif given:
-        path = Path(given)
-        if path.is_dir():
-            path = _in_folder(path)
-        card = read_card(path)
-        held = _slot(card, slot, key)
-        if held is None and slot in request.given and _of_pixels(card, slot, key):
-            held = slot
-        if not card or held:
-            yield Weights(held or slot, str(given), path, card)
-        elif slot in request.given or not any(
-            _slot(card, s, composition.weights_key(s)) for s in slots_of(composition)
-        ):
-            raise WeightsError(f"{given} holds no weights of {key}, but of {', '.join(card['keys'].values())}")
+        yield from _given(composition, slot, request, given, named_file(given))
     slots = {"encoder": composition.encoder, "recoverer": composition.recoverer, **composition.slots}
     bound = {**composition.models, **slots}[slot]
     resources = dict.fromkeys((*composition.encoder.component.weights, *bound.component.weights))
@@ -223,6 +216,18 @@ def _candidates(composition: Composition, slot: str, request: WeightsRequest, hu
     yield from _among(composition, slot, {path: f"cache: {path.name}" for path in cached})
     if hub and not request.offline and (repository := published(bound)):
         yield Weights(slot, f"hub: {repository}", download(repository))
+
+
+def _given(composition: Composition, slot: str, request: WeightsRequest, given: str, path: Path) -> Iterator[Weights]:
+    """What one file that was named holds of a slot. Raises WeightsError where it was named for that and holds none."""
+    key, card = composition.weights_key(slot), read_card(path)
+    held = _slot(card, slot, key)
+    if held is None and slot in request.given and _of_pixels(card, slot, key):
+        held = slot
+    if not card or held:
+        yield Weights(held or slot, str(given), path, card)
+    elif slot in request.given or not any(_slot(card, s, composition.weights_key(s)) for s in slots_of(composition)):
+        raise WeightsError(f"{given} holds no weights of {key}, but of {', '.join(card['keys'].values())}")
 
 
 def slots_of(composition: Composition) -> tuple[str, ...]:
@@ -275,6 +280,12 @@ def _of_pixels(card: Mapping[str, Any], slot: str, key: str) -> bool:
     return component == other and all(item.target == INPUT for item in items)
 
 
+def named_file(text: str, offline: bool = False) -> Path:
+    """The weights file that a path, the folder of a run or ``hf:OWNER/NAME`` stands for. Raises WeightsError."""
+    path = local_path(text, offline)
+    return _in_folder(path) if path.is_dir() else path
+
+
 def _in_folder(folder: Path) -> Path:
     """The weights of the one run or checkpoint that a folder holds. Raises WeightsError."""
     for name in FILES:
@@ -312,7 +323,7 @@ def read_tensors(path: Path, prefix: str = "", wanted: Collection[str] | None = 
 
     _check_file(path)
     try:
-        if path.suffix == PICKLED:
+        if PICKLED.fullmatch(path.name):
             tensors = _unpickled(path)
         else:
             with safe_open(path, "pt") as file:

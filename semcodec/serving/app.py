@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import hmac
 import logging
 import signal
@@ -26,27 +28,42 @@ from semcodec.pipeline.server import Server
 from semcodec.serving.limits import Limits
 from semcodec.serving.log import Log
 from semcodec.serving.messages import MAX_HELLO, OVERHEAD
+from semcodec.serving.page import Page, check_host
 from semcodec.serving.service import Service
 
 PATH = "/v1/stream"
 HTTP_S = 60.0
 """How long a connection that is no stream may last."""
 CLOSING_S = 5.0
+BASIC = 'Basic realm="semcodec: the password is the token", charset="UTF-8"'
+"""By which a browser asks for it; any name will do."""
+HOSTS = frozenset({"localhost"})
 
 
-def make_app(service: Service) -> Starlette:
-    """The WebSocket of streams at ``PATH``, and what is said of the server over HTTP."""
+def make_app(service: Service, *, page: bool = True, hosts: frozenset[str] = HOSTS) -> Starlette:
+    """The WebSocket of streams at ``PATH``, and what is said of the server over HTTP.
 
-    def guarded(say: Callable[[], Response]) -> Callable[[Request], Any]:
-        async def answer(request: Request) -> Response:
-            given = request.headers.get("authorization", "")
-            if service.token is not None and not hmac.compare_digest(
-                given.encode(), f"Bearer {service.token}".encode()
-            ):
-                return PlainTextResponse("a token is asked for\n", 401, {"WWW-Authenticate": "Bearer"})
-            return say()
+    page: whether there is one to look at (``semcodec.serving.page``). hosts: names under which it is shown where no
+    token is asked for, beside addresses.
+    """
 
-        return answer
+    def guarded(answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
+        async def checked(request: Request) -> Response:
+            if service.token is not None and not _knows(request, service.token):
+                refused = PlainTextResponse("a token is asked for\n", 401, {"WWW-Authenticate": BASIC})
+                refused.headers.append("WWW-Authenticate", "Bearer")
+                return refused
+            answered: Response = await answer(request)
+            return answered
+
+        return checked
+
+    def named(answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
+        async def checked(request: Request) -> Response:
+            refused = check_host(request, hosts) if service.token is None else None
+            return refused or await answer(request)
+
+        return guarded(checked)
 
     async def healthz(request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -54,10 +71,10 @@ def make_app(service: Service) -> Starlette:
     async def readyz(request: Request) -> Response:
         return PlainTextResponse("draining\n", 503) if service.draining else PlainTextResponse("ok\n")
 
-    def metrics() -> Response:
+    async def metrics(request: Request) -> Response:
         return Response(service.metrics_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    def compositions() -> Response:
+    async def compositions(request: Request) -> Response:
         return JSONResponse({"compositions": [describe(server) for server in service.models.servers]})
 
     return Starlette(
@@ -67,8 +84,22 @@ def make_app(service: Service) -> Starlette:
             Route("/metrics", guarded(metrics)),
             Route("/v1/compositions", guarded(compositions)),
             WebSocketRoute(PATH, _Endpoint(service)),
+            *(Page(service).routes(named) if page else ()),
         ]
     )
+
+
+def _knows(request: Request, token: str) -> bool:
+    """Whether a request shows the token: as a bearer's, or as the password that a browser asks for."""
+    kind, _, shown = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "basic":
+        try:
+            shown = base64.b64decode(shown, validate=True).decode().partition(":")[2]
+        except (binascii.Error, ValueError):
+            return False
+    elif kind.lower() != "bearer":
+        return False
+    return hmac.compare_digest(shown.encode(), token.encode())
 
 
 class _Endpoint:
@@ -170,15 +201,19 @@ def serve(
     key: str | None,
     log: Log,
     ready: Callable[[], None],
+    page: bool = True,
+    hosts: frozenset[str] = HOSTS,
 ) -> bool:
     """Answer streams until SIGTERM or Ctrl-C, then drain; whether it was Ctrl-C. ready: called when it answers.
+
+    page, hosts: as of ``make_app``.
 
     Raises UsageError for a certificate that cannot be used.
     """
     _allow_files(limits.max_streams)
     # One note a damaged packet would fill the log, and Python's memory of what it has said; the answers tell of it.
     warnings.simplefilter("ignore", DataNote)
-    return asyncio.run(_serve(servers, listener, limits, token, cert, key, log, ready))
+    return asyncio.run(_serve(servers, listener, limits, token, cert, key, log, ready, page, hosts))
 
 
 async def _serve(
@@ -190,12 +225,15 @@ async def _serve(
     key: str | None,
     log: Log,
     ready: Callable[[], None],
+    page: bool,
+    hosts: frozenset[str],
 ) -> bool:
     service = Service(servers, limits, token=token, log=log)
     largest = max(hosted_largest(server) for server in servers)
     http = type("Http", (_Http,), {"opening_s": limits.opening_s})
+    app = make_app(service, page=page, hosts=hosts)
     config = uvicorn.Config(
-        make_app(service), http=http, ws=_WebSocket, ws_max_size=max(MAX_HELLO, largest + OVERHEAD),
+        app, http=http, ws=_WebSocket, ws_max_size=max(MAX_HELLO, largest + OVERHEAD),
         ws_per_message_deflate=False, lifespan="off", log_config=None, access_log=False, server_header=False,
         proxy_headers=False, limit_concurrency=limits.max_streams + 128, timeout_graceful_shutdown=5,
         ssl_certfile=cert, ssl_keyfile=key,

@@ -26,7 +26,10 @@ OwnerT = TypeVar("OwnerT")
 
 @dataclass(eq=False, slots=True)
 class Job(Generic[S, OwnerT]):
-    """One record to answer. owner: whom the outcome is for. arrived, deadline: in seconds of the batcher's clock."""
+    """One record to answer. owner: whom the outcome is for. arrived, deadline: in seconds of the batcher's clock.
+
+    round: as of DATA. first: of a second round the first one's record, and what the server said to it.
+    """
 
     stream: S
     owner: OwnerT
@@ -34,6 +37,8 @@ class Job(Generic[S, OwnerT]):
     record: bytes
     arrived: float
     deadline: float = inf
+    round: int = 0
+    first: tuple[bytes, bytes] | None = None
 
 
 @dataclass(slots=True)

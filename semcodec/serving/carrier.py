@@ -7,6 +7,7 @@ import random
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,17 +16,21 @@ from urllib.parse import urlencode, urlsplit
 
 from semcodec.errors import CorruptStream, LinkError, SemcodecError, UsageError, first_line
 from semcodec.serving import messages
-from semcodec.serving.messages import Bye, Hello, Outcome, Ready
+from semcodec.serving.messages import Bye, Failed, Hello, Late, Outcome, Ready, Reply
+from semcodec.serving.meter import Meter, tcp_segments
 from semcodec.serving.sessions import DeviceSession, Refused
 
 PATH = "/v1/stream"
 OPEN_S = 10.0
 """For a connection to be made and the server to say READY."""
 PING_S, PONG_S = 10.0, 30.0
+METER_S = 1.0
+"""Between the pings of a link that is measured."""
 BACKOFF_S = 0.1
 BACKOFF_MOST_S = 5.0
 FIRST_TRIES = 5
 """Of a first connection that is cut before the server has said READY."""
+Asking = Callable[[Reply, int], None]
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
@@ -56,6 +61,8 @@ class Carrier:
     """Sends records and gives a future for each outcome. ``start`` first, ``close`` last; any thread may ``submit``.
 
     url: ws:// or wss:// HOST:PORT. patience_s: without a connection, after which what is unanswered fails; None: never.
+    meter: told of what is sent and acknowledged, and of pings. shape: milliseconds that so many bytes take which begin
+    so many seconds after the start; messages are held back as if the uplink were no faster.
     task: of a stream for several, the one that the server shall answer.
     """
 
@@ -63,6 +70,8 @@ class Carrier:
     hello: Hello
     ssl_context: ssl.SSLContext | None = None
     patience_s: float | None = 60.0
+    meter: Meter | None = None
+    shape: Callable[[int, float], float] | None = None
     task: str | None = None
     traffic: Traffic = field(default_factory=Traffic)
 
@@ -80,6 +89,8 @@ class Carrier:
         self.session = DeviceSession(self.hello)
         self._futures: dict[int, Future[Sent]] = {}
         self._left: dict[int, float] = {}
+        self._asking: dict[int, Asking] = {}
+        self._began = self._free = time.monotonic()
         self._ready: Future[Ready] = Future()
         self._error: SemcodecError | None = None
         self._reason: SemcodecError | None = None
@@ -105,8 +116,14 @@ class Carrier:
         """How many records may be in flight."""
         return self.session.window
 
-    def submit(self, sequence: int, record: bytes, deadline: float | None = None) -> Future[Sent]:
-        """Send one record. deadline: on the clock of ``time.monotonic``. The future raises LinkError."""
+    def submit(
+        self, sequence: int, record: bytes, deadline: float | None = None, asked: Asking | None = None
+    ) -> Future[Sent]:
+        """Send one record. deadline: on the clock of ``time.monotonic``. The future raises LinkError.
+
+        asked: of a first round; called in the carrier's thread with what the server asks for and the bytes of that
+        message. ``submit_second`` is to follow.
+        """
         future: Future[Sent] = Future()
         with self._lock:
             if self._error is not None:
@@ -114,8 +131,15 @@ class Carrier:
                 return future
             self._futures[sequence] = future
         with suppress(RuntimeError):  # the loop has ended, and what is unanswered fails
-            self._loop.call_soon_threadsafe(self._submit, sequence, record, deadline)
+            if self.meter is not None:
+                self.meter.submitted(sequence, len(record))
+            self._loop.call_soon_threadsafe(self._submit, sequence, record, deadline, asked)
         return future
+
+    def submit_second(self, reply: Reply, record: bytes) -> None:
+        """Send the second round that ``reply`` asked for."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._submit_second, reply, record)
 
     def close(self) -> None:
         """Say BYE and end. What is unanswered fails."""
@@ -126,8 +150,14 @@ class Carrier:
 
     # -- in the carrier's thread ---------------------------------------------------------------------------------------
 
-    def _submit(self, sequence: int, record: bytes, deadline: float | None) -> None:
-        self.session.submit(sequence, record, deadline)
+    def _submit(self, sequence: int, record: bytes, deadline: float | None, asked: Asking | None) -> None:
+        if asked is not None:
+            self._asking[sequence] = asked
+        self.session.submit(sequence, record, deadline, first=asked is not None)
+        self._wake.set()
+
+    def _submit_second(self, reply: Reply, record: bytes) -> None:
+        self.session.submit_second(reply.sequence, reply.request, record)
         self._wake.set()
 
     def _close(self) -> None:
@@ -173,6 +203,8 @@ class Carrier:
             else:
                 error = LinkError("the server closed the connection")
             self.session.cut()
+            if self.meter is not None:
+                self.meter.cut()
             if self._closing:
                 return
             if self.traffic.connections > before:
@@ -230,6 +262,7 @@ class Carrier:
                 self._ready.set_result(ready)
             writer = asyncio.create_task(self._write(socket))
             reader = asyncio.create_task(self._read(socket))
+            pinger = asyncio.create_task(self._ping(socket, self.meter)) if self.meter is not None else None
             try:
                 done, _ = await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
                 if reader in done:
@@ -240,14 +273,35 @@ class Carrier:
                         await asyncio.wait((reader,))
                 return False
             finally:
-                for task in (writer, reader):
+                tasks = [task for task in (writer, reader, pinger) if task is not None]
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(writer, reader, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             await socket.close()
 
+    def _measure(self, meter: Meter, got: Outcome | Reply) -> None:
+        if isinstance(got, Failed):  # which does not say how long the server had it
+            meter.forget(got.sequence)
+            return
+        spent = got.queue_us if isinstance(got, Late) else sum(got.microseconds)
+        meter.acknowledged(got.sequence, spent / 1e6)
+
+    async def _ping(self, socket: Any, meter: Meter) -> None:
+        while True:
+            meter.ping(await (await socket.ping()))
+            counted = tcp_segments(socket.transport.get_extra_info("socket"))
+            if counted is not None:
+                meter.segments(*counted)
+            await asyncio.sleep(METER_S)
+
     async def _send(self, socket: Any, data: bytes) -> None:
         self.traffic.up += len(data)
+        if self.shape is not None:
+            now = time.monotonic()
+            begin = max(now, self._free)
+            self._free = begin + self.shape(len(data), begin - self._began) / 1000
+            await asyncio.sleep(self._free - now)
         await socket.send(data)
 
     async def _next(self, socket: Any) -> bytes:
@@ -263,6 +317,8 @@ class Carrier:
             self._wake.clear()
             for sequence, data in self.session.to_send(time.monotonic()):
                 self._left.setdefault(sequence, time.perf_counter())
+                if self.meter is not None:
+                    self.meter.sent(sequence, len(data))
                 await self._send(socket, data)
             if not self._closing:
                 await self._wake.wait()
@@ -271,12 +327,19 @@ class Carrier:
     async def _read(self, socket: Any) -> bool:
         """Take what the server says, until BYE; whether that was for want of messages."""
         while True:
-            got = self.session.receive(await self._next(socket))
+            data = await self._next(socket)
+            got = self.session.receive(data)
             if isinstance(got, Bye):
                 return got.reason == "idle"
             self._wake.set()
             if got is None or isinstance(got, Ready):
                 continue
+            if self.meter is not None:
+                self._measure(self.meter, got)
+            if isinstance(got, Reply):
+                self._asking[got.sequence](got, len(data))
+                continue
             came = time.perf_counter()
+            self._asking.pop(got.sequence, None)
             future = self._futures.pop(got.sequence)
             future.set_result(Sent(got, self._left.pop(got.sequence, came), came))

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, Generic, Protocol, TypeVar
 
+from semcodec.coding.rounds import SURE
 from semcodec.container.packets import LocalRecord, Packet, read_header, read_packets
 from semcodec.errors import CorruptStream, SemcodecError, VersionMismatch, WeightsMismatch, first_line
-from semcodec.pipeline.server import Server
+from semcodec.pipeline.server import Joined, Record, Server
 from semcodec.pipeline.timing import Clock
 from semcodec.serving.answers import to_message
 from semcodec.serving.batching import Batcher, Job
-from semcodec.serving.messages import Failed, First, Late, Outcome
+from semcodec.serving.messages import Failed, First, Late, Outcome, Reply
 from semcodec.serving.metrics import Metrics
 from semcodec.serving.sessions import ServerSession
 from semcodec.tasks.prediction import Prediction
@@ -112,14 +113,15 @@ OwnerT = TypeVar("OwnerT", bound=Owner)
 class Engine(Generic[OwnerT]):
     """Answers what is put into its batcher, batch by batch, in a thread of its own.
 
-    deliver: called in that thread with owners and outcomes. fault: with the traceback of an error that is ours.
+    deliver: called in that thread with owners, and outcomes or REPLY. fault: with the traceback of an error that is
+    ours.
     """
 
     def __init__(
         self,
         batcher: Batcher[Hosted, OwnerT],
         metrics: Metrics,
-        deliver: Callable[[Sequence[tuple[OwnerT, Outcome]]], None],
+        deliver: Callable[[Sequence[tuple[OwnerT, Outcome | Reply]]], None],
         fault: Callable[[BaseException], None],
     ) -> None:
         self.batcher, self.metrics, self.deliver, self.fault = batcher, metrics, deliver, fault
@@ -139,23 +141,26 @@ class Engine(Generic[OwnerT]):
         while (taken := self.batcher.take()) is not None:
             batch, late = taken
             now = self.batcher.now()
-            out: list[tuple[OwnerT, Outcome]] = [
+            out: list[tuple[OwnerT, Outcome | Reply]] = [
                 (job.owner, Late(job.sequence, _microseconds(now - job.arrived))) for job in late
             ]
             if batch:
                 out += self._answer(batch, now)
             self.deliver(out)
 
-    def _answer(self, batch: Sequence[Job[Hosted, OwnerT]], began: float) -> list[tuple[OwnerT, Outcome]]:
+    def _answer(self, batch: Sequence[Job[Hosted, OwnerT]], began: float) -> list[tuple[OwnerT, Outcome | Reply]]:
         server = batch[0].stream.server
-        clock = server.clock()
-        records: list[tuple[Job[Hosted, OwnerT], Packet | LocalRecord]] = []
-        out: list[tuple[OwnerT, Outcome]] = []
+        records: list[tuple[Job[Hosted, OwnerT], Record]] = []
+        out: list[tuple[OwnerT, Outcome | Reply]] = []
         for job in batch:
             try:
-                records.append((job, _record(job, server)))
+                records.append((job, record_of(job)))
             except SemcodecError as error:
                 out.append((job.owner, Failed(job.sequence, _line(error))))
+        looked = 0
+        if any(job.round == 1 for job, _ in records):
+            records, looked = self._ask(server, records, began, out)
+        clock = server.clock()
         found = self._decode(server, [record for _, record in records], clock) if records else []
         decode = _microseconds(sum(clock.seconds.get(stage, 0.0) for stage in ("entropy_decode", "read", "restore")))
         recover = _microseconds(clock.seconds.get("recover", 0.0))
@@ -169,7 +174,7 @@ class Engine(Generic[OwnerT]):
             if isinstance(answer, SemcodecError):
                 out.append((job.owner, Failed(job.sequence, _line(answer))))
                 continue
-            times = (_microseconds(waited), decode, recover, tail)
+            times = (_microseconds(waited), decode + looked * (job.round == 1), recover, tail)
             asked = job.owner.session
             message = to_message(
                 job.sequence,
@@ -182,9 +187,49 @@ class Engine(Generic[OwnerT]):
             out.append((job.owner, message))
         return out
 
-    def _decode(
-        self, server: Server, records: Sequence[Packet | LocalRecord], clock: Clock
-    ) -> Sequence[Prediction | SemcodecError]:
+    def _ask(
+        self,
+        server: Server,
+        records: Sequence[tuple[Job[Hosted, OwnerT], Record]],
+        began: float,
+        out: list[tuple[OwnerT, Outcome | Reply]],
+    ) -> tuple[list[tuple[Job[Hosted, OwnerT], Record]], int]:
+        """Say REPLY to the first rounds that leave the server in doubt; what can be answered now is given back, with
+        the microseconds that looking took."""
+        clock = server.clock()
+        firsts = [(job, record) for job, record in records if job.round == 1 and isinstance(record, Packet)]
+        said = self._look(server, [record for _, record in firsts], clock)
+        took = _microseconds(sum(clock.seconds.values()))
+        self.metrics.stages["look"].observe(took / 1e6)
+        settled: set[int] = set()
+        for (job, _), request in zip(firsts, said, strict=True):
+            waited = began - job.arrived
+            if isinstance(request, SemcodecError):
+                out.append((job.owner, Failed(job.sequence, _line(request))))
+            elif request != SURE:
+                self.metrics.stages["queue"].observe(waited)
+                out.append((job.owner, Reply(job.sequence, request, (_microseconds(waited), took))))
+            else:
+                continue
+            settled.add(id(job))
+        return [(job, record) for job, record in records if id(job) not in settled], took
+
+    def _look(self, server: Server, packets: Sequence[Packet], clock: Clock) -> Sequence[bytes | SemcodecError]:
+        """What the server says to each first round, or what is wrong with it."""
+        if not packets:
+            return []
+        try:
+            return server.reply(packets, clock)
+        except SemcodecError as error:
+            if len(packets) == 1:
+                return [error]
+        except Exception as error:
+            if len(packets) == 1:
+                self.fault(error)
+                return [SemcodecError("this record could not be looked at: the server's log says why")]
+        return [said for packet in packets for said in self._look(server, [packet], clock)]
+
+    def _decode(self, server: Server, records: Sequence[Record], clock: Clock) -> Sequence[Prediction | SemcodecError]:
         """A prediction or an error for each; an error that is ours costs those alone that make it."""
         try:
             return server.decode_each(records, clock)
@@ -195,11 +240,29 @@ class Engine(Generic[OwnerT]):
         return [found for record in records for found in self._decode(server, [record], clock)]
 
 
-def _record(job: Job[Hosted, Any], server: Server) -> Packet | LocalRecord:
-    found = list(read_packets(BytesIO(job.record), server.header))
-    if len(found) != 1 or found[0].sequence != job.sequence:
-        raise CorruptStream(f"message {job.sequence} does not hold the one record of that number")
+def record_of(job: Job[Hosted, Any]) -> Record:
+    """What a job holds, both rounds where it is of a second. Raises StreamError."""
+    server = job.stream.server
+    record = read_one(job.record, job.sequence, server)
+    if job.first is None:
+        return record
+    return join(job.first, record, job.sequence, server)
+
+
+def read_one(data: bytes, sequence: int, server: Server) -> Packet | LocalRecord:
+    """The record of a message. Raises StreamError where it holds another number's, or more or fewer than one."""
+    found = list(read_packets(BytesIO(data), server.header))
+    if len(found) != 1 or found[0].sequence != sequence:
+        raise CorruptStream(f"message {sequence} does not hold the one record of that number")
     return found[0]
+
+
+def join(first: tuple[bytes, bytes], second: Packet | LocalRecord, sequence: int, server: Server) -> Joined:
+    """Both rounds of a sample. first: the record of the first, and what the server said to it. Raises StreamError."""
+    begun = read_one(first[0], sequence, server)
+    if not isinstance(begun, Packet) or not isinstance(second, Packet):
+        raise CorruptStream(f"message {sequence} is a round of a sample that the device has answered itself")
+    return Joined(begun, first[1], second)
 
 
 def _line(error: SemcodecError) -> str:

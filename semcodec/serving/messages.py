@@ -1,4 +1,4 @@
-"""The messages of the session protocol, version 1, byte for byte as ``docs/protocol.md`` has them.
+"""The messages of the session protocol, version 2, byte for byte as ``docs/protocol.md`` has them.
 
 A message is canonical msgpack: an array whose first entry says which it is. Every bound is checked before what is
 bounded is used, and bytes that are no message raise CorruptStream in one line. Nothing here reads or writes a network.
@@ -15,7 +15,7 @@ from semcodec.errors import CorruptStream, UsageError, VersionMismatch
 
 MAGIC = b"SEMP"
 """How the first message of a connection begins, whatever the version; one byte, the version, follows."""
-VERSION = 1
+VERSION = 2
 MAX_HELLO = 1 << 18
 """Bytes of the first message of a connection: a stream's header and a few words."""
 MAX_DOWN = 1 << 24
@@ -34,6 +34,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Window = Annotated[int, msgspec.Meta(ge=1, le=MAX_WINDOW)]
 Sequences = Annotated[list[Sequence], msgspec.Meta(max_length=MAX_WINDOW)]
+Round = Annotated[int, msgspec.Meta(ge=0, le=2)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
@@ -99,10 +100,12 @@ class Refuse(Message, frozen=True, tag=4):
 class Data(Message, frozen=True, tag=5):
     """One record of the container, a packet or a LOCAL one, whose own number is ``sequence``.
 
-    remaining_ms: to its deadline when it was sent; None without a deadline.
+    round: 0 of a sample that is one record; 1 of a first round, which the server may answer or ask more by REPLY; 2 of
+    the second, which has what was asked for. remaining_ms: to its deadline when it was sent; None without a deadline.
     """
 
     sequence: Sequence
+    round: Round
     remaining_ms: Milliseconds | None
     record: bytes
 
@@ -121,8 +124,8 @@ class Answer(Message, frozen=True, tag=6):
     """A prediction.
 
     index: of the class, -1 where nothing was found. layers: that were there, and in all. device: whether the device
-    answered itself, in a LOCAL record. logits: float32 little-endian, where they were asked for. boxes: of a detector; bytes
-    of another task's own form. microseconds: in the queue, decoding, recovering, in the tail.
+    answered itself, in a LOCAL record. logits: float32 little-endian, where they were asked for. boxes: of a detector;
+    bytes of another task's own form. microseconds: in the queue, decoding, recovering, in the tail.
     """
 
     sequence: Sequence
@@ -169,10 +172,22 @@ class Bye(Message, frozen=True, tag=10):
     failed: Count
 
 
+class Reply(Message, frozen=True, tag=11):
+    """What the server asks for after a first round; it is no outcome.
+
+    request: whether and which units of the second round, as the encoder's methods have it (``semcodec.coding.rounds``).
+    microseconds: in the queue, and looking.
+    """
+
+    sequence: Sequence
+    request: Annotated[bytes, msgspec.Meta(min_length=1, max_length=1 << 16)]
+    microseconds: tuple[Count, Count]
+
+
 Outcome = Answer | Late | Failed
 First = Hello | Resume
 Up = Data | Bye
-Down = Ready | Refuse | Answer | Late | Failed | Credit | Bye
+Down = Ready | Refuse | Answer | Late | Failed | Credit | Bye | Reply
 
 _first: msgspec.msgpack.Decoder[First] = msgspec.msgpack.Decoder(First)
 _up: msgspec.msgpack.Decoder[Up] = msgspec.msgpack.Decoder(Up)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 TIMES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-STAGES = ("queue", "decode", "recover", "tail")
+STAGES = ("queue", "look", "decode", "recover", "tail")
 
 
 class Metrics:
@@ -24,6 +24,7 @@ class Metrics:
         self.bytes_received = Counter("semcodec_bytes_received", "Bytes of devices' messages.", registry=own)
         self.bytes_sent = Counter("semcodec_bytes_sent", "Bytes of messages to devices.", registry=own)
         self.outcomes = Counter("semcodec_records", "Records by how they ended.", ["outcome"], registry=own)
+        self.asked = Counter("semcodec_replies", "First rounds after which more was asked for.", registry=own)
         self.batch = Histogram(
             "semcodec_batch_size", "Records that were decoded together.", buckets=(1, 2, 4, 8, 16, 32, 64), registry=own
         )

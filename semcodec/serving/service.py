@@ -23,15 +23,18 @@ from semcodec.pipeline.server import Server
 from semcodec.serving import messages
 from semcodec.serving.batching import Batcher, Job
 from semcodec.serving.engine import Engine, Hosted, Models
+from semcodec.serving.figures import Figures
 from semcodec.serving.limits import Limits
 from semcodec.serving.log import Log
-from semcodec.serving.messages import Bye, Data, First, Outcome, Refuse, Resume
+from semcodec.serving.messages import Answer, Bye, Data, First, Outcome, Refuse, Reply, Resume
 from semcodec.serving.metrics import Metrics
-from semcodec.serving.sessions import ServerSession
+from semcodec.serving.sessions import Second, ServerSession
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 SWEEP_S = 1.0
+LOOK_S = 10.0
+"""After a look at the page, for which records are kept to be shown."""
 LONGEST_QUERY = 1024
 """Bytes of an address behind its "?", of which no more are looked at."""
 FLUSH_S = 2.0
@@ -41,8 +44,8 @@ FLUSH_S = 2.0
 class Connection:
     """What is to be written to one device. task: that reads from it."""
 
-    def __init__(self, send: Send, now: float) -> None:
-        self.send, self.seen = send, now
+    def __init__(self, send: Send, now: float, peer: str = "") -> None:
+        self.send, self.seen, self.peer = send, now, peer
         self.outbox: deque[bytes] = deque()
         self.wake, self.drained = asyncio.Event(), asyncio.Event()
         self.drained.set()
@@ -81,7 +84,11 @@ class Connection:
 
 @dataclass(eq=False)
 class Held:
-    """A session with its connection, if it has one. allowance: samples that it may send now, where that is limited."""
+    """A session with its connection, if it has one. allowance: samples that it may send now, where that is limited.
+
+    figures: of its last seconds. awaited, shown: while somebody looks, a job that is to be shown, and the last one
+    that was answered, with its answer.
+    """
 
     session: ServerSession
     hosted: Hosted
@@ -89,6 +96,9 @@ class Held:
     detached: float = 0.0
     allowance: float = 1.0
     since: float = field(default_factory=time.monotonic)
+    figures: Figures = field(default_factory=lambda: Figures(time.monotonic()))
+    awaited: Job[Hosted, Held] | None = None
+    shown: tuple[Job[Hosted, Held], Answer] | None = None
 
 
 class _Refusal(Exception):
@@ -116,6 +126,7 @@ class Service:
         self.models, self.metrics = Models(servers), Metrics()
         self.sessions: dict[str, Held] = {}
         self.draining = False
+        self.began, self.looked = time.monotonic(), -inf
         self.batcher: Batcher[Hosted, Held] = Batcher(self.limits.max_batch, self.limits.batch_wait_s)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -156,7 +167,7 @@ class Service:
         await receive()
         await send({"type": "websocket.accept"})
         peer = "{}:{}".format(*(scope.get("client") or ("?", 0)))
-        connection = Connection(send, time.monotonic())
+        connection = Connection(send, time.monotonic(), peer)
         try:
             held = await self._open(receive, connection, peer, _task(scope))
         except _Refusal as refusal:
@@ -282,10 +293,9 @@ class Service:
             self._count(data)
             now = connection.seen = time.monotonic()
             got = session.receive(data)
-            if isinstance(got, Data):
-                left = inf if got.remaining_ms is None else got.remaining_ms / 1000
-                self.batcher.put(Job(held.hosted, held, got.sequence, got.record, now, now + left))
-                if rate is not None:
+            if isinstance(got, Data | Second):
+                self._take(held, got, now)
+                if rate is not None and isinstance(got, Data):
                     await self._pace(held, rate)
             elif isinstance(got, Bye):
                 connection.push(session.counts.bye("done"))
@@ -295,6 +305,17 @@ class Service:
                 connection.push(got)
             while len(connection.outbox) >= session.limit:  # it does not read: neither do we
                 await connection.drained.wait()
+
+    def _take(self, held: Held, got: Data | Second, now: float) -> None:
+        """Put what a message holds before the models."""
+        data, first = (got, None) if isinstance(got, Data) else (got.data, (got.first, got.request))
+        left = inf if data.remaining_ms is None else data.remaining_ms / 1000
+        job = Job(held.hosted, held, data.sequence, data.record, now, now + left, data.round, first)
+        self.batcher.put(job)
+        held.figures.add_record(now, len(data.record), int(first is None))
+        awaited = held.awaited
+        if (awaited is None and self.watched(now)) or (awaited is not None and awaited.sequence == data.sequence):
+            held.awaited = job
 
     async def _pace(self, held: Held, rate: float) -> None:
         """Return when the stream may send another sample."""
@@ -324,19 +345,41 @@ class Service:
         self.metrics.received.inc()
         self.metrics.bytes_received.inc(len(data))
 
-    def _deliver_soon(self, outcomes: Sequence[tuple[Held, Outcome]]) -> None:
+    def _deliver_soon(self, outcomes: Sequence[tuple[Held, Outcome | Reply]]) -> None:
         """Called in the engine's thread."""
         assert self._loop is not None
         with suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._deliver, outcomes)
 
-    def _deliver(self, outcomes: Sequence[tuple[Held, Outcome]]) -> None:
+    def _deliver(self, outcomes: Sequence[tuple[Held, Outcome | Reply]]) -> None:
         for owner, outcome in outcomes:
-            data = owner.session.answer(outcome)
-            kind = type(outcome).__name__.lower()
-            self.metrics.ended["answered" if kind == "answer" else kind].inc()
+            if isinstance(outcome, Reply):
+                data = owner.session.ask(outcome)
+                self.metrics.asked.inc()
+            else:
+                data = owner.session.answer(outcome)
+                kind = type(outcome).__name__.lower()
+                self.metrics.ended["answered" if kind == "answer" else kind].inc()
+                self._show(owner, outcome)
             if owner.connection is not None:
                 owner.connection.push(data)
+
+    def _show(self, owner: Held, outcome: Outcome) -> None:
+        """Keep what a page shows of a stream."""
+        now = time.monotonic()
+        owner.figures.add_outcome(now, outcome)
+        if owner.awaited is not None and owner.awaited.sequence == outcome.sequence:
+            if isinstance(outcome, Answer):
+                owner.shown = owner.awaited, outcome
+            owner.awaited = None
+
+    def look(self) -> None:
+        """Somebody looks: for some seconds each stream keeps a record to be shown."""
+        self.looked = time.monotonic()
+
+    def watched(self, now: float) -> bool:
+        """Whether somebody has looked of late."""
+        return now - self.looked < LOOK_S
 
     def metrics_text(self) -> bytes:
         """What is counted, as Prometheus reads it."""
@@ -373,6 +416,8 @@ class Service:
             now, idle = time.monotonic(), self.limits.idle_s
             for held in list(self.sessions.values()):
                 connection = held.connection
+                if not self.watched(now):
+                    held.awaited = held.shown = None
                 if connection is None:
                     if now - held.detached > idle and not held.session.queued:
                         del self.sessions[held.session.id]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from semcodec.errors import CorruptStream, LinkError
 from semcodec.serving import messages
-from semcodec.serving.messages import Bye, Credit, Data, Hello, Outcome, Ready, Refuse, Resume
+from semcodec.serving.messages import Bye, Credit, Data, Failed, Hello, Outcome, Ready, Refuse, Reply, Resume
 
 
 class Refused(LinkError):
@@ -49,12 +49,27 @@ class Counts:
 
 @dataclass
 class Pending:
-    """A record without an outcome. deadline: on the clock that ``to_send`` is told, or None. sent: whether the server
-    may have it."""
+    """A record without an outcome.
+
+    deadline: on the clock that ``to_send`` is told, or None. round: of DATA. sent: whether the server may have what is
+    to be sent next or was sent last. asked: what it has asked for after a first round. second: the record of that.
+    earlier: whether the last was sent on a connection before this one, so that it may be lost.
+    """
 
     record: bytes
     deadline: float | None
+    round: int = 0
     sent: bool = False
+    asked: bytes | None = None
+    second: bytes | None = None
+    earlier: bool = False
+
+    def data(self, sequence: int, now: float) -> bytes:
+        """The message of what is to be sent next."""
+        left = None if self.deadline is None else max(0, round(1000 * (self.deadline - now)))
+        if self.second is not None:
+            return messages.write(Data(sequence, 2, left, self.second))
+        return messages.write(Data(sequence, self.round, left, self.record))
 
 
 class DeviceSession:
@@ -83,7 +98,7 @@ class DeviceSession:
         self.cut()
         if self.ready is None:
             return messages.write(self.hello)
-        sent = [sequence for sequence, pending in self.unanswered.items() if pending.sent]
+        sent = [s for s, pending in self.unanswered.items() if pending.sent or pending.asked is not None]
         hello, session = self.hello, self.ready.session
         return messages.write(
             Resume(hello.token, hello.header, hello.backbone, hello.logits, hello.least_score, session, sent)
@@ -92,14 +107,32 @@ class DeviceSession:
     def cut(self) -> None:
         """The connection is over: what it may have lost is sent again on the next one, where the server wants it."""
         self._opened, self._in_flight = False, 0
+        for pending in self.unanswered.values():
+            pending.earlier = pending.sent
 
-    def submit(self, sequence: int, record: bytes, deadline: float | None = None) -> None:
-        """Hand in one record. Raises ValueError for a number that has no answer yet."""
+    def submit(self, sequence: int, record: bytes, deadline: float | None = None, *, first: bool = False) -> None:
+        """Hand in one record. first: of two rounds. Raises ValueError for a number that has no answer yet."""
         if sequence in self.unanswered:
             raise ValueError(f"record {sequence} has no answer yet")
-        self.unanswered[sequence] = Pending(record, deadline)
+        self.unanswered[sequence] = Pending(record, deadline, int(first))
         self._unsent.append(sequence)
         self.counts.sent += 1
+
+    def submit_second(self, sequence: int, request: bytes, record: bytes) -> None:
+        """Hand in the second round that REPLY asked for by ``request``; it goes before all that was not sent yet.
+
+        Nothing happens where the sample has its outcome, or was begun anew with another server.
+        """
+        pending = self.unanswered.get(sequence)
+        if pending is not None and pending.asked == request and pending.second is None:
+            pending.second = record
+            self._again(sequence, pending)
+
+    def _again(self, sequence: int, pending: Pending) -> None:
+        """Send next what is due of a sample that is in flight."""
+        self._in_flight -= pending.sent and self._opened
+        pending.sent = False
+        self._unsent.appendleft(sequence)
 
     def to_send(self, now: float) -> list[tuple[int, bytes]]:
         """What the window lets go, by number. now: in seconds, on the clock of the deadlines."""
@@ -109,13 +142,12 @@ class DeviceSession:
             pending = self.unanswered.get(sequence)
             if pending is None or pending.sent:
                 continue
-            left = None if pending.deadline is None else max(0, round(1000 * (pending.deadline - now)))
-            out.append((sequence, messages.write(Data(sequence, left, pending.record))))
-            pending.sent = True
+            out.append((sequence, pending.data(sequence, now)))
+            pending.sent, pending.earlier = True, False
             self._in_flight += 1
         return out
 
-    def receive(self, data: bytes) -> Ready | Outcome | Bye | None:
+    def receive(self, data: bytes) -> Ready | Outcome | Reply | Bye | None:
         """A message of the server: what it says that matters, None for what is settled here or comes a second time.
 
         Raises Refused, and CorruptStream for what is no message or out of place.
@@ -134,6 +166,8 @@ class DeviceSession:
         if isinstance(message, Credit):
             self.window = message.window
             return None
+        if isinstance(message, Reply):
+            return self._asked(message)
         pending = self.unanswered.pop(message.sequence, None)
         if pending is None:
             return None
@@ -141,17 +175,51 @@ class DeviceSession:
         self.counts.add(message)
         return message
 
+    def _asked(self, reply: Reply) -> Reply | None:
+        pending = self.unanswered.get(reply.sequence)
+        if pending is None:
+            return None
+        if not pending.round:
+            raise CorruptStream(f"the server asks for more of record {reply.sequence}, which is whole")
+        if pending.asked is None:
+            pending.asked = reply.request
+            return reply
+        if pending.second is not None and pending.sent and pending.earlier:  # the second round was lost on its way
+            self._again(reply.sequence, pending)
+            self.resent += 1
+        return None
+
     def _begin(self, ready: Ready) -> Ready:
         wanted = ready.wanted if ready.resumed else list(self.unanswered)
         for sequence in wanted:
             pending = self.unanswered.get(sequence)
-            if pending is not None and pending.sent:
-                pending.sent = False
+            if pending is None:
+                continue
+            if pending.sent or pending.asked is not None:
                 self.resent += 1
+            pending.sent, pending.asked, pending.second = False, None, None
         self._unsent = deque(sequence for sequence, pending in self.unanswered.items() if not pending.sent)
         self._in_flight = len(self.unanswered) - len(self._unsent)
         self.ready, self.window, self._opened = ready, ready.window, True
         return ready
+
+
+@dataclass(frozen=True)
+class Second:
+    """A second round that came. first: the record of the first; request: what the server said to it."""
+
+    data: Data
+    first: bytes
+    request: bytes
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A first round to which the server has said REPLY, whose bytes are ``message``."""
+
+    first: bytes
+    request: bytes
+    message: bytes
 
 
 @dataclass
@@ -159,12 +227,13 @@ class ServerSession:
     """The server's end of one session.
 
     For each connection: ``attach`` gives READY and what else is due, ``receive`` takes each later message, and
-    ``answer`` gives the bytes of an outcome, to be sent where there is a connection. Answers that the device may not
-    have are kept, as many as may be in flight.
+    ``answer`` gives the bytes of an outcome, and ``ask`` those of REPLY, to be sent where there is a connection.
+    Answers that the device may not have are kept, as many as may be in flight.
 
     window: messages that may be in flight now. limit: the widest that ``window`` will ever be; a device that sends more
-    is cut off. logits, least_score: as in HELLO. queued: numbers of records without an outcome. kept: outcomes that the
-    device may not have.
+    is cut off. logits, least_score: as in HELLO. queued: numbers of records that are to be computed. firsts: of these
+    the records of first rounds. asked: samples whose second round is awaited. kept: outcomes that the device may not
+    have.
     """
 
     id: str
@@ -177,6 +246,8 @@ class ServerSession:
     least_score: float = 0.0
     counts: Counts = field(default_factory=Counts)
     queued: set[int] = field(default_factory=set)
+    firsts: dict[int, bytes] = field(default_factory=dict)
+    asked: dict[int, Asked] = field(default_factory=dict)
     kept: OrderedDict[int, bytes] = field(default_factory=OrderedDict)
 
     def attach(self, resume: Resume | None = None) -> list[bytes]:
@@ -186,14 +257,15 @@ class ServerSession:
         if known:  # an answer that the device has is needed no more
             needed = set(unanswered)
             self.kept = OrderedDict((s, self.kept[s]) for s in self.kept if s in needed)
-        wanted = [s for s in unanswered if s not in self.queued and s not in self.kept]
+        wanted = [s for s in unanswered if s not in self.queued and s not in self.kept and s not in self.asked]
         ready = Ready(
             self.id, list(self.classes), self.largest, self.window, self.idle_s, known, wanted if known else []
         )
-        return [messages.write(ready), *self.kept.values()]
+        again = [self.asked[s].message for s in unanswered if s in self.asked] if known else []
+        return [messages.write(ready), *self.kept.values(), *again]
 
-    def receive(self, data: bytes) -> Data | Bye | bytes | None:
-        """A message of the device: a record to answer, the end, the answer to one that came before, or nothing.
+    def receive(self, data: bytes) -> Data | Second | Bye | bytes | None:
+        """A message of the device: what to answer, the end, the answer to one that came before, or nothing.
 
         Raises CorruptStream for what is no message, and where more is in flight than may ever be.
         """
@@ -204,15 +276,34 @@ class ServerSession:
             return None
         if message.sequence in self.kept:
             return self.kept[message.sequence]
-        if len(self.queued) >= self.limit:
+        asked = self.asked.get(message.sequence)
+        if message.round == 2:
+            if asked is None:
+                return messages.write(Failed(message.sequence, "a second round whose first is not here"))
+            del self.asked[message.sequence]
+            self.queued.add(message.sequence)
+            return Second(message, asked.first, asked.request)
+        if asked is not None:
+            return asked.message
+        if len(self.queued) + len(self.asked) >= self.limit:
             raise CorruptStream(f"more than {self.limit} messages are in flight")
         self.queued.add(message.sequence)
         self.counts.sent += 1
+        if message.round == 1:
+            self.firsts[message.sequence] = message.record
         return message
+
+    def ask(self, reply: Reply) -> bytes:
+        """The message that asks for a second round."""
+        self.queued.discard(reply.sequence)
+        data = messages.write(reply)
+        self.asked[reply.sequence] = Asked(self.firsts.pop(reply.sequence), reply.request, data)
+        return data
 
     def answer(self, outcome: Outcome) -> bytes:
         """The message of an outcome, which is kept for a device that did not get it."""
         self.queued.discard(outcome.sequence)
+        self.firsts.pop(outcome.sequence, None)
         self.counts.add(outcome)
         data = messages.write(outcome)
         self.kept[outcome.sequence] = data

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from semcodec.serving.link import Answer
 
-OUTCOMES = ("answered", "local", "late", "failed")
+OUTCOMES = ("answered", "local", "late", "failed", "skipped")
 PERCENTILES = (50, 95, 99)
 TIMES = ("total", "device", "link", "queue", "server")
 LAST = 100_000
@@ -48,7 +48,7 @@ class Statistics:
         seconds = 0.0 if self._began is None else self._ended - self._began
         return {
             "samples": samples,
-            "sent": samples - self.outcomes["local"],
+            "sent": samples - self.outcomes["local"] - self.outcomes["skipped"],
             **self.outcomes,
             "dropped": self.dropped,
             "bytes_total": self.bytes_total / samples if samples else None,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Size = tuple[int, int]
 
 Answer = Any
-"""Of one sample, by its task: logits, (classes,) float32, ``Boxes`` in pixels of the input, a mask of it, or another's."""
+"""Of one sample, by its task: logits, (classes,) float32, ``Boxes`` in pixels of the input, a mask, or another's."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,21 @@ class Prediction:
     source: Size | None = None
     mask: UInt8 | None = field(default=None, repr=False)
     embedding: Float32 | None = field(default=None, repr=False)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the answer and how sure it is, or the boxes."""
+        from semcodec import _html
+
+        layers = "" if self.layers[1] == 1 else f", {self.layers[0]} of {self.layers[1]} layers"
+        head = (
+            f"<p><b>{_html.escape(self.name)}</b> {self.probability:.1%}, by the {_html.escape(self.where)}{layers}</p>"
+        )
+        if self.boxes is not None:
+            scores = [1.0] * len(self.names) if self.boxes.scores is None else self.boxes.scores
+            found = zip(self.names, scores, self.boxes.xyxy, strict=True)
+            rows = [(name, float(score), ", ".join(f"{v:.0f}" for v in box)) for name, score, box in found]
+            return head + _html.table(("class", "score", "left, top, right, bottom"), rows[:20])
+        return head + _html.bar(self.probability, self.name)
 
     @classmethod
     def of_logits(cls, logits: Float32, classes: Sequence[str], layers: tuple[int, int], **more: Any) -> Prediction:

@@ -38,7 +38,7 @@ WARM = 100
 SPREAD = 40.0
 """How much less a byte weighs at the finest operating point than at the coarsest, which all others are between."""
 BATCH = 32
-SMALLEST_CROP = 0.4
+SMALLEST_CROP = 0.5
 """Of a side, of data that vary: the teacher's answers follow whatever is seen, so crops may be small."""
 
 

@@ -109,7 +109,8 @@ class Job:
     stream for one.
     task_weights: of these, what each answer weighs in training, where that is not 1. recover: the composition's
     Recoverer, with weights or without.
-    dataset: what is trained on. cut: where the backbone is cut. cuts: all of its cuts in order, and the features there.
+    dataset: what is trained on. larger: the same pictures with more of their pixels, which crops are taken from, so
+    that they are not blurred. cut: where the backbone is cut. cuts: all of its cuts in order, and the features there.
     call: call parameters of the Encoder that the spec itself sets.
     keep: by target, the composition's Selector and budget; ``free``: targets whose budget the spec leaves open,
     so that one set of weights is trained for all of ``budgets[target]``.
@@ -137,6 +138,16 @@ class Job:
     recover: Callable[[Partial], Features] | None = None
     backbone_recipe: Callable[[Job], list[Step]] | None = None
     accelerator: Accelerator = CPU
+    larger: Dataset | None = None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the model's input; None where that is not known."""
+        for shape in self.cuts.get("input", {}).values():
+            height, width = shape.shape[-2:]
+            if height is not None and width is not None:
+                return height, width
+        return None
 
     @cached_property
     def trainable_parts(self) -> TrainableParts:
@@ -156,9 +167,12 @@ class Job:
         }
 
 
-def batches(dataset: Dataset, step: Step, seed: int, number: int, start: int) -> Iterator[Batch]:
+def batches(
+    dataset: Dataset, step: Step, seed: int, number: int, start: int, size: tuple[int, int] | None = None
+) -> Iterator[Batch]:
     """Batches ``start`` and on of step ``number``, prepared one ahead in a thread.
 
+    size: height and width that crops get, where they are not those of the data set.
     Order and draws depend on (seed, step, position) alone, so a resumed run sees what an unbroken one would. Of several
     processes each has its part of every batch; where nothing learns, each has all of it.
     """
@@ -177,7 +191,7 @@ def batches(dataset: Dataset, step: Step, seed: int, number: int, start: int) ->
                 pixels, labels = dataset.batch(rows[part].tolist())
                 x = from_eight_bits(pixels)
                 if dataset.varies:
-                    x = varied(x, rng, step.smallest_crop, len(rows), part)
+                    x = varied(x, rng, step.smallest_crop, len(rows), part, size)
                 sequence = range(i * step.batch, i * step.batch + len(rows))[part]
                 targets = labels if isinstance(labels, list) else torch.from_numpy(labels)
                 queue.put(Batch(x, targets, rng, sequence, len(x) / len(rows)))
@@ -206,10 +220,12 @@ def varied(
     smallest: float = SMALLEST_CROP,
     batch: int | None = None,
     part: slice = slice(None),
+    size: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Samples (B, ..., 3, H, W) mirrored at random, and cropped at random and resized back, each all frames alike.
+    """Samples (B, ..., 3, H, W) mirrored at random, and cropped at random and resized, each all frames alike.
 
-    batch, part: of how many samples these are which, so that each is varied as in the whole batch.
+    batch, part: of how many samples these are which, so that each is varied as in the whole batch. size: height and
+    width of what is given; None: as they were.
     """
     count = len(pixels) if batch is None else batch
     scale = rng.uniform(smallest, 1, count)
@@ -218,8 +234,10 @@ def varied(
     theta[:, 1, 1] = scale
     theta[:, :, 2] = rng.uniform(-1, 1, (count, 2)) * (1 - scale)[:, None]
     flat = pixels.reshape(len(pixels), -1, *pixels.shape[-2:])
-    grid = F.affine_grid(torch.from_numpy(theta[part]), list(flat.shape), align_corners=False)
-    return F.grid_sample(flat, grid, padding_mode="reflection", align_corners=False).view(pixels.shape)
+    height, width = size or pixels.shape[-2:]
+    grid = F.affine_grid(torch.from_numpy(theta[part]), [*flat.shape[:2], height, width], align_corners=False)
+    seen = F.grid_sample(flat, grid, padding_mode="reflection", align_corners=False)
+    return seen.view(*pixels.shape[:-2], height, width)
 
 
 def top1(logits: Tensor, labels: Tensor) -> float:
@@ -324,7 +342,8 @@ def _iterate(
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Iterations done, and means of loss and metrics over the last hundred, after each."""
     recent: dict[str, deque[float]] = {}
-    for i, read in enumerate(batches(job.dataset, step, seed, number, start), start):
+    source = job.dataset if job.larger is None else job.larger
+    for i, read in enumerate(batches(source, step, seed, number, start, job.size), start):
         batch = read.to(job.accelerator)
         if optimiser is None:
             with torch.no_grad():

@@ -43,6 +43,8 @@ from semcodec.training.objectives import DISTIL, OBJECTIVES, RECIPE, REFINE, TAS
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 WRITTEN = (WEIGHTS, CARD, CHECKPOINT, LOG)
 """All that is left in the folder of a run."""
+LARGER = 1.25
+"""Sides of pictures that crops are taken from, over those of the model's input, in distillation."""
 DIGESTED = 64  # samples that name the training data, beside its size and classes
 
 
@@ -99,7 +101,7 @@ def train(
         adapt = getattr(backbone, "adapt_init", None)
         if adapt is None:
             raise UsageError(f"{spec}: its backbone starts from no other model's weights; leave out --init")
-        weights.fill(backbone, adapt(weights.read_tensors(Path(init))), init)
+        weights.fill(backbone, adapt(weights.read_tensors(weights.named_file(init, request.offline))), init)
         job = replace(job, pretrained=True, ready=job.ready - {"backbone"})
     if task_weights:
         job = replace(job, task_weights=_task_weights(job, task_weights))
@@ -152,7 +154,9 @@ def train(
     start = weights.digest(state_dict(job.modules))
     fingerprint = hashlib.sha256(to_json([card, start], sort_keys=True).encode()).hexdigest()[:16]
     there.forget_peak()
-    card["metrics"] = fit(steps, replace(job, dataset=Remembered(job.dataset)), out, seed=seed, fingerprint=fingerprint)
+    larger = None if job.larger is None else Remembered(job.larger)
+    remembering = replace(job, dataset=Remembered(job.dataset), larger=larger)
+    card["metrics"] = fit(steps, remembering, out, seed=seed, fingerprint=fingerprint)
     card |= there.describe()
     if processes.is_first():
         save(written, card, out)
@@ -246,6 +250,7 @@ def _pipeline_job(
         task=get_task(composition.task).name,
         tails=tails,
         dataset=dataset,
+        larger=_larger(data, composition.request) if distils and dataset.varies else None,
         recover=stages.recoverer.recover,
         cut=composition.cut,
         cuts=composition.source.cuts if composition.source else {},
@@ -341,6 +346,14 @@ def _objective(
     if missing and component.recipe is not None:
         return [*import_target(component.recipe, component.name)(job), *steps], told
     return [*backbone_first(job), *steps], told
+
+
+def _larger(data: str, request: InputRequest) -> Dataset | None:
+    """The pictures that crops are taken from; None where the whole input is wanted, and of clips."""
+    if request.kind != "image" or request.fit != "crop":
+        return None
+    height, width = (round(LARGER * side) for side in (request.height, request.width))
+    return open_unlabelled(data, replace(request, height=height, width=width, crop=1.0))
 
 
 def _open_labelled(data: str, request: InputRequest) -> Dataset:

@@ -13,10 +13,10 @@ import os
 import statistics
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
+from serving_load import EACH, cpu_seconds, load
 from serving_process import ServerProcess
 from websockets.asyncio.client import connect
 
@@ -28,11 +28,9 @@ from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.server import Server
 from semcodec.serving import messages
 from semcodec.serving.messages import Hello
-from semcodec.serving.sessions import DeviceSession
 
 SPECS = ("jpeg+vit-nano-server", "layered+det-nano@d3")
-STREAMS, EACH, BATCH = 32, 50, 16
-TICKS = os.sysconf("SC_CLK_TCK")
+STREAMS, BATCH = 32, 16
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -43,37 +41,12 @@ def server(tmp_path_factory) -> Iterator[ServerProcess]:
         yield process
 
 
-def cpu_seconds(process: ServerProcess) -> float:
-    fields = Path(f"/proc/{process.process.pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
 def packets(spec: str) -> tuple[Pipeline, list[bytes]]:
     pipeline = Pipeline.load(compose_spec(spec))
     dataset = open_dataset("digits-scenes", "test", pipeline.request)
     pixels, _ = dataset.batch(range(EACH))
     sizes = dataset.sizes(range(EACH)) if pipeline.request.placed else None
     return pipeline, [one.data for one in pipeline.encode_batch(pixels, range(EACH), sizes=sizes)]
-
-
-async def stream(url: str, hello: Hello, records: list[bytes]) -> int:
-    """One device that has its packets ready: how many are answered."""
-    session, answered = DeviceSession(hello), 0
-    async with connect(url + "/v1/stream", compression=None, proxy=None) as socket:
-        await socket.send(session.open())
-        for number, record in enumerate(records):
-            session.submit(number, record)
-        while session.unanswered:
-            answered += isinstance(session.receive(await socket.recv()), messages.Answer)
-            for _, data in session.to_send(time.monotonic()):
-                await socket.send(data)
-        await socket.send(session.counts.bye("done"))
-        await socket.recv()
-    return answered
-
-
-async def load(url: str, hello: Hello, records: list[bytes]) -> int:
-    return sum(await asyncio.gather(*(stream(url, hello, records) for _ in range(STREAMS))))
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -92,7 +65,7 @@ def test_how_much_of_the_processor_the_models_get_under_32_streams(server, spec)
 
     def served() -> float:
         begun = cpu_seconds(server)
-        assert asyncio.run(load(server.url, hello, records)) == STREAMS * EACH
+        assert asyncio.run(load(server.url, hello, records, STREAMS)) == STREAMS * EACH
         return STREAMS * EACH / (cpu_seconds(server) - begun)
 
     loop(), served()

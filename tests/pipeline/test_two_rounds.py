@@ -11,6 +11,8 @@ import semcodec
 from semcodec.container.packets import read_packets
 from semcodec.data.datasets import open_dataset
 from semcodec.errors import CorruptStream, UsageError
+from semcodec.pipeline.server import Joined
+from semcodec.pipeline.timing import Clock
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SPECS = ("sdt:keep=20,sure={}+rans+vit-nano-server", "a-mot:first=20,keep=40,sure={}+rans+vit-nano-server")
@@ -43,6 +45,35 @@ def test_the_packet_of_both_ends_apart_is_that_of_one_process(form, sure):
             assert (finished.data == begun.first.data) == (sure == 60)
         assert server.decode(finished.data).index == whole.decode(due).index
         assert server.decode(begun.first.data).logits is not None
+
+
+@pytest.mark.parametrize("form", SPECS)
+def test_two_packets_are_joined_to_the_latent_of_one(form):
+    device, server = ends(form.format(0))
+    pixels, _ = open_dataset("digits-scenes", "test", device.request).batch([1])
+    [begun] = device.begin(pixels, [7])
+    [first] = read_packets(BytesIO(begun.first.data), server.header)
+    [message] = server.reply([first])
+    second, whole = device.second(begun, message), device.finish(begun, message)
+    assert second.kept == whole.kept
+    assert len(begun.first.data) + len(second.data) < len(whole.data) + 16
+    [record] = read_packets(BytesIO(second.data), server.header)
+    assert record.sequence == 7
+    joined = Joined(first, message, record)
+    [due] = read_packets(BytesIO(whole.data), server.header)
+    both = [server._receive(one, Clock())[2] for one in (joined, due)]
+    assert {name: values.tolist() for name, values in both[0].symbols.items()} == {
+        name: values.tolist() for name, values in both[1].symbols.items()
+    }
+    assert repr(both[0].side) == repr(both[1].side)
+    found = server.decode_each([joined, due, joined])
+    assert np.array_equal(found[0].logits, found[1].logits)
+    assert found[0].layers == found[1].layers
+    for damaged in (Joined(first, b"\1" + b"\x80" + bytes(4), record), Joined(first, message, first)):
+        [error] = server.decode_each([damaged])
+        assert isinstance(error, CorruptStream), error
+    with pytest.raises(CorruptStream, match="asks for a second round and for nothing in it"):
+        device.second(begun, b"\0")
 
 
 @pytest.mark.parametrize("form", SPECS)

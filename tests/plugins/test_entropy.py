@@ -356,6 +356,7 @@ def test_symbols_of_many_tables_are_in_the_same_order_however_they_are_sorted(mo
     order = np.argsort(index, kind="stable")
     for values, groups in found:
         assert values.dtype == np.int32 and np.array_equal(values, symbols[order])
-        assert [model.offset for model, _ in groups] == np.unique(index).tolist()
-        assert np.array_equal(np.repeat([model.offset for model, _ in groups], [n for _, n in groups]), index[order])
-    assert found[0][1] == found[1][1]
+        assert groups.used.tolist() == np.unique(index).tolist()
+        assert groups.models.offsets.tolist() == list(range(tables))
+        assert np.array_equal(groups.used.repeat(groups.counts), index[order])
+        assert [part.start for _, part in groups] == groups.starts.tolist()

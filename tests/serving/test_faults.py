@@ -148,7 +148,7 @@ def test_garbage(server, witness, device):
     assert refusal(server, os.urandom(5000)).code == "protocol"
     assert refusal(server, b"SEMP\x01" + os.urandom(200)).code == "protocol"
     assert refusal(server, "words").code == "protocol"
-    for garbage in (b"", os.urandom(300), messages.write(Data(0, None, b"x"))[:-1], "words", hello(device)):
+    for garbage in (b"", os.urandom(300), messages.write(Data(0, 0, None, b"x"))[:-1], "words", hello(device)):
         with raw(server, hello(device)) as one:
             assert isinstance(messages.read_down(one.recv(timeout=20)), Ready)
             one.send(garbage)
@@ -158,7 +158,7 @@ def test_garbage(server, witness, device):
     with raw(server, hello(device)) as one:  # in the form of a record it costs an answer, not the session
         one.recv(timeout=20)
         for number in range(3):
-            one.send(messages.write(Data(number, None, os.urandom(300))))
+            one.send(messages.write(Data(number, 0, None, os.urandom(300))))
         failed = [messages.read_down(one.recv(timeout=20)) for _ in range(3)]
         assert [type(said).__name__ for said in failed] == ["Failed"] * 3
     one = socket.create_connection(("127.0.0.1", server.port))
@@ -190,11 +190,11 @@ def test_a_device_that_stops_reading(server, witness):
     first = messages.write(Hello(TOKEN, write_header(device.header), "", False, 0.0))
     one = raw(server, first)
     one.recv(timeout=20)
-    one.send(messages.write(Data(0, None, record)))
+    one.send(messages.write(Data(0, 0, None, record)))
     answer = one.recv(timeout=20)
     assert len(answer) > 1000
     one.socket.settimeout(1.0)
-    frame = messages.write(Data(0, None, record))
+    frame = messages.write(Data(0, 0, None, record))
     again = b"\x82\xfe" + struct.pack(">H", len(frame)) + b"\0\0\0\0" + frame
     sent, closed = 0, False
     stop = time.monotonic() + 3 * IDLE_S + 20
@@ -257,7 +257,7 @@ def test_forty_streams_at_once_share_the_window(server, witness, device):
     for one in ones:
         ready = messages.read_down(one.recv(timeout=20))
         assert isinstance(ready, Ready)
-        one.send(messages.write(Data(0, None, record)))
+        one.send(messages.write(Data(0, 0, None, record)))
     for one in ones:
         said = [messages.read_down(one.recv(timeout=20))]
         while not isinstance(said[-1], messages.Answer):

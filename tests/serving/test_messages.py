@@ -12,7 +12,20 @@ import pytest
 
 from semcodec.errors import CorruptStream, UsageError, VersionMismatch
 from semcodec.serving import messages
-from semcodec.serving.messages import Answer, Boxes, Bye, Credit, Data, Failed, Hello, Late, Ready, Refuse, Resume
+from semcodec.serving.messages import (
+    Answer,
+    Boxes,
+    Bye,
+    Credit,
+    Data,
+    Failed,
+    Hello,
+    Late,
+    Ready,
+    Refuse,
+    Reply,
+    Resume,
+)
 
 LARGEST = 1 << 16
 SESSION = "0123456789abcdef" * 2
@@ -21,7 +34,7 @@ FIRST = [
     Hello("a-token-of-16-characters", b"SEMC\x01header", "797c7ccd5991c4cc", True, 0.25),
     Resume("", b"SEMC\x01header", "", False, 0.0, SESSION, [0, 5, 2**63 - 1]),
 ]
-UP = [Data(0, None, b""), Data(2**63 - 1, 2**31 - 1, b"P" * 300), Bye("done", 3, 2, 1, 0)]
+UP = [Data(0, 0, None, b""), Data(2**63 - 1, 2, 2**31 - 1, b"P" * 300), Data(1, 1, 5, b"P"), Bye("done", 3, 2, 1, 0)]
 DOWN = [
     Ready(SESSION, ["cat", "dög"], 1 << 20, 32, 120, True, [7]),
     Refuse("token", "give --token-file", False),
@@ -31,6 +44,8 @@ DOWN = [
     Failed(4, "damaged"),
     Credit(1),
     Bye("draining", 9, 9, 0, 0),
+    Reply(5, b"\x01", (3, 4)),
+    Reply(2**63 - 1, b"\x01" + b"\xff" * 40, (0, 2**40)),
 ]
 KINDS = [
     *((message, messages.read_first) for message in FIRST),
@@ -82,7 +97,7 @@ def test_random_edits_are_refused_or_say_something_else_within_bounds(cases):
     assert cases * 0.02 < accepted < cases * 0.6, "both kinds must really have been tried"
 
 
-@pytest.mark.parametrize("prefix", [b"", b"SEMP", b"SEMP\x01", b"SEMP\x01\x96\x01"])
+@pytest.mark.parametrize("prefix", [b"", b"SEMP", b"SEMP\x02", b"SEMP\x02\x96\x01"])
 @pytest.mark.parametrize(
     "read", [messages.read_first, lambda data: messages.read_up(data, LARGEST), messages.read_down]
 )
@@ -96,8 +111,9 @@ def test_a_length_alone_takes_no_memory():
     """Arrays, strings and bytes that claim 4 GiB, and nesting without end."""
     evil = [
         b"\xdd\xff\xff\xff\xff",
-        b"\x94\x05\x00\xc0\xc6\xff\xff\xff\xff",
-        b"\x94\x05\x00\xc0\xdb\xff\xff\xff\xff",
+        b"\x95\x05\x00\x00\xc0\xc6\xff\xff\xff\xff",
+        b"\x95\x05\x00\x00\xc0\xdb\xff\xff\xff\xff",
+        b"\x94\x0b\x00\xc6\xff\xff\xff\xff",
         b"\x98\x02\xa0\xc4\x00\xa0\xc2\xcb" + b"\0" * 8 + b"\xd9\x20" + SESSION.encode() + b"\xdd\xff\xff\xff\xff",
         b"\x98\x03\xd9\x20" + SESSION.encode() + b"\xdd\xff\xff\xff\xff",
         b"\x91" * 10_000,
@@ -107,7 +123,7 @@ def test_a_length_alone_takes_no_memory():
     try:
         for data in evil:
             for read in (messages.read_down, lambda data: messages.read_up(data, LARGEST), messages.read_first):
-                for given in (data, b"SEMP\x01" + data):
+                for given in (data, b"SEMP\x02" + data):
                     before = tracemalloc.get_traced_memory()[0]
                     tracemalloc.reset_peak()
                     assert outcome(read, given) is None
@@ -118,18 +134,22 @@ def test_a_length_alone_takes_no_memory():
 
 def test_bounds_come_before_reading():
     with pytest.raises(CorruptStream, match="more than the 100 of a record"):
-        messages.read_up(messages.write(Data(0, None, b"P" * 200)), 100)
-    assert messages.read_up(messages.write(Data(2**63 - 1, 2**31 - 1, b"P" * 100)), 100)
+        messages.read_up(messages.write(Data(0, 0, None, b"P" * 200)), 100)
+    assert messages.read_up(messages.write(Data(2**63 - 1, 2, 2**31 - 1, b"P" * 100)), 100)
+    for request in (b"", b"r" * ((1 << 16) + 1)):
+        assert outcome(messages.read_down, messages.write(Reply(0, request, (0, 0)))) is None
+    assert outcome(lambda data: messages.read_up(data, 100), messages.write(Data(0, 3, None, b""))) is None
     with pytest.raises(CorruptStream, match="the first message has"):
-        messages.read_first(b"SEMP\x01" + b"\0" * (1 << 18))
+        messages.read_first(b"SEMP\x02" + b"\0" * (1 << 18))
     with pytest.raises(CorruptStream, match="more than"):
         messages.read_down(b"\0" * ((1 << 24) + 1))
 
 
 def test_another_version_is_refused_by_its_number():
-    newer = b"SEMP\x02" + messages.write(FIRST[0])[5:]
-    with pytest.raises(VersionMismatch, match="the device speaks protocol version 2, this server reads 1"):
-        messages.read_first(newer)
+    for version in (1, 3):
+        other = b"SEMP" + bytes([version]) + messages.write(FIRST[0])[5:]
+        with pytest.raises(VersionMismatch, match=f"the device speaks protocol version {version}, this server reads 2"):
+            messages.read_first(other)
 
 
 def test_a_second_spelling_is_refused():
@@ -150,7 +170,7 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 
 
 def test_the_document_has_every_message_with_its_number_and_fields():
-    for kind in (Hello, Resume, Ready, Refuse, Data, Answer, Late, Failed, Credit, Bye):
+    for kind in (Hello, Resume, Ready, Refuse, Data, Answer, Late, Failed, Credit, Bye, Reply):
         fields = ", ".join(f"`{name}`" for name in kind.__struct_fields__)
         row = rf"\| {msgspec.inspect.type_info(kind).tag} \| {kind.__name__.upper()} \|[^|]*\| {re.escape(fields)} \|"
         assert re.search(row, DOCUMENT), f"{kind.__name__}: {row}"
@@ -162,7 +182,8 @@ def test_the_documents_examples_are_what_is_written():
     said = {
         "HELLO": hello,
         "READY": ready,
-        "DATA": Data(5, 100, b"PACKET"),
+        "DATA": Data(5, 0, 100, b"PACKET"),
+        "REPLY": Reply(5, b"\x01\x80", (120, 900)),
         "ANSWER": Answer(5, 1, "dog", 0.75, (1, 1), False, None, None, (120, 900, 0, 4000)),
         "LATE": Late(6, 100200),
         "BYE": Bye("done", 2, 1, 1, 0),

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from semcodec.errors import CorruptStream
 from semcodec.serving import messages
-from semcodec.serving.messages import Bye, Data, Failed, Hello, Late, Ready, Refuse, Resume
-from semcodec.serving.sessions import DeviceSession, Refused, ServerSession
+from semcodec.serving.messages import Bye, Data, Failed, Hello, Late, Ready, Refuse, Reply, Resume
+from semcodec.serving.sessions import DeviceSession, Refused, Second, ServerSession
 
 HELLO = Hello("secret-token-of-tests", b"the header's bytes", "0123456789abcdef", False, 0.0)
 CLASSES = ["cat", "dog"]
@@ -36,6 +36,8 @@ class Pair:
         self.born = 0
         self.outcomes: list[int] = []
         self.computed: list[int] = []
+        self.joined: list[tuple[bytes, bytes, bytes]] = []
+        self.replies: deque[Reply] = deque()
 
     def connect(self) -> None:
         self.cut()
@@ -75,6 +77,8 @@ class Pair:
             got = self.server.receive(data)
             if isinstance(got, bytes):
                 self.down.append(got)
+            elif isinstance(got, Second):
+                self.joined.append((got.first, got.request, got.data.record))
 
     def deliver_down(self, twice: bool = False) -> None:
         if not self.down:
@@ -84,6 +88,14 @@ class Pair:
             got = self.device.receive(data)
             if isinstance(got, messages.Outcome):
                 self.outcomes.append(got.sequence)
+            elif isinstance(got, Reply):
+                self.replies.append(got)
+
+    def second(self) -> None:
+        """The device has made a second round; by now it may have no use."""
+        if self.replies:
+            reply = self.replies.popleft()
+            self.device.submit_second(reply.sequence, reply.request, b"s" + reply.request)
 
     def compute(self, which: int, kind: int) -> None:
         """The server finishes one of the records that it has, whether or not its device is connected."""
@@ -91,6 +103,11 @@ class Pair:
         if not waiting:
             return
         session, number = sorted(waiting, key=lambda pair: (pair[0].id, pair[1]))[which % len(waiting)]
+        if kind == 3 and number in session.firsts:
+            data = session.ask(Reply(number, b"%d" % number, (1, 2)))
+            if session is self.server:
+                self.down.append(data)
+            return
         outcome = (answer(number), Late(number, 5), Failed(number, "damaged"))[kind % 3]
         data = session.answer(outcome)
         self.computed.append(number)
@@ -108,6 +125,8 @@ class Pair:
             self.compute(0, 0)
             while self.down:
                 self.deliver_down()
+            while self.replies:
+                self.second()
             if not self.device.unanswered:
                 return
         raise AssertionError(f"without an outcome: {list(self.device.unanswered)}")
@@ -124,9 +143,9 @@ def test_a_session_from_hello_to_bye():
     assert pair.device.ready.classes == CLASSES
     [(number, data)] = pair.device.to_send(1.0)
     assert number == 7
-    assert messages.read_up(data, 1 << 20) == Data(7, 1500, b"record")
+    assert messages.read_up(data, 1 << 20) == Data(7, 0, 1500, b"record")
     assert pair.server is not None
-    assert pair.server.receive(data) == Data(7, 1500, b"record")
+    assert pair.server.receive(data) == Data(7, 0, 1500, b"record")
     assert pair.device.receive(pair.server.answer(answer(7))) == answer(7)
     assert pair.device.receive(pair.server.counts.bye("done")) == Bye("done", 1, 1, 0, 0)
     assert not pair.device.unanswered
@@ -150,10 +169,10 @@ def test_no_more_is_in_flight_than_the_window():
 
 def test_a_device_that_ignores_the_window_is_cut_off():
     session = ServerSession("0" * 32, CLASSES, 100, 2, 2, 60)
-    session.receive(messages.write(Data(0, None, b"r")))
-    session.receive(messages.write(Data(1, None, b"r")))
+    session.receive(messages.write(Data(0, 0, None, b"r")))
+    session.receive(messages.write(Data(1, 0, None, b"r")))
     with pytest.raises(CorruptStream, match="more than 2 messages are in flight"):
-        session.receive(messages.write(Data(2, None, b"r")))
+        session.receive(messages.write(Data(2, 0, None, b"r")))
 
 
 def test_an_answer_that_was_lost_is_given_again_and_not_computed_again():
@@ -193,7 +212,7 @@ def test_a_server_that_was_restarted_gets_again_what_is_unanswered():
 def test_a_session_keeps_no_more_answers_than_may_be_in_flight():
     session = ServerSession("0" * 32, CLASSES, 100, WINDOW, WINDOW, 60)
     for number in range(100):
-        session.receive(messages.write(Data(number, None, b"r")))
+        session.receive(messages.write(Data(number, 0, None, b"r")))
         session.answer(answer(number))
     assert list(session.kept) == [96, 97, 98, 99]
     assert not session.queued
@@ -228,12 +247,89 @@ def test_ready_comes_once():
         pair.device.receive(ready)
 
 
+def asked(pair: Pair) -> None:
+    """A first round is at the server, which has asked for more."""
+    pair.device.submit(0, b"r0", first=True)
+    pair.connect()
+    pair.deliver_up()
+    pair.deliver_down()
+    pair.send()
+    pair.deliver_up()
+    pair.compute(0, 3)
+
+
+def test_a_second_round_has_the_number_of_the_first_and_its_outcome():
+    pair = Pair(window=1)
+    asked(pair)
+    pair.deliver_down()
+    pair.device.submit(1, b"r1")
+    pair.send()
+    assert not pair.up, "a sample is in flight until its outcome"
+    pair.second()
+    [(number, data)] = pair.device.to_send(0.0)
+    assert messages.read_up(data, 100) == Data(0, 2, None, b"s0")
+    assert (number, pair.outcomes) == (0, [])
+    pair.up.append(data)
+    pair.deliver_up(twice=True)
+    assert pair.joined == [(b"r0", b"0", b"s0")]
+    pair.compute(0, 0)
+    pair.deliver_down()
+    assert pair.outcomes == [0]
+    pair.settle()
+    assert (pair.outcomes, pair.device.counts.sent, pair.device.counts.answered) == ([0, 1], 2, 2)
+
+
+@pytest.mark.parametrize("lost", ["reply", "second"])
+def test_what_is_lost_between_two_rounds_is_said_again(lost):
+    pair = Pair()
+    asked(pair)
+    if lost == "second":
+        pair.deliver_down()
+        pair.second()
+        pair.send()
+    pair.cut()
+    pair.settle()
+    assert (pair.outcomes, pair.joined) == ([0], [(b"r0", b"0", b"s0")])
+    assert pair.device.resent == (lost == "second")
+
+
+def test_a_new_server_is_told_from_the_first_round_on():
+    pair = Pair()
+    asked(pair)
+    pair.deliver_down()
+    pair.restart()
+    pair.connect()
+    pair.second()  # made for the server that is no more
+    pair.settle()
+    assert (pair.outcomes, pair.joined) == ([0], [])
+
+
+def test_a_second_round_without_its_first_fails_alone():
+    session = ServerSession("0" * 32, CLASSES, 100, WINDOW, WINDOW, 60)
+    said = session.receive(messages.write(Data(5, 2, None, b"s")))
+    assert isinstance(said, bytes)
+    assert messages.read_down(said) == Failed(5, "a second round whose first is not here")
+    assert not session.queued
+
+
+def test_more_is_not_asked_of_a_whole_record():
+    pair = Pair()
+    pair.device.submit(0, b"r0")
+    pair.connect()
+    pair.deliver_up()
+    pair.deliver_down()
+    pair.send()
+    with pytest.raises(CorruptStream, match="asks for more of record 0, which is whole"):
+        pair.device.receive(messages.write(Reply(0, b"0", (0, 0))))
+
+
 STEPS = st.one_of(
-    st.just(("submit",)),
+    st.tuples(st.just("submit"), st.booleans()),
+    st.just(("second",)),
     st.just(("send",)),
     st.tuples(st.just("up"), st.booleans()),
     st.tuples(st.just("down"), st.booleans()),
-    st.tuples(st.just("compute"), st.integers(0, 7), st.integers(0, 2)),
+    st.tuples(st.just("compute"), st.integers(0, 7), st.integers(0, 3)),
     st.tuples(st.just("narrow"), st.integers(1, WINDOW)),
     st.just(("connect",)),
     st.just(("cut",)),
@@ -249,7 +345,7 @@ def test_every_record_has_exactly_one_outcome(steps):
     pair, submitted = Pair(), 0
     for name, *arguments in [("connect",), *steps]:
         if name == "submit":
-            pair.device.submit(submitted, b"r%d" % submitted)
+            pair.device.submit(submitted, b"r%d" % submitted, first=arguments[0])
             submitted += 1
         elif name == "send":
             pair.send()
@@ -266,10 +362,14 @@ def test_every_record_has_exactly_one_outcome(steps):
         else:
             getattr(pair, name)()
         for session in pair.servers.values():
-            assert len(session.queued) <= WINDOW
+            assert len(session.queued) + len(session.asked) <= WINDOW
+            assert set(session.firsts) <= session.queued
             assert len(session.kept) <= WINDOW
     lost = pair.born > 1
     pair.settle()
     assert sorted(pair.outcomes) == list(range(submitted))
     if not lost and pair.born <= 1:
         assert len(pair.computed) == submitted, "while the server lives nothing is computed twice"
+        assert len(pair.joined) == len(set(pair.joined)), "nor is a second round taken twice"
+    for first, request, second in pair.joined:
+        assert (first, second) == (b"r" + request, b"s" + request), "a second round is joined to its own first"

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import semcodec
 from semcodec.data.datasets import open_unlabelled
+from semcodec.data.unlabelled import Unlabelled
 from semcodec.errors import DataError, UsageError, WeightsError
 from semcodec.pipeline import weights
 from semcodec.pipeline.weights import WeightsRequest
@@ -62,6 +63,17 @@ def test_a_folder_of_pictures_is_enough(pictures, tmp_path):
         encoded = there.encode_batch(images(2), [0, 1])
         assert len(pipeline.decode_batch(there.records(encoded))) == 2
     assert weights.digest(pipeline.stages.backbone.state_dict()) == card["teacher"]
+
+
+def test_crops_are_taken_from_larger_pictures(pictures, tmp_path, monkeypatch):
+    """So that what is seen of a part is no blurred enlargement; a codec's cards and tests see the input's own size."""
+    read, drawn = [], []
+    batch, varied = Unlabelled.batch, loop.varied
+    monkeypatch.setattr(Unlabelled, "batch", lambda self, rows: read.append(self.request) or batch(self, rows))
+    monkeypatch.setattr(loop, "varied", lambda x, *rest: drawn.append((x.shape, varied(x, *rest))) or drawn[-1][1])
+    distil(pictures, tmp_path / "run", until="match")
+    assert {(request.height, request.crop) for request in read} == {(96, 1.0), (120, 1.0)}
+    assert all(before[-2:] == (120, 120) and seen.shape[-2:] == (96, 96) for before, seen in drawn)
 
 
 def test_given_weights_learn_on_from_where_they_are(pictures, tmp_path):

@@ -228,6 +228,15 @@ def test_samples_are_varied_by_mirroring_and_cropping():
     assert middle.std() > 0.02
 
 
+def test_crops_of_larger_pictures_have_the_size_that_is_wanted():
+    across = torch.arange(80.0).expand(50, 3, 80, 80) / 80
+    seen = varied(across, np.random.default_rng(0), 0.5, size=(64, 64))
+    assert seen.shape == (50, 3, 64, 64)
+    step = seen.diff(dim=3).mean((1, 2, 3)).abs() * 80
+    assert 0.5 * 80 / 64 * 0.98 < step.min() < 0.9  # finer than the picture where little of it is seen
+    assert 1.0 < step.max() < 80 / 64 * 1.02
+
+
 def test_a_sample_that_cannot_be_read_ends_the_run(tmp_path):
     run = Run()
 

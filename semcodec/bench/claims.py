@@ -1,0 +1,153 @@
+"""What a group's points say in a sentence: how many bytes one curve needs beside another, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from semcodec.bench.equal import Float64, Method
+from semcodec.bench.results import Group
+from semcodec.errors import UsageError
+from semcodec.tasks.table import metrics
+
+RESAMPLES = 1000
+STEPS = 21
+"""Accuracies, evenly over those that two curves share, at which their bytes are compared."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The bytes of ``curve`` beside those of ``anchor``, as a mean ratio over the accuracies that both reach.
+
+    ratio: below 1 where the curve needs fewer. low, high: its 95 % interval by 1,000 paired resamples of the samples.
+    reached: the least and the greatest of these accuracies, fractions.
+    """
+
+    curve: str
+    anchor: str
+    ratio: float
+    low: float
+    high: float
+    reached: tuple[float, float]
+    samples: int
+    metric: str
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval lies on one side of equal."""
+        return self.low > 1 or self.high < 1
+
+    def __str__(self) -> str:
+        least, most = (f"{100 * value:.1f}" for value in self.reached)
+        where = f"at {least} % {self.metric}" if least == most else f"at {least} to {most} % {self.metric}"
+        if not self.certain:
+            bounds = f"between {_change(self.low)} and {_change(self.high)}"
+            return f"{self.samples:,} samples cannot tell {self.curve} from {self.anchor}: {bounds} {where}"
+        value, ends = _percent(self.ratio), sorted((_percent(self.low), _percent(self.high)))
+        word = "fewer" if self.ratio < 1 else "more"
+        bounds = f"{_figure(ends[0])} to {_figure(ends[1])}"
+        return f"{self.curve} needs {_figure(value)} % ({bounds}) {word} bytes than {self.anchor} {where}"
+
+
+def _percent(ratio: float) -> float:
+    return 100 * abs(1 - ratio)
+
+
+def _figure(percent: float) -> str:
+    """A tenth of a percent where that is what matters, as next to 100."""
+    return f"{percent:.1f}" if 90 < percent < 100 else f"{percent:,.0f}"
+
+
+def _change(ratio: float) -> str:
+    return f"{_figure(_percent(ratio))} % {'fewer' if ratio < 1 else 'more'} bytes"
+
+
+def claims(group: Group, anchor: str | None = None) -> list[Claim]:
+    """Every curve beside the anchor, the one that needs the fewest bytes first; none where nothing can be compared.
+
+    A curve takes part if its records say which samples were right, and sends something. Without an anchor it is the
+    best curve of which the device computes nothing, as of pictures and video; else the second best of all.
+    """
+    methods = _methods(group)
+    if anchor is None:
+        anchor = _usual_anchor(group, methods)
+    if anchor not in methods or len(methods) < 2:
+        return []
+    samples = methods[anchor].correct.shape[1]
+    draw = np.random.default_rng(0)
+    weights = np.stack([np.bincount(draw.integers(0, samples, samples), minlength=samples) for _ in range(RESAMPLES)])
+    base, base_drawn = methods[anchor], _drawn(methods[anchor], weights)
+    label = metrics()[group.metric].label
+    found = []
+    for name, method in methods.items():
+        if name == anchor or method.correct.shape[1] != samples:
+            continue
+        own = method.correct.mean(1), base.correct.mean(1)
+        ratio, reached = _ratio((method.bytes, own[0]), (base.bytes, own[1]))
+        rows = zip(_drawn(method, weights), base_drawn, strict=True)
+        ratios = [_ratio((method.bytes, mine), (base.bytes, theirs))[0] for mine, theirs in rows]
+        low, high = np.quantile(ratios, (0.025, 0.975))
+        found.append(Claim(name, anchor, ratio, float(low), float(high), reached, samples, label))
+    return sorted(found, key=lambda claim: claim.ratio)
+
+
+def headline(found: Sequence[Claim]) -> str:
+    """The sentence of the curve that needs the fewest bytes; empty for none."""
+    return str(found[0]) if found else ""
+
+
+def _methods(group: Group) -> dict[str, Method]:
+    found = {}
+    for name, points in group.curves.items():
+        records = [point.record for point in points if point.record.get("correct") and point.bytes > 0]
+        try:
+            found[name] = Method.of(records)
+        except UsageError:  # it sends nothing, or does not tell
+            continue
+    return found
+
+
+def _usual_anchor(group: Group, methods: dict[str, Method]) -> str | None:
+    """The best of the curves whose device computes nothing, else the second best of all."""
+    if len(methods) < 2:
+        return None
+    top = max(group.points, key=lambda point: point.accuracy)
+
+    def cost(name: str) -> tuple[float, float]:
+        """Accuracy first where samples tell a curve from the best, then the bytes at which it is as good."""
+        goal = min(float(methods[name].correct.mean(1).max()), top.low)
+        return -goal, float(methods[name].log_bytes(np.array([goal]))[0])
+
+    ranked = sorted(methods, key=cost)
+    idle = [name for name in ranked if all(point.share == 0 for point in group.curves[name])]
+    others = [name for name in ranked if name not in idle]
+    return idle[0] if idle and others else ranked[1]
+
+
+def _drawn(method: Method, weights: npt.NDArray[np.int64]) -> Float64:
+    """Accuracy of each point in each resample, float64 (resamples, points)."""
+    found: Float64 = weights @ method.correct.T.astype(np.float64) / weights.shape[1]
+    return found
+
+
+Curve = tuple[Float64, Float64]
+"""Bytes in rising order and accuracies of points."""
+
+
+def _ratio(own: Curve, base: Curve) -> tuple[float, tuple[float, float]]:
+    """Mean ratio of bytes over the accuracies that both reach, and which these are."""
+    high = min(float(own[1].max()), float(base[1].max()))
+    low = min(high, max(float(own[1].min()), float(base[1].min())))
+    wanted = np.linspace(low, high, STEPS)
+    logs = [_log_bytes(*curve, wanted) for curve in (own, base)]
+    return float(np.exp((logs[0] - logs[1]).mean())), (low, high)
+
+
+def _log_bytes(size: Float64, reached: Float64, wanted: Float64) -> Float64:
+    """As ``Method.log_bytes``, of accuracies that are given and all reached."""
+    best = np.maximum.accumulate(reached)
+    front = np.flatnonzero(np.concatenate([[True], best[1:] > best[:-1]]))
+    return np.asarray(np.interp(wanted, best[front], np.log(size)[front]))
