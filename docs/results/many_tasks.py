@@ -138,15 +138,24 @@ def tables() -> list[str]:
         there.setdefault(record["name"], {}).setdefault(record["task"], []).append(record)
     tasks = [task for task in TAILS if task in there["uncompressed"]]
     heads = [get_task(task).metric.head for task in tasks]
-    lines = [f"| way | bytes | {' | '.join(f'{head} (95 %)' for head in heads)} |", "| --- | ---: |" + " --- |" * len(heads)]
+    lines = [
+        f"| way | bytes | {' | '.join(f'{head} (95 %)' for head in heads)} |",
+        "| --- | ---: |" + " --- |" * len(heads),
+    ]
     for name, by_task in there.items():
-        rates = sorted({(record["bytes_total"], json.dumps(record["knobs"])) for rows in by_task.values() for record in rows})
+        rates = sorted(
+            {(record["bytes_total"], json.dumps(record["knobs"])) for rows in by_task.values() for record in rows}
+        )
         for rate, knobs in rates:
             cells = []
             for task in tasks:
                 key = get_task(task).metric.key
                 row = next((r for r in by_task.get(task, []) if json.dumps(r["knobs"]) == knobs), None)
-                cells.append("" if row is None else f"{100 * row[key]:.1f} ({' - '.join(f'{100 * b:.1f}' for b in row[key + '_interval'])})")
+                cells.append(
+                    ""
+                    if row is None
+                    else f"{100 * row[key]:.1f} ({' - '.join(f'{100 * b:.1f}' for b in row[key + '_interval'])})"
+                )
             lines.append(f"| {name} | {rate:.0f} | {' | '.join(cells)} |")
     best = {task: there["uncompressed"][task][0][get_task(task).metric.key] for task in tasks}
     lines += ["", "| scores | " + " | ".join(("one stream", "a stream for each", "WebP", "AVIF")) + " | one / each | one / WebP |",

@@ -46,7 +46,9 @@ def test_every_call_parameter_is_a_knob_with_its_bounds():
     assert found["cls-attn.patches"].values == ("raw", "jpeg", "webp", "avif")
     assert found["min-entropy.threshold"].kind == "slider"
     assert "cls-attn.scores" not in found  # of another codec's weights: a build parameter
-    assert next(c for c in choices.controls(compose_spec("avif+vit-nano-server")) if c.key == "avif.slow").kind == "switch"
+    assert (
+        next(c for c in choices.controls(compose_spec("avif+vit-nano-server")) if c.key == "avif.slow").kind == "switch"
+    )
 
 
 def test_knobs_that_are_turned_are_in_the_spec():
