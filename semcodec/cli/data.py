@@ -16,7 +16,7 @@ def command() -> None:
 @command.command("list")
 @options.as_json
 def listing(form: str) -> None:
-    """The data sets that go by name. Folders are data sets too, in one of three forms.
+    """The data sets that go by name. Folders are data sets too, in one of these forms.
 
     \b
     FOLDER/<class>/<file>                  videos or images
@@ -24,6 +24,11 @@ def listing(form: str) -> None:
                                            imagenet_index), and split
     FOLDER/images/<split>/<image> and      boxes, in YOLO's layout; names of
     FOLDER/labels/<split>/<image>.txt      the classes in data.yaml
+    FOLDER/images/[<split>/] and           masks; what their numbers mean
+    FOLDER/masks/[<split>/]<image>.png     in masks/classes.yaml
+    FOLDER/JPEGImages and                  masks, in Pascal VOC's layout
+    FOLDER/SegmentationClass
+    FOLDER/annotations/*.json              boxes and masks of COCO's form
     """
     from semcodec import data
 
