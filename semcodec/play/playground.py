@@ -23,7 +23,7 @@ from semcodec.planning.latency import OperatingPoint
 from semcodec.play import choices
 from semcodec.play.choices import Control, Kind
 from semcodec.play.pictures import UInt8, picture
-from semcodec.play.rivals import Beside, Rival, answer_of, rivals
+from semcodec.play.rivals import Beside, Rival, rivals
 from semcodec.tasks.prediction import Prediction
 from semcodec.tasks.table import get_task
 
@@ -77,6 +77,7 @@ class Playground:
     def __init__(self, request: WeightsRequest | None = None, *, device: str = "cpu", free: bool = False) -> None:
         self.request, self.device, self.free = request or WeightsRequest(offline=True), device, free
         self._lock = threading.Lock()
+        self._shown = 0
         self._worker = ThreadPoolExecutor(1, "playground")  # threads that come and go would each begin cold
         self._listed: dict[Kind, list[str]] = {}
         self._pipelines: OrderedDict[Any, Pipeline] = OrderedDict()
@@ -124,18 +125,24 @@ class Playground:
     ) -> Shown:
         """One input, a file's path or DATASET:INDEX of a built-in set, through a spec. Raises SemcodecError."""
         composition = self.compose(spec, parts, settings)
+        self._shown += 1
         return self._worker.submit(self._show, composition, source).result()
 
     def share(
         self, source: str, spec: str, parts: Sequence[str] = (), settings: Mapping[str, Any] | None = None
-    ) -> Share:
-        """What both ends compute of the same. Counting is slow, so that it is asked for apart. Raises SemcodecError."""
+    ) -> Share | None:
+        """What both ends compute of the same; None where another run was asked for before it was counted.
+
+        Counting is slow, so that it is asked for apart. Raises SemcodecError.
+        """
         composition = self.compose(spec, parts, settings)
-        return self._worker.submit(self._share, composition, source).result()
+        return self._worker.submit(self._share, composition, source, self._shown).result()
 
     # -- in the worker's thread ----------------------------------------------------------------------------------------
 
-    def _share(self, composition: Composition, source: str) -> Share:
+    def _share(self, composition: Composition, source: str, shown: int) -> Share | None:
+        if shown != self._shown:
+            return None
         pipeline = self._pipeline(composition)
         sample = self._input(source, pipeline)
         encoded = self._encoded(pipeline, sample)[0]
@@ -190,7 +197,7 @@ class Playground:
             bytes=sizes,
             kept=encoded.bytes_local,
             point=point,
-            rivals=tuple(rival.beside(total, answer_of(prediction)) for rival in others),
+            rivals=tuple(rival.beside(total, prediction) for rival in others),
             raw=pipeline.raw_uint8_bytes,
         )
 
