@@ -16,7 +16,8 @@ def command() -> None:
 @command.command("list")
 @options.as_json
 def listing(form: str) -> None:
-    """The data sets that go by name. Folders are data sets too, in one of three forms.
+    """The data sets that go by name. Folders are data sets too, in forms such as these; so is what the
+    Hugging Face hub has, as hf:OWNER/NAME[@REVISION].
 
     \b
     FOLDER/<class>/<file>                  videos or images
@@ -24,6 +25,8 @@ def listing(form: str) -> None:
                                            imagenet_index), and split
     FOLDER/images/<split>/<image> and      boxes, in YOLO's layout; names of
     FOLDER/labels/<split>/<image>.txt      the classes in data.yaml
+    FOLDER/*.tar                           pictures and classes, webdataset's
+                                           form
     """
     from semcodec import data
 
