@@ -105,8 +105,9 @@ def build(playground: Playground, spec: str | None = None) -> Blocks:
             with gr.Column(scale=3, min_width=320):
                 told = gr.HTML(elem_id="sc-figures")
                 counted = gr.HTML(elem_id="sc-share")
-                gallery = gr.Gallery(label="What was seen, weighed and received", columns=2, object_fit="contain",
-                                     height="auto", format="png", interactive=False)  # fmt: skip
+                gr.Markdown("### What was seen, weighed and received")
+                gallery = gr.Gallery(show_label=False, columns=2, object_fit="contain", height="auto", format="png",
+                                     interactive=False)  # fmt: skip
 
         def built_in(name: str, number: float, at: str) -> tuple[Any, Any]:
             return chosen(f"{name}:{int(number)}", at)

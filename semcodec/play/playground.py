@@ -108,6 +108,10 @@ class Playground:
                 if not self.free and part not in offered:
                     raise UsageError(f"{part} is none of the parts that are offered here")
             base = compose_spec(choices.with_parts(base.spec, list(parts)))
+        if not self.free:
+            words = {control.key for control in choices.controls(base) if control.kind == "text"}
+            if named := words & (settings or {}).keys():  # which may name a file, as a trace of a link
+                raise UsageError(f"{named.pop()} cannot be set from elsewhere")
         return choices.at(base, settings or {})
 
     def parts(self, spec: str) -> list[str]:
@@ -115,8 +119,9 @@ class Playground:
         return choices.additions(self.compose(spec))
 
     def controls(self, spec: str, parts: Sequence[str] = ()) -> list[Control]:
-        """The knobs of a spec with parts."""
-        return choices.controls(self.compose(spec, parts))
+        """The knobs of a spec with parts; for strangers none that takes any words."""
+        found = choices.controls(self.compose(spec, parts))
+        return [control for control in found if self.free or control.kind != "text"]
 
     # -- a run ---------------------------------------------------------------------------------------------------------
 

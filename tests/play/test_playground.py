@@ -177,6 +177,9 @@ def test_who_comes_from_elsewhere_chooses_among_what_is_listed(playground):
         playground.show("digits-scenes:0", "deadline:trace=/etc/hostname+jpeg+vit-nano-server")
     with pytest.raises(UsageError, match="none of the parts that are offered"):
         playground.show("digits-scenes:0", LAYERED, ["deadline:trace=/etc/hostname"])
+    with pytest.raises(UsageError, match=r"deadline\.trace cannot be set"):
+        playground.show("digits-motion:0", "stae+rans+vit-nano", ["deadline"], {"deadline.trace": "/etc/hostname"})
+    assert "deadline.trace" not in {c.key for c in playground.controls("stae+rans+vit-nano", ["deadline"])}
     free = Playground(free=True)
     assert free.compose("jpeg:12+vit-nano-server").call["quality"] == 12
 
