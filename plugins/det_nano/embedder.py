@@ -13,10 +13,10 @@ from semcodec.tasks.retrieval import pair_loss
 from semcodec.training.loop import Batch, Job, Step
 from semcodec_plugins.det_nano.nano import Residual, conv
 from semcodec_plugins.det_nano.recipe import vary_boxes
-from semcodec_plugins.det_nano.segmenter import SHARED, begin
-from semcodec_plugins.det_nano.spec import STAGES
+from semcodec_plugins.det_nano.segmenter import begin
+from semcodec_plugins.det_nano.spec import HEAD, STAGES
 
-CUTS = ("input", *SHARED)
+CUTS = ("input", *HEAD)
 WIDTH, LENGTH = 96, 64
 """Channels of the map behind d3, and numbers of an embedding."""
 
@@ -27,7 +27,7 @@ class EmbedNano(nn.Module, Backbone):
     def __init__(self, classes: Sequence[str]) -> None:
         super().__init__()
         self.classes = list(classes)
-        stem, d2, d3 = (STAGES[name].channels for name in SHARED)
+        stem, d2, d3 = (STAGES[name].channels for name in HEAD)
         self.stages = nn.ModuleDict(
             {
                 "stem": conv(3, stem, stride=2),

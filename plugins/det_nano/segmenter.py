@@ -18,10 +18,8 @@ from semcodec.tensors import beside
 from semcodec.training.loop import Batch, Job, Step
 from semcodec_plugins.det_nano.nano import Staged, conv
 from semcodec_plugins.det_nano.recipe import SHIFT, STRETCH
-from semcodec_plugins.det_nano.spec import STAGES
+from semcodec_plugins.det_nano.spec import HEAD, STAGES
 
-SHARED = ("stem", "d2", "d3")
-"""Stages that are the detector's, to the bit: what is sent at d3 serves both."""
 WIDTHS = (48, 32, 24)
 """Channels of the maps at an eighth, a quarter and half of the picture's side."""
 
@@ -83,7 +81,7 @@ def vary_masks(pixels: Tensor, masks: Tensor, rng: np.random.Generator) -> tuple
 def begin(stages: nn.ModuleDict) -> None:
     """Fill the stages that are the detector's with its weights, as they ship."""
     with as_file(files(__package__) / "weights" / "det-nano.safetensors") as path:
-        for name in SHARED:
+        for name in HEAD:
             fill(stages[name], read_tensors(path, f"backbone.stages.{name}."), str(path))
 
 
@@ -92,12 +90,12 @@ def recipe(job: Job) -> list[Step]:
     backbone = job.modules["backbone"]
     assert isinstance(backbone, SegNano)
     begin(backbone.stages)
-    learn = [*(stage for name, stage in backbone.stages.items() if name not in SHARED), backbone.segment]
+    learn = [*(stage for name, stage in backbone.stages.items() if name not in HEAD), backbone.segment]
 
     def segment(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         pixels, masks = vary_masks(batch.pixels, targets(batch.labels, batch.pixels), batch.rng)
         with torch.no_grad():
-            features = backbone.head({"image": pixels}, SHARED[-1])
-        return backbone.task_loss(features, SHARED[-1], masks)
+            features = backbone.head({"image": pixels}, HEAD[-1])
+        return backbone.task_loss(features, HEAD[-1], masks)
 
     return [Step("pixels", learn, segment, min(40_000, 100 * len(job.dataset)), 3e-3, 64)]

@@ -191,7 +191,9 @@ class TimmEmbedding(ImageClassifier):
         """To embeddings (B, D) float32. Raises UsageError for a model that gives no vector."""
         embedding = super().tail(features, cut)
         if embedding.dim() != 2:
-            raise UsageError(f"timm's {self.model_name} embeds no image: it gives {tuple(embedding.shape)}, not a vector")
+            raise UsageError(
+                f"timm's {self.model_name} embeds no image: it gives {tuple(embedding.shape)}, not a vector"
+            )
         return embedding
 
     def adapt(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

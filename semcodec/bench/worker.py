@@ -21,9 +21,9 @@ POLL = 0.2
 class Settings:
     """What all cells of a run have in common.
 
-    classes: those whose boxes or masks count, where these are not all. weights, offline: as on the command line. limit: samples.
-    threads: of each worker. memory: bytes that a worker may take at most, None for no limit. shared: bytes of these for
-    what cells share. device, half: as on the command line.
+    classes: those whose boxes or masks count, where these are not all. weights, offline: as on the command line.
+    limit: samples. threads: of each worker. memory: bytes that a worker may take at most, None for no limit. shared:
+    bytes of these for what cells share. device, half: as on the command line.
     """
 
     data: str

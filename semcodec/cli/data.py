@@ -25,6 +25,11 @@ def listing(form: str) -> None:
                                            imagenet_index), and split
     FOLDER/images/<split>/<image> and      boxes, in YOLO's layout; names of
     FOLDER/labels/<split>/<image>.txt      the classes in data.yaml
+    FOLDER/images/[<split>/] and           masks; what their numbers mean
+    FOLDER/masks/[<split>/]<image>.png     in masks/classes.yaml
+    FOLDER/JPEGImages and                  masks, in Pascal VOC's layout
+    FOLDER/SegmentationClass
+    FOLDER/annotations/*.json              boxes and masks of COCO's form
     FOLDER/*.tar                           pictures and classes, webdataset's
                                            form
     """

@@ -17,6 +17,8 @@ from semcodec.component import KINDS
 from semcodec.errors import UsageError
 
 TEMPLATES = "semcodec.templates"
+TASKS = ("classification", "segmentation")
+"""Of a backbone: the first is what every other template is made for too."""
 WEIGHTS = "weights.safetensors"
 WITH_WEIGHTS = '\n[tool.setuptools.package-data]\n{{module}} = ["weights/*.safetensors"]\n'
 
@@ -24,15 +26,18 @@ WITH_WEIGHTS = '\n[tool.setuptools.package-data]\n{{module}} = ["weights/*.safet
 @click.command("new")
 @click.argument("name")
 @click.option("--kind", required=True, type=click.Choice(KINDS), help="What the component is.")
+@click.option("--task", default=TASKS[0], show_default=True, type=click.Choice(TASKS), help="What a backbone does.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="The folder to make. "
               "[default: semcodec-NAME]")  # fmt: skip
-def command(name: str, kind: str, output: Path | None) -> None:
+def command(name: str, kind: str, task: str, output: Path | None) -> None:
     """Make a package with a component NAME of your own.
 
     It has a small method that works, a test that runs every check, and all that is needed to install it: replace the
     method by yours. The folder is whole or not there.
     """
-    texts = names(name, kind)
+    if task != TASKS[0] and kind != "backbone":
+        raise UsageError(f"--task is what a backbone does, and {name} is {'an' if kind[0] == 'e' else 'a'} {kind}")
+    texts = names(name, kind, task)
     folder = output or Path(texts["distribution"])
     with_files = sorted(write(folder, texts))
     click.echo(f"{folder}: {kind} {name}, as the package {texts['distribution']}")
@@ -41,7 +46,7 @@ def command(name: str, kind: str, output: Path | None) -> None:
     click.echo(f"\nNext, in {folder}:\n  pip install -e .\n  semcodec plugins check {name}\n  {texts['try']}")
 
 
-def names(name: str, kind: str) -> dict[str, str]:
+def names(name: str, kind: str, task: str = TASKS[0]) -> dict[str, str]:
     """What the templates leave open. Raises UsageError for a name that cannot be, or that is taken."""
     from semcodec.composition.grammar import NAME
     from semcodec.composition.registry import get_registry
@@ -57,9 +62,10 @@ def names(name: str, kind: str) -> dict[str, str]:
     if find_spec(texts["module"]) is not None:
         raise UsageError(f"the package {texts['module']} that {name} would be in is there already: choose another name")
     texts["version"] = __version__
-    about = (files(TEMPLATES) / kind / "about.in").read_text("utf-8").strip()
+    texts["template"] = kind if task == TASKS[0] else f"{kind}-{task}"
+    about = (files(TEMPLATES) / texts["template"] / "about.in").read_text("utf-8").strip()
     texts |= {"about": _filled(about, texts), "summary": " ".join(about.partition(".\n")[0].partition(". ")[0].split())}
-    texts["try"] = _filled((files(TEMPLATES) / kind / "try.in").read_text("utf-8").strip(), texts)
+    texts["try"] = _filled((files(TEMPLATES) / texts["template"] / "try.in").read_text("utf-8").strip(), texts)
     return texts
 
 
@@ -79,7 +85,7 @@ def write(folder: Path, texts: Mapping[str, str]) -> list[str]:
 
 def _files(texts: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
     kind, module = texts["kind"], texts["module"]
-    common, own = files(TEMPLATES) / "common", files(TEMPLATES) / kind
+    common, own = files(TEMPLATES) / "common", files(TEMPLATES) / texts["template"]
     weights = own / WEIGHTS
     project = (common / "pyproject.toml.in").read_text("utf-8") + (WITH_WEIGHTS if weights.is_file() else "")
     yield "pyproject.toml", _filled(project, texts).encode()

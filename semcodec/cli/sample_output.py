@@ -27,7 +27,9 @@ where}, logits, label, top1 (1.0, 0.0 or null), bytes_total = bytes_payload + by
 bytes_stream_header, file_bytes, raw_float32_bytes, raw_uint8_bytes, ratio_float32, ratio_uint8, stages_ms, layers
 [there, in all] and weights {slot: {source, digest}}. For several samples, what belongs to one of them is in the list
 "records". Of a detector prediction is {boxes [{name, score, xyxy}], where}, with the boxes that score at least 0.25 in
-pixels of the source, whose width and height are in source; label has {name, xyxy} of what is there. Where nobody has
+pixels of the source, whose width and height are in source; label has {name, xyxy} of what is there. Of a
+model that segments prediction is {classes [{name, share}], where}, with classes of at least 0.5 % of the pixels, and
+pixel_accuracy the share of known pixels that are right; of one for retrieval {embedding, where}. Where nobody has
 answered, as on a device that only sends, prediction, logits and top1 are null; kept says what was sent by target."""
 
 

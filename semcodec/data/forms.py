@@ -35,7 +35,7 @@ def forms_of(root: str | os.PathLike[str]) -> list[Form]:
 
 
 def form_of(root: str | os.PathLike[str], labels: str | None) -> Form:
-    """The form that gives these labels; the first of those that a folder is of where none does, or none is asked for."""
+    """The form that gives these labels; the first that a folder is of where none does, or none is asked for."""
     forms = forms_of(root)
     return next((form for form in forms if labels in form.GIVES), forms[0])
 

@@ -187,8 +187,8 @@ def run_sweep(
     All points are composed before the first is run, so a wrong value costs nothing. Models are built once for
     points that differ in call parameters, Selectors or entropy stages alone. ``done``: keys to leave out. ``known``:
     records to leave out, earlier ones too; raises UsageError for a point of it that has changed since.
-    ``classes``: those whose boxes or masks count, where these are not all. device, half: where networks run and whether in
-    bfloat16; then each point is evaluated in float32 too, and the record has what that makes of accuracy.
+    ``classes``: those whose boxes or masks count, where these are not all. device, half: where networks run and whether
+    in bfloat16; then each point is evaluated in float32 too, and the record has what that makes of accuracy.
     """
     accelerator = Accelerator.find(device, half)
     views = [composition.alone(task).backbone.name for task in tasks] or list(composition.tails)

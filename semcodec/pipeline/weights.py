@@ -50,8 +50,9 @@ RANDOM = "random"
 METADATA = "semcodec"
 FILES = ("weights.safetensors", "model.safetensors")
 """What training writes into a folder, and a Hugging Face checkpoint."""
-PICKLED = ".tar"
-"""As ``.pth.tar``, CompressAI's form: torch's, of which tensors alone are read, never code."""
+PICKLED = re.compile(r".*(\.tar|-[0-9a-f]{8,64}\.pth)")
+"""CompressAI's ``.pth.tar``, and files that are published under their own hash, as torchvision's: torch's form, of
+which tensors alone are read, never code."""
 SHIPPED = "shipped: "
 COUNTED = "num_batches_tracked"
 """Of batch norms, which answers do not depend on: many files leave it out."""
@@ -154,7 +155,7 @@ class Card(msgspec.Struct):
 def read_card(path: Path) -> dict[str, Any]:
     """The metadata that training left in a safetensors file; empty for another library's file."""
     _check_file(path)
-    if path.suffix == PICKLED and path.exists():
+    if PICKLED.fullmatch(path.name) and path.exists():
         return {}
     from safetensors import SafetensorError, safe_open
 
@@ -322,7 +323,7 @@ def read_tensors(path: Path, prefix: str = "", wanted: Collection[str] | None = 
 
     _check_file(path)
     try:
-        if path.suffix == PICKLED:
+        if PICKLED.fullmatch(path.name):
             tensors = _unpickled(path)
         else:
             with safe_open(path, "pt") as file:

@@ -124,8 +124,8 @@ class Answer(Message, frozen=True, tag=6):
     """A prediction.
 
     index: of the class, -1 where nothing was found. layers: that were there, and in all. device: whether the device
-    answered itself, in a LOCAL record. logits: float32 little-endian, where they were asked for. boxes: of a detector; bytes
-    of another task's own form. microseconds: in the queue, decoding, recovering, in the tail.
+    answered itself, in a LOCAL record. logits: float32 little-endian, where they were asked for. boxes: of a detector;
+    bytes of another task's own form. microseconds: in the queue, decoding, recovering, in the tail.
     """
 
     sequence: Sequence

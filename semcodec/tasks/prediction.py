@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Size = tuple[int, int]
 
 Answer = Any
-"""Of one sample, by its task: logits, (classes,) float32, ``Boxes`` in pixels of the input, a mask of it, or another's."""
+"""Of one sample, by its task: logits, (classes,) float32, ``Boxes`` in pixels of the input, a mask, or another's."""
 
 
 @dataclass(frozen=True)

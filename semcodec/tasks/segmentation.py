@@ -1,4 +1,4 @@
-"""A class for each pixel: masks in pixels of the source, packets that tell its size, and mean intersection over union."""
+"""A class for each pixel: masks in pixels of the source, and mean intersection over union."""
 
 from __future__ import annotations
 

@@ -129,8 +129,9 @@ OnStep = Callable[[Moment], None]
 class Job:
     """What a recipe is given.
 
-    modules: by slot ("encoder", "recoverer", "backbone"), those that have weights. tails: by task, the models that
-    answer a stream for several, of which "backbone" is the first, whose head runs; none of a stream for one.
+    modules: by slot ("encoder", "recoverer", "backbone"), those that have weights. task: the backbone's. tails: by
+    task, the models that answer a stream for several, of which "backbone" is the first, whose head runs; none of a
+    stream for one.
     task_weights: of these, what each answer weighs in training, where that is not 1. recover: the composition's
     Recoverer, with weights or without.
     dataset: what is trained on. larger: the same pictures with more of their pixels, which crops are taken from, so
@@ -156,6 +157,7 @@ class Job:
     shipped: frozenset[str] = frozenset()
     pretrained: bool = False
     auxiliary: dict[str, nn.Module] = field(default_factory=dict)
+    task: str = ""
     tails: Mapping[str, nn.Module] = field(default_factory=dict)
     task_weights: Mapping[str, float] = field(default_factory=dict)
     recover: Callable[[Partial], Features] | None = None

@@ -264,6 +264,7 @@ def _pipeline_job(
     recipe = composition.backbone.component.recipe
     job = Job(
         modules=modules,
+        task=get_task(composition.task).name,
         tails=tails,
         dataset=dataset,
         larger=_larger(data, composition.request) if distils and dataset.varies else None,

@@ -103,7 +103,12 @@ def test_digits_scenes_has_the_ink_of_every_digit():
     for listed, found in zip(whole.boxes(range(20)), boxes, strict=True):
         assert np.allclose((found.xyxy[:, :2] + found.xyxy[:, 2:]) / 2 / 96, listed[:, 1:3], atol=1e-5)
         assert (found.xyxy >= 0).all() and (found.xyxy <= 96).all()
-    assert data.sizes([0, 1]) == [(96, 96)] * 2 and data.tasks == ("classification", "detection", "segmentation")
+    assert data.sizes([0, 1]) == [(96, 96)] * 2 and data.tasks == (
+        "classification",
+        "detection",
+        "segmentation",
+        "retrieval",
+    )
 
 
 # -- what is in a folder -----------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from semcodec.specs import InputRequest
 WANTED = InputRequest(None, 48, 48, fit="letterbox", labels="masks")
 BOXES = InputRequest(None, 48, 48, fit="letterbox", labels="boxes")
 WIDE, HIGH = 40, 20
+BAD = "masks/val2017/a.png"
 NAMES = "classes:\n  0: unlabeled\n  3: cat\n  7: dog\n"
 
 
@@ -87,14 +88,14 @@ def test_folders_without_splits_are_all_for_the_test(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda root: mask(root / "masks/val2017/a.png", np.zeros((HIGH, WIDE + 1))), "41x20 pixels where its picture has 40x20"),
-        (lambda root: mask(root / "masks/val2017/a.png", halves(3, 9)), "has the number 9, which .*classes.yaml does not name"),
+        (lambda root: mask(root / BAD, np.zeros((HIGH, WIDE + 1))), "41x20 pixels where its picture has 40x20"),
+        (lambda root: mask(root / BAD, halves(3, 9)), "has the number 9, which .*classes.yaml does not name"),
         (lambda root: picture(root / "masks/val2017/a.png"), "mode RGB; a mask has one 8-bit number a pixel"),
         (lambda root: (root / "masks/val2017/a.png").write_bytes(b"\x89PNG\r\n"), "cannot be read as a mask"),
         (lambda root: (root / "masks/val2017/a.png").unlink(), "none of its 1 pictures of split 'test' has a mask"),
         (lambda root: (root / "images/val2017/a.jpg").unlink(), "a.png: is a mask without a picture"),
         (lambda root: (root / "masks/classes.yaml").unlink(), "no classes.yaml that says what their numbers mean"),
-        (lambda root: (root / "masks/classes.yaml").write_text("classes: {3: cat, 300: dog}"), "'300' is no number of a class"),
+        (lambda root: (root / "masks/classes.yaml").write_text("classes: {3: cat, 300: dog}"), "'300' is no number"),
         (lambda root: (root / "masks/classes.yaml").write_text("classes: {3: cat, 7: cat}"), "names a class twice"),
         (lambda root: (root / "masks/classes.yaml").write_text("names: 3"), "has no classes, as in"),
         (lambda root: (root / "masks/classes.yaml").write_text("classes: {0: void}"), "names 0 classes"),
@@ -133,7 +134,7 @@ def test_the_layout_of_voc(tmp_path):
     assert data.ids([0]) == ["b.jpg"] and len(data.classes) == 21 and data.classes[15] == "person"
     assert (data.batch([0])[1][0] == halves(15, masks.IGNORED)).all()
     (lists / "val.txt").write_text("c\n")
-    with pytest.raises(DataError, match="names c, and there is no .*c.jpg"):
+    with pytest.raises(DataError, match=r"names c, and there is no .*c\.jpg"):
         open_dataset(str(tmp_path), "test", WANTED)
 
 

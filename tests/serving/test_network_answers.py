@@ -27,6 +27,8 @@ SPECS = {
     "aecnn+rans+resnet-nano": "digits-scenes",
     "pca+huffman+resnet-nano@stem": "digits-scenes",
     "layered+rans+det-nano@d3": "digits-scenes",
+    "jpeg+seg-nano": "digits-scenes",
+    "jpeg+embed-nano": "digits-scenes",
     "stae:frames=4,pixels=0.4+rans+vit-nano": "digits-motion",
     "bottlenetpp+rans+resnet-nano": "digits-scenes",
 }

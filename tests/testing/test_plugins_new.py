@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -90,9 +91,19 @@ def test_they_are_measured(made):
         assert record["ratio_uint8"] > 5
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def test_a_backbone_that_segments_passes_its_tests(tmp_path):
+    new("my-segmenter", "--kind", "backbone", "--task", "segmentation", "-o", str(tmp_path / "made"))
+    made = tmp_path / "made"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    paths = os.pathsep.join([str(made), *sys.path])
+    done = subprocess.run(command, cwd=made, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "--task segmentation" in (made / "README.md").read_text()
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "backbone --task segmentation"])
 def test_what_is_made_is_in_good_form(tmp_path, kind):
-    new("of.odd_name-2", "--kind", kind, "-o", str(tmp_path / "made"))
+    new("of.odd_name-2", "--kind", *kind.split(), "-o", str(tmp_path / "made"))
     ruff = [sys.executable, "-m", "ruff"]
     for command in (["check", "--select=E,F,I,B,RUF"], ["format", "--check"]):
         options = ["--isolated", "--no-cache", "--line-length=120", "."]
@@ -121,6 +132,10 @@ def test_what_is_made_is_in_good_form(tmp_path, kind):
         (("mine", "--kind", "encoder", "-o", "no/such"), "no is no folder to make such in"),
         (("mine", "--kind", "codec"), "'codec' is not one of"),
         (("mine",), "Missing option '--kind'"),
+        (
+            ("mine", "--kind", "encoder", "--task", "segmentation"),
+            "--task is what a backbone does, and mine is an encoder",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
