@@ -24,13 +24,15 @@ from semcodec.pipeline.weights import WeightsRequest
 from semcodec.tasks.table import compare, metric_of, task_of
 
 RECORDS = Path(__file__).with_name("tasks.jsonl")
-EMBEDDED = {
-    "segmentation": ("seg-nano", ("feature-hyperprior", "layered")),
-    "detection": ("det-nano", ("feature-hyperprior", "layered")),
-    "retrieval": ("embed-nano", ()),
-}
 PICTURES = ("webp:1", "webp:20", "webp:60", "avif:20", "avif:50", "png")
-LAYERS = (1, 2, 0)
+SOME = ("webp:1", "webp:20", "avif:20", "png")
+LAYERED = ("layered:layers=1", "layered:layers=2", "layered")
+EMBEDDED = (
+    ("seg-nano", PICTURES, ("feature-hyperprior", *LAYERED)),
+    ("embed-nano", SOME, ()),
+    ("det-nano", SOME, ("feature-hyperprior", "layered")),
+)
+"""Models, pictures at their input, codecs at their cut d3."""
 CALTECH = ("webp:20", "webp:60", "avif:30", "png")
 
 
@@ -54,14 +56,9 @@ def measure(spec: str, data: str, limit: int, weights: WeightsRequest) -> None:
 
 
 def embedded(limit: int) -> None:
-    for codes in (False, True):
-        for model, codecs in EMBEDDED.values():
-            specs = [] if codes else [f"{picture}+{model}" for picture in PICTURES]
-            for codec in codecs if codes else ():
-                points = [f"layered:layers={n}" for n in LAYERS] if codec == "layered" else [codec]
-                specs += [f"{point}+rans+{model}@d3" for point in points]
-            for spec in specs:
-                measure(spec, "digits-scenes", limit, WeightsRequest(offline=True))
+    for model, pictures, codecs in EMBEDDED:
+        for spec in (*(f"{p}+{model}" for p in pictures), *(f"{c}+rans+{model}@d3" for c in codecs)):
+            measure(spec, "digits-scenes", limit, WeightsRequest(offline=True))
 
 
 def table() -> None:

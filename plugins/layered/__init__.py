@@ -98,7 +98,7 @@ def semcodec_components() -> Iterator[Component]:
             *TOKENS,
         ),
         traits={"entropy": "required", "device": f"{PACKAGE}.device:FeatureHyperpriorDevice"},
-        weights=(f"{PACKAGE}:weights/feature-hyperprior-det-nano.safetensors",),
+        weights=tuple(f"{PACKAGE}:weights/feature-hyperprior-{of}.safetensors" for of in ("det-nano", "seg-nano")),
         recipe=f"{PACKAGE}.recipe:single",
     )
     yield Component(
