@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
+from sphinx.util import logging
+
+logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[1]
 SECTIONS = {
+    "Begin": ["README", "docs/methods", "docs/tutorials/*"],
     "Use": [
-        "README",
         "docs/commands",
         "docs/spec-language",
         "docs/api",
@@ -47,7 +52,15 @@ SECTIONS = {
 project = "semcodec"
 root_doc = "docs/index"
 source_suffix = {".md": "markdown"}
-include_patterns = ["*.md", "docs/*.md", "docs/results/*.md", "plugins/*/README.md", "examples/*.md", "examples/*/*.md"]
+include_patterns = [
+    "*.md",
+    "docs/*.md",
+    "docs/tutorials/*.md",
+    "docs/results/*.md",
+    "plugins/*/README.md",
+    "examples/*.md",
+    "examples/*/*.md",
+]
 exclude_patterns = [".*", "build", "dist", "tests", "semcodec", "**/.*", "**/node_modules"]
 extensions = ["myst_parser"]
 myst_heading_anchors = 4
@@ -56,6 +69,8 @@ highlight_language = "text"
 html_theme = "alabaster"
 html_title = "semcodec"
 html_copy_source = False
+html_static_path = ["site"]
+html_css_files = ["site.css"]
 
 
 def add_contents(app: Sphinx, page: str, source: list[str]) -> None:
@@ -66,7 +81,26 @@ def add_contents(app: Sphinx, page: str, source: list[str]) -> None:
             source[0] += f"\n```{{toctree}}\n:caption: {caption}\n:hidden:\n:glob:\n\n{pages}\n```\n"
 
 
+PICTURES = ("docs/figures", "docs/screenshots")
+"""What pages show by HTML, for light and for dark, and so is no link that Sphinx copies for."""
+
+
+def add_pictures(app: Sphinx, failure: Exception | None) -> None:
+    """Beside the pages, so that their addresses hold; one that a page names and that is not there is a warning."""
+    if failure or app.builder.format != "html":
+        return
+    for folder in PICTURES:
+        if (ROOT / folder).is_dir():
+            shutil.copytree(ROOT / folder, Path(app.outdir) / folder, dirs_exist_ok=True)
+    for page in app.env.found_docs:
+        text = Path(app.env.doc2path(page)).read_text("utf-8")
+        for name in re.findall(r"(?:src|srcset)=\"([^\"]+)\"", text):
+            if not (Path(app.outdir) / Path(page).parent / name).is_file():
+                logger.warning("picture not found: %s", name, location=page)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_lexer("error", TextLexer)
     app.connect("source-read", add_contents)
+    app.connect("build-finished", add_pictures)
     return {"parallel_read_safe": True}

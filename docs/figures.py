@@ -2,7 +2,7 @@
 
     python docs/figures.py                  everything, into docs/figures
     python docs/figures.py sent win         the two of README alone
-    python docs/figures.py --measure RUNS   first measures what "win" shows, into RUNS, and keeps docs/results/first_minute.jsonl
+    python docs/figures.py --measure RUNS   first measures what "win" shows into RUNS, which goes on where it stopped
 
 Curves are drawn from the records beside the pages of docs/results, pictures by sending a sample that ships through the
 method. Needs the extra ``report``.
@@ -70,8 +70,9 @@ GRIDS = {
 }
 """What is measured, each coder as it comes and down to its lowest quality."""
 KEPT = (
-    "spec", "task", "knobs", "data", "split", "samples", "data_digest", "top1", "top1_interval", "correct", "bytes_total",
-    "bytes_payload", "bytes_side", "bytes_header", "raw_uint8_bytes", "ratio_uint8", "sent_ratio", "device_share",
+    "spec", "task", "knobs", "data", "split", "samples", "data_digest", "top1", "top1_interval", "correct",
+    "bytes_total", "bytes_payload", "bytes_side", "bytes_header", "raw_uint8_bytes", "ratio_uint8", "sent_ratio",
+    "device_share",
     "stages_ms", "versions", "weights", "record", "key",
 )  # fmt: skip
 
@@ -151,7 +152,7 @@ def dress(axes: Axes, look: Look, small: bool = False) -> None:
 
 
 def win(look: Look) -> Figure:
-    """Accuracy over bytes of clips: the codec that ships beside video and pictures, each point with the device's share."""
+    """Accuracy over bytes of clips: the codec that ships beside video and pictures, and the device's share."""
     figure = Figure((8.6, 4.3), facecolor=look.back, layout="constrained")
     axes = figure.add_subplot()
     dress(axes, look)
@@ -165,16 +166,15 @@ def win(look: Look) -> Figure:
                 f"{row['device_share']:.2g}", (row["bytes_total"], 100 * row["top1"]), xytext=(4, -10),
                 textcoords="offset points", fontsize=6.5, color=look.soft,
             )  # fmt: skip
-        last = own[-1] if name != "layered" else own[0]
-        at = (last["bytes_total"], 100 * last["top1"])
-        where = {"layered": (-4, -22), "h265": (-34, 8), "h264": (8, 4), "avif": (8, -4), "jpeg": (8, -6)}[name]
+        at = (own[0]["bytes_total"], 100 * own[0]["top1"])
+        where = {"layered": (-4, -24), "h265": (10, -4), "h264": (-46, -4), "avif": (10, -4), "jpeg": (-40, -4)}[name]
         axes.annotate(NAMES[name], at, xytext=where, textcoords="offset points", fontsize=11, color=look.curves[i],
                       weight="bold")  # fmt: skip
     alone = next(row for row in records("stae_digits") if row["spec"] == "png+vit-nano")
     right = 100 * alone["correct"][:CLIPS].count("1") / CLIPS
     axes.axhline(right, color=look.soft, linestyle=(0, (5, 4)), linewidth=1)
-    axes.annotate(f"uncompressed, 196,608 B: {right:.1f} %", (1, right), xycoords=("axes fraction", "data"),
-                  xytext=(-4, 5), textcoords="offset points", ha="right", fontsize=8, color=look.soft)  # fmt: skip
+    axes.annotate(f"uncompressed, 196,608 B: {right:.1f} %", (0.36, right), xycoords=("axes fraction", "data"),
+                  xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8, color=look.soft)  # fmt: skip
     axes.set_xlabel(
         "bytes a clip, everything counted; small figures: the device's share of the computing", color=look.soft
     )
@@ -338,7 +338,16 @@ def method(name: str) -> Callable[[Look], Figure]:
 
 def _few(panels: Sequence[Panel]) -> list[Panel]:
     """Source, what it was chosen by, and what arrived."""
-    return [*panels[:2], panels[-1]] if len(panels) > 3 else list(panels)
+    few = [*panels[:2], panels[-1]] if len(panels) > 3 else list(panels)
+    if all(panel.aspect > 3 for panel in few):
+        return few
+    return [Panel(one.title, _squarer(one.image)) if one.image is not None and one.aspect > 3 else one for one in few]
+
+
+def _squarer(strip: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A strip of 16 frames in four lines."""
+    wide = strip.shape[1] // 4
+    return np.concatenate([strip[:, i * wide : i * wide + wide] for i in range(4)])
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------

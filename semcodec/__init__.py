@@ -20,7 +20,7 @@ from semcodec._version import __version__
 from semcodec.errors import SemcodecError
 
 if TYPE_CHECKING:
-    from semcodec.bench.results import Results
+    from semcodec.bench.page import Report
     from semcodec.component import Component, Kind
     from semcodec.data.base import Dataset
     from semcodec.data.camera import Camera
@@ -184,17 +184,17 @@ def show(pipeline: Pipeline, sample: Sample) -> Shown:
     return notebook.show(pipeline, sample)
 
 
-def report(path: str | os.PathLike[str], anchor: str | None = None) -> Results:
-    """What 'semcodec bench' found in a folder, or records in a file; a notebook shows its page.
+def report(path: str | os.PathLike[str], anchor: str | None = None) -> Report:
+    """What 'semcodec bench' found in a folder, or records in a file, as ``results``; a notebook shows its page.
 
     anchor: the curve that the others are compared with. Raises DataError for a folder or a file of another form.
     """
-    from dataclasses import replace
     from pathlib import Path
 
+    from semcodec.bench.page import Report
     from semcodec.bench.results import load
 
-    return replace(load(Path(path)), anchor=anchor)
+    return Report(load(Path(path)), anchor)
 
 
 def sweep(

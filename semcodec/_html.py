@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-ABSENT = "–"
+ABSENT = "-"
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

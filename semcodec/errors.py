@@ -86,10 +86,14 @@ def first_line(error: BaseException) -> str:
 
 EXTRAS = {
     "av": "video",
+    "datasets": "datasets",
+    "gradio": "play",
+    "huggingface_hub": "hub",
     "onnx": "export",
     "onnxruntime": "device",
     "onnxscript": "export",
     "pycocotools": "torch",
+    "tensorboard": "watch",
     "timm": "torch",
     "torch": "torch",
     "torchvision": "torch",

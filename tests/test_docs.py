@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from browser import SIZES, browser, shown
 from click.testing import CliRunner
 
 from semcodec.cli import main
@@ -22,10 +23,18 @@ from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer, Sele
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "plugins/*/README.md", "examples/*.md", "examples/*/*.md")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "docs/tutorials/*.md",
+        "plugins/*/README.md",
+        "examples/*.md",
+        "examples/*/*.md",
+    )
     for path in ROOT.glob(pattern)
 )
 NOT_RUN = {
+    r"first_minute|report first\b": "test_first_minute runs README's first commands whole",
     r"\b(PATH|FOLDER|DIR|NAME|FILE|BASE|SPEC)\b": "stands for something of the reader's",
     r"^semcodec train (?!.*--samples-scale 0\.001)": "takes minutes to hours; test_training runs every recipe",
     r"(deit-|vit-base|vit-tiny|timm/|resnet(18|34|50))(?!.*--dry-run)": "weights from the network",
@@ -150,6 +159,14 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     for path in PAGES:
         assert (tmp_path / "site" / path.relative_to(ROOT).with_suffix(".html")).exists()
+    assert "README" in (tmp_path / "site" / "searchindex.js").read_text()
+    with browser() as chromium:
+        for name in ("README", "docs/index", "docs/methods", "docs/report", "docs/tutorials/researcher"):
+            for size in SIZES:
+                with shown(chromium, tmp_path / "site" / f"{name}.html", size) as found:
+                    found.check()
+                    lost = "[...document.images].filter(i => !i.naturalWidth && i.loading != 'lazy').map(i => i.src)"
+                    assert found.page.evaluate(lost) == []
 
 
 @pytest.mark.parametrize(
@@ -158,14 +175,16 @@ def test_the_site_builds_without_a_warning(tmp_path):
         ("[page](nowhere.md)", "cross-reference target not found"),
         ("[part](index.md#no-such-part)", "local id not found"),
         ("```no-such-language\nx\n```", "Pygments lexer name"),
+        ('<img src="nowhere.png">', "picture not found"),
     ],
-    ids=["page", "part", "language"],
+    ids=["page", "part", "language", "picture"],
 )
 def test_a_broken_link_is_an_error(tmp_path, text, said):
     """In a site of one page with our settings; it has no other pages to list either."""
-    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "site").mkdir(parents=True)
     settings = (ROOT / "docs" / "conf.py").read_text()
     (tmp_path / "docs" / "conf.py").write_text(settings + "\nSECTIONS = {}\n")
+    (tmp_path / "docs" / "site" / "site.css").touch()
     (tmp_path / "docs" / "index.md").write_text("# Title\n")
     assert build(tmp_path, tmp_path / "good").returncode == 0
     (tmp_path / "docs" / "index.md").write_text(f"# Title\n\n{text}\n")

@@ -27,7 +27,13 @@ ROOT = Path(__file__).parents[1]
 SPEC_LANGUAGE = (ROOT / "docs" / "spec-language.md").read_text()
 PLUGINS = (ROOT / "docs" / "plugins.md").read_text()
 MEASURING = (ROOT / "docs" / "measuring.md").read_text()
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/README.md")]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *ROOT.glob("docs/*.md"),
+    *ROOT.glob("docs/tutorials/*.md"),
+    *ROOT.glob("plugins/*/README.md"),
+]
 
 
 def blocks(text: str, language: str) -> list[str]:

@@ -73,7 +73,7 @@ def test_every_import_is_declared(folder):
     always |= required("test") | required("export") if folder == "tests" else set()
     top = {name: files - SERVED for name, files in imported(folder, top=True).items() if name not in always}
     assert {name: files for name, files in top.items() if files} == {}
-    more = ("yolo", "learned", "hub", "ray", "report", "device", "export", "serve")
+    more = ("yolo", "learned", "hub", "ray", "report", "device", "export", "serve", "datasets", "play", "watch")
     extras = always.union(*(required(extra) for extra in more))
     lazy = {name: files for name, files in imported(folder).items() if name not in extras}
     kit = {"pytest": {"semcodec/testing/__init__.py"}, "hypothesis": {"semcodec/testing/strategies.py"}}

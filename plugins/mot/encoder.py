@@ -34,6 +34,8 @@ class AdaptiveMOT(nn.Module, Encoder, TwoRounds):
     is {"patches": (1, K, 3, p, p) in [0, 1], "index": (1, K) int64 in raster order, "grid": (1, h, w) bool}.
     """
 
+    coding: AdaptiveMOTCoding
+
     def __init__(self, features: FeatureSpec, *, side: int, server: Backbone) -> None:
         super().__init__()
         self.coding = coding = AdaptiveMOTCoding(features, {}, side=side)

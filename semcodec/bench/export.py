@@ -7,7 +7,7 @@ import html
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from semcodec._json import to_json
@@ -50,20 +50,29 @@ COLUMNS: dict[str, Callable[[Group, MeasuredPoint], Any]] = {
 
 
 def as_csv(results: Results, anchor: str | None, deltas: Deltas) -> str:
-    """One line a point; with an anchor one line a curve of the Bjøntegaard deltas instead."""
+    """One line a point; with an anchor each also has what its curve is against that one."""
     out = io.StringIO()
     rows = [{n: value(group, p) for n, value in COLUMNS.items()} for group in results.groups for p in group.points]
     if anchor:
-        rows = [
-            {"data": group.data, "data_digest": group.digest, "anchor": anchor, **asdict(row)}
-            for group in results.groups
-            for row in deltas.get(group.key, ())
-        ]
-    names = list(rows[0]) if rows else ["data", "data_digest", "anchor", "curve"]
+        against = {(group.key, d.curve): d for group in results.groups for d in deltas.get(group.key, ())}
+        points = [(group, point) for group in results.groups for point in group.points]
+        for row, (group, point) in zip(rows, points, strict=True):
+            row |= _beside(anchor, against.get((group.key, point.curve)))
+    names = list(rows[0])
     writer = csv.DictWriter(out, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: _neutral(value) for name, value in row.items()} for row in rows)
     return out.getvalue()
+
+
+def _beside(anchor: str, delta: Delta | None) -> dict[str, Any]:
+    """What a point's curve is against the anchor; nothing of the anchor itself."""
+    found = asdict(delta) if delta else dict.fromkeys(field.name for field in fields(Delta))
+    told: dict[str, Any] = {"bd_anchor": anchor}
+    for name in ("rate", "accuracy"):
+        low, high = found[f"{name}_interval"] or (None, None)
+        told |= {f"bd_{name}": found[name], f"bd_{name}_low": low, f"bd_{name}_high": high}
+    return told | {"bd_overlap": found["overlap"], "bd_note": found["note"]}
 
 
 def _neutral(value: Any) -> Any:
@@ -97,7 +106,14 @@ def as_markdown(results: Results, anchor: str | None, deltas: Deltas) -> str:
         if rows := deltas.get(group.key):
             lines += [f"### Bjøntegaard deltas against {_text(anchor)}", ""]
             figures = [
-                [_text(d.curve), d.points, _signed(d.rate, " %"), _signed(d.accuracy, ""), f"{d.overlap:.0%}", d.note]
+                [
+                    _text(d.curve),
+                    d.points,
+                    _signed(d.rate, " %", d.rate_interval),
+                    _signed(d.accuracy, "", d.accuracy_interval),
+                    f"{d.overlap:.0%}",
+                    d.note,
+                ]
                 for d in rows
             ]
             head = ["curve", "points", "BD-rate", "BD-accuracy, points", "overlap", "note"]
@@ -182,8 +198,9 @@ def _row(point: MeasuredPoint) -> list[Any]:
     ]
 
 
-def _signed(value: float | None, unit: str) -> str:
-    return "-" if value is None else f"{value:+.2f}{unit}"
+def _signed(value: float | None, unit: str, interval: tuple[float, float] | None = None) -> str:
+    ends = f" ({interval[0]:+.2f} to {interval[1]:+.2f})" if interval else ""
+    return "-" if value is None else f"{value:+.2f}{unit}{ends}"
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[int] = ()) -> list[str]:

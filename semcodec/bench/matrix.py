@@ -240,6 +240,8 @@ def given(
     matrix = Matrix(registry or get_registry(), limit)
     for spec, own in specs:
         composition = compose_spec(spec, matrix.registry)
+        if len(composition.tails) > 1:
+            raise UsageError(f"{spec} is for several tasks, which eval measures; bench measures specs for one")
         for name in set(own) & set(sweep):
             raise UsageError(f"{name} is swept by the cell {spec} and by --sweep; leave out one of the two")
         grid = {**own, **part_of(composition, sweep)}

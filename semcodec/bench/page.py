@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,18 @@ if TYPE_CHECKING:
     from semcodec.bench.pictures import Received
 
     Pictures = Mapping[tuple[str, str, str], Sequence[Received]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Results as a notebook shows them: the page, in a frame of its own. anchor: what the curves are compared with."""
+
+    results: Results
+    anchor: str | None = None
+
+    def _repr_html_(self) -> str:
+        page = html.escape(render(self.results, self.anchor))
+        return f'<iframe style="width:100%;height:820px;border:0" sandbox="allow-scripts" srcdoc="{page}"></iframe>'
 
 
 def render(

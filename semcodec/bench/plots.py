@@ -1,4 +1,4 @@
-"""The report's charts as PNG and SVG, drawn by matplotlib."""
+"""The report's charts as PNG, SVG and PDF, drawn by matplotlib, and beside them as PGF."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semcodec.bench.results import Group, Results, followed
+from semcodec.bench import pgf
+from semcodec.bench.results import Group, Results, followed, pareto, uncompressed
 from semcodec.errors import SemcodecError
 from semcodec.tasks.table import metrics
 
@@ -18,10 +19,16 @@ RATES = [10 ** (-1 + i / 20) for i in range(81)]
 """Mbit/s, 0.1 to 1000."""
 BARS_MBPS = 10.0
 MARKERS = "os^Dvp*XP"
+FORMS = ("png", "svg", "pdf")
+UNDATED: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+"""Metadata without the time, so that the same results are the same file."""
 
 
 def write(results: Results, folder: Path) -> Iterator[Path]:
-    """Draw every chart of every data set into the folder, two files each. Raises SemcodecError without matplotlib."""
+    """Draw every chart of every data set into the folder, a file of each of ``FORMS``, and its curves as PGF.
+
+    Raises SemcodecError without matplotlib.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -37,12 +44,16 @@ def write(results: Results, folder: Path) -> Iterator[Path]:
             axes = figure.add_subplot()
             chart(axes, group)
             axes.set_title(f"{group.title}, {group.split or 'all'}, {group.samples:,} samples", fontsize=10)
-            for form in ("png", "svg"):
+            for form in FORMS:
                 path = folder / f"{chart.__name__}{name}.{form}"
-                metadata: dict[str, Any] = {"Date": None} if form == "svg" else {}
                 with whole_file(path) as file:
-                    figure.savefig(file, format=form, metadata=metadata)
+                    figure.savefig(file, format=form, metadata=UNDATED.get(form, {}))
                 yield path
+        for kind, text in (("accuracy", pgf.accuracy(group)), ("completion", pgf.completion(group, RATES))):
+            path = folder / f"{kind}{name}.pgf"
+            with whole_file(path) as file:
+                file.write(text.encode())
+            yield path
 
 
 def accuracy(axes: Axes, group: Group) -> None:
@@ -57,11 +68,16 @@ def accuracy(axes: Axes, group: Group) -> None:
         look: dict[str, Any] = {"color": colours(i % 10), "label": name, "linestyle": "none", "elinewidth": 0.6}
         marker = MARKERS[i // 10 % len(MARKERS)]
         axes.errorbar([p.bytes for p in own], values, yerr=spread, marker=marker, markersize=4, alpha=0.8, **look)
+        best = pareto(own)  # a curve is the line over its own front
+        line = [p.bytes for p in best], [100 * p.accuracy for p in best]
+        axes.plot(*line, color=colours(i % 10), linewidth=1.1, alpha=0.8)
     front = [p for p in group.points if p.front and p.bytes > 0]
     last = max(p.bytes for p in group.points)
     steps = [[*(p.bytes for p in front), last], [100 * p.accuracy for p in [*front, *front[-1:]]]]
     if front:
         axes.step(*steps, where="post", color="black", linewidth=1.2, label="Pareto front")
+    for name, value in uncompressed(group).items():
+        axes.axhline(100 * value, color="0.4", linestyle="--", linewidth=0.8, label=f"{name} uncompressed")
     if last > 0:
         axes.set_xscale("log")
     axes.set(xlabel="bytes a sample", ylabel=f"{metrics()[group.metric].label} in %")

@@ -107,9 +107,7 @@ def without_folders(text: str) -> str:
 
 @dataclass(frozen=True)
 class Results:
-    """All there is to report. ``header``: of the results folder. ``warnings``: what was passed over in reading.
-    ``anchor``: the curve that a notebook's page compares the others with.
-    """
+    """All there is to report. ``header``: of the results folder. ``warnings``: what was passed over in reading."""
 
     source: Path
     groups: tuple[Group, ...]
@@ -117,16 +115,6 @@ class Results:
     skips: tuple[Mapping[str, Any], ...] = ()
     header: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    anchor: str | None = None
-
-    def _repr_html_(self) -> str:
-        """For notebooks: the page, in a frame of its own."""
-        from html import escape
-
-        from semcodec.bench.page import render
-
-        page = escape(render(self, self.anchor))
-        return f'<iframe style="width:100%;height:820px;border:0" sandbox="allow-scripts" srcdoc="{page}"></iframe>'
 
 
 def load(path: Path, curves: Sequence[str] = (), max_share: float | None = None) -> Results:

@@ -35,8 +35,8 @@ def weights(command: _Command) -> _Command:
         multiple=True,
         metavar="[SLOT=]PATH",
         help="Weights of encoder, recoverer or backbone, or of all that the file holds: a safetensors file, a "
-        "run's folder, a folder of several runs, hf:OWNER/NAME[@REVISION] on the hub, or 'random' for an untrained model. "
-        "Repeatable. Without it: what ships, the user's cache, the hub.",
+        "run's folder, a folder of several runs, hf:OWNER/NAME[@REVISION] on the hub, or 'random' for an untrained "
+        "model. Repeatable. Without it: what ships, the user's cache, the hub.",
     )(offline(command))
 
 

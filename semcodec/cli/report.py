@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-FORMS = ("html", "csv", "md", "json", "compressai")
+FORMS = ("html", "csv", "md", "latex", "json", "compressai")
 
 
 @click.command()
@@ -22,7 +22,9 @@ FORMS = ("html", "csv", "md", "json", "compressai")
     show_default=True,
     help="One self-contained page, or text on stdout; compressai is the JSON that CompressAI's plots read.",
 )
-@click.option("--plots", type=click.Path(path_type=Path), metavar="DIR", help="Also write PNG and SVG plots there.")
+@click.option(
+    "--plots", type=click.Path(path_type=Path), metavar="DIR", help="Also write plots there: PNG, SVG, PDF and PGF."
+)
 @click.option(
     "--bd",
     "anchor",
@@ -99,6 +101,10 @@ def command(
         text = render(found, anchor, against, arrived)
     elif form == "csv":
         text = export.as_csv(found, anchor, against)
+    elif form == "latex":
+        from semcodec.bench.latex import as_latex
+
+        text = as_latex(found, anchor, against)
     elif form == "md":
         text = export.as_markdown(found, anchor, against)
     elif form == "json":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,9 @@ from semcodec.errors import UsageError
     help="Multiplies the samples of every step of the recipe.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the order and of what is drawn at random.")
+@click.option(
+    "--tensorboard", is_flag=True, help="Also write scalars and pictures for TensorBoard, into DIR/tensorboard."
+)
 @options.as_json
 def command(
     spec: str | None,
@@ -80,6 +83,7 @@ def command(
     until: str | None,
     scale: float,
     seed: int,
+    tensorboard: bool,
     form: str,
 ) -> None:
     """Train what SPEC names, a pipeline or a backbone alone, step by step as its recipe says.
@@ -101,6 +105,10 @@ def command(
 
     from semcodec.training.processes import is_first
     from semcodec.training.train import WRITTEN, train
+    from semcodec.training.watch import TensorBoard, check_tensorboard
+
+    if tensorboard:
+        check_tensorboard()
 
     written = (folder / name for folder in runs for name in WRITTEN)
     spare(written, data=[data], weights=given, files=[init, file])
@@ -108,15 +116,20 @@ def command(
     for folder, name in runs.items():
         if file is not None:
             click.echo(f"{len(cards) + 1}/{len(runs)}  {name}", err=True)
+        watch = TensorBoard(folder / "tensorboard", _panels(data)) if tensorboard else None
         try:
             card = train(
                 name, data, folder, request=request, classes=classes, init=init, objective=objective,
                 rate_weight=rate_weight, task_weights=weighted, until=until, scale=scale, seed=seed, device=device,
+                on_step=watch,
             )  # fmt: skip
         except KeyboardInterrupt:
             if (folder / "checkpoint.safetensors").exists():
                 click.echo(f"{folder} has a checkpoint: the same command goes on from there", err=True)
             raise
+        finally:
+            if watch is not None:
+                watch.close()
         cards.append(card)
     if not is_first():
         return
@@ -141,6 +154,19 @@ def _runs(output: Path, file: Path | None) -> dict[Path, str]:
     if not found:
         raise UsageError(f"{file}: none of its cells has an encoder that learns")
     return {output / folder: spec for folder, spec in found.items()}
+
+
+def _panels(data: str) -> Callable[[Any], list[tuple[str, Any]]]:
+    """Of a pipeline, titles and pictures of what it makes of the first sample that is trained on."""
+    from semcodec.data.datasets import open_unlabelled
+    from semcodec.evaluation.sample_panels import make_panels
+    from semcodec.play.pictures import picture
+
+    def draw(pipeline: Any) -> list[tuple[str, Any]]:
+        pixels, _ = open_unlabelled(data, pipeline.request).batch([0])
+        return [(panel.title, picture(panel)) for panel in make_panels(pipeline, pixels)]
+
+    return draw
 
 
 def _show(card: Mapping[str, Any], output: Path) -> None:

@@ -84,7 +84,7 @@ class Composition:
             ("entropy", "both", self.entropy, None, None),
             ("restore", "server", self.encoder, passed.latent, passed.restored),
             ("recover", "server", self.recoverer, passed.restored, passed.recovered),
-            ("tail", "server", self.backbone, passed.recovered, None),
+            *(("tail", "server", tail.bound, passed.recovered, None) for tail in self.tails.values()),
         ]
         shown = [
             (stage, where, str(bound.item), _port(takes), _port(gives), bound.component.license)

@@ -47,6 +47,7 @@ NAMED = {
 }
 
 
+HUB_PREFIX = "hf:"
 WHOLE = (BOXES, MASKS)
 """Labels that lie somewhere in a picture, all of which is needed."""
 _MISSING = {
@@ -67,8 +68,9 @@ def open_dataset(
     """A named set or a folder, at the size that ``request`` wants.
 
     A folder holds class folders of videos or images, ``images/`` and ``labels.csv``, ``images/`` and ``labels/``
-    with boxes, ``images/`` and ``masks/``, VOC's folders, or COCO's ``annotations/``. split: "train" or "test"; for
-    folders also "all". Without a request: clips of 16x224x224 or images of 224x224, with the labels that ``task`` needs
+    with boxes, ``images/`` and ``masks/``, VOC's folders, COCO's ``annotations/``, or webdataset's tars.
+    ``hf:OWNER/NAME[@REVISION]`` is a data set of the Hugging Face hub. split: "train" or "test"; for these and folders
+    also "all". Without a request: clips of 16x224x224 or images of 224x224, with the labels that ``task`` needs
     where it is known and the data have them. classes: the names of those whose boxes or masks count, where these are
     not all.
     A ``DataNote`` says where a split is all that there is.
@@ -123,6 +125,10 @@ def open_plain(name_or_path: str, split: str, request: InputRequest | None, task
         module, _, name = named.target.partition(":")
         opened: Dataset = getattr(import_module(module), name)(split, request or _default(named.kind, wanted))
         return opened
+    if is_named(name_or_path):
+        from semcodec.data.hub_data import open_hub
+
+        return open_hub(name_or_path, split, request, wanted)
     if not os.path.isdir(name_or_path):
         raise DataError(say_unknown(name_or_path))
     from semcodec.data.forms import form_of
@@ -149,9 +155,18 @@ def tasks_of(name_or_path: str) -> tuple[str, ...]:
     return (*whole, *(task for task, given in LABELS.items() if given in labels & set(WHOLE) and task not in whole))
 
 
+def is_named(text: str) -> bool:
+    """Whether a data set is named by the hub's name for it: ``hf:OWNER/NAME[@REVISION]``."""
+    return text.startswith(HUB_PREFIX)
+
+
 def check_dataset(name_or_path: str) -> None:
     """Raise DataError where ``open_dataset`` would find neither a named set nor a folder, at once."""
-    if name_or_path not in NAMED and not os.path.isdir(name_or_path):
+    if is_named(name_or_path):
+        from semcodec.data.hub_data import check_name
+
+        check_name(name_or_path)
+    elif name_or_path not in NAMED and not os.path.isdir(name_or_path):
         raise DataError(say_unknown(name_or_path))
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from semcodec.data.base import Dataset
-from semcodec.data.datasets import open_plain, rows, say_unknown
+from semcodec.data.datasets import is_named, open_plain, rows, say_unknown
 from semcodec.data.forms import Form, forms_of
 from semcodec.errors import DataError
 from semcodec.specs import InputRequest
@@ -24,7 +24,11 @@ def describe(name_or_path: str) -> dict[str, Any]:
     """The same of one set or folder, with the names of its classes and ``entropy_bits``: by channel, order 0."""
     forms: list[Form] = []
     found: dict[str, Any] | None = next((row for row in rows() if row["name"] == name_or_path), None)
-    if found is None:
+    if is_named(name_or_path):
+        from semcodec.data import hub_data
+
+        found = hub_data.summary(name_or_path)
+    elif found is None:
         if not os.path.isdir(name_or_path):
             raise DataError(say_unknown(name_or_path))
         forms = forms_of(name_or_path)
@@ -36,7 +40,10 @@ def describe(name_or_path: str) -> dict[str, Any]:
     dataset: Dataset
     split = "test" if found["sizes"]["test"] else "all"
     request = InputRequest(16 if found["kind"] == "video" else None, 64, 64)
-    if forms and hasattr(whole := forms[0].open_split(name_or_path, split, None), "pictures"):
+    if is_named(name_or_path):
+        named = hub_data.open_hub(name_or_path, split, None)
+        dataset, pictures = named, partial(named.pictures, request=request)
+    elif forms and hasattr(whole := forms[0].open_split(name_or_path, split, None), "pictures"):
         dataset, pictures = whole, partial(whole.pictures, request=request)
     else:
         dataset = open_plain(name_or_path, split, request)

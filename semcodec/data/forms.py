@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from semcodec.data.base import Dataset
 from semcodec.specs import InputRequest
 
-FORMS = ("boxes", "mask_folders", "voc", "coco", "labelled", "folders")
+FORMS = ("boxes", "mask_folders", "voc", "coco", "labelled", "shards", "folders")
 """Modules of this room in the order in which they are asked; the last takes what no other does."""
 
 

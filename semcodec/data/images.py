@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,6 +72,22 @@ def read_image(path: str | os.PathLike[str], request: InputRequest) -> UInt8:
         return fit(_upright(image), request, size)
 
 
+def read_bytes(data: bytes, where: str, request: InputRequest) -> tuple[UInt8, tuple[int, int]]:
+    """``read_image`` of a file's bytes, and its width and height, upright. where: what messages call it."""
+    with _one_line(where), Image.open(BytesIO(data)) as image:
+        _check_avif(data, image)
+        size = upright_size(image)
+        _draft(image, request)
+        return fit(_upright(image), request, size), size
+
+
+def size_in(data: bytes, where: str) -> tuple[int, int]:
+    """``size_of`` of a file's bytes."""
+    with _one_line(where), Image.open(BytesIO(data)) as image:
+        _check_avif(data, image)
+        return upright_size(image)
+
+
 def from_picture(image: Image.Image, request: InputRequest) -> tuple[UInt8, tuple[int, int]]:
     """The same of a picture in memory, which stays as it is, and its width and height, upright. Raises DataError."""
     with _one_line("the Pillow image"):
@@ -95,14 +112,16 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
         raise DataError(f"{path}: is an empty file")
     with _one_line(str(path)), Image.open(path) as image:
         if image.format == "AVIF":
-            _check_avif(path, image.size)
+            with open(path, "rb") as file:
+                _check_avif(file.read(), image)
         yield image
 
 
-def _check_avif(path: str | os.PathLike[str], size: tuple[int, int]) -> None:
+def _check_avif(data: bytes, image: Image.Image) -> None:
     """Raises DataError where what is coded is far larger than what the file says that it shows."""
-    with open(path, "rb") as file:
-        data = file.read()
+    if image.format != "AVIF":
+        return
+    size = image.size
     if b"avis" in data[:64]:  # a sequence, of which the decoder bounds the pictures
         return
     for width, height in avif_sizes(data):

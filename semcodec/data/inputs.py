@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from semcodec.data.base import Dataset
-from semcodec.data.datasets import NAMED, check_dataset, open_quietly, suggest
+from semcodec.data.datasets import NAMED, check_dataset, is_named, open_quietly, suggest
 from semcodec.data.parts import Part
 from semcodec.errors import DataError, UsageError
 from semcodec.specs import CLASS, InputRequest
@@ -167,7 +167,7 @@ def _check_index(name: str, dataset: Dataset, index: int) -> None:
 
 
 def _no_input(text: str) -> str:
-    if text in NAMED or os.path.isdir(text):
-        what = "data set" if text in NAMED else "folder"
+    if text in NAMED or is_named(text) or os.path.isdir(text):
+        what = "folder" if os.path.isdir(text) else "data set"
         return f"{text} is a {what}; name one of its samples, as in {text}:0"
     return f"no such file or data set: {text}{suggest(text.rpartition(':')[0] or text)}"

@@ -38,8 +38,9 @@ def table_of(records: Iterable[Mapping[str, Any]]) -> str:
         heads.append(metric.head)
         rows.append(
             (
-                _html.Raw(_html.code(r["spec"])), 100 * r[metric.key], f"{low:.1f} - {high:.1f}", float(r["bytes_total"]),
-                r.get("ratio_uint8"), None if share is None else f"{share:.3f}", float(sum(r["stages_ms"].values())),
+                _html.Raw(_html.code(r["spec"])), 100 * r[metric.key], f"{low:.1f} - {high:.1f}",
+                float(r["bytes_total"]), r.get("ratio_uint8"), None if share is None else f"{share:.3f}",
+                float(sum(r["stages_ms"].values())),
                 f"{r['data']}, {r['samples']:,} samples",
             )
         )  # fmt: skip

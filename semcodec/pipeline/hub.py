@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
-import threading
 from pathlib import Path
 from typing import Any
 
 from semcodec._cache import cache_folder
 from semcodec._files import whole_file
+from semcodec._network import HUB, unreachable
 from semcodec.errors import WeightsError, first_line
-
-HUB = "https://huggingface.co"
-PATIENCE = 5.0
-"""Seconds in which a server answers at all."""
 
 
 def download(repository: str) -> Path:
@@ -46,35 +41,6 @@ def download(repository: str) -> Path:
             f"{repository} cannot be fetched from the hub ({absent or first_line(error)[:120]}); "
             "fetch it elsewhere, give --weights PATH"
         ) from error
-
-
-def unreachable(address: str) -> str | None:
-    """Why no connection to the server of an address, or to the proxy that stands for it, can be made; None if it can.
-
-    Known after a few seconds, whatever the name server does.
-    """
-    from urllib.parse import urlsplit
-    from urllib.request import getproxies, proxy_bypass
-
-    asked = urlsplit(address)
-    proxy = getproxies().get(asked.scheme)
-    if proxy and not proxy_bypass(asked.hostname or ""):
-        asked = urlsplit(proxy if "//" in proxy else f"http://{proxy}")
-    found = [f"{asked.hostname} does not answer"]
-
-    def connect() -> None:
-        port = asked.port or (80 if asked.scheme == "http" else 443)
-        try:
-            socket.create_connection((asked.hostname or "", port), PATIENCE).close()
-        except OSError as error:
-            found[:] = [f"{asked.hostname} cannot be reached: {error.strerror or error}"]
-        else:
-            found.clear()
-
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(PATIENCE)
-    return next(iter(found), None)
 
 
 def _fetch(url: str) -> Path:

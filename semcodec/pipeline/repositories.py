@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from semcodec._files import read_regular
+from semcodec._network import HUB, unreachable
 from semcodec.errors import SemcodecError, UsageError, WeightsError, first_line
-from semcodec.pipeline.hub import HUB, unreachable
 
 PREFIX = "hf:"
 WEIGHTS = ("weights.safetensors", "model.safetensors")
@@ -150,7 +150,7 @@ def sums_of(files: Mapping[str, Path | bytes]) -> bytes:
 
 
 def check_sums(folder: Path) -> None:
-    """Raise WeightsError where a file of a folder is not what its list of digests says; without a list all are taken."""
+    """Raise WeightsError where a file is not what its folder's list of digests says; without a list all are taken."""
     path = folder / SUMS
     if not path.is_file():
         return

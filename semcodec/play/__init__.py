@@ -1,1 +1,1 @@
-"""The playground: what a spec makes of a picture or clip, beside its rivals. ``page.py`` shows it; the rest computes."""
+"""The playground: what a spec makes of an input, beside its rivals. ``page.py`` shows it; the rest computes."""

@@ -20,12 +20,12 @@ COLOURS = ("#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#8c564b")
 PARTS = (("payload", "#d62728"), ("side", "#ff9896"), ("header", "#c7a4a4"))
 
 STYLE = """<style>
-.sc{font:14px/1.45 system-ui,sans-serif;color:var(--body-text-color,#222)} .sc h3{font-size:15px;margin:.2em 0 .4em}
-.sc .big{font-size:20px;font-weight:600} .sc .row{display:grid;grid-template-columns:minmax(6.5em,9em) 1fr;gap:.2em .6em}
-.sc .row{align-items:center;margin:.2em 0} .sc .bar{display:flex;height:16px;min-width:1px;border-radius:2px;overflow:hidden}
-.sc .note{opacity:.75;font-size:13px} .sc .key{display:inline-block;width:10px;height:10px;margin:0 4px 0 10px}
+.sc{font:14px/1.45 system-ui,sans-serif;color:var(--body-text-color,#222)} .sc h3{font-size:15px;margin:.6em 0 .4em}
+.sc .big{font-size:20px;font-weight:600} .sc .note{opacity:.75;font-size:13px} .sc .bytes{white-space:nowrap}
+.sc .row{display:grid;grid-template-columns:minmax(6.5em,9em) 1fr;gap:.2em .6em;align-items:center;margin:.2em 0}
+.sc .bar{display:flex;height:16px;min-width:1px;border-radius:2px;overflow:hidden}
+.sc .key{display:inline-block;width:10px;height:10px;margin:0 4px 0 10px}
 .sc svg{width:100%;height:auto;max-width:760px} .sc svg text{fill:currentColor;font:12px system-ui,sans-serif}
-.sc .bytes{white-space:nowrap}
 </style>"""
 
 
@@ -76,16 +76,18 @@ def _told(point: Point) -> str:
 
 def _row(name: str, parts: Iterable[tuple[int, str]], most: int, text: str) -> str:
     bars = "".join(f'<i style="width:{100 * size / most:.2f}%;background:{colour}"></i>' for size, colour in parts)
-    return f'<div class="row"><span>{escape(name)}</span><div><div class="bar">{bars}</div><span class="note">{escape(text)}</span></div></div>'
+    right = f'<div><div class="bar">{bars}</div><span class="note">{escape(text)}</span></div>'
+    return f'<div class="row"><span>{escape(name)}</span>{right}</div>'
 
 
 def ends(share: Share | None) -> str:
     """What each end computes, below the other figures; nothing while that is not known."""
     if share is None:
         return ""
-    told = "neither end multiplies anything" if share.device is None else (
-        f"{100 * share.device:.1f} % of {(share.macs_device + share.macs_server) / 1e6:,.1f} million multiply-accumulates"
-    )  # fmt: skip
+    both = (share.macs_device + share.macs_server) / 1e6
+    told = "neither end multiplies anything"
+    if share.device is not None:
+        told = f"{100 * share.device:.1f} % of {both:,.1f} million multiply-accumulates"
     whole = f"the model alone: {share.macs_whole / 1e6:,.1f} million"
     return f'<div class="sc">{STYLE}<h3>The device\'s share</h3><div>{told}</div><div class="note">{whole}</div></div>'
 

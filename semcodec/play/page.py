@@ -1,4 +1,4 @@
-"""The page, by Gradio: what can be chosen on one side, what came of it on the other. All that is computed is elsewhere."""
+"""The page, by Gradio: what can be chosen on one side, what came of it on the other. It computes nothing itself."""
 
 from __future__ import annotations
 
@@ -99,6 +99,9 @@ def build(playground: Playground, spec: str | None = None) -> Blocks:
             except SemcodecError:
                 return ""  # said above
 
+        def built_in(name: str, number: float, at: str) -> tuple[Any, Any]:
+            return chosen(f"{name}:{int(number)}", at)
+
         def offered(at: str) -> Any:
             return gr.update(choices=_parts(playground, at), value=[])
 
@@ -107,10 +110,7 @@ def build(playground: Playground, spec: str | None = None) -> Blocks:
         photo.change(_taken(chosen), [photo, source, spec_box], [source, spec_box], **quiet)
         clip.change(_taken(chosen), [clip, source, spec_box], [source, spec_box], **quiet)
         for one in (name, number):
-            one.change(
-                lambda name, number, at: chosen(f"{name}:{int(number)}", at), [name, number, spec_box], [source, spec_box],
-                **quiet,
-            )  # fmt: skip
+            one.change(built_in, [name, number, spec_box], [source, spec_box], **quiet)
         spec_box.change(offered, spec_box, parts_box, **quiet)
         gr.on(
             [page.load, source.change, spec_box.change, parts_box.change, settings.change],
@@ -130,7 +130,7 @@ def serve(
     port: int | None = None,
     told: Callable[[str], None] = print,
 ) -> None:
-    """Show the page until the process is stopped. told: is given the line that says where. Raises OSError, PluginError."""
+    """Show the page until the process is stopped. told: takes the line that says where. Raises OSError, PluginError."""
     gr = _gradio()
     page = build(playground, spec)
     page.queue(default_concurrency_limit=1, max_size=32)

@@ -14,7 +14,8 @@ UInt8 = npt.NDArray[np.uint8]
 LEAST, MOST = 256, 960
 """Pixels of a picture's longer side as it is shown: small ones are magnified, in whole steps."""
 HEAT = np.array(
-    [(0, 0, 4), (40, 11, 84), (101, 21, 110), (159, 42, 99), (212, 72, 66), (245, 125, 21), (250, 193, 39), (252, 255, 164)],
+    [(0, 0, 4), (40, 11, 84), (101, 21, 110), (159, 42, 99), (212, 72, 66), (245, 125, 21), (250, 193, 39),
+     (252, 255, 164)],
     np.float64,
 )  # fmt: skip
 """Colours from the least to the greatest value, evenly apart: those of matplotlib's "inferno"."""

@@ -1,4 +1,4 @@
-"""What the page shows, computed: pipelines and inputs that were used stay, so that a knob that is turned costs one run."""
+"""What the page shows, computed: pipelines and inputs that were used stay, so that a turned knob costs one run."""
 
 from __future__ import annotations
 

@@ -48,7 +48,8 @@ class Choice(Protocol):
 class Chooser(Protocol):
     """Decides for each sample: ``planning.live.LiveDeadline``. taken: how often what was chosen."""
 
-    taken: Mapping[str, int]
+    @property
+    def taken(self) -> Mapping[str, int]: ...
 
     def choose(self) -> Any:
         """A ``Choice`` for a sample that is there now."""
@@ -235,7 +236,8 @@ class Link:
                 future.set_exception(wrong)
 
         second = _Second(self, device, begun) if begun else None
-        self._carrier.submit(sequence, encoded.data, deadline, second and second.asked).add_done_callback(done)
+        asked = None if second is None else second.asked
+        self._carrier.submit(sequence, encoded.data, deadline, asked).add_done_callback(done)
         return future
 
     def _chosen(self, choice: Choice) -> Device:

@@ -20,7 +20,7 @@ function scaled(value, unit) {
 }
 
 const share = (value) => value === null ? "–" : (100 * value).toFixed(value && value < 0.1 ? 1 : 0) + " %";
-const ms = (value) => value === null ? "–" : value.toFixed(value < 10 ? 1 : 0) + " ms";
+const ms = (value) => value === null ? "–" : value < 1000 ? value.toFixed(value < 10 ? 1 : 0) + " ms" : (value / 1000).toFixed(1) + " s";
 
 function since(seconds) {
   if (seconds < 90) return Math.round(seconds) + " s";

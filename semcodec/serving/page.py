@@ -26,7 +26,7 @@ from semcodec.serving.answers import to_prediction
 from semcodec.serving.batching import Job
 from semcodec.serving.engine import Hosted, record_of
 from semcodec.serving.figures import WINDOW_S
-from semcodec.serving.messages import Answer
+from semcodec.serving.messages import Answer, Boxes
 from semcodec.serving.service import Held, Service
 
 MOST = 200
@@ -126,7 +126,7 @@ def _told(held: Held) -> dict[str, Any] | None:
     if held.shown is None:
         return None
     answer = held.shown[1]
-    boxes = None if answer.boxes is None else len(answer.boxes.classes)
+    boxes = len(answer.boxes.classes) if isinstance(answer.boxes, Boxes) else None
     return {"name": answer.name, "probability": answer.probability, "layers": list(answer.layers), "boxes": boxes}
 
 
@@ -134,7 +134,8 @@ def _show(job: Job[Hosted, Held], answer: Answer) -> list[Mapping[str, Any]]:
     from semcodec.serving.pictures import show
 
     server = job.stream.server
-    return show(server, record_of(job), None if answer.device else to_prediction(answer, server.classes))
+    prediction = None if answer.device else to_prediction(answer, server.classes, server.composition.task)
+    return show(server, record_of(job), prediction)
 
 
 def _json(document: Mapping[str, Any]) -> Response:

@@ -81,9 +81,9 @@ def draw(panel: Panel) -> Image.Image:
             image = colours
         else:
             grey = (0.6 * (image @ LUMA) + 0.4 * 255)[..., None].repeat(3, 2)
-            stretched = [_stretched(one, image.shape) for one in (colours, there.astype(np.uint8)[..., None] * 255)]
-            over = 0.6 * (stretched[1][..., :1] > 127)
-            image = (over * stretched[0] + (1 - over) * grey).astype(np.uint8)
+            mask = np.where(there[..., None], np.uint8(255), np.uint8(0))
+            over = 0.6 * (_stretched(mask, image.shape)[..., :1] > 127)
+            image = (over * _stretched(colours, image.shape) + (1 - over) * grey).astype(np.uint8)
     if image is None:
         raise CorruptStream(f"the panel {panel.title!r} has nothing to show")
     picture = Image.fromarray(np.ascontiguousarray(image))

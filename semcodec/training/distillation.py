@@ -110,9 +110,9 @@ def _loss(
             total, figures = FEATURES[name] * apart, {"features": apart.item()}
             if answers is not None:
                 for (task, weight, tail), answer in zip(tails, answers, strict=True):
-                    agreed = answer_distance(tail.tail(given, job.cut), answer)
+                    agreed = answer_distance(tail.tail(given, job.cut), answer, task)
                     total = total + weight * agreed
-                    figures[f"answers of {task}" if task else "answers"] = agreed.item()
+                    figures[f"answers of {task}" if len(tails) > 1 else "answers"] = agreed.item()
         if bits is not None:
             warm = min(1.0, number / WARM) if name == MATCH else 1.0
             kilobytes = bits.float().mean() / 8000
@@ -123,9 +123,9 @@ def _loss(
 
 
 def tails_of(job: Job) -> list[tuple[str, float, Any]]:
-    """The tails that teach, each with its task's name, "" where it is the only one, and its weight; these sum to 1."""
+    """The tails that teach, each with its task's name and its weight; these sum to 1."""
     if not job.tails:
-        return [("", 1.0, job.modules["backbone"])]
+        return [(job.task, 1.0, job.modules["backbone"])]
     whole = sum(job.task_weights.get(task, 1.0) for task in job.tails)
     return [(task, job.task_weights.get(task, 1.0) / whole, tail) for task, tail in job.tails.items()]
 
@@ -178,13 +178,16 @@ def _joined(features: Features) -> Features:
     return {TOKENS: torch.cat([features[PREFIX], features[TOKENS]], 1)}
 
 
-def answer_distance(given: Tensor, wanted: Tensor) -> Tensor:
-    """Of logits (B, classes), or at each place (B, classes, H, W), the mean KL divergence.
+def answer_distance(given: Tensor, wanted: Tensor, task: str = "") -> Tensor:
+    """Of logits (B, classes), or at each place (B, classes, H, W), the mean KL divergence. Of embeddings, which the
+    task "retrieval" has, the squared distance.
 
     Of boxes (B, N, 4 + classes), as detectors answer, their scores' cross-entropy and the error of boxes over their
     size, where the teacher sees something: weighted by its best score.
     """
     given, wanted = given.float(), wanted.float()
+    if task == "retrieval":
+        return (given - wanted).square().sum(1).mean()
     if wanted.dim() in (2, 4):
         each = F.kl_div(given.log_softmax(1), wanted.log_softmax(1), log_target=True, reduction="none").sum(1)
         return each.mean()

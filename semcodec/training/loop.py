@@ -100,12 +100,38 @@ class Step:
         return math.ceil(self.samples / self.batch)
 
 
+@dataclass(frozen=True)
+class Moment:
+    """Where a run is, told to ``on_step`` after every iteration, and once more when a step's ``finish`` is done.
+
+    step: its name; number: which it is of all ``steps``, from 0. iteration: how many of ``iterations`` are done;
+    before: of the steps before. means: of loss and metrics over the last hundred. rate: the learning rate; 0 where
+    nothing learns. finished: whether the step is over, and its modules are as the next one finds them.
+    pipeline: makes one of the modules as they are, where a pipeline is trained and the step is over.
+    """
+
+    step: str
+    number: int
+    steps: int
+    iteration: int
+    iterations: int
+    before: int
+    means: Mapping[str, float]
+    rate: float
+    finished: bool = False
+    pipeline: Callable[[], Any] | None = None
+
+
+OnStep = Callable[[Moment], None]
+
+
 @dataclass
 class Job:
     """What a recipe is given.
 
-    modules: by slot ("encoder", "recoverer", "backbone"), those that have weights. tails: by task, the models that
-    answer a stream for several, of which "backbone" is the first, whose head runs; none of a stream for one.
+    modules: by slot ("encoder", "recoverer", "backbone"), those that have weights. task: the backbone's. tails: by
+    task, the models that answer a stream for several, of which "backbone" is the first, whose head runs; none of a
+    stream for one.
     task_weights: of these, what each answer weighs in training, where that is not 1. recover: the composition's
     Recoverer, with weights or without.
     dataset: what is trained on. larger: the same pictures with more of their pixels, which crops are taken from, so
@@ -131,6 +157,7 @@ class Job:
     shipped: frozenset[str] = frozenset()
     pretrained: bool = False
     auxiliary: dict[str, nn.Module] = field(default_factory=dict)
+    task: str = ""
     tails: Mapping[str, nn.Module] = field(default_factory=dict)
     task_weights: Mapping[str, float] = field(default_factory=dict)
     recover: Callable[[Partial], Features] | None = None
@@ -258,13 +285,15 @@ def fit(
     fingerprint: str = "",
     every_s: float = 60,
     half: bool = True,
+    on_step: OnStep | None = None,
 ) -> list[dict[str, Any]]:
     """Run ``steps``, resuming from ``out/checkpoint.safetensors`` if a run with the same fingerprint was stopped.
 
     Appends one JSON line per hundred iterations to ``out/log.jsonl`` and returns the last line of each step.
     ``half`` computes in bfloat16 where autograd can; weights stay float32. Ctrl-C saves before it stops, as a command's
     SIGTERM does. Raises UsageError where another process trains into ``out``, OSError where the disk is full.
-    Several processes (``semcodec.training.processes``) learn together; the first alone writes and shows progress.
+    Several processes (``semcodec.training.processes``) learn together; the first alone writes, shows progress and calls
+    ``on_step``, which is told of every iteration and changes nothing; what it raises ends the run.
     """
     first = processes.is_first()
     out.mkdir(parents=True, exist_ok=True)
@@ -280,7 +309,20 @@ def fit(
     progress = Progress(first)
     with Interrupt() as interrupt, LineFile(out / LOG, out) if first else nullcontext() as log:
         for number in range(state.step, len(steps)):
-            step = steps[number]
+            step, before = steps[number], sum(one.iterations for one in steps[:number])
+
+            def moment(
+                done: int,
+                means: Mapping[str, float],
+                *,
+                finished: bool = False,
+                number: int = number,
+                before: int = before,
+            ) -> Moment:
+                step = steps[number]
+                learns = rate(step, max(0, done - 1), step.iterations) if step.learn else 0.0
+                return Moment(step.name, number, len(steps), done, step.iterations, before, means, learns, finished)
+
             optimiser = _optimiser(step, modules)
             if optimiser is None:
                 state.iteration = 0
@@ -294,6 +336,8 @@ def fit(
                 progress.share(f"{step.name} {number + 1}/{len(steps)}  {means}", done / step.iterations)
                 if log is not None and (done % 100 == 0 or done == step.iterations):
                     log.append(to_json({"step": step.name, "iteration": done, **means}))
+                if first and on_step is not None:
+                    on_step(moment(done, means))
                 asked = processes.any_of(interrupt.asked)
                 if first and (asked or time.monotonic() - saved > every_s):
                     checkpoint.save(modules, optimiser, state)
@@ -303,6 +347,8 @@ def fit(
                     raise interrupt.reason
             if step.finish:
                 step.finish()
+            if first and on_step is not None:
+                on_step(moment(step.iterations, means, finished=True))
             state.summary.append({"step": step.name, "samples": step.samples, **means})
             state.step, state.iteration = number + 1, 0
             _agree(modules)

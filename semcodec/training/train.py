@@ -29,6 +29,7 @@ from semcodec.errors import UsageError, WeightsError
 from semcodec.pipeline import shared_heads, weights
 from semcodec.pipeline.accelerator import Accelerator, Where
 from semcodec.pipeline.loading import class_names
+from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.stages import Stages, build
 from semcodec.pipeline.tensor_files import write_tensors
 from semcodec.specs import InputRequest
@@ -37,7 +38,7 @@ from semcodec.tensors import single_precision
 from semcodec.training import objectives, processes
 from semcodec.training.checkpoint import CHECKPOINT, load_state, state_dict
 from semcodec.training.feature_steps import backbone_first
-from semcodec.training.loop import LOG, Job, Step, fit
+from semcodec.training.loop import LOG, Job, OnStep, Step, fit
 from semcodec.training.objectives import DISTIL, OBJECTIVES, RECIPE, REFINE, TASK
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
@@ -64,6 +65,7 @@ def train(
     seed: int = 0,
     device: Where = "cpu",
     task_weights: Mapping[str, float] | None = None,
+    on_step: OnStep | None = None,
 ) -> dict[str, Any]:
     """Train what ``spec`` names, a pipeline or a Backbone alone, by its recipe or another objective; returns the card.
 
@@ -72,7 +74,8 @@ def train(
     classes: those whose boxes are learned, where these are not all. init: weights of another task that the Backbone
     starts from, or of "distil" the Encoder. until: the recipe's last step to run.
     task_weights: of a stream for several tasks, what each weighs beside the others, where that is not 1.
-    scale: multiplies every step's samples. device: where networks learn, as of ``Device.load``.
+    scale: multiplies every step's samples. device: where networks learn, as of ``Device.load``. on_step: is told of
+    every iteration, see ``Moment``; ``semcodec.training.watch`` has one for TensorBoard.
     Writes ``weights.safetensors`` (float16) and ``card.json`` into ``out``; a stopped run goes on where it was
     when called again with the same arguments, on any device and any number of processes that ``torchrun`` starts.
     Raises UsageError for a spec with nothing to train.
@@ -154,14 +157,28 @@ def train(
     start = weights.digest(state_dict(job.modules))
     fingerprint = hashlib.sha256(to_json([card, start], sort_keys=True).encode()).hexdigest()[:16]
     there.forget_peak()
+    watched = None if on_step is None else _with_pipeline(on_step, stages, there)
     larger = None if job.larger is None else Remembered(job.larger)
     remembering = replace(job, dataset=Remembered(job.dataset), larger=larger)
-    card["metrics"] = fit(steps, remembering, out, seed=seed, fingerprint=fingerprint)
+    card["metrics"] = fit(steps, remembering, out, seed=seed, fingerprint=fingerprint, on_step=watched)
     card |= there.describe()
     if processes.is_first():
         save(written, card, out)
     processes.from_first(None)  # nobody goes on before the files are there
     return card
+
+
+def _with_pipeline(on_step: OnStep, stages: Stages | None, there: Accelerator) -> OnStep:
+    """The hook, told also how to make a pipeline of the modules where a step is over: by then nothing learns."""
+    if stages is None:
+        return on_step
+
+    def made() -> Pipeline:
+        for module in stages.modules().values():
+            module.requires_grad_(False).eval()
+        return Pipeline.of(stages, accelerator=there)
+
+    return lambda moment: on_step(replace(moment, pipeline=made) if moment.finished else moment)
 
 
 def save(modules: dict[str, nn.Module] | Any, card: dict[str, Any], out: Path) -> None:
@@ -247,6 +264,7 @@ def _pipeline_job(
     recipe = composition.backbone.component.recipe
     job = Job(
         modules=modules,
+        task=get_task(composition.task).name,
         tails=tails,
         dataset=dataset,
         larger=_larger(data, composition.request) if distils and dataset.varies else None,

@@ -267,9 +267,11 @@ def test_csv_has_a_line_for_each_point(folder: Path):
     assert len(rows) == 8
     assert {row["curve"] for row in rows} == {"a", "b"}
     assert (float(rows[0]["bytes_total"]), float(rows[0]["accuracy"]), rows[0]["pareto"]) == (500.0, 0.5, "True")
-    deltas_ = list(csv.DictReader(io.StringIO(run(folder, "--format", "csv", "--bd", "a").stdout)))
-    assert [(row["anchor"], row["curve"]) for row in deltas_] == [("a", "b")]
-    assert float(deltas_[0]["rate"]) == pytest.approx(-50)
+    both = list(csv.DictReader(io.StringIO(run(folder, "--format", "csv", "--bd", "a").stdout)))
+    assert [row["curve"] for row in both] == [row["curve"] for row in rows]  # beside the points, not instead
+    assert {row["bd_anchor"] for row in both} == {"a"}
+    assert {row["bd_rate"] for row in both if row["curve"] == "a"} == {""}
+    assert {round(float(row["bd_rate"])) for row in both if row["curve"] == "b"} == {-50}
 
 
 def test_markdown(folder: Path):
@@ -279,6 +281,41 @@ def test_markdown(folder: Path):
     assert "| h264+vit-nano | out of memory |" in text
     widths = {line.count("|") for line in text.splitlines() if line.startswith(("| **", "| `"))}
     assert widths == {10}
+
+
+def test_latex(folder: Path):
+    text = run(folder, "--format", "latex", "--bd", "a").stdout
+    assert text.count("\\begin{table}") == text.count("\\end{table}") == 2
+    assert r"b & \texttt{stae:frames=0+\allowbreak{}rans+\allowbreak{}vit-nano} & \textbf{50.0} & 45.0--55.0" in text
+    assert "b & ${-}50.0$" in text
+    rows = [line for line in text.splitlines() if line.endswith(r" \\")]
+    assert {line.count(" & ") for line in rows} == {5, 4}
+
+
+@pytest.mark.parametrize("nasty", ["50 % & more_of #1 {x} ~ ^ $", r"\input{/etc/passwd}", "a\\\\b"])
+def test_latex_finds_no_command_in_what_records_say(tmp_path: Path, nasty: str):
+    found = run(written(tmp_path / "r", [*curve(nasty), *curve("b")]), "--format", "latex", "--bd", "b").stdout
+    row = next(line for line in found.splitlines() if "stae" in line and not line.startswith("b "))
+    name = re.sub(r"\\(text\w+\{\}|[&%$#_{}])", "", row.split(" & ")[0])
+    assert not re.search(r"[\\&%$#_{}~^]", name)
+
+
+def test_deltas_have_intervals_by_resamples(tmp_path: Path):
+    """Of the same samples right, a curve at half the bytes has no spread; where they differ it has one."""
+
+    def measured(name: str, factor: float, shift: int) -> list[dict[str, Any]]:
+        rows = []
+        for i, (size, accuracy) in enumerate(CURVE):
+            right = round(100 * accuracy)
+            bits = "".join("1" if (k - shift) % 100 < right else "0" for k in range(100))
+            rows.append(record(f"stae:frames={i}+rans+vit-nano", accuracy, size * factor, name=name, correct=bits))
+        return rows
+
+    found = results.load(written(tmp_path / "r", [*measured("a", 1, 0), *measured("b", 0.5, 0), *measured("c", 1, 40)]))
+    rows = {row.curve: row for row in next(iter(deltas.against(found, "a").values()))}
+    assert rows["b"].rate_interval == pytest.approx((-50, -50))
+    low, high = rows["c"].rate_interval or (0.0, 0.0)
+    assert low < -1 and high > 1
 
 
 def test_json_has_the_records_as_they_are(folder: Path):
@@ -306,10 +343,15 @@ def test_plots(folder: Path, tmp_path: Path):
     done = run(folder, "-o", tmp_path / "page.html", "--plots", tmp_path / "plots")
     assert done.exit_code == 0, done.output
     names = {path.name for path in (tmp_path / "plots").iterdir()}
-    assert names == {f"{chart}.{form}" for chart in ("accuracy", "completion", "stages") for form in ("png", "svg")}
+    drawn = {f"{chart}.{form}" for chart in ("accuracy", "completion", "stages") for form in ("png", "svg", "pdf")}
+    assert names == drawn | {"accuracy.pgf", "completion.pgf"}
+    starts = {".png": b"\x89PNG\r", ".svg": b"<?xml", ".pdf": b"%PDF-", ".pgf": b"% \\us"}
     for path in (tmp_path / "plots").iterdir():
-        start = path.read_bytes()[:5]
-        assert start == (b"\x89PNG\r" if path.suffix == ".png" else b"<?xml")
+        assert path.read_bytes()[:5] == starts[path.suffix]
+    text = (tmp_path / "plots" / "accuracy.pgf").read_text()
+    assert text.count("\\addplot") == 4  # points and a line of each curve
+    assert "500 50 5 5" in text  # bytes, accuracy and its interval
+    assert text.count("{") == text.count("}")
 
 
 def test_a_file_of_records_is_read_as_well(tmp_path: Path):
@@ -334,7 +376,7 @@ def test_half_a_line_at_the_end_is_passed_over(folder: Path):
 
 FORMULAS = ["=1+1", "+1", "-1+1", "@SUM(A1)", "\tx", "\rx"]
 MARKS = ["a|b", "<script>alert(1)</script>", "[a](javascript:b)", "a`b", "&lt;"]
-WORDS = {"data", "curve", "anchor", "spec", "note", "data_digest", "split", "metric", "pareto"}
+WORDS = {"data", "curve", "anchor", "spec", "note", "data_digest", "split", "metric", "pareto", "bd_anchor", "bd_note"}
 
 
 @pytest.mark.parametrize("nasty", [*FORMULAS, *MARKS])

@@ -78,7 +78,7 @@ def test_a_load_run_is_foretold_to_a_fifth(spec, tmp_path, monkeypatch):
     clock = type("Clock", (), {"perf_counter": staticmethod(time.process_time)})
     monkeypatch.setattr(timing, "time", clock)
     monkeypatch.setattr(server_module, "time", clock)
-    [record] = semcodec.sweep(spec, {}, "digits-scenes", limit=200, offline=True)
+    [record] = semcodec.sweep(spec, {}, "digits-scenes", limit=96, offline=True)
     (tmp_path / PLAN).write_text(json.dumps({"bench": FORM}))
     (tmp_path / RECORDS).write_text(json.dumps(record) + "\n")
     plan = ["plan", "--results", str(tmp_path), "--streams", "32", "--fps", "1", "--use", "1", "--format", "json"]

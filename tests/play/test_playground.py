@@ -46,7 +46,8 @@ def test_every_call_parameter_is_a_knob_with_its_bounds():
     assert found["cls-attn.patches"].values == ("raw", "jpeg", "webp", "avif")
     assert found["min-entropy.threshold"].kind == "slider"
     assert "cls-attn.scores" not in found  # of another codec's weights: a build parameter
-    assert next(c for c in choices.controls(compose_spec("avif+vit-nano-server")) if c.key == "avif.slow").kind == "switch"
+    others = {control.key: control for control in choices.controls(compose_spec("avif+vit-nano-server"))}
+    assert others["avif.slow"].kind == "switch"
 
 
 def test_knobs_that_are_turned_are_in_the_spec():
@@ -56,7 +57,7 @@ def test_knobs_that_are_turned_are_in_the_spec():
     assert turned.gate is not None
     assert turned.gate.params["threshold"] == 1.0
     assert choices.at(base, {"cls-attn.quality": 40}).spec == base.spec
-    with pytest.raises(UsageError, match="no knob 'cls-attn.other'"):
+    with pytest.raises(UsageError, match="no knob"):
         choices.at(base, {"cls-attn.other": 1})
 
 
@@ -184,7 +185,7 @@ def test_a_third_partys_encoder_is_in_it_with_its_knobs(tmp_path):
     environment = {**os.environ, "PYTHONPATH": paths}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    spec, keys, total = json.loads(done.stdout)
+    _, keys, total = json.loads(done.stdout)
     assert keys
     assert all(key.startswith("dct.") for key in keys)
     assert total > 0

@@ -429,3 +429,64 @@ def test_weights_too_large_for_half_precision_keep_their_own(tmp_path):
     saved = load_file(tmp_path / "weights.safetensors")
     assert saved["encoder.weight"].tolist() == [[1e6, 0.5]]
     assert saved["encoder.bias"].dtype == torch.float16
+
+
+# -- a run that is watched ---------------------------------------------------------------------------------------------
+
+
+def test_a_hook_is_told_of_every_iteration_and_changes_nothing(tmp_path):
+    plain, watched, told = Run(), Run(), []
+    fit(plain.steps, plain.job, tmp_path / "plain")
+    fit(watched.steps, watched.job, tmp_path / "watched", on_step=told.append)
+    for name, tensor in state_dict(plain.job.modules).items():
+        assert torch.equal(tensor, state_dict(watched.job.modules)[name])
+    steps = [step.iterations for step in watched.steps]
+    assert len([moment for moment in told if not moment.finished]) == sum(steps)
+    assert [moment.step for moment in told if moment.finished] == [step.name for step in watched.steps]
+    assert [moment.before + moment.iteration for moment in told if not moment.finished] == list(
+        range(1, sum(steps) + 1)
+    )
+    assert all("loss" in moment.means for moment in told)
+    assert told[0].rate == pytest.approx(rate(watched.steps[0], 0, steps[0]))
+
+
+def test_what_a_hook_raises_ends_the_run(tmp_path):
+    def hook(moment):
+        raise Stop
+
+    run = Run()
+    with pytest.raises(Stop):
+        fit(run.steps, run.job, tmp_path, on_step=hook)
+
+
+def test_tensorboard_has_curves_and_pictures_of_a_run(tmp_path):
+    pytest.importorskip("tensorboard", reason="needs tensorboard, of the extra watch")
+    from click.testing import CliRunner
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from semcodec.cli import main
+
+    command = ["train", "pca+resnet-nano@stem", "--data", "digits-scenes", "-o", str(tmp_path), "--tensorboard"]
+    done = CliRunner().invoke(main, [*command, "--samples-scale", "0.05", "--format", "json"])
+    assert done.exit_code == 0, done.output
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    steps = [step["step"] for step in json.loads(done.stdout)["metrics"]]
+    assert f"{steps[0]}/loss" in tags["scalars"]
+    assert any(tag.startswith(f"{steps[-1]}/") for tag in tags["images"])
+    assert events.Scalars(f"{steps[0]}/loss")[-1].step > 0
+
+
+def test_without_tensorboard_the_cure_is_named(monkeypatch, tmp_path):
+    import sys
+
+    from click.testing import CliRunner
+
+    from semcodec.cli import main
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    command = ["train", "pca+resnet-nano@stem", "--data", "digits-scenes", "-o", str(tmp_path), "--tensorboard"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 1
+    assert "pip install 'semcodec[watch]'" in done.stderr
