@@ -8,7 +8,11 @@ from semcodec.component import Component, Param
 from semcodec.hookspecs import hookimpl
 
 PACKAGE = "semcodec_plugins.layered"
+<<<<<<< HEAD
 WEIGHTS = ("det-nano", "seg-nano", "vit-nano-embed", "vit-nano-server-block2")
+=======
+WEIGHTS = ("det-nano", "cls-nano-det-nano-embed-nano", "vit-nano-embed", "vit-nano-server-block2")
+>>>>>>> many26
 PRIOR = Param(
     "prior",
     str,
