@@ -8,11 +8,7 @@ from semcodec.component import Component, Param
 from semcodec.hookspecs import hookimpl
 
 PACKAGE = "semcodec_plugins.layered"
-<<<<<<< HEAD
-WEIGHTS = ("det-nano", "seg-nano", "vit-nano-embed", "vit-nano-server-block2")
-=======
-WEIGHTS = ("det-nano", "cls-nano-det-nano-embed-nano", "vit-nano-embed", "vit-nano-server-block2")
->>>>>>> many26
+WEIGHTS = ("det-nano", "seg-nano", "cls-nano-det-nano-embed-nano", "vit-nano-embed", "vit-nano-server-block2")
 PRIOR = Param(
     "prior",
     str,
