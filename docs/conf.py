@@ -24,6 +24,8 @@ SECTIONS = {
         "docs/gpu",
         "docs/device",
         "docs/training-on-your-own-images",
+        "docs/hub",
+        "docs/playground",
     ],
     "Measure": [
         "docs/measuring",

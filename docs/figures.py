@@ -28,7 +28,7 @@ from PIL import Image
 
 import semcodec
 from semcodec.evaluation.sample_panels import make_panels
-from semcodec.evaluation.thumbnails import paint
+from semcodec.evaluation.thumbnails import folded, paint
 from semcodec.panels import Panel
 
 HERE = Path(__file__).parent
@@ -341,13 +341,7 @@ def _few(panels: Sequence[Panel]) -> list[Panel]:
     few = [*panels[:2], panels[-1]] if len(panels) > 3 else list(panels)
     if all(panel.aspect > 3 for panel in few):
         return few
-    return [Panel(one.title, _squarer(one.image)) if one.image is not None and one.aspect > 3 else one for one in few]
-
-
-def _squarer(strip: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """A strip of 16 frames in four lines."""
-    wide = strip.shape[1] // 4
-    return np.concatenate([strip[:, i * wide : i * wide + wide] for i in range(4)])
+    return [Panel(one.title, folded(one.image)) if one.image is not None and one.aspect > 3 else one for one in few]
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ NOT_RUN = {
     r"^semcodec train (?!.*--samples-scale 0\.001)": "takes minutes to hours; test_training runs every recipe",
     r"(deit-|vit-base|vit-tiny|timm/|resnet(18|34|50))(?!.*--dry-run)": "weights from the network",
     r"^semcodec (serve|send)\b|semcodec\.connect\(": "two processes; tests/serving runs both ends",
+    r"^semcodec play\b": "a page in a browser, which tests/play opens",
     r"yolo": "weights from the network, and an extra",
     r"caltech101|coco128|nips2017|activities|fights": "data that the package does not have",
     r"(\b|_)box\b": "test_plugins_new runs the session whole",

@@ -12,7 +12,7 @@ import semcodec
 from semcodec import _html
 from semcodec.composition.composition import compose_spec
 from semcodec.evaluation.notebook import Record
-from semcodec.evaluation.thumbnails import data_url, paint
+from semcodec.evaluation.thumbnails import data_url, folded, paint
 from semcodec.panels import MISSING, Panel
 from semcodec.tasks.prediction import Prediction
 
@@ -90,6 +90,8 @@ def test_panels_are_painted_as_they_are_drawn():
     assert (painted[1, 0] == MISSING).all() and (painted[1, 1] == 255).all()
     over = paint(Panel("o", image=picture, heat=np.array([[np.nan]])))
     assert (over == int(0.6 * 100 + 0.4 * 255)).all()
+    strip = np.arange(4 * 64 * 3, dtype=np.uint8).reshape(4, 64, 3)
+    assert (folded(strip)[4:8] == strip[:, 16:32]).all() and folded(picture) is picture
     assert data_url(picture, 64).startswith("data:image/png;base64,")
 
 

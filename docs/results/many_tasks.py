@@ -46,7 +46,7 @@ PICTURES = {
 LAYERS = {"layered.layers": [1, 2, 3, 4]}
 START = "semcodec_plugins.layered", "weights/layered-det-nano.safetensors"
 BELOW = (0.01, 0.02, 0.05, 0.1)
-"""By how much all three scores may be below those of the pictures as they are."""
+"""By how much all scores may be below those of the pictures as they are, in every resample."""
 WAYS = ("one stream", "a stream for each", "WebP", "AVIF")
 Floats = npt.NDArray[np.float64]
 
@@ -88,8 +88,10 @@ def scores(record: Mapping[str, Any]) -> Floats:
     return np.asarray(weights @ right / weights.sum(1))
 
 
-def needed(points: Sequence[Mapping[str, Any]], wanted: float) -> Floats:
+def needed(points: Sequence[Mapping[str, Any]], wanted: Floats) -> Floats:
     """Bytes at which a score is reached, of all samples and of every resample; infinite where it is not.
+
+    wanted: the score, of all samples and of every resample.
 
     Between two points of the monotone hull on a line in the logarithm of the bytes.
     """
@@ -97,15 +99,15 @@ def needed(points: Sequence[Mapping[str, Any]], wanted: float) -> Floats:
     logs = np.log([record["bytes_total"] for record in points])
     best = np.maximum.accumulate(np.stack([scores(record) for record in points]))
     found = np.empty(best.shape[1])
-    for column, reached in enumerate(best.T):
+    for column, (score, reached) in enumerate(zip(wanted, best.T, strict=True)):
         front = np.flatnonzero(np.concatenate([[True], reached[1:] > reached[:-1]]))
-        found[column] = np.interp(wanted, reached[front], logs[front])
-        if wanted > reached[-1] + 1e-12:
+        found[column] = np.interp(score, reached[front], logs[front])
+        if score > reached[-1] + 1e-12:
             found[column] = np.inf
     return np.exp(found)
 
 
-def all_needed(there: Mapping[str, Mapping[str, list[Any]]], wanted: Mapping[str, float]) -> dict[str, Floats]:
+def all_needed(there: Mapping[str, Mapping[str, list[Any]]], wanted: Mapping[str, Floats]) -> dict[str, Floats]:
     """By way, the bytes for all three scores: the most that a task of one stream needs, the sum of the streams'."""
     found = {}
     for name in ("one stream", "WebP", "AVIF"):
@@ -136,7 +138,7 @@ def ratio(one: Floats, other: Floats) -> str:
     with np.errstate(invalid="ignore"):
         parts = one / other
     low, high = np.nanquantile(parts[1:], (0.025, 0.975), method="inverted_cdf")
-    return f"{parts[0]:.2f} ({low:.2f} - {high:.2f})"
+    return f"{parts[0]:.2f} ({low:.2f} - {'never' if np.isinf(high) else f'{high:.2f}'})"
 
 
 def tables() -> list[str]:
@@ -160,7 +162,7 @@ def tables() -> list[str]:
                 row = next((r for r in by_task.get(task, []) if json.dumps(r["knobs"]) == knobs), None)
                 cells.append("" if row is None else shown(row, key))
             lines.append(f"| {name} | {rate:.0f} | {' | '.join(cells)} |")
-    best = {task: there["uncompressed"][task][0][get_task(task).metric.key] for task in tasks}
+    best = {task: scores(there["uncompressed"][task][0]) for task in tasks}
     lines += ["", f"| scores | {' | '.join(WAYS)} | one / each | one / WebP |", "| --- |" + " --- |" * (len(WAYS) + 2)]
     for below in BELOW:
         wanted = {task: score - below for task, score in best.items()}
@@ -173,7 +175,7 @@ def tables() -> list[str]:
         for name in ("a stream for each", "WebP"):
             both = "one stream" in found and name in found
             cells.append(ratio(found["one stream"], found[name]) if both else "")
-        told = ", ".join(f"{100 * score:.1f}" for score in wanted.values())
+        told = ", ".join(f"{100 * score[0]:.1f}" for score in wanted.values())
         lines.append(f"| {told} | {' | '.join(cells)} |")
     return lines
 
@@ -187,7 +189,7 @@ def tell() -> None:
 def main() -> None:
     parser = ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", type=Path, help="folder for what is trained")
-    parser.add_argument("--scale", type=float, default=0.1, help="multiplies the samples of every training")
+    parser.add_argument("--scale", type=float, default=0.05, help="multiplies the samples of every training")
     parser.add_argument("--limit", type=int, default=300, help="test images")
     parser.add_argument("--task-weight", action="append", default=[], help="TASK=FLOAT, of the one stream")
     parser.add_argument("--only", default="", help="one of: one, each, a task, pictures, tables")

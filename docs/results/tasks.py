@@ -24,14 +24,16 @@ from semcodec.pipeline.weights import WeightsRequest
 from semcodec.tasks.table import compare, metric_of, task_of
 
 RECORDS = Path(__file__).with_name("tasks.jsonl")
-EMBEDDED = {
-    "segmentation": ("seg-nano", ("feature-hyperprior", "layered")),
-    "detection": ("det-nano", ("feature-hyperprior", "layered")),
-    "retrieval": ("embed-nano", ()),
-}
-PICTURES = ("webp:5", "webp:20", "webp:50", "webp:80", "avif:15", "avif:30", "avif:50", "avif:75", "png")
-LAYERS = (1, 2, 3, 0)
-CALTECH = ("webp:20", "webp:60", "avif:30", "avif:60", "png")
+PICTURES = ("webp:1", "webp:20", "webp:60", "avif:20", "avif:50", "png")
+SOME = ("webp:1", "webp:20", "avif:20", "png")
+LAYERED = ("layered:layers=1", "layered:layers=2", "layered")
+EMBEDDED = (
+    ("seg-nano", PICTURES, ("feature-hyperprior", *LAYERED)),
+    ("embed-nano", SOME, ()),
+    ("det-nano", SOME, ("feature-hyperprior", "layered")),
+)
+"""Models, pictures at their input, codecs at their cut d3."""
+CALTECH = ("webp:20", "webp:60", "avif:30", "png")
 
 
 def known() -> list[dict]:
@@ -54,12 +56,8 @@ def measure(spec: str, data: str, limit: int, weights: WeightsRequest) -> None:
 
 
 def embedded(limit: int) -> None:
-    for model, codecs in EMBEDDED.values():
-        specs = [f"{picture}+{model}" for picture in PICTURES]
-        for codec in codecs:
-            points = [f"layered:layers={n}" for n in LAYERS] if codec == "layered" else [codec]
-            specs += [f"{point}+rans+{model}@d3" for point in points]
-        for spec in specs:
+    for model, pictures, codecs in EMBEDDED:
+        for spec in (*(f"{p}+{model}" for p in pictures), *(f"{c}+rans+{model}@d3" for c in codecs)):
             measure(spec, "digits-scenes", limit, WeightsRequest(offline=True))
 
 
@@ -98,7 +96,7 @@ def table() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("part", choices=["embedded", "caltech", "table"])
-    parser.add_argument("--limit", type=int, default=300)
+    parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--data", default="caltech101")
     parser.add_argument("--weights", default="deit_tiny_patch16_224.safetensors")
     given = parser.parse_args()

@@ -8,7 +8,7 @@ from semcodec.component import Component, Param
 from semcodec.hookspecs import hookimpl
 
 PACKAGE = "semcodec_plugins.layered"
-WEIGHTS = ("det-nano", "vit-nano-embed", "vit-nano-server-block2")
+WEIGHTS = ("det-nano", "seg-nano", "cls-nano-det-nano-embed-nano", "vit-nano-embed", "vit-nano-server-block2")
 PRIOR = Param(
     "prior",
     str,
@@ -98,7 +98,7 @@ def semcodec_components() -> Iterator[Component]:
             *TOKENS,
         ),
         traits={"entropy": "required", "device": f"{PACKAGE}.device:FeatureHyperpriorDevice"},
-        weights=(f"{PACKAGE}:weights/feature-hyperprior-det-nano.safetensors",),
+        weights=tuple(f"{PACKAGE}:weights/feature-hyperprior-{of}.safetensors" for of in ("det-nano", "seg-nano")),
         recipe=f"{PACKAGE}.recipe:single",
     )
     yield Component(

@@ -66,6 +66,10 @@ class TorchvisionModel(nn.Module, Backbone):
         maps = {MAPS: self.normalised(features["image"])} if cut == INPUT else dict(features)
         return carried(self.steps, maps, self.places[cut], self.places[to])
 
+    def tail(self, features: Features, cut: str) -> Tensor:
+        """From the maps that cross the cut to the answer."""
+        raise NotImplementedError
+
     def head_state(self, cut: str) -> Sequence[str]:
         """The weights of the steps before the cut."""
         return [name for step in self.steps[: self.places[cut]] for name in step.state]

@@ -99,7 +99,7 @@ def _single_shot(backbone: Any) -> list[Step]:
     for cut in cuts:
         part = chain[start : cut + 1]
         state = tuple(f"model.backbone.{prefix}{number}." for number in range(start, cut + 1))
-        steps.append(Step(f"features{cut}", state, lambda maps, part=part: {MAPS: part(maps[MAPS])}))
+        steps.append(Step(f"features{cut}", state, _through(part)))
         start = cut + 1
     if not vgg:  # the last block gives a map that is read: the next step needs it as the extractor's own
         steps.pop()
@@ -113,6 +113,10 @@ def _single_shot(backbone: Any) -> list[Step]:
     used = {name for step in steps for name in step.state}
     own = [f"model.backbone.{name}" for name in backbone.state_dict()]
     return [*steps, Step("maps", tuple(name for name in own if not name.startswith(tuple(used))), rest)]
+
+
+def _through(part: nn.Module) -> Callable[[Maps], Maps]:
+    return lambda maps: {MAPS: part(maps[MAPS])}
 
 
 def carried(steps: Sequence[Step], maps: Maps, start: int, stop: int) -> Maps:

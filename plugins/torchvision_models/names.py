@@ -35,13 +35,14 @@ STRIDE = 32
 """Of the coarsest maps of a detector, whose multiple its side is."""
 
 
-def check(model: str) -> None:
-    """Raise UsageError for a name that is none of a model for segmentation or detection."""
+def check(model: str, side: int | None = None) -> None:
+    """Raise UsageError for a name that is none of a model for segmentation or detection, and a side it cannot take."""
     known = (*SEGMENTING, *DETECTING)
     if model not in known:
         close = get_close_matches(model, known, n=3)
         hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known[:8])}, ..."
         raise UsageError(f"torchvision has no model {model!r} that segments or detects: {hint}")
+    side_of(model, side)
 
 
 def side_of(model: str, given: int | None) -> int:

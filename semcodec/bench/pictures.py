@@ -45,7 +45,7 @@ def _run(point: MeasuredPoint, group: Group, sample: int, weights: tuple[str, ..
     from semcodec.composition.composition import compose_spec
     from semcodec.data.datasets import open_dataset
     from semcodec.evaluation.sample_panels import make_panels
-    from semcodec.evaluation.thumbnails import data_url, paint
+    from semcodec.evaluation.thumbnails import data_url, folded, paint
     from semcodec.pipeline.pipeline import Pipeline
     from semcodec.pipeline.weights import WeightsRequest
 
@@ -64,6 +64,6 @@ def _run(point: MeasuredPoint, group: Group, sample: int, weights: tuple[str, ..
     raw = f"{pipeline.raw_uint8_bytes:,} B as 8-bit pixels"
     shown = panels[-1]
     return [
-        Received("", source.title, data_url(paint(source), WIDTH), raw),
-        Received(point.spec, shown.title, data_url(paint(shown), WIDTH), told),
+        Received("", source.title, data_url(folded(paint(source)), WIDTH), raw),
+        Received(point.spec, shown.title, data_url(folded(paint(shown)), WIDTH), told),
     ]

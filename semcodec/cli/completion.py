@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from semcodec.component import Component, Param
     from semcodec.specs import BackboneSpec
 
+    Text = click.ParamType[str]
+else:
+    Text = click.ParamType  # generic for types alone
+
 SPECS = ("spec", "specs")
 DATA = ("data",)
 SWEPT = ("swept",)
@@ -23,7 +27,7 @@ COMPONENTS = {"show", "check"}
 """Subcommands of 'plugins' whose argument is a component's name."""
 
 
-class SpecType(click.ParamType):
+class SpecType(Text):
     """A spec, as far as it was typed."""
 
     name = "text"
@@ -32,7 +36,7 @@ class SpecType(click.ParamType):
         return [CompletionItem(text, help=told) for text, told in complete_spec(incomplete)]
 
 
-class DataType(click.ParamType):
+class DataType(Text):
     """A data set by name, or a folder, for which the shell asks its own files."""
 
     name = "text"
@@ -46,7 +50,7 @@ class DataType(click.ParamType):
         return [CompletionItem(row["name"], help=row["description"]) for row in found]
 
 
-class NameType(click.ParamType):
+class NameType(Text):
     """A component by name."""
 
     name = "text"
@@ -58,7 +62,7 @@ class NameType(click.ParamType):
         return [CompletionItem(component.name, help=component.summary) for component in found]
 
 
-class SweepType(click.ParamType):
+class SweepType(Text):
     """``ITEM.KEY=``, of what the spec before it names."""
 
     name = "text"
@@ -80,11 +84,12 @@ def typed(command: click.Command) -> click.Command:
             param.type = DataType()
         elif param.name in SWEPT:
             param.type = SweepType()
-    for name, one in command.commands.items() if isinstance(command, click.Group) else ():
-        typed(one)
-        for param in one.params:
-            if param.name == "name" and name in COMPONENTS:
-                param.type = NameType() if "check" in command.commands else DataType()  # type: ignore[union-attr]
+    if isinstance(command, click.Group):
+        for name, one in command.commands.items():
+            typed(one)
+            for param in one.params:
+                if param.name == "name" and name in COMPONENTS:
+                    param.type = NameType() if "check" in command.commands else DataType()
     return command
 
 

@@ -16,7 +16,8 @@ def command() -> None:
 @command.command("list")
 @options.as_json
 def listing(form: str) -> None:
-    """The data sets that go by name. Folders are data sets too, in one of these forms.
+    """The data sets that go by name. Folders are data sets too, in forms such as these; so is what the
+    Hugging Face hub has, as hf:OWNER/NAME[@REVISION].
 
     \b
     FOLDER/<class>/<file>                  videos or images
@@ -29,6 +30,8 @@ def listing(form: str) -> None:
     FOLDER/JPEGImages and                  masks, in Pascal VOC's layout
     FOLDER/SegmentationClass
     FOLDER/annotations/*.json              boxes and masks of COCO's form
+    FOLDER/*.tar                           pictures and classes, webdataset's
+                                           form
     """
     from semcodec import data
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from semcodec.data.base import Dataset, View
 from semcodec.errors import UsageError
@@ -43,4 +43,5 @@ class ChosenClasses(View):
         pixels, labels = self.inner.batch(indices)
         if not isinstance(labels, list):
             raise UsageError("classes are chosen among boxes or masks, and the model finds none; leave out --classes")
-        return pixels, [one.only(self.chosen) if hasattr(one, "only") else one for one in labels]
+        kept: Any = [one.only(self.chosen) if hasattr(one, "only") else one for one in labels]
+        return pixels, kept

@@ -47,7 +47,8 @@ class Numbers:
     @classmethod
     def of(cls, names: Iterable[tuple[int, str]], ignored: Iterable[int], where: str) -> Numbers:
         """Of numbers with the names of their classes, in order, and of those that count for nothing."""
-        place, classes = np.full(256, _NONE, np.int16), []
+        place = np.full(256, _NONE, np.int16)
+        classes: list[str] = []
         for number, name in names:
             if name.lower() in UNKNOWN:
                 place[number] = IGNORED
@@ -98,7 +99,7 @@ def read_mask(path: Path, size: tuple[int, int], numbers: Numbers) -> UInt8:
     a number that stands for nothing.
     """
     with _mask_file(path, size) as values:
-        found = numbers.place[values]
+        found: npt.NDArray[np.int16] = numbers.place[values]
     unknown = np.unique(values[found == _NONE])
     if unknown.size:
         listed = ", ".join(map(str, unknown[:3].tolist()))

@@ -193,7 +193,7 @@ def _samples(root: Path, shard: str) -> list[Sample]:
     try:
         with _Bounded(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for number, member in enumerate(tar):
-                tar.members = []  # which would else keep every one
+                tar.members = []  # type: ignore[attr-defined]  # which would else keep every one
                 if number >= MOST:
                     raise DataError(f"has more than the {MOST:,} members that are read")
                 folder, _, name = member.name.rpartition("/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,12 +67,12 @@ class Shown:
             picture = paint(panel)
             width = min(WIDEST, max(240, picture.shape[1]))
             figures.append(
-                f'<figure style="display:inline-block;margin:0 12px 8px 0"><figcaption>{_html.escape(panel.title)}'
-                f'</figcaption><img alt="{_html.escape(panel.title)}" src="{data_url(picture, width)}" '
+                f'<figure style="display:inline-block;margin:0 12px 8px 0"><figcaption>{escape(panel.title)}'
+                f'</figcaption><img alt="{escape(panel.title)}" src="{data_url(picture, width)}" '
                 f'style="max-width:100%"></figure>'
             )
         told = f"{self.answer.name}, {self.answer.probability:.1%}, from {self.packet.bytes_total:,} bytes"
-        head = f"<p>{_html.code(self.spec)}: <b>{_html.escape(told)}</b></p>"
+        head = f"<p>{_html.code(self.spec)}: <b>{escape(told)}</b></p>"
         return head + "".join(figures) + self._others()
 
     def _others(self) -> str:

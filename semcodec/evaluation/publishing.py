@@ -14,9 +14,10 @@ from semcodec.errors import DataError, UsageError, WeightsError, first_line
 from semcodec.evaluation.model_card import model_card
 from semcodec.evaluation.record_form import check_record
 from semcodec.evaluation.records import lines
-from semcodec.pipeline.repositories import BESIDE, EXPORTED, README, SUMS, Repository, sums_of
+from semcodec.pipeline.repositories import BESIDE, README, SUMS, Repository, sums_of
 from semcodec.pipeline.weights import read_card
 from semcodec.pipeline.zoo import task_of
+from semcodec.specs import EXPORTED
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 LARGEST_CARD = 1 << 24

@@ -46,6 +46,15 @@ def _colours(heat: Floats) -> tuple[UInt8, UInt8]:
     return colours.astype(np.uint8), np.where(finite, 255, 0).astype(np.uint8)
 
 
+def folded(picture: UInt8, lines: int = 4) -> UInt8:
+    """A strip of frames in several lines, so that it can be seen where there is little room; others as they are."""
+    high, wide = picture.shape[:2]
+    if wide < 6 * high:
+        return picture
+    part = wide // lines
+    return np.concatenate([picture[:, i * part : (i + 1) * part] for i in range(lines)])
+
+
 def data_url(picture: UInt8, width: int) -> str:
     """A picture as PNG in a data: URL, scaled to a width: smoothly down, by whole pixels up."""
     image = Image.fromarray(picture)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from semcodec._files import read_regular
 from semcodec._network import HUB, unreachable
 from semcodec.errors import SemcodecError, UsageError, WeightsError, first_line
+from semcodec.specs import EXPORTED
 
 PREFIX = "hf:"
 WEIGHTS = ("weights.safetensors", "model.safetensors")
@@ -25,7 +26,6 @@ WEIGHTS = ("weights.safetensors", "model.safetensors")
 BESIDE = ("card.json", "config.json", "device.safetensors", "server.safetensors")
 README = "README.md"
 SUMS = "SHA256SUMS"
-EXPORTED = ".semdev"
 LARGEST_SUMS = 1 << 20
 NAME = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*", re.ASCII)
 REVISION = re.compile(r"[A-Za-z0-9][\w.\-/]*", re.ASCII)

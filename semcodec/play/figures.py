@@ -15,7 +15,7 @@ from semcodec.play.rivals import Point, found_names
 
 RATES = np.geomspace(0.02, 100, 61)
 """Mbit/s of the chart of completion times."""
-WIDE, HIGH, LEFT, BOTTOM, TOP = 640, 300, 56, 40, 12
+WIDE, HIGH, LEFT, RIGHT, BOTTOM, TOP = 640, 320, 66, 24, 48, 12
 COLOURS = ("#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#8c564b")
 PARTS = (("payload", "#d62728"), ("side", "#ff9896"), ("header", "#c7a4a4"))
 
@@ -25,7 +25,7 @@ STYLE = """<style>
 .sc .row{display:grid;grid-template-columns:minmax(6.5em,9em) 1fr;gap:.2em .6em;align-items:center;margin:.2em 0}
 .sc .bar{display:flex;height:16px;min-width:1px;border-radius:2px;overflow:hidden}
 .sc .key{display:inline-block;width:10px;height:10px;margin:0 4px 0 10px}
-.sc svg{width:100%;height:auto;max-width:760px} .sc svg text{fill:currentColor;font:12px system-ui,sans-serif}
+.sc svg{width:100%;height:auto;max-width:760px} .sc svg text{fill:currentColor;font:15px system-ui,sans-serif}
 </style>"""
 
 
@@ -112,18 +112,18 @@ def _times(shown: Shown) -> str:
 
     def x(rate: float) -> float:
         first, last = math.log10(RATES[0]), math.log10(RATES[-1])
-        return LEFT + (math.log10(rate) - first) / (last - first) * (WIDE - LEFT - 10)
+        return LEFT + (math.log10(rate) - first) / (last - first) * (WIDE - LEFT - RIGHT)
 
     def y(ms: float) -> float:
         return HIGH - BOTTOM - (math.log10(max(ms, 1e-3)) - low) / (high - low) * (HIGH - BOTTOM - TOP)
 
     parts = [
-        f'<line x1="{LEFT}" x2="{WIDE - 10}" y1="{y(10**power):.1f}" y2="{y(10**power):.1f}" stroke="currentColor" '
+        f'<line x1="{LEFT}" x2="{WIDE - RIGHT}" y1="{y(10**power):.1f}" y2="{y(10**power):.1f}" stroke="currentColor" '
         f'stroke-opacity=".15"/><text x="{LEFT - 6}" y="{y(10**power) + 4:.1f}" text-anchor="end">{10**power:g}</text>'
         for power in range(low, high + 1)
     ]
     parts += [
-        f'<text x="{x(rate):.1f}" y="{HIGH - BOTTOM + 16}" text-anchor="middle">{rate:g}</text>'
+        f'<text x="{x(rate):.1f}" y="{HIGH - BOTTOM + 19}" text-anchor="middle">{rate:g}</text>'
         for rate in (0.02, 0.1, 1, 10, 100)
     ]
     parts.append(f'<text x="{(LEFT + WIDE) / 2}" y="{HIGH - 6}" text-anchor="middle">Mbit/s of the link</text>')

@@ -29,11 +29,40 @@ def build(playground: Playground, spec: str | None = None) -> Blocks:
     first = spec or (FIRST if FIRST in images else next(iter([*images, *videos]), ""))
     sample = f"{SAMPLE if first not in videos else 'digits-motion'}:0"
 
+    quiet: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
+
     def chosen(source: str, at: str) -> tuple[Any, Any]:
         """What fits another input; the spec stays where it does."""
         offered = playground.specs(kind_of(source))
         keep = at if at in offered or (playground.free and at not in {*images, *videos}) else next(iter(offered), "")
         return source, gr.update(choices=offered, value=keep)
+
+    def turned(spec: str, parts: list[str], settings: dict[str, Any]) -> dict[str, Any]:
+        """Of the knobs that were turned those that this spec has."""
+        known = {control.key for control in playground.controls(spec, parts)}
+        return {key: value for key, value in settings.items() if key in known}
+
+    def show(source: str, spec: str, parts: list[str], settings: dict[str, Any]) -> tuple[str, Any]:
+        try:
+            shown = playground.show(source, spec, parts or [], turned(spec, parts or [], settings))
+        except SemcodecError as error:
+            return figures.problem(str(error).splitlines()[0]), []
+        return figures.page(shown), list(shown.pictures)
+
+    def turn(key: str) -> Callable[..., tuple[dict[str, Any], str, Any]]:
+        """Of one knob: what is shown once it is turned."""
+
+        def one(value: Any, before: dict[str, Any], source: str, spec: str, parts: list[str]) -> Any:
+            settings = {**before, key: value}
+            return settings, *show(source, spec, parts, settings)
+
+        return one
+
+    def count(source: str, spec: str, parts: list[str], settings: dict[str, Any]) -> str:
+        try:
+            return figures.ends(playground.share(source, spec, parts or [], turned(spec, parts or [], settings)))
+        except SemcodecError:
+            return ""  # said above
 
     with gr.Blocks(title="semcodec", analytics_enabled=False) as page:
         source, settings = gr.State(sample), gr.State({})
@@ -68,36 +97,17 @@ def build(playground: Playground, spec: str | None = None) -> Blocks:
                         return  # said where the figures would be
                     for control in found:
                         made = _made(gr, control)
-
-                        def turn(value: Any, before: dict[str, Any], key: str = control.key) -> dict[str, Any]:
-                            return {**before, key: value}
-
-                        made.change(turn, [made, settings], settings, show_progress="hidden", queue=True,
-                                    trigger_mode="always_last")  # fmt: skip
+                        turned = [made, settings, source, spec_box, parts_box]
+                        made.change(turn(control.key), turned, [settings, told, gallery], **quiet).then(
+                            count, given, counted, **quiet
+                        )
 
             with gr.Column(scale=3, min_width=320):
                 told = gr.HTML(elem_id="sc-figures")
                 counted = gr.HTML(elem_id="sc-share")
-                gallery = gr.Gallery(label="What was seen, weighed and received", columns=2, object_fit="contain",
-                                     height="auto", format="png", interactive=False)  # fmt: skip
-
-        def turned(spec: str, parts: list[str], settings: dict[str, Any]) -> dict[str, Any]:
-            """Of the knobs that were turned those that this spec has."""
-            known = {control.key for control in playground.controls(spec, parts)}
-            return {key: value for key, value in settings.items() if key in known}
-
-        def show(source: str, spec: str, parts: list[str], settings: dict[str, Any]) -> tuple[str, Any]:
-            try:
-                shown = playground.show(source, spec, parts or [], turned(spec, parts or [], settings))
-            except SemcodecError as error:
-                return figures.problem(str(error).splitlines()[0]), []
-            return figures.page(shown), list(shown.pictures)
-
-        def count(source: str, spec: str, parts: list[str], settings: dict[str, Any]) -> str:
-            try:
-                return figures.ends(playground.share(source, spec, parts or [], turned(spec, parts or [], settings)))
-            except SemcodecError:
-                return ""  # said above
+                gr.Markdown("### What was seen, weighed and received")
+                gallery = gr.Gallery(show_label=False, columns=2, object_fit="contain", height="auto", format="png",
+                                     interactive=False)  # fmt: skip
 
         def built_in(name: str, number: float, at: str) -> tuple[Any, Any]:
             return chosen(f"{name}:{int(number)}", at)
@@ -106,19 +116,14 @@ def build(playground: Playground, spec: str | None = None) -> Blocks:
             return gr.update(choices=_parts(playground, at), value=[])
 
         given = [source, spec_box, parts_box, settings]
-        quiet: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
         photo.change(_taken(chosen), [photo, source, spec_box], [source, spec_box], **quiet)
         clip.change(_taken(chosen), [clip, source, spec_box], [source, spec_box], **quiet)
         for one in (name, number):
             one.change(built_in, [name, number, spec_box], [source, spec_box], **quiet)
         spec_box.change(offered, spec_box, parts_box, **quiet)
         gr.on(
-            [page.load, source.change, spec_box.change, parts_box.change, settings.change],
-            show,
-            given,
-            [told, gallery],
-            **quiet,
-        ).then(count, given, counted, show_progress="hidden")
+            [page.load, source.change, spec_box.change, parts_box.change], show, given, [told, gallery], **quiet
+        ).then(count, given, counted, **quiet)
     return page
 
 

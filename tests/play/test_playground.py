@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from semcodec.composition.composition import compose_spec
@@ -18,6 +19,7 @@ from semcodec.panels import Frame, Panel
 from semcodec.play import choices, figures
 from semcodec.play.pictures import picture
 from semcodec.play.playground import Playground, kind_of
+from semcodec.play.rivals import is_alike
 
 ROOT = Path(__file__).parents[2]
 LAYERED = "layered+rans+vit-nano-server@block2"
@@ -84,6 +86,7 @@ def test_one_run_tells_bytes_times_pictures_and_rivals(playground):
     more = playground.show("digits-scenes:3", LAYERED)
     assert more.total > shown.total
     share = playground.share("digits-scenes:3", LAYERED)
+    assert share is not None
     assert share.device is not None
     assert 0.2 < share.device < 0.5  # two of the model's six blocks, and the codec's own work
 
@@ -103,6 +106,28 @@ def test_rivals_are_the_best_of_no_more_bytes_and_the_least_with_the_same_answer
         assert one.same_answer is not None
         assert one.same_answer.bytes <= one.same_bytes.bytes
         assert one.same_answer.prediction.name == "1"
+
+
+def test_answers_count_as_the_same_by_their_task():
+    from semcodec.boxes import Boxes
+    from semcodec.tasks.prediction import Prediction
+
+    def boxes(names, scores):
+        found = Boxes(torch.zeros(len(names), 4), torch.zeros(len(names), dtype=torch.int64), torch.tensor(scores))
+        return Prediction(0, "a", 0.5, boxes=found, names=names)
+
+    assert is_alike(Prediction(1, "a", 0.9), Prediction(1, "a", 0.2))
+    assert not is_alike(Prediction(1, "a", 0.9), Prediction(2, "b", 0.9))
+    assert is_alike(boxes(("a", "b", "c"), [0.9, 0.8, 0.1]), boxes(("b", "a"), [0.7, 0.6]))
+    assert not is_alike(boxes(("a", "a"), [0.9, 0.8]), boxes(("a",), [0.7]))
+    mask, other = np.zeros((10, 10), np.uint8), np.zeros((10, 10), np.uint8)
+    other[0, :5] = 1
+    assert is_alike(Prediction(0, "a", 1, mask=mask), Prediction(0, "a", 1, mask=other))
+    other[1] = 1
+    assert not is_alike(Prediction(0, "a", 1, mask=mask), Prediction(0, "a", 1, mask=other))
+    one, two = np.array([1, 0], np.float32), np.array([1, 1], np.float32)
+    assert is_alike(Prediction(-1, "", 0, embedding=one), Prediction(-1, "", 0, embedding=3 * one))
+    assert not is_alike(Prediction(-1, "", 0, embedding=one), Prediction(-1, "", 0, embedding=two))
 
 
 def test_h265_stands_beside_codecs_of_clips(playground):
@@ -152,6 +177,9 @@ def test_who_comes_from_elsewhere_chooses_among_what_is_listed(playground):
         playground.show("digits-scenes:0", "deadline:trace=/etc/hostname+jpeg+vit-nano-server")
     with pytest.raises(UsageError, match="none of the parts that are offered"):
         playground.show("digits-scenes:0", LAYERED, ["deadline:trace=/etc/hostname"])
+    with pytest.raises(UsageError, match=r"deadline\.trace cannot be set"):
+        playground.show("digits-motion:0", "stae+rans+vit-nano", ["deadline"], {"deadline.trace": "/etc/hostname"})
+    assert "deadline.trace" not in {c.key for c in playground.controls("stae+rans+vit-nano", ["deadline"])}
     free = Playground(free=True)
     assert free.compose("jpeg:12+vit-nano-server").call["quality"] == 12
 

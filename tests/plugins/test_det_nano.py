@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from semcodec_plugins.det_nano import spec
 from semcodec_plugins.det_nano.loss import assign, detection_loss, overlap
 from semcodec_plugins.det_nano.nano import DetNano, places
 from semcodec_plugins.det_nano.recipe import vary_boxes
+from semcodec_plugins.det_nano.segmenter import SegNano, begin, vary_masks
 
 CLASSES = ["one", "two", "three"]
 
@@ -141,6 +144,21 @@ def test_boxes_move_with_what_is_in_them():
     assert changed
 
 
+def test_masks_move_with_what_is_in_them():
+    """Painted rectangles have their class where they are seen after images were stretched and shifted."""
+    rng = np.random.default_rng(0)
+    pixels, masks = torch.zeros(6, 3, 96, 96), torch.zeros(6, 96, 96, dtype=torch.int64)
+    for sample, mask in zip(pixels, masks, strict=True):
+        left, top = rng.integers(20, 40, 2).tolist()
+        sample[:, top : top + 30, left : left + 24] = 1
+        mask[top : top + 30, left : left + 24] = 3
+    out, there = vary_masks(pixels, masks, rng)
+    for picture, mask in zip(out, there, strict=True):
+        ink = ((picture[0] - picture[0, 0, 0]).abs() > 0.5).numpy()
+        assert (ink == (mask == 3)).mean() > 0.98
+        assert set(np.unique(mask)) <= {0, 3, 255}
+
+
 def test_boxes_that_have_mostly_left_the_image_are_dropped():
     left = Boxes(torch.tensor([[0.0, 40.0, 4.0, 50.0], [40.0, 40.0, 60.0, 60.0]]), torch.tensor([1, 2]))
     for seed in range(40):
@@ -166,3 +184,28 @@ def test_what_ships_finds_the_digits():
     reached = score([nms(sample) for sample in answer], there, dataset.classes)
     assert reached.map50 > 0.95
     assert reached.map50_95 > 0.75
+
+
+@pytest.mark.shared_data
+def test_a_light_head_learns_from_masks_of_photographs():
+    """Of the readers: 129 classes of things and stuff, pictures of many sizes, unlabelled pixels."""
+    root = Path(os.environ.get("SEMCODEC_DATA", ""), "coco128")
+    if not (root / "masks").is_dir():
+        pytest.skip("SEMCODEC_DATA names no folder with coco128 and its masks")
+    data = open_dataset(str(root), "train", InputRequest.of(resolve_backbone("seg-nano").spec))
+    torch.manual_seed(0)
+    model = SegNano(data.classes)
+    begin(model.stages)
+    pixels, masks = data.batch(range(16))
+    with torch.no_grad():
+        features = model.eval().head({"image": from_eight_bits(pixels)}, "d3")
+    learn = [p for name, p in model.named_parameters() if name.split(".")[1] not in spec.HEAD]
+    optimiser = torch.optim.AdamW(learn, lr=5e-3)
+    found = []
+    for _ in range(25):
+        loss, figures = model.train().task_loss(features, "d3", masks)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        found.append((loss.item(), figures["accuracy"]))
+    assert found[-1][0] < 0.7 * found[0][0] and found[-1][1] > 3 * found[0][1]
