@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from semcodec.errors import UsageError, WeightsError
 from semcodec.interfaces import Backbone, Features
-from semcodec.training.distillation import gains_by_bfloat16
 from semcodec.training.loop import Batch, Job, Step, top1
 from semcodec_plugins.det_nano.nano import Residual, conv
 from semcodec_plugins.det_nano.recipe import vary_boxes
@@ -90,10 +89,9 @@ def recipe(job: Job) -> list[Step]:
 
     def classify(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         pixels, _ = vary_boxes(batch.pixels, [], batch.rng)
-        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=gains_by_bfloat16(pixels.device)):
-            with torch.no_grad():
-                features = backbone.head({"image": pixels}, NAMES[-1])
-            logits = backbone.tail(features, NAMES[-1])
+        with torch.no_grad():
+            features = backbone.head({"image": pixels}, NAMES[-1])
+        logits = backbone.tail(features, NAMES[-1])
         return nn.functional.cross_entropy(logits, batch.labels), {"top1": top1(logits, batch.labels)}
 
     samples = min(80_000, 100 * len(job.dataset))

@@ -198,13 +198,11 @@ def _picture(job: Job) -> Callable[[Batch], tuple[Tensor, dict[str, float]]]:
 
     def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:
         b = _window(b)
-        here = b.pixels.device
-        with torch.autocast(here.type, torch.bfloat16, enabled=distillation.gains_by_bfloat16(here)):
-            with torch.no_grad():
-                features = backbone.head(model_input(b), job.cut)
-                count = int(b.rng.integers(1, len(encoder.stack) + 1))
-                ((partial, _),) = encoder.operate(features, b.rng, [count])
-            picture = encoder.picture(partial.features)
+        with torch.no_grad():
+            features = backbone.head(model_input(b), job.cut)
+            count = int(b.rng.integers(1, len(encoder.stack) + 1))
+            ((partial, _),) = encoder.operate(features, b.rng, [count])
+        picture = encoder.picture(partial.features)
         wanted = F.interpolate(b.pixels, size=picture.shape[-2:], mode="area")
         return (picture - wanted).abs().mean(), {}
 

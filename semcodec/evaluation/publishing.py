@@ -66,8 +66,8 @@ def read_run_card(folder: Path) -> dict[str, Any]:
 def read_records(path: Path) -> list[dict[str, Any]]:
     """Records of a JSON document or of JSON Lines. Raises DataError."""
     try:
-        content = read_json(read_regular(path, LARGEST_CARD), Any)  # type: ignore[arg-type]
-        found = content if isinstance(content, list) else [content]
+        content: Any = read_json(read_regular(path, LARGEST_CARD), Any)
+        found: list[Any] = content if isinstance(content, list) else [content]
     except ValueError:
         found = lines(path)[0]
     except OSError as error:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -194,10 +195,9 @@ def _client(what: str) -> Any:
     """``huggingface_hub``, silent."""
     try:
         import huggingface_hub
-        from huggingface_hub.utils import disable_progress_bars
     except ImportError:
         raise WeightsError(f"{what}: pip install 'semcodec[hub]'") from None
-    disable_progress_bars()
+    import_module("huggingface_hub.utils").disable_progress_bars()
     return huggingface_hub
 
 

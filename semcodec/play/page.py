@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from semcodec.data.datasets import NAMED
 from semcodec.errors import PluginError, SemcodecError
@@ -13,16 +13,13 @@ from semcodec.play import figures
 from semcodec.play.choices import Control
 from semcodec.play.playground import Playground, kind_of
 
-if TYPE_CHECKING:
-    from gradio import Blocks
-
 FIRST = "layered+rans+vit-nano-server@block2"
 SAMPLE = "digits-scenes"
 LARGEST = "32mb"
 """Of a picture or clip that is sent to the page."""
 
 
-def build(playground: Playground, spec: str | None = None) -> Blocks:
+def build(playground: Playground, spec: str | None = None) -> Any:
     """The page, not yet served. spec: what is chosen at first. Raises PluginError without Gradio."""
     gr = _gradio()
     images, videos = playground.specs("image"), playground.specs("video")
@@ -89,7 +86,6 @@ def build(playground: Playground, spec: str | None = None) -> Blocks:
                     _parts(playground, first), value=[], multiselect=True, label="Parts added or replaced"
                 )
 
-                @gr.render(inputs=[spec_box, parts_box])
                 def knobs(at: str, parts: list[str]) -> None:
                     try:
                         found = playground.controls(at, parts or [])
@@ -101,6 +97,8 @@ def build(playground: Playground, spec: str | None = None) -> Blocks:
                         made.change(turn(control.key), turned, [settings, told, gallery], **quiet).then(
                             count, given, counted, **quiet
                         )
+
+                gr.render(inputs=[spec_box, parts_box])(knobs)
 
             with gr.Column(scale=3, min_width=320):
                 told = gr.HTML(elem_id="sc-figures")

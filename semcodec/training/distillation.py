@@ -23,7 +23,7 @@ from semcodec.training import processes
 from semcodec.training.augmentation import cut_mix, mosaic
 from semcodec.training.averaging import Average
 from semcodec.training.feature_steps import model_input
-from semcodec.training.loop import Batch, Job, Step
+from semcodec.training.loop import Batch, Job, Step, gains_by_bfloat16
 from semcodec.types import Features
 
 MATCH, DISTIL = "match", "distil"
@@ -199,11 +199,3 @@ def answer_distance(given: Tensor, wanted: Tensor, task: str = "") -> Tensor:
     size = wanted[..., 2:4].mean(2, keepdim=True).clamp_min(1.0)
     boxes = (seen[..., None] * (given[..., :4] - wanted[..., :4]).abs() / size).sum() / most
     return scores + boxes
-
-
-def gains_by_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 by itself; others emulate it, which is slower than float32."""
-    if device.type != "cpu":
-        return True
-    known = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")]
-    return any(told is not None and told() for told in known)

@@ -290,8 +290,9 @@ def fit(
     """Run ``steps``, resuming from ``out/checkpoint.safetensors`` if a run with the same fingerprint was stopped.
 
     Appends one JSON line per hundred iterations to ``out/log.jsonl`` and returns the last line of each step.
-    ``half`` computes in bfloat16 where autograd can; weights stay float32. Ctrl-C saves before it stops, as a command's
-    SIGTERM does. Raises UsageError where another process trains into ``out``, OSError where the disk is full.
+    ``half`` computes in bfloat16 where autograd can and the device gains by it; weights stay float32. Ctrl-C saves
+    before it stops, as a command's SIGTERM does. Raises UsageError where another process trains into ``out``,
+    OSError where the disk is full.
     Several processes (``semcodec.training.processes``) learn together; the first alone writes, shows progress and calls
     ``on_step``, which is told of every iteration and changes nothing; what it raises ends the run.
     """
@@ -405,7 +406,8 @@ def _learn(step: Step, batch: Batch, optimiser: AdamW, i: int, half: bool) -> tu
     parameters = optimiser.param_groups[0]["params"]
     for group in optimiser.param_groups:
         group["lr"] = rate(step, i, step.iterations)
-    with torch.autocast(parameters[0].device.type, torch.bfloat16, enabled=half):
+    there = parameters[0].device
+    with torch.autocast(there.type, torch.bfloat16, enabled=half and gains_by_bfloat16(there)):
         loss, metrics = step.loss(batch)
     if not torch.isfinite(loss):
         raise SemcodecError(f"{step.name}: the loss is {loss.item()} at iteration {i}; lower the learning rate")
@@ -416,3 +418,11 @@ def _learn(step: Step, batch: Batch, optimiser: AdamW, i: int, half: bool) -> tu
     optimiser.step()
     processes.join_statistics(step.learn)
     return loss, metrics
+
+
+def gains_by_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 by itself; others emulate it, which is slower than float32."""
+    if device.type != "cpu":
+        return True
+    known = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")]
+    return any(told is not None and told() for told in known)
