@@ -30,7 +30,7 @@ DISTRIBUTION = {
     "prometheus_client": "prometheus-client",
 }
 OWN = {"semcodec", "semcodec_plugins"}
-SERVED = {"semcodec/serving/app.py", "semcodec/serving/metrics.py"}
+SERVED = {"semcodec/serving/app.py", "semcodec/serving/metrics.py", "semcodec/serving/page.py"}
 """What ``semcodec serve`` alone imports, once it has seen that the extra is there."""
 MEGABYTE = 10**6
 

@@ -15,7 +15,6 @@ import pytest
 from browser import SIZES, Opened, browser
 from PIL import Image
 from serving_process import TOKEN, ServerProcess
-from starlette.testclient import TestClient
 
 import semcodec
 from semcodec.data.datasets import open_dataset
@@ -112,6 +111,8 @@ def model() -> Server:
 
 
 def client(model: Server, token: str | None = None, page: bool = True, base_url: str = "http://127.0.0.1:8765"):
+    from starlette.testclient import TestClient
+
     return TestClient(make_app(Service([model], token=token), page=page), base_url=base_url)
 
 
