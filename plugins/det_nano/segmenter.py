@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semcodec.class_masks import IGNORED, pixel_loss, targets
 from semcodec.interfaces import Features, Labels
-from semcodec.masks import IGNORED, pixel_loss, targets
 from semcodec.pipeline.weights import fill, read_tensors
 from semcodec.tensors import beside
 from semcodec.training.loop import Batch, Job, Step

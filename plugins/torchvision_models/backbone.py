@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
 from semcodec.boxes import centred
+from semcodec.class_masks import pixel_loss
 from semcodec.errors import SemcodecError
 from semcodec.interfaces import Backbone, Features, Labels
-from semcodec.masks import pixel_loss
 from semcodec.specs import BackboneSpec, TensorSpec
 from semcodec_plugins.torchvision_models import names
 from semcodec_plugins.torchvision_models.extractors import MAPS, Given, carried, steps_of, with_modules

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from semcodec.class_masks import IGNORED, MOST_CLASSES
 from semcodec.data.base import Dataset
 from semcodec.data.class_names import read_yaml
 from semcodec.data.contents import digest_of, file_digests
 from semcodec.data.files import printable
 from semcodec.data.images import read_image, size_of
 from semcodec.errors import DataError, UsageError, first_line
-from semcodec.masks import IGNORED, MOST_CLASSES
 from semcodec.specs import MASKS, InputRequest
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _number(path: Path, text: object) -> int:
 
 
 def read_mask(path: Path, size: tuple[int, int], numbers: Numbers) -> UInt8:
-    """A mask of the picture of ``size``, width and height, as ``semcodec.masks`` has them.
+    """A mask of the picture of ``size``, width and height, as ``semcodec.class_masks`` has them.
 
     Raises DataError for a file that cannot be read, has colours instead of numbers, another size than the picture, or
     a number that stands for nothing.

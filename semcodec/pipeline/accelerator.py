@@ -96,6 +96,12 @@ class Accelerator:
         """Tensors by name, there."""
         return tensors if self.name == "cpu" else place_all(tensors, self.device)
 
+    def put_labels(self, labels: Any) -> Any:
+        """A batch's labels, there: a tensor, or of each sample boxes; masks stay arrays, of which losses make tensors."""
+        if not isinstance(labels, list):
+            return labels.to(self.device)
+        return [one.to(self.device) if hasattr(one, "to") else one for one in labels]
+
     def autocast(self) -> AbstractContextManager[Any]:
         """What networks compute inside is at this precision."""
         if not self.half:

@@ -35,7 +35,7 @@ from semcodec._typed import convert, read_json
 from semcodec.composition.binding import Bound
 from semcodec.composition.composition import Composition
 from semcodec.composition.grammar import parse
-from semcodec.composition.registry import import_target
+from semcodec.composition.registry import get_registry, import_target
 from semcodec.composition.resolution import INPUT
 from semcodec.errors import UsageError, WeightsError, first_line
 from semcodec.pipeline.hub import download
@@ -120,7 +120,7 @@ class WeightsRequest:
         given: dict[str, str] = {}
         for option in options:
             slot, equals, path = option.partition("=")
-            if not equals or not _SLOT.fullmatch(slot) or os.path.exists(option):
+            if not equals or not _may_be_slot(slot) or os.path.exists(option):
                 slot, path = "", option
             if slot in given:
                 raise UsageError(f"--weights names two files for {slot or 'all slots'}: {given[slot]} and {path}")
@@ -133,6 +133,12 @@ class WeightsRequest:
         for slot, path in self.given.items():
             if slot and slot not in slots:
                 raise UsageError(f"--weights {slot}={path}: {composition.spec} has the slots {', '.join(slots)}")
+
+
+def _may_be_slot(name: str) -> bool:
+    """Whether a word before "=" can name a slot; with a slash it is of a family of models, else the beginning of a path."""
+    family, slash, _ = name.partition("/")
+    return bool(_SLOT.fullmatch(name)) and (not slash or f"{family}/*" in get_registry().names("backbone"))
 
 
 def _check_file(path: Path) -> None:

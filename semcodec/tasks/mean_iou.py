@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from semcodec.class_masks import IGNORED
 from semcodec.errors import DataError, first_line
-from semcodec.masks import IGNORED
 from semcodec.tasks.statistics import Bootstrap, packed, resampled, unpacked
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from semcodec import masks
+from semcodec import class_masks as masks
 from semcodec.boxes import Letterbox
 from semcodec.container.primitives import read_varint, varint
 from semcodec.errors import CorruptStream, DataError, StreamError, UsageError

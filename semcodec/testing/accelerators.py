@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import deepcopy
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -105,8 +105,7 @@ def check_backbone(subject: Subject, there: Accelerator) -> None:
         _require_close({"answer": told}, {"answer": answer}, f"the tail at {cut} on {there.name}")
     if has_parameters(moved):
         assert isinstance(moved, nn.Module)
-        labels: Any = get_task(spec.task).example_labels(backbones.EACH)
-        labels = [one.to(there.device) for one in labels] if isinstance(labels, list) else labels.to(there.device)
+        labels = there.put_labels(get_task(spec.task).example_labels(backbones.EACH))
         moved.requires_grad_(True).train()
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             _descend(moved, moved.task_loss(moved.head(copied(given), "input"), "input", labels)[0])

@@ -64,13 +64,7 @@ class Batch:
         """The same, where networks learn."""
         if there.name == "cpu":
             return self
-        many = isinstance(self.labels, list)
-        labels = (
-            [one.to(there.device) if hasattr(one, "to") else one for one in self.labels]
-            if many
-            else self.labels.to(there.device)
-        )
-        return replace(self, pixels=self.pixels.to(there.device), labels=labels)
+        return replace(self, pixels=self.pixels.to(there.device), labels=there.put_labels(self.labels))
 
 
 @dataclass

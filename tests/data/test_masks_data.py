@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semcodec import masks
+from semcodec import class_masks as masks
 from semcodec.data import coco
 from semcodec.data.datasets import open_dataset, tasks_of
 from semcodec.errors import DataError, UsageError

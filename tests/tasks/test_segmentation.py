@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from semcodec import masks
+from semcodec import class_masks as masks
 from semcodec.cli import main
 from semcodec.composition.composition import compose_spec
 from semcodec.data.datasets import open_dataset
