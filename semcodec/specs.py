@@ -19,7 +19,7 @@ EXPORTED = ".semdev"
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 FITS = ("crop", "letterbox")
 CLASS, BOXES, MASKS = "class", "boxes", "masks"
-"""Labels that data may have: a class for each sample, ``Boxes``, or a class for each pixel (``semcodec.class_masks``)."""
+"""Labels that data may have: a class for each sample, ``Boxes``, a class for each pixel (``semcodec.class_masks``)."""
 LABELS = {"classification": CLASS, "video": CLASS, "detection": BOXES, "segmentation": MASKS}
 """By task, the labels that its data must have; those of any other bear the task's own name."""
 MAPS = "maps"

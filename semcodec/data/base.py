@@ -59,8 +59,8 @@ class Dataset(ABC):
         """uint8 pixels (B, T, H, W, 3) of clips or (B, H, W, 3) of images, RGB, and int64 labels (B,).
 
         Where boxes were requested, labels are one ``Boxes`` for each sample instead, in the pixels that are given;
-        masks are uint8 (H, W) of each source (``semcodec.class_masks``), and another task's are an array or a list of what
-        that task takes, one for each sample.
+        masks are uint8 (H, W) of each source (``semcodec.class_masks``), and another task's are an array or a list of
+        what that task takes, one for each sample.
         Raises DataError for a sample that cannot be read and IndexError for one that is not there.
         """
 

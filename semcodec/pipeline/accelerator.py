@@ -97,7 +97,7 @@ class Accelerator:
         return tensors if self.name == "cpu" else place_all(tensors, self.device)
 
     def put_labels(self, labels: Any) -> Any:
-        """A batch's labels, there: a tensor, or of each sample boxes; masks stay arrays, of which losses make tensors."""
+        """A batch's labels, there: a tensor, or each sample's boxes; masks stay arrays, which losses take."""
         if not isinstance(labels, list):
             return labels.to(self.device)
         return [one.to(self.device) if hasattr(one, "to") else one for one in labels]

@@ -65,6 +65,7 @@ def quantised(data: bytes, form: GraphForm, seen: Sequence[Sequence[Any]], name:
                     per_channel=True,
                     activation_type=quantization.QuantType.QUInt8,
                     weight_type=quantization.QuantType.QInt8,
+                    reduce_range=True,  # x86 without VNNI adds two products in 16 bits, which would overflow
                 )
             made = onnx.load(target)
         except Exception as error:  # its tools raise whatever their steps do

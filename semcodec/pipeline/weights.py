@@ -136,7 +136,7 @@ class WeightsRequest:
 
 
 def _may_be_slot(name: str) -> bool:
-    """Whether a word before "=" can name a slot; with a slash it is of a family of models, else the beginning of a path."""
+    """Whether a word before "=" can name a slot: one with a slash is of a family of models, or begins a path."""
     family, slash, _ = name.partition("/")
     return bool(_SLOT.fullmatch(name)) and (not slash or f"{family}/*" in get_registry().names("backbone"))
 
