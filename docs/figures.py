@@ -28,7 +28,8 @@ from PIL import Image
 
 import semcodec
 from semcodec.evaluation.sample_panels import make_panels
-from semcodec.evaluation.thumbnails import folded, paint
+from semcodec.evaluation.thumbnails import folded
+from semcodec.painting import paint
 from semcodec.panels import Panel
 
 HERE = Path(__file__).parent

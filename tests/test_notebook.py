@@ -12,7 +12,8 @@ import semcodec
 from semcodec import _html
 from semcodec.composition.composition import compose_spec
 from semcodec.evaluation.notebook import Record
-from semcodec.evaluation.thumbnails import data_url, folded, paint
+from semcodec.evaluation.thumbnails import data_url, folded
+from semcodec.painting import paint
 from semcodec.panels import MISSING, Panel
 from semcodec.tasks.prediction import Prediction
 

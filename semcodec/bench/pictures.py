@@ -45,7 +45,8 @@ def _run(point: MeasuredPoint, group: Group, sample: int, weights: tuple[str, ..
     from semcodec.composition.composition import compose_spec
     from semcodec.data.datasets import open_dataset
     from semcodec.evaluation.sample_panels import make_panels
-    from semcodec.evaluation.thumbnails import data_url, folded, paint
+    from semcodec.evaluation.thumbnails import data_url, folded
+    from semcodec.painting import paint
     from semcodec.pipeline.pipeline import Pipeline
     from semcodec.pipeline.weights import WeightsRequest
 

@@ -60,7 +60,8 @@ class Shown:
     classes: Sequence[str]
 
     def _repr_html_(self) -> str:
-        from semcodec.evaluation.thumbnails import data_url, paint
+        from semcodec.evaluation.thumbnails import data_url
+        from semcodec.painting import paint
 
         figures = []
         for panel in self.panels:

@@ -17,12 +17,13 @@ from semcodec.data.inputs import Input, open_input
 from semcodec.errors import UsageError
 from semcodec.evaluation.cost import Costs
 from semcodec.evaluation.sample_panels import make_panels
+from semcodec.panels import UInt8
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.weights import WeightsRequest
 from semcodec.planning.latency import OperatingPoint
 from semcodec.play import choices
 from semcodec.play.choices import Control, Kind
-from semcodec.play.pictures import UInt8, picture
+from semcodec.play.pictures import picture
 from semcodec.play.rivals import Beside, Rival, rivals
 from semcodec.tasks.prediction import Prediction
 from semcodec.tasks.table import get_task

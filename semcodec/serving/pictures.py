@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from semcodec.container.packets import LocalRecord, Packet
-from semcodec.errors import CorruptStream
-from semcodec.panels import MISSING, Floats, Panel, received
+from semcodec.painting import draw_frame, paint
+from semcodec.panels import Panel, received
 from semcodec.pipeline.server import Joined, Record, Server
 from semcodec.tasks.prediction import Prediction
 from semcodec.tasks.table import get_task
@@ -22,15 +21,6 @@ from semcodec.tensors import eight_bits, inference
 LARGEST = 960
 """Pixels of a picture's longer side."""
 PANELS = 4
-INFERNO = np.array(
-    [[0, 0, 4], [40, 11, 84], [101, 21, 110], [159, 42, 99], [212, 72, 66], [245, 125, 21], [250, 193, 39],
-     [252, 255, 164]], np.float64,
-)  # fmt: skip
-"""Of false colours from least to greatest, evenly apart."""
-COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf")
-LUMA = np.array([0.299, 0.587, 0.114])
-
-RGB = npt.NDArray[np.uint8]
 
 
 @inference
@@ -74,44 +64,8 @@ def as_data(panel: Panel) -> dict[str, Any]:
 
 def draw(panel: Panel) -> Image.Image:
     """A panel without its title, its longer side at most ``LARGEST`` pixels."""
-    image = panel.image
-    if panel.heat is not None:
-        colours, there = _colours(panel.heat)
-        if image is None:
-            image = colours
-        else:
-            grey = (0.6 * (image @ LUMA) + 0.4 * 255)[..., None].repeat(3, 2)
-            mask = np.where(there[..., None], np.uint8(255), np.uint8(0))
-            over = 0.6 * (_stretched(mask, image.shape)[..., :1] > 127)
-            image = (over * _stretched(colours, image.shape) + (1 - over) * grey).astype(np.uint8)
-    if image is None:
-        raise CorruptStream(f"the panel {panel.title!r} has nothing to show")
-    picture = Image.fromarray(np.ascontiguousarray(image))
+    picture = Image.fromarray(np.ascontiguousarray(paint(panel)))
     picture.thumbnail((LARGEST, LARGEST))
-    if panel.frames:
-        _draw_frames(picture, panel)
-    return picture
-
-
-def _draw_frames(picture: Image.Image, panel: Panel) -> None:
-    pen, (width, height) = ImageDraw.Draw(picture), picture.size
     for frame in panel.frames:
-        left, top, right, bottom = (share * side for share, side in zip(frame.place, (width, height) * 2, strict=True))
-        pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=COLOURS[frame.colour % len(COLOURS)])
-
-
-def _stretched(image: RGB, shape: Sequence[int]) -> RGB:
-    picture = Image.fromarray(image.repeat(3, 2) if image.shape[2] == 1 else image)
-    return np.asarray(picture.resize((shape[1], shape[0]), Image.Resampling.NEAREST))
-
-
-def _colours(heat: Floats) -> tuple[RGB, npt.NDArray[np.bool_]]:
-    """RGB (h, w, 3) of a map between its least and greatest value, and where it has one; what is missing is grey."""
-    finite = np.isfinite(heat)
-    low, high = (float(heat[finite].min()), float(heat[finite].max())) if finite.any() else (0.0, 0.0)
-    scaled = np.where(finite, heat - low, 0.0) / (high - low if high > low else 1.0)
-    places = np.linspace(0, 1, len(INFERNO))
-    colours = np.stack([np.interp(scaled, places, INFERNO[:, channel]) for channel in range(3)], -1).astype(np.uint8)
-    colours[np.isnan(heat)] = MISSING
-    colours[np.isinf(heat)] = 255
-    return colours, finite
+        draw_frame(picture, frame, width=1, labelled=False)
+    return picture
