@@ -215,14 +215,39 @@ class Server(End):
                     found[number] = error
         return [found[number] for number in range(len(records))]
 
+    @inference
+    def decode_views(
+        self,
+        views: Sequence[Server],
+        records: Sequence[Packet | LocalRecord],
+        clock: Clock,
+        clocks: Sequence[Clock],
+    ) -> list[list[Prediction]]:
+        """``decode_batch`` for several tails, whose features are restored and recovered once.
+
+        views: this server, seen with each (``alone``). clock: of what they share. clocks: of each view's own stages.
+        Returns the predictions of each view. Raises StreamError.
+        """
+        return self._answer_views(views, [self._receive(record, clock) for record in records], clock, clocks)
+
     def _answer_received(self, received: Sequence[_Received], clock: Clock) -> list[Prediction]:
         """The networks' part of ``decode_batch``."""
+        self.check_one()
+        [found] = self._answer_views([self], received, clock, [clock])
+        return found
+
+    def _answer_views(
+        self, views: Sequence[Server], received: Sequence[_Received], clock: Clock, clocks: Sequence[Clock]
+    ) -> list[list[Prediction]]:
         latents = [latent for _, _, latent in received if latent is not None]
         read = [rows for _, rows, _ in received if rows is not None]
-        answers: list[Answer] = []
+        answers: list[list[Answer]] = [[] for _ in views]
         for start in range(0, len(latents), TOGETHER):
-            answers += self.answer(self._restore_latents(latents[start : start + TOGETHER], clock), clock)
-        return self.predict([record for record, _, _ in received], answers, read)
+            recovered = self.recover(self._restore_latents(latents[start : start + TOGETHER], clock), clock)
+            for view, found, own in zip(views, answers, clocks, strict=True):
+                found += view.answer_recovered(recovered, own)
+        records = [record for record, _, _ in received]
+        return [view.predict(records, found, read) for view, found in zip(views, answers, strict=True)]
 
     @inference
     def reply(self, packets: Sequence[Packet], clock: Clock | None = None) -> list[bytes]:
@@ -344,9 +369,14 @@ class Server(End):
 
     def answer(self, partials: Sequence[Partial], clock: Clock | None = None) -> list[Answer]:
         """What the model says of each sample."""
+        self.check_one()
+        clock = clock or self.clock()
+        return self.answer_recovered(self.recover(partials, clock), clock)
+
+    def answer_recovered(self, recovered: Sequence[Features], clock: Clock | None = None) -> list[Answer]:
+        """The same of features that are complete (``recover``)."""
         clock, task = clock or self.clock(), get_task(self.composition.task)
         tail = self.check_one()
-        recovered = self.recover(partials, clock)
         found: dict[int, Answer] = {}
         for members, batch in tail.collate(recovered):
             with clock("tail"), self.accelerator.autocast():
@@ -355,7 +385,7 @@ class Server(End):
                 name = self.composition.backbone.name
                 raise CorruptStream(f"{name} answers with NaN or infinity: what it was sent is damaged or forged")
             found.update(zip(members, task.answers(values, clock), strict=True))
-        return [found[i] for i in range(len(partials))]
+        return [found[i] for i in range(len(recovered))]
 
     def check_one(self) -> Backbone:
         """The tail, where there is one. Raises UsageError where there are several, of which ``alone`` takes one."""
