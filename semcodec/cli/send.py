@@ -203,8 +203,10 @@ def _live(composition: Composition, adapt: str, deadline_ms: float | None, state
     from semcodec.planning.live import LiveDeadline
     from semcodec.planning.matching import answering_here, matching
     from semcodec.planning.operating_points import open_points
+    from semcodec.tasks.weighted import Asked
 
-    profile, point = open_points(adapt), composition.point
+    task = composition.task if os.path.isdir(adapt) else None
+    profile, point = open_points(adapt, asked=Asked((task,) if task else ())), composition.point
     within = deadline_ms or 0.0
     if point is not None:
         within = point.build["ms"] * (1 - point.build["headroom"])
