@@ -255,6 +255,10 @@ def given(
             check_free(composition, name)
         for values in product(*grid.values()):
             for view in views:
-                matrix.put(at(view, dict(zip(grid, values, strict=True))), grid)
+                point = at(view, dict(zip(grid, values, strict=True)))
+                if reason := point.lacks_layers():
+                    matrix.skip(f"{point.spec} --task {point.task}", reason)
+                else:
+                    matrix.put(point, grid)
     check_used(sweep, matrix.cells.values())
     return matrix

@@ -21,6 +21,7 @@ from semcodec.composition.grammar import Value
 from semcodec.container.packets import write_header
 from semcodec.data.base import Dataset, Digest
 from semcodec.data.datasets import open_dataset
+from semcodec.data.notes import note
 from semcodec.errors import DataError
 from semcodec.evaluation.cost import Costs
 from semcodec.evaluation.keys import CONTAINER, Identity, Known
@@ -305,6 +306,9 @@ def run_sweep(
         left, sets = [], []
         for name in views:
             view = pipeline.alone(name)
+            if reason := view.composition.lacks_layers():
+                note(f"{view.spec} is not measured for {view.composition.task}: {reason}")
+                continue
             if name not in datasets:
                 datasets[name] = open_dataset(data, split, view.request, classes)
             dataset = datasets[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,15 @@ from semcodec.container.packets import (
 from semcodec.container.sinks import ChunkRow, PacketSource
 from semcodec.container.truncation import first_layers
 from semcodec.data.notes import note
-from semcodec.errors import CorruptStream, DamagedLayer, SemcodecError, UsageError, VersionMismatch, first_line
+from semcodec.errors import (
+    CorruptStream,
+    DamagedLayer,
+    SemcodecError,
+    TooFewLayers,
+    UsageError,
+    VersionMismatch,
+    first_line,
+)
 from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer
 from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.end import End, make_header
@@ -191,7 +200,7 @@ class Server(End):
         a ``DataNote`` says so. Raises StreamError for other damage.
         """
         clock = clock or self.clock()
-        return self._answer_received([self._receive(record, clock) for record in records], clock)
+        return self._answer_received([self._served(self._receive(record, clock)) for record in records], clock)
 
     @inference
     def decode_each(self, records: Sequence[Record], clock: Clock | None = None) -> list[Prediction | SemcodecError]:
@@ -202,7 +211,7 @@ class Server(End):
         received: dict[int, _Received] = {}
         for number, record in enumerate(records):
             try:
-                received[number] = self._receive(record, clock)
+                received[number] = self._served(self._receive(record, clock))
             except SemcodecError as error:
                 found[number] = error
         try:
@@ -228,7 +237,42 @@ class Server(End):
         views: this server, seen with each (``alone``). clock: of what they share. clocks: of each view's own stages.
         Returns the predictions of each view. Raises StreamError.
         """
-        return self._answer_views(views, [self._receive(record, clock) for record in records], clock, clocks)
+        received = [self._receive(record, clock) for record in records]
+        for view, one in itertools.product(views, received):
+            view._served(one)
+        return self._answer_views(views, received, clock, clocks)
+
+    @inference
+    def decode_tasks(
+        self, record: Packet | LocalRecord, clock: Clock | None = None
+    ) -> dict[str, Prediction | TooFewLayers]:
+        """One record for all tasks that are answered here: by task the prediction, or why its layers do not serve it.
+
+        Raises StreamError for damage.
+        """
+        clock = clock or self.clock()
+        received = self._receive(record, clock)
+        found: dict[str, Prediction | TooFewLayers] = {}
+        views: dict[str, Server] = {}
+        for task, name in self.tasks.items():
+            view = self.alone(name)
+            try:
+                view._served(received)
+                views[task] = view
+            except TooFewLayers as lacking:
+                found[task] = lacking
+        clocks = [clock] * len(views)
+        answers = self._answer_views(list(views.values()), [received], clock, clocks) if views else []
+        found |= {task: answer for task, [answer] in zip(views, answers, strict=True)}
+        return {task: found[task] for task in self.tasks}
+
+    def _served(self, received: _Received) -> _Received:
+        """The same, where its layers serve the task that this server is seen with. Raises TooFewLayers."""
+        packet, *_ = received
+        reason = self.composition.lacks_layers(packet.layers_present) if isinstance(packet, Packet) else None
+        if reason:
+            raise TooFewLayers(f"packet {packet.sequence}: {reason}")
+        return received
 
     def _answer_received(self, received: Sequence[_Received], clock: Clock) -> list[Prediction]:
         """The networks' part of ``decode_batch``."""

@@ -266,6 +266,7 @@ def _pipeline_job(
         modules=modules,
         task=get_task(composition.task).name,
         tails=tails,
+        needs=composition.layered_tasks if several else {},
         dataset=dataset,
         larger=_larger(data, composition.request) if distils and dataset.varies else None,
         recover=stages.recoverer.recover,
