@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from semcodec.bench.equal import Float64, Method
+from semcodec.bench.equal import Float64, Method, draws, log_bytes
 from semcodec.bench.results import Group
 from semcodec.errors import UsageError
 from semcodec.tasks.table import metrics
 
-RESAMPLES = 1000
 STEPS = 21
 """Accuracies, evenly over those that two curves share, at which their bytes are compared."""
 
@@ -77,8 +75,7 @@ def claims(group: Group, anchor: str | None = None) -> list[Claim]:
     if anchor not in methods or len(methods) < 2:
         return []
     samples = methods[anchor].correct.shape[1]
-    draw = np.random.default_rng(0)
-    weights = np.stack([np.bincount(draw.integers(0, samples, samples), minlength=samples) for _ in range(RESAMPLES)])
+    weights = np.stack(list(draws(samples)))
     base, base_drawn = methods[anchor], _drawn(methods[anchor], weights)
     label = metrics()[group.metric].label
     found = []
@@ -127,7 +124,7 @@ def _usual_anchor(group: Group, methods: dict[str, Method]) -> str | None:
     return idle[0] if idle and others else ranked[1]
 
 
-def _drawn(method: Method, weights: npt.NDArray[np.int64]) -> Float64:
+def _drawn(method: Method, weights: Float64) -> Float64:
     """Accuracy of each point in each resample, float64 (resamples, points)."""
     found: Float64 = weights @ method.correct.T.astype(np.float64) / weights.shape[1]
     return found
@@ -142,12 +139,5 @@ def _ratio(own: Curve, base: Curve) -> tuple[float, tuple[float, float]]:
     high = min(float(own[1].max()), float(base[1].max()))
     low = min(high, max(float(own[1].min()), float(base[1].min())))
     wanted = np.linspace(low, high, STEPS)
-    logs = [_log_bytes(*curve, wanted) for curve in (own, base)]
+    logs = [log_bytes(*curve, wanted) for curve in (own, base)]
     return float(np.exp((logs[0] - logs[1]).mean())), (low, high)
-
-
-def _log_bytes(size: Float64, reached: Float64, wanted: Float64) -> Float64:
-    """As ``Method.log_bytes``, of accuracies that are given and all reached."""
-    best = np.maximum.accumulate(reached)
-    front = np.flatnonzero(np.concatenate([[True], best[1:] > best[:-1]]))
-    return np.asarray(np.interp(wanted, best[front], np.log(size)[front]))

@@ -90,18 +90,19 @@ def _with_intervals(delta: Delta, base: Sequence[MeasuredPoint], test: Sequence[
     """The same with its intervals: in each resample every curve has its own accuracies, and so its own front."""
     import numpy as np
 
+    from semcodec.bench.equal import draws
+
     right = [[str(p.record.get("correct") or "") for p in curve] for curve in (base, test)]
     lengths = {len(text) for texts in right for text in texts}
     if (delta.rate is None and delta.accuracy is None) or len(lengths) != 1 or lengths == {0}:
         return delta
     samples = lengths.pop()
     hits = [np.array([[letter == "1" for letter in text] for text in texts], np.float64) for texts in right]
-    draw = np.random.default_rng(0)
     rates, accuracies = [], []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of resamples in which ranges hardly overlap
-        for _ in range(RESAMPLES):
-            weights = np.bincount(draw.integers(0, samples, samples), minlength=samples) / samples
+        for counts in draws(samples, RESAMPLES):
+            weights = counts / samples
             drawn = [
                 _front([replace(p, accuracy=float(a)) for p, a in zip(curve, hit @ weights, strict=True)])
                 for curve, hit in zip((base, test), hits, strict=True)
