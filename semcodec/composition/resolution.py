@@ -10,6 +10,7 @@ from typing import Any
 from semcodec.component import Component, Kind
 from semcodec.composition.binding import Binder, Bound
 from semcodec.composition.grammar import Item, Spec, parse_item
+from semcodec.composition.registry import import_target
 from semcodec.composition.selector_slots import BUDGET, assign
 from semcodec.errors import PluginError, SemcodecError, first_line
 from semcodec.specs import BackboneSpec, EncoderSpec, FeatureSpec, SpecMismatch, describe, mismatch
@@ -41,6 +42,14 @@ class ResolvedBackbone:
     bound: Bound
     spec: BackboneSpec | None
     cut: str
+
+    @property
+    def task(self) -> str | None:
+        """As its spec says, or the trait of a family whose members are known once they are built."""
+        if self.spec is not None:
+            return self.spec.task
+        named: str | None = self.bound.component.traits.get("task")
+        return import_target(named, self.bound.name)(**self.bound.build) if named and ":" in named else named
 
 
 _Found = list[tuple[Item, Component]]
@@ -108,7 +117,7 @@ def resolve(parsed: Spec, binder: Binder, known: Mapping[str, BackboneSpec], see
         "tails": tails,
         "models": {name: model.bound for name, model in models.items()},
         "source": backbone.spec,
-        "task": backbone.spec.task if backbone.spec else None,
+        "task": backbone.task,
         "stages": stages,
     }
 
@@ -138,10 +147,10 @@ def _apart(one: ResolvedBackbone, other: ResolvedBackbone) -> str | None:
         return "a model is named once"
     if one.cut != other.cut:
         return f"a stream has one cut, and these are {other.cut} and {one.cut}"
+    if one.task is not None and one.task == other.task:
+        return f"both do {one.task}, and of each task there is one model"
     if one.spec is None or other.spec is None:
         return None
-    if one.spec.task == other.spec.task:
-        return f"both do {one.spec.task}, and of each task there is one model"
     if one.spec.input != other.spec.input:
         return f"one takes {describe(other.spec.input)}, the other {describe(one.spec.input)}"
     if _prepared(one.spec) != _prepared(other.spec):
@@ -239,9 +248,10 @@ def _threaded(
     """What each stage makes of what the one before it gives, up to what the Backbone's tail accepts."""
     spec, at = backbone.spec, f"{backbone.bound.name}@{backbone.cut}"
     tasks: Sequence[str] | None = encoder.component.traits.get("tasks")
-    if spec is not None and tasks is not None and spec.task not in tasks:
+    task = backbone.task
+    if task is not None and tasks is not None and task not in tasks:
         binder.fail(
-            f"{encoder.name} is made for {' and '.join(tasks)}, {backbone.bound.name} does {spec.task}",
+            f"{encoder.name} is made for {' and '.join(tasks)}, {backbone.bound.name} does {task}",
             encoder.item.span,
         )
     features = spec.cuts[backbone.cut] if spec else None
