@@ -14,8 +14,6 @@ from semcodec.interfaces import Backbone, Features
 from semcodec_plugins.det_nano.loss import detection_loss
 from semcodec_plugins.det_nano.spec import SIDE, STAGES
 
-NAMES = ["input", *STAGES]
-"""Of the cuts, in order."""
 STRIDE = STAGES["neck"].stride
 RARE = 0.01
 """The score that every class begins with everywhere (RetinaNet: Lin et al., 2017)."""
@@ -80,28 +78,28 @@ def places(rows: int, columns: int, device: torch.device) -> Tensor:
     return STRIDE * torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
 
 
-class Staged(nn.Module, Backbone):
-    """The stages, and after the last one what answers.
+def stage(name: str) -> nn.Module:
+    """One of the stages of ``spec.STAGES``, which reads the maps that are named there."""
+    channels = STAGES[name].channels
+    if name == "stem":
+        return conv(3, channels, stride=2)
+    first, *more = (STAGES[read].channels for read in STAGES[name].reads)
+    if more:
+        return Neck(first, more[0], channels)
+    return nn.Sequential(conv(first, channels, stride=2), Residual(channels))
 
-    classes: names of the classes. answer: name of the module that reads the neck. Input: {"image": (B, 3, 96, 96)}
-    float32 in [0, 1].
+
+class Staged(nn.Module, Backbone):
+    """The stages, and behind the last one what answers: every other module of a class that is made from this one.
+
+    classes: names of the classes. stages: which there are, from the first on. Input: {"image": (B, 3, 96, 96)} float32
+    in [0, 1].
     """
 
-    answer: str
-
-    def __init__(self, classes: Sequence[str]) -> None:
+    def __init__(self, classes: Sequence[str], stages: Sequence[str] = tuple(STAGES)) -> None:
         super().__init__()
         self.classes = list(classes)
-        stem, d2, d3, d4, neck = (stage.channels for stage in STAGES.values())
-        self.stages = nn.ModuleDict(
-            {
-                "stem": conv(3, stem, stride=2),
-                "d2": nn.Sequential(conv(stem, d2, stride=2), Residual(d2)),
-                "d3": nn.Sequential(conv(d2, d3, stride=2), Residual(d3)),
-                "d4": nn.Sequential(conv(d3, d4, stride=2), Residual(d4)),
-                "neck": Neck(d3, d4, neck),
-            }
-        )
+        self.stages = nn.ModuleDict({name: stage(name) for name in stages})
 
     def head(self, x: Features, cut: str) -> Features:
         """To the maps that cross the cut; cuts are named by the stage before them."""
@@ -109,16 +107,17 @@ class Staged(nn.Module, Backbone):
 
     def head_state(self, cut: str) -> Sequence[str]:
         """The stages before the cut."""
-        return [f"stages.{name}." for name in NAMES[1 : NAMES.index(cut) + 1]]
+        return [f"stages.{name}." for name in self._between("input", cut)]
 
     def tail_state(self, cut: str) -> Sequence[str]:
         """The stages after the cut, and what answers."""
-        return [*(f"stages.{name}." for name in NAMES[NAMES.index(cut) + 1 :]), f"{self.answer}."]
+        answers = [name for name, _ in self.named_children() if name != "stages"]
+        return [*(f"stages.{name}." for name in self._between(cut, list(self.stages)[-1])), *(f"{a}." for a in answers)]
 
     def advance(self, features: Features, cut: str, to: str) -> Features:
         """From the maps that cross the cut to those that cross a later one."""
         maps = dict(features)
-        for name in NAMES[NAMES.index(cut) + 1 : NAMES.index(to) + 1]:
+        for name in self._between(cut, to):
             given = [maps[read] for read in STAGES[name].reads]
             maps[name] = self.stages[name](*(2 * given[0] - 1,) if name == "stem" else given)
             maps = {crossing: maps[crossing] for crossing in STAGES[name].crosses}
@@ -126,13 +125,16 @@ class Staged(nn.Module, Backbone):
 
     def last(self, features: Features, cut: str) -> Tensor:
         """The map of the last stage, from those that cross a cut."""
-        return self.advance(features, cut, NAMES[-1])[NAMES[-1]]
+        name = list(self.stages)[-1]
+        return self.advance(features, cut, name)[name]
+
+    def _between(self, cut: str, to: str) -> list[str]:
+        names = ["input", *self.stages]
+        return names[names.index(cut) + 1 : names.index(to) + 1]
 
 
 class DetNano(Staged):
     """The detector, cut at any stage: see ``Staged``."""
-
-    answer = "detect"
 
     def __init__(self, classes: Sequence[str]) -> None:
         super().__init__(classes)

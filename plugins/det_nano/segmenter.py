@@ -43,8 +43,6 @@ class Enlarging(nn.Module):
 class SegNano(Staged):
     """A class for each pixel: see ``Staged``."""
 
-    answer = "segment"
-
     def __init__(self, classes: Sequence[str]) -> None:
         super().__init__(classes)
         self.segment = Enlarging(STAGES["neck"].channels, len(classes))

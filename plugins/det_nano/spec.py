@@ -28,17 +28,8 @@ STAGES = {
     "neck": Stage(64, 8, ("d3", "d4"), ("neck",)),
 }
 """In order. A cut of a stage's name comes after it: d3 is the map of an eighth of the picture's side."""
-
-
 HEAD = ("stem", "d2", "d3")
 """The stages that the models of this package have in common; behind them each is its own."""
-
-
-def classifier(params: Mapping[str, Any]) -> BackboneSpec:
-    """Of the embedded classifier, which has no parameters."""
-    image = {"image": TensorSpec((3, SIDE, SIDE))}
-    cuts = {name: nano(params).cuts[name] for name in HEAD}
-    return BackboneSpec(task="classification", input=image, cuts={"input": image, **cuts}, fit="letterbox")
 
 
 def nano(params: Mapping[str, Any]) -> BackboneSpec:
@@ -56,8 +47,16 @@ def segmenter(params: Mapping[str, Any]) -> BackboneSpec:
     return replace(nano(params), task="segmentation")
 
 
+def classifier(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of the embedded classifier, which has no parameters: cut up to d3, as the detector is."""
+    return _up_to_head(params, "classification")
+
+
 def embedder(params: Mapping[str, Any]) -> BackboneSpec:
     """Of the embedded model of embeddings, which has no parameters: cut up to d3, as the detector is."""
+    return _up_to_head(params, "retrieval")
+
+
+def _up_to_head(params: Mapping[str, Any], task: str) -> BackboneSpec:
     detector = nano(params)
-    cuts = {name: detector.cuts[name] for name in ("input", "stem", "d2", "d3")}
-    return replace(detector, task="retrieval", cuts=cuts)
+    return replace(detector, task=task, cuts={name: detector.cuts[name] for name in ("input", *HEAD)})

@@ -34,6 +34,7 @@ def semcodec_components() -> Iterator[Component]:
             "known": f"{PACKAGE}.names:check",
             "edge": "deit-tiny",
             "example": "test_vit",
+            "task": "classification",
         },
     )
     yield Component(
@@ -46,6 +47,7 @@ def semcodec_components() -> Iterator[Component]:
             "hub": f"{PACKAGE}.backbone:repository",
             "known": f"{PACKAGE}.names:check",
             "example": "test_vit",
+            "task": "retrieval",
         },
     )
     for size, summary in (("edge", "for the device"), ("server", "for the server")):

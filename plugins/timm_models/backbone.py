@@ -131,23 +131,35 @@ class ImageClassifier(SequentialClassifier):
         return [([members[i] for i in rows], batch) for members, batches in groups for rows, batch in batches]
 
 
-class TimmBackbone(ImageClassifier):
-    """``timm/<model>``: by its name in timm, with or without the tag of its weights (resnet50.a1_in1k).
+class _Named(ImageClassifier):
+    """A model by its name in timm, with or without the tag of its weights (resnet50.a1_in1k).
 
-    Raises UsageError for a name that timm has not, or whose model is no image classifier.
+    outputs: of its classifier; 0: it has none. purpose: what it cannot be, where it cannot be made. Raises UsageError
+    for a name that timm has not, and for a model that cannot be made.
     """
 
-    def __init__(self, classes: Sequence[str], *, model: str) -> None:
+    def __init__(self, classes: Sequence[str], model: str, outputs: int, purpose: str) -> None:
         _check_name(model)
         try:
-            made = timm.create_model(model, pretrained=False, num_classes=len(classes))
+            made = timm.create_model(model, pretrained=False, num_classes=outputs)
             super().__init__(classes, made, resolve_model_data_config(made))
         except SemcodecError:
             raise
         except Exception as error:  # each of its thousand models has its own; a missing package, say
             reason = f"{type(error).__name__}: {first_line(error)}"
-            raise UsageError(f"timm's {model} cannot be used as an image classifier here ({reason})") from error
+            raise UsageError(f"timm's {model} cannot be used {purpose} here ({reason})") from error
         self._model_name = model
+
+    @property
+    def model_name(self) -> str:
+        return self._model_name
+
+
+class TimmBackbone(_Named):
+    """``timm/<model>``, which classifies. Raises UsageError for a model that is no image classifier."""
+
+    def __init__(self, classes: Sequence[str], *, model: str) -> None:
+        super().__init__(classes, model, len(classes), "as an image classifier")
 
     def tail(self, features: Features, cut: str) -> Tensor:
         """As that of ``ImageClassifier``. Raises UsageError for a model that gives no logits."""
@@ -157,10 +169,6 @@ class TimmBackbone(ImageClassifier):
             raise UsageError(f"timm's {self.model_name} is no image classifier: it gives {shape}, not a number a class")
         return logits
 
-    @property
-    def model_name(self) -> str:
-        return self._model_name
-
     @classmethod
     def published_classes(cls, **params: Any) -> list[str] | None:
         """ImageNet's descriptions where timm's published weights have as many classes as one of its subsets."""
@@ -168,23 +176,14 @@ class TimmBackbone(ImageClassifier):
         return imagenet_classes(params["model"])
 
 
-class TimmEmbedding(ImageClassifier):
+class TimmEmbedding(_Named):
     """``timm-embed/<model>``: the same model without its classifier (timm's ``num_classes=0``), for retrieval.
 
-    The tail gives what the classifier would read, (B, D). Raises UsageError as ``TimmBackbone``.
+    The tail gives what the classifier would read, (B, D).
     """
 
     def __init__(self, classes: Sequence[str], *, model: str) -> None:
-        _check_name(model)
-        try:
-            made = timm.create_model(model, pretrained=False, num_classes=0)
-            super().__init__(classes, made, resolve_model_data_config(made))
-        except SemcodecError:
-            raise
-        except Exception as error:  # each of its thousand models has its own; a missing package, say
-            reason = f"{type(error).__name__}: {first_line(error)}"
-            raise UsageError(f"timm's {model} cannot be used for embeddings here ({reason})") from error
-        self._model_name = model
+        super().__init__(classes, model, 0, "for embeddings")
         self.spec = replace(self.spec, task="retrieval")
 
     def tail(self, features: Features, cut: str) -> Tensor:
@@ -206,10 +205,6 @@ class TimmEmbedding(ImageClassifier):
     def task_loss(self, features: Features, cut: str, labels: Labels) -> tuple[Tensor, dict[str, float]]:
         """Of pairs of the batch: ``semcodec.tasks.retrieval.pair_loss``."""
         return pair_loss(self.tail(features, cut), labels)
-
-    @property
-    def model_name(self) -> str:
-        return self._model_name
 
 
 def repository(model: str) -> str | None:

@@ -37,6 +37,7 @@ def semcodec_components() -> Iterator[Component]:
             "hub": f"{PACKAGE}.names:address",
             "known": f"{PACKAGE}.names:check",
             "example": "lraspp_mobilenet_v3_large",
+            "task": f"{PACKAGE}.names:task",
         },
         recipe=f"{PACKAGE}.recipe:recipe",
     )

@@ -45,6 +45,12 @@ def check(model: str, side: int | None = None) -> None:
     side_of(model, side)
 
 
+def task(model: str, **params: Any) -> str:
+    """What a model is for."""
+    check(model)
+    return "segmentation" if model in SEGMENTING else "detection"
+
+
 def side_of(model: str, given: int | None) -> int:
     """Height and width of a model's input. Raises UsageError for one that it cannot take."""
     side = given or SIDES.get(model, SEGMENTS if model in SEGMENTING else DETECTS)

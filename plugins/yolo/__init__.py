@@ -47,6 +47,6 @@ def semcodec_components() -> Iterator[Component]:
         requires=("ultralytics",),
         extra="yolo",
         license="AGPL-3.0",
-        traits={"classes": 80, "example": "yolov8n"},
+        traits={"classes": 80, "example": "yolov8n", "task": "detection"},
         recipe=f"{PACKAGE}.recipe:recipe",
     )

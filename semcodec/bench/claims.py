@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from semcodec.bench.equal import Float64
+from semcodec.bench.equal import Float64, draws, log_bytes
 from semcodec.bench.results import Group
 from semcodec.tasks.base import Record
 from semcodec.tasks.table import metrics, scores_of
 from semcodec.tasks.weighted import tells
 
-RESAMPLES = 1000
 STEPS = 21
 """Accuracies, evenly over those that two curves share, at which their bytes are compared."""
 
@@ -78,9 +77,7 @@ def claims(group: Group, anchor: str | None = None) -> list[Claim]:
     if anchor not in methods or len(methods) < 2:
         return []
     samples = methods[anchor].samples
-    draw = np.random.default_rng(0)
-    drawn = [np.bincount(draw.integers(0, samples, samples), minlength=samples) for _ in range(RESAMPLES)]
-    weights = np.stack(drawn).astype(np.float64)
+    weights = np.stack(list(draws(samples)))
     base, base_drawn = methods[anchor], methods[anchor].reached(weights)
     label = metrics()[group.metric].label
     found = []
@@ -142,7 +139,7 @@ def _usual_anchor(group: Group, methods: dict[str, _Method]) -> str | None:
         """Accuracy first where samples tell a curve from the best, then the bytes at which it is as good."""
         method = methods[name]
         goal = min(float(method.accuracy.max()), top.low)
-        return -goal, float(_log_bytes(method.bytes, method.accuracy, np.array([goal]))[0])
+        return -goal, float(log_bytes(method.bytes, method.accuracy, np.array([goal]))[0])
 
     ranked = sorted(methods, key=cost)
     idle = [name for name in ranked if all(point.share == 0 for point in group.curves[name])]
@@ -159,12 +156,5 @@ def _ratio(own: Curve, base: Curve) -> tuple[float, tuple[float, float]]:
     high = min(float(own[1].max()), float(base[1].max()))
     low = min(high, max(float(own[1].min()), float(base[1].min())))
     wanted = np.linspace(low, high, STEPS)
-    logs = [_log_bytes(*curve, wanted) for curve in (own, base)]
+    logs = [log_bytes(*curve, wanted) for curve in (own, base)]
     return float(np.exp((logs[0] - logs[1]).mean())), (low, high)
-
-
-def _log_bytes(size: Float64, reached: Float64, wanted: Float64) -> Float64:
-    """As ``equal.Method.log_bytes``, of accuracies that are given and all reached."""
-    best = np.maximum.accumulate(reached)
-    front = np.flatnonzero(np.concatenate([[True], best[1:] > best[:-1]]))
-    return np.asarray(np.interp(wanted, best[front], np.log(size)[front]))

@@ -93,15 +93,15 @@ def _with_intervals(delta: Delta, base: Sequence[MeasuredPoint], test: Sequence[
     """The same with its intervals: in each resample every curve has its own accuracies, and so its own front."""
     import numpy as np
 
+    from semcodec.bench.equal import draws
+
     members = [p.record for curve in (base, test) for p in curve]
     counts = {int(record.get("samples", 0)) for record in members}
     told = len(counts) == 1 and counts != {0} and all(map(tells, members))
     if (delta.rate is None and delta.accuracy is None) or not told:
         return delta
     samples = counts.pop()
-    draw = np.random.default_rng(0)
-    times = [np.bincount(draw.integers(0, samples, samples), minlength=samples) for _ in range(RESAMPLES)]
-    weights = np.stack(times).astype(np.float64)
+    weights = np.stack(list(draws(samples, RESAMPLES)))
     reached = [[scores_of(p.record, weights) for p in curve] for curve in (base, test)]
     if any(scores is None for scores in itertools.chain(*reached)):
         return delta

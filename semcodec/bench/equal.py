@@ -7,7 +7,7 @@ from which samples were right; bytes stay at their mean.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,25 @@ from semcodec.errors import UsageError
 
 Float64 = npt.NDArray[np.float64]
 RESAMPLES = 1000
+
+
+def draws(samples: int, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[Float64]:
+    """Resamples of the samples: how often each of them is drawn, float64 (samples,), the same for one seed."""
+    draw = np.random.default_rng(seed)
+    for _ in range(resamples):
+        yield np.bincount(draw.integers(0, samples, samples), minlength=samples).astype(np.float64)
+
+
+def log_bytes(size: Float64, reached: Float64, accuracies: Float64) -> Float64:
+    """Natural logarithm of the bytes at each of several accuracies (A,), infinite where no point gets there.
+
+    size: bytes of points in rising order; reached: their accuracies. Below its least accurate point a method takes
+    that point's bytes: it gives no less for no more.
+    """
+    best = np.maximum.accumulate(reached)
+    front = np.flatnonzero(np.concatenate([[True], best[1:] > best[:-1]]))
+    found = np.interp(accuracies, best[front], np.log(size)[front])
+    return np.where(accuracies > best[-1] + 1e-12, np.inf, found)
 
 
 @dataclass(frozen=True)
@@ -41,17 +60,9 @@ class Method:
         return cls(np.array([record["bytes_total"] for record in order], np.float64), np.stack(rows))
 
     def log_bytes(self, accuracies: Float64, weights: Float64 | None = None) -> Float64:
-        """Natural logarithm of the bytes at each of several accuracies (A,), fractions; infinite where none gets there.
-
-        Below its least accurate point a method takes that point's bytes: it gives no less for no more.
-        weights: how often each sample counts, (N,); once where left out.
-        """
+        """``log_bytes`` of its points. weights: how often each sample counts, (N,); once where left out."""
         reached = self.correct.mean(1) if weights is None else self.correct @ weights / weights.sum()
-        logs = np.log(self.bytes)
-        best = np.maximum.accumulate(reached)
-        front = np.flatnonzero(np.concatenate([[True], best[1:] > best[:-1]]))
-        found = np.interp(accuracies, best[front], logs[front])
-        return np.where(accuracies > best[-1] + 1e-12, np.inf, found)
+        return log_bytes(self.bytes, reached, accuracies)
 
 
 @dataclass(frozen=True)
@@ -85,10 +96,8 @@ def at_equal_accuracy(
     wanted = np.asarray(accuracies, np.float64)
     own = method.log_bytes(wanted)
     theirs = {name: rival.log_bytes(wanted) for name, rival in rivals.items()}
-    draw = np.random.default_rng(seed)
     ratios = np.empty((RESAMPLES, len(wanted)))
-    for row in ratios:
-        weights = np.bincount(draw.integers(0, samples, samples), minlength=samples).astype(np.float64)
+    for row, weights in zip(ratios, draws(samples, RESAMPLES, seed), strict=True):
         row[:] = _ratio(method.log_bytes(wanted, weights), [r.log_bytes(wanted, weights) for r in rivals.values()])
     low, high = np.quantile(ratios, (0.025, 0.975), axis=0, method="inverted_cdf")
     found = _ratio(own, list(theirs.values()))

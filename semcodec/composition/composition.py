@@ -114,7 +114,7 @@ class Composition:
     @property
     def tasks(self) -> tuple[str | None, ...]:
         """The tasks of all Backbones that answer, in their order."""
-        return tuple(tail.spec.task if tail.spec else None for tail in self.tails.values())
+        return tuple(tail.task for tail in self.tails.values())
 
     @property
     def slots(self) -> dict[str, Bound]:

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from semcodec.composition.binding import Binder, Bound
 from semcodec.composition.grammar import Arg
-from semcodec.specs import BackboneSpec
 
 SERVES = "serves"
 """The trait of an Encoder that names its parameter for it, and the call parameter that says how many are sent."""
@@ -15,10 +14,10 @@ MOST = 64
 """Layers of a packet."""
 
 
-def settle(binder: Binder, encoder: Bound, tails: Mapping[str, BackboneSpec | None]) -> tuple[Bound, dict[str, int]]:
+def settle(binder: Binder, encoder: Bound, tails: Mapping[str, str | None]) -> tuple[Bound, dict[str, int]]:
     """The Encoder with its parameter in canonical form, and by tail the layers that it needs; 1 where nothing is said.
 
-    tails: by name, their specs where these are known. Raises SpecError.
+    tails: by name, their tasks where these are known. Raises SpecError.
     """
     needs = dict.fromkeys(tails, 1)
     name, _ = encoder.component.traits.get(SERVES, ("", ""))
@@ -26,7 +25,7 @@ def settle(binder: Binder, encoder: Bound, tails: Mapping[str, BackboneSpec | No
     arg = next((arg for arg in encoder.item.args if arg.key == name), None)
     if not text or arg is None:
         return encoder, needs
-    by_task = {spec.task if spec else None: tail for tail, spec in tails.items()}
+    by_task = {task: tail for tail, task in tails.items()}
     said: dict[str, int] = {}
     for part in str(text).split("-"):
         task, _, count = part.rpartition(".")

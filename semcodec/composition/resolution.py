@@ -11,6 +11,7 @@ from semcodec.component import Component, Kind
 from semcodec.composition.binding import Binder, Bound
 from semcodec.composition.grammar import Item, Spec, parse_item
 from semcodec.composition.prefixes import settle
+from semcodec.composition.registry import import_target
 from semcodec.composition.selector_slots import BUDGET, assign
 from semcodec.errors import PluginError, SemcodecError, first_line
 from semcodec.specs import BackboneSpec, EncoderSpec, FeatureSpec, SpecMismatch, describe, mismatch
@@ -43,6 +44,14 @@ class ResolvedBackbone:
     spec: BackboneSpec | None
     cut: str
 
+    @property
+    def task(self) -> str | None:
+        """As its spec says, or the trait of a family whose members are known once they are built."""
+        if self.spec is not None:
+            return self.spec.task
+        named: str | None = self.bound.component.traits.get("task")
+        return import_target(named, self.bound.name)(**self.bound.build) if named and ":" in named else named
+
 
 _Found = list[tuple[Item, Component]]
 
@@ -71,7 +80,7 @@ def resolve(parsed: Spec, binder: Binder, known: Mapping[str, BackboneSpec], see
     recoverer = binder.bind(chosen_recoverer[1], chosen_recoverer[0]) if chosen_recoverer else default_recoverer
     default_cut = encoder_type.traits.get("cut", INPUT)
     tails = _tails(binder, found, default_cut, encoder_item, known)
-    encoder, needs = settle(binder, encoder, {name: tail.spec for name, tail in tails.items()})
+    encoder, needs = settle(binder, encoder, {name: tail.task for name, tail in tails.items()})
     first = next(iter(tails.values()))
     models = _models(binder, encoder, first, known)
     if len(tails) > 1 and assigned.gate is not None:
@@ -111,7 +120,7 @@ def resolve(parsed: Spec, binder: Binder, known: Mapping[str, BackboneSpec], see
         "needs": needs,
         "models": {name: model.bound for name, model in models.items()},
         "source": backbone.spec,
-        "task": backbone.spec.task if backbone.spec else None,
+        "task": backbone.task,
         "stages": stages,
     }
 
@@ -141,10 +150,10 @@ def _apart(one: ResolvedBackbone, other: ResolvedBackbone) -> str | None:
         return "a model is named once"
     if one.cut != other.cut:
         return f"a stream has one cut, and these are {other.cut} and {one.cut}"
+    if one.task is not None and one.task == other.task:
+        return f"both do {one.task}, and of each task there is one model"
     if one.spec is None or other.spec is None:
         return None
-    if one.spec.task == other.spec.task:
-        return f"both do {one.spec.task}, and of each task there is one model"
     if one.spec.input != other.spec.input:
         return f"one takes {describe(other.spec.input)}, the other {describe(one.spec.input)}"
     if _prepared(one.spec) != _prepared(other.spec):
@@ -242,9 +251,10 @@ def _threaded(
     """What each stage makes of what the one before it gives, up to what the Backbone's tail accepts."""
     spec, at = backbone.spec, f"{backbone.bound.name}@{backbone.cut}"
     tasks: Sequence[str] | None = encoder.component.traits.get("tasks")
-    if spec is not None and tasks is not None and spec.task not in tasks:
+    task = backbone.task
+    if task is not None and tasks is not None and task not in tasks:
         binder.fail(
-            f"{encoder.name} is made for {' and '.join(tasks)}, {backbone.bound.name} does {spec.task}",
+            f"{encoder.name} is made for {' and '.join(tasks)}, {backbone.bound.name} does {task}",
             encoder.item.span,
         )
     features = spec.cuts[backbone.cut] if spec else None

@@ -7,7 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from semcodec.errors import DataError
+from semcodec.errors import DataError, UsageError
+from semcodec.specs import InputRequest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +25,18 @@ SPLITS = ("train", "test")
 
 class EmptySplitError(DataError):
     """A data set with nothing in the split that was asked for."""
+
+
+def check_split(split: str) -> None:
+    """Raises UsageError for a word that is no split of a folder."""
+    if split not in (*SPLITS, "all"):
+        raise UsageError(f"split is train, test or all, not {split!r}")
+
+
+def check_images(name: object, request: InputRequest) -> None:
+    """Raises DataError for a model of clips, where the data set ``name`` holds images."""
+    if request.kind != "image":
+        raise DataError(f"{name}: holds images where the model takes videos; choose another data set or backbone")
 
 
 class Dataset(ABC):

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semcodec.data.base import SPLITS, Dataset, EmptySplitError, summary_of
+from semcodec.data.base import Dataset, EmptySplitError, check_split, summary_of
 from semcodec.data.class_names import read_class_names
 from semcodec.data.contents import digest_of, file_digests
 from semcodec.data.files import Names, printable, read_lines, visible
 from semcodec.data.images import read_image, size_of
 from semcodec.data.split_folders import expected, folders_of, pictures_in
-from semcodec.errors import DataError, UsageError
+from semcodec.errors import DataError
 from semcodec.specs import BOXES, InputRequest
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ class BoxFolders(Dataset):
     kind = "image"
 
     def __init__(self, root: str | os.PathLike[str], split: str, request: InputRequest) -> None:
-        if split not in (*SPLITS, "all"):
-            raise UsageError(f"split is train, test or all, not {split!r}")
+        check_split(split)
         if request.labels != BOXES:
             takes = "clips" if request.kind == "video" else "images of one class each"
             raise DataError(f"{root}: holds boxes for detectors, and the model takes {takes}; choose other data")

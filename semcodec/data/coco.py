@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from semcodec.class_masks import MOST_CLASSES
-from semcodec.data.base import SPLITS, Dataset, EmptySplitError, summary_of
+from semcodec.data.base import SPLITS, Dataset, EmptySplitError, check_split, summary_of
 from semcodec.data.contents import digest_of, file_digests
 from semcodec.data.files import inside, printable, visible
 from semcodec.data.images import read_image, size_of
-from semcodec.data.mask_files import check_split, mask_request
+from semcodec.data.mask_files import mask_request
 from semcodec.data.split_folders import PREFIXES
 from semcodec.errors import DataError, UsageError, first_line
 from semcodec.specs import BOXES, MASKS, InputRequest

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from semcodec.data.base import Dataset, EmptySplitError, summary_of
+from semcodec.data.base import Dataset, EmptySplitError, check_split, summary_of
 from semcodec.data.contents import digest_of, file_digests
 from semcodec.data.files import printable, read_list, visible
 from semcodec.data.images import read_image, size_of
-from semcodec.errors import DataError, UsageError
+from semcodec.errors import DataError
 from semcodec.specs import CLASS, InputRequest
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ class ClassFolders(Dataset):
     varies = True
 
     def __init__(self, root: str | os.PathLike[str], split: str, request: InputRequest) -> None:
-        if split not in ("train", "test", "all"):
-            raise UsageError(f"split is train, test or all, not {split!r}")
+        check_split(split)
         self.root, self.request = Path(root), request
         self.name, self.kind, self.split = printable(str(root)), request.kind, split
         if not self.root.is_dir():

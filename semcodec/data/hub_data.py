@@ -18,11 +18,11 @@ import numpy as np
 
 from semcodec._files import read_regular
 from semcodec._network import HUB, unreachable
-from semcodec.data.base import SPLITS, Dataset, EmptySplitError, summary_of
+from semcodec.data.base import Dataset, EmptySplitError, check_images, check_split, summary_of
 from semcodec.data.contents import digest_of
 from semcodec.data.files import printable
 from semcodec.data.images import read_bytes, size_in
-from semcodec.errors import DataError, SemcodecError, UsageError, first_line
+from semcodec.errors import DataError, SemcodecError, first_line
 from semcodec.specs import BOXES, CLASS, InputRequest
 
 if TYPE_CHECKING:
@@ -54,10 +54,8 @@ class HubImages(Dataset):
     varies = True
 
     def __init__(self, name: str, split: str, request: InputRequest) -> None:
-        if split not in (*SPLITS, "all"):
-            raise UsageError(f"split is train, test or all, not {split!r}")
-        if request.kind != "image":
-            raise DataError(f"{name}: holds images where the model takes videos; choose another data set or backbone")
+        check_split(split)
+        check_images(name, request)
         self.name, self.request = printable(name), request
         tables = _tables(name, _environment())
         chosen = _chosen(name, tables, split)

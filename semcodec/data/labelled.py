@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from semcodec.data.base import SPLITS, Dataset, EmptySplitError, summary_of
+from semcodec.data.base import SPLITS, Dataset, EmptySplitError, check_images, check_split, summary_of
 from semcodec.data.contents import digest_of, file_digests
 from semcodec.data.files import Tree, printable, read_lines, read_text
 from semcodec.data.images import read_image, size_of
-from semcodec.errors import DataError, UsageError, first_line
+from semcodec.errors import DataError, first_line
 from semcodec.specs import CLASS, InputRequest
 
 if TYPE_CHECKING:
@@ -60,10 +60,8 @@ class LabelledImages(Dataset):
     varies = True
 
     def __init__(self, root: str | os.PathLike[str], split: str, request: InputRequest) -> None:
-        if split not in (*SPLITS, "all"):
-            raise UsageError(f"split is train, test or all, not {split!r}")
-        if request.kind != "image":
-            raise DataError(f"{root}: holds images where the model takes videos; choose another data set or backbone")
+        check_split(split)
+        check_images(root, request)
         self.root, self.request, self.name = Path(root), request, printable(str(root))
         table = self.root / TABLE
         rows, indexed = _read_table(table)

@@ -18,7 +18,7 @@ from semcodec.data.class_names import read_yaml
 from semcodec.data.contents import digest_of, file_digests
 from semcodec.data.files import printable
 from semcodec.data.images import read_image, size_of
-from semcodec.errors import DataError, UsageError, first_line
+from semcodec.errors import DataError, first_line
 from semcodec.specs import MASKS, InputRequest
 
 if TYPE_CHECKING:
@@ -193,12 +193,6 @@ class MaskFiles(Dataset):
 def mask_request() -> InputRequest:
     """Where nobody asks for a size."""
     return InputRequest(None, 224, 224, fit="letterbox", labels=MASKS)
-
-
-def check_split(split: str) -> None:
-    """Raises UsageError for a word that is no split of a folder."""
-    if split not in ("train", "test", "all"):
-        raise UsageError(f"split is train, test or all, not {split!r}")
 
 
 def small(request: InputRequest) -> InputRequest:

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from semcodec.data.base import EmptySplitError, summary_of
+from semcodec.data.base import EmptySplitError, check_split, summary_of
 from semcodec.data.files import Names, printable, visible
-from semcodec.data.mask_files import NAMES, MaskFiles, Numbers, check_split, mask_request
+from semcodec.data.mask_files import NAMES, MaskFiles, Numbers, mask_request
 from semcodec.data.split_folders import expected, folders_of, pictures_in
 from semcodec.errors import DataError
 from semcodec.specs import MASKS as LABELS

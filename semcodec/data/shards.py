@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from semcodec.data.base import SPLITS, Dataset, EmptySplitError, summary_of
+from semcodec.data.base import Dataset, EmptySplitError, check_images, check_split, summary_of
 from semcodec.data.contents import digest_of
 from semcodec.data.files import printable, read_lines, visible
 from semcodec.data.folders import IMAGE_SUFFIXES
 from semcodec.data.images import read_bytes
-from semcodec.errors import DataError, UsageError, first_line
+from semcodec.data.split_folders import PREFIXES
+from semcodec.errors import DataError, first_line
 from semcodec.specs import CLASS, InputRequest
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 GIVES = (CLASS,)
 SUFFIX, NAMES = ".tar", "classes.txt"
-PREFIXES = {"train": ("train",), "test": ("val", "test")}
 LABELS = (".cls", ".txt", ".json")
 """Endings of what says a sample's class: its number or name, or an object with one of ``KEYS``."""
 KEYS = ("label", "class", "cls")
@@ -79,10 +79,8 @@ class Shards(Dataset):
     varies = True
 
     def __init__(self, root: str | os.PathLike[str], split: str, request: InputRequest) -> None:
-        if split not in (*SPLITS, "all"):
-            raise UsageError(f"split is train, test or all, not {split!r}")
-        if request.kind != "image":
-            raise DataError(f"{root}: holds images where the model takes videos; choose another data set or backbone")
+        check_split(split)
+        check_images(root, request)
         self.root, self.request, self.name = Path(root), request, printable(str(root))
         shards = _shards(self.root)
         parted = any(name.lower().startswith(p) for name in shards for prefixes in PREFIXES.values() for p in prefixes)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from semcodec.class_masks import IGNORED
-from semcodec.data.base import EmptySplitError, summary_of
+from semcodec.data.base import EmptySplitError, check_split, summary_of
 from semcodec.data.files import read_lines, visible
-from semcodec.data.mask_files import NAMES, MaskFiles, Numbers, check_split, mask_request
+from semcodec.data.mask_files import NAMES, MaskFiles, Numbers, mask_request
 from semcodec.errors import DataError
 from semcodec.specs import MASKS, InputRequest
 

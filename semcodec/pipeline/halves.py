@@ -50,7 +50,8 @@ def union(*beginnings: Sequence[str] | None) -> Sequence[str] | None:
 
 def fill_part(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Give a module that was made ``without_memory`` these entries of its state; the others stay as they are."""
-    module.load_state_dict(dict(tensors), strict=False, assign=True)
+    own = module.state_dict()  # files hold integers as short as they fit
+    module.load_state_dict({n: t.to(own[n].dtype) for n, t in tensors.items()}, strict=False, assign=True)
     module.requires_grad_(False).eval()
 
 

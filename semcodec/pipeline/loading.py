@@ -76,6 +76,7 @@ def load_whole(
         loader.fill(slot, lambda module=module: module)  # type: ignore[misc]
     if not partial:
         shared_heads.compare(stages.composition, stages.tails)
+        loader.check_encoder(stages.backbone)
     return Whole(stages, loader.sources, loader.digests)
 
 
@@ -108,6 +109,8 @@ def load_device_half(
     both = models if backbone is None else {c.head_slot: backbone, **models}
     loader.builder = builder = builder.informed(both)
     encoder = loader.fill_encoder(both, lambda m: m.device_state())
+    if backbone is not None:
+        loader.check_encoder(backbone)
     if not loader.name_only("recoverer"):
         loader.fill("recoverer", builder.recoverer)
     return loader.half(backbone, encoder, None)
@@ -176,6 +179,7 @@ def load_server_half(
     loader.builder = builder = builder.informed(both)
     encoder = loader.fill_encoder(both, lambda m: m.server_state())
     first = next(iter(answering.values()))
+    loader.check_encoder(first, next(iter(answering)))
     half = replace(loader.half(first, encoder, loader.fill("recoverer", builder.recoverer)), tails=answering)
     if header is not None:
         check_weights(header, half.decoding)
@@ -256,6 +260,13 @@ class _Loader:
         if "encoder" in self.sources and (found := self._decoding_of(encoder)):
             self.decoding["encoder"] = found
         return encoder
+
+    def check_encoder(self, backbone: Backbone, name: str | None = None) -> None:
+        """Raise WeightsError for an Encoder that learned behind another head. name: of the Backbone, if not the first."""
+        slots = dict(zip(self.composition.tails, self.composition.slots, strict=True))
+        name = name or next(iter(slots))
+        encoder, source = self.sources.get("encoder"), self.sources.get(slots[name])
+        shared_heads.check_encoder(self.composition, encoder, name, backbone, source)
 
     def _decoding_of(self, encoder: Encoder) -> str:
         """The name of what decoding uses of the Encoder: as it is, or as the card says where not all of it is here."""

@@ -1,4 +1,7 @@
-"""Several backbones of one stream have one head: as only one of them runs, their weights up to the cut are compared."""
+"""Models that share a head, whose weights up to the cut are compared: several backbones of one stream, of which one
+
+runs it, and an Encoder that learned behind the head of another backbone than the one it is used with.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +43,42 @@ def compare_files(
         assert isinstance(model, nn.Module)
         found[name] = digest(read_tensors(source.path, f"{source.slot}.", _before(composition, name, model)))
     _refuse_others(composition, found)
+
+
+def name_head(composition: Composition, model: Backbone) -> str | None:
+    """The digest of what runs before the cut; None where that is nothing, or where the model does not say."""
+    if composition.cut == INPUT or model.head_state(composition.cut) is None:
+        return None
+    assert isinstance(model, nn.Module)
+    state = model.state_dict()
+    return digest({entry: state[entry] for entry in _before(composition, composition.backbone.name, model)})
+
+
+def check_encoder(
+    composition: Composition, encoder: Weights | None, name: str, model: Backbone, source: Weights | None
+) -> None:
+    """Raise WeightsError where an Encoder's weights, of another backbone, learned behind another head than this one.
+
+    name, model, source: of a backbone that is used, of which what is not here is read from where its weights are.
+    """
+    if encoder is None or encoder.card.get("keys", {}).get("encoder") == composition.weights_key("encoder"):
+        return
+    wanted = encoder.card.get("head")
+    if wanted is None:  # of pixels, or another library's
+        return
+    assert isinstance(model, nn.Module)
+    entries, state = _before(composition, name, model), model.state_dict()
+    if not any(state[entry].is_meta for entry in entries):
+        found = digest({entry: state[entry] for entry in entries})
+    elif source is not None and source.path is not None and source.ours and "end" not in source.card:
+        found = digest(read_tensors(source.path, f"{source.slot}.", entries))
+    else:
+        return  # of a server, which holds no head: the stream's header names the Encoder's weights
+    if found != wanted:
+        raise WeightsError(
+            f"{encoder.origin} learned behind another head than {name}'s up to {composition.cut} ({wanted} and "
+            f"{found}): train it anew with --init, or give weights of {composition.weights_key('encoder')}"
+        )
 
 
 def _slots(composition: Composition, tails: Mapping[str, Backbone]) -> list[str]:

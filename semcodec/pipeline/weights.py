@@ -228,7 +228,7 @@ def _given(composition: Composition, slot: str, request: WeightsRequest, given: 
     """What one file that was named holds of a slot. Raises WeightsError where it was named for that and holds none."""
     key, card = composition.weights_key(slot), read_card(path)
     held = _slot(card, slot, key)
-    if held is None and slot in request.given and _of_pixels(card, slot, key):
+    if held is None and slot in request.given and (_of_pixels(card, slot, key) or _of_head(card, slot, key)):
         held = slot
     if not card or held:
         yield Weights(held or slot, str(given), path, card)
@@ -284,6 +284,18 @@ def _of_pixels(card: Mapping[str, Any], slot: str, key: str) -> bool:
     other, _, where = card.get("keys", {}).get(slot, "").partition("+")
     items = [item for named in (backbone, where) if named for item in parse(named).items]
     return component == other and all(item.target == INPUT for item in items)
+
+
+def _of_head(card: Mapping[str, Any], slot: str, key: str) -> bool:
+    """Whether a file holds the same component at the same cut of another Backbone, and names the head it learned by:
+
+    ``shared_heads.check_encoder`` compares that.
+    """
+    component, _, backbones = key.partition("+")
+    other, _, places = card.get("keys", {}).get(slot, "").partition("+")
+    if component != other or "head" not in card or not (backbones and places):
+        return False
+    return len({item.target for named in (backbones, places) for item in parse(named).items}) == 1
 
 
 def named_file(text: str, offline: bool = False) -> Path:

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from semcodec.errors import DataError, SemcodecError, first_line
-from semcodec.tasks.statistics import Bootstrap, packed, resampled, unpacked
+from semcodec.tasks import statistics
+from semcodec.tasks.statistics import packed, unpacked
 
 if TYPE_CHECKING:
     from semcodec.boxes import Boxes
@@ -190,19 +191,14 @@ def _found(judged: Sequence[dict[str, Any] | None]) -> Int64:
 
 def interval(matches: Matches) -> tuple[float, float]:
     """95 % interval of the mean average precision at 0.5, from a bootstrap over images."""
-    return Bootstrap(matches.average_precision()[0], matches.average_precision(resampled(matches.images))).interval()
+    return statistics.interval(matches.images, matches.average_precision)
 
 
 def paired(first: Matches, second: Matches) -> dict[str, float]:
-    """Compare two detectors over the same images, each resample of which counts for both.
+    """Compare the mean average precisions at 0.5 of two detectors over the same images: ``statistics.paired_scores``.
 
-    Returns ``difference`` (of mean average precisions at 0.5, first minus second), its 95 % interval ``low``,
-    ``high``, and the two-sided ``p`` of no difference. Raises ValueError for other images.
+    Raises ValueError for other images.
     """
     if first.images != second.images or not np.array_equal(first.objects, second.objects):
         raise ValueError("paired results need the same images and objects")
-    weights = resampled(first.images)
-    difference = float(first.average_precision()[0] - second.average_precision()[0])
-    drawn = Bootstrap(difference, first.average_precision(weights) - second.average_precision(weights))
-    low, high = drawn.interval()
-    return {"difference": difference, "low": low, "high": high, "p": drawn.chance(0.0)}
+    return statistics.paired_scores(first.images, first.average_precision, second.average_precision)

@@ -12,9 +12,9 @@ from semcodec.panels import Frame, Panel, UInt8
 from semcodec.specs import InputRequest, TensorSpec
 from semcodec.tasks import average_precision, statistics
 from semcodec.tasks.base import Metric, Record, Score, Stopwatch, Told, match_classes
-from semcodec.tasks.classification import Classification
+from semcodec.tasks.in_picture import InPicture, cropped
 from semcodec.tasks.prediction import Answer, Prediction, Size
-from semcodec.tasks.source import SOURCE, read_source, source_size, write_source
+from semcodec.tasks.source import source_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from semcodec.container.sinks import ChunkRow
     from semcodec.data.base import Dataset
     from semcodec.tasks.base import Floats
-    from semcodec.types import Labels, Sink, Source
+    from semcodec.types import Labels
 
 CONFIDENCE = 0.001
 """Least score of a box that counts when detectors are compared."""
@@ -38,12 +38,11 @@ CANDIDATES = 30_000
 _TOGETHER = 1024
 
 
-class Detection(Classification):
-    """A device that answers itself names one class, as for classification."""
+class Detection(InPicture):
+    """Boxes of objects, see ``InPicture``."""
 
     metric = Metric("map50", "mAP at IoU 0.5", "mAP50 %")
-    draws = True
-    side = SOURCE
+    listed = "boxes"
 
     def check_labels(self, name: str, labels: Labels) -> None:
         if not any(map(len, labels)):
@@ -56,12 +55,6 @@ class Detection(Classification):
 
     def label(self, label: Any, classes: Sequence[str], size: Size | None, request: InputRequest) -> Any:
         return _place(size or (request.width, request.height), request).to_source(label)
-
-    def write_side(self, sink: Sink, size: Size | None, request: InputRequest) -> None:
-        write_source(sink, size, request)
-
-    def read_side(self, source: Source) -> None:
-        read_source(source)
 
     def output(self, classes: int) -> TensorSpec:
         """Boxes as centre x, y, width, height in pixels of the input, then a score for each class."""
@@ -146,21 +139,17 @@ class Detection(Classification):
         head = ["found", "score %", "left", "top", "right", "bottom"]
         return (head, [(box["name"], 100 * box["score"], *box["xyxy"]) for box in boxes]) if boxes else None
 
-    def fields(self, told: Told) -> list[tuple[str, Any]]:
-        return [("found", _counted(told))] if "boxes" in told["prediction"] else super().fields(told)
-
-    def cells(self, told: Told) -> list[tuple[str, Any]]:
-        return [("found", _counted(told))] if "boxes" in told["prediction"] else super().cells(told)
-
-    def headline(self, told: Told) -> list[str]:
-        return [_counted(told)] if "boxes" in told["prediction"] else super().headline(told)
+    def summed(self, told: Told) -> str:
+        """What was found in an image and, where that is known, how much there is."""
+        names = [box["name"] for box in told["prediction"]["boxes"]]
+        found = ", ".join(f"{name} {names.count(name)}" for name in dict.fromkeys(names)) or "nothing"
+        width, height = told["source"]
+        there = "" if told["label"] is None else f"; {len(told['label'])} objects are there"
+        return f"{found}, in {width} x {height} pixels{there}"
 
     def panel(self, prediction: Prediction, pixels: UInt8, sent: str) -> Panel:
         assert prediction.boxes is not None and prediction.source is not None
         width, height = prediction.source
-        place = Letterbox.of(width, height, pixels.shape[1], pixels.shape[0])
-        across, down = place.inside
-        image = pixels[place.top : place.top + down, place.left : place.left + across]
         shown = prediction.boxes.above(SHOWN)
         assert shown.scores is not None
         columns = shown.xyxy.tolist(), prediction.names, shown.scores.tolist(), shown.classes.tolist()
@@ -168,7 +157,7 @@ class Detection(Classification):
             Frame((left / width, top / height, right / width, bottom / height), f"{name} {score:.2f}", label)
             for (left, top, right, bottom), name, score, label in zip(*columns, strict=False)  # names are of all found
         )
-        return Panel(f"{sent}{len(frames)} found", image, frames=frames)
+        return Panel(f"{sent}{len(frames)} found", cropped(pixels, prediction.source), frames=frames)
 
 
 class DetectionScore(Score):
@@ -265,15 +254,6 @@ def _kept(boxes: Boxes, iou: float, limit: int) -> Tensor:
 
 def _place(size: Size, request: InputRequest) -> Letterbox:
     return Letterbox.of(*size, request.width, request.height)
-
-
-def _counted(told: Told) -> str:
-    """What was found in an image and, where that is known, how much there is."""
-    names = [box["name"] for box in told["prediction"]["boxes"]]
-    found = ", ".join(f"{name} {names.count(name)}" for name in dict.fromkeys(names)) or "nothing"
-    width, height = told["source"]
-    there = "" if told["label"] is None else f"; {len(told['label'])} objects are there"
-    return f"{found}, in {width} x {height} pixels{there}"
 
 
 def _listed(label: Boxes | None, names: Sequence[str] | None) -> list[dict[str, Any]] | None:

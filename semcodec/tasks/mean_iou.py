@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from semcodec.class_masks import IGNORED
 from semcodec.errors import DataError, first_line
-from semcodec.tasks.statistics import Bootstrap, packed, resampled, unpacked
+from semcodec.tasks import statistics
+from semcodec.tasks.statistics import packed, unpacked
 
 if TYPE_CHECKING:
     UInt8 = npt.NDArray[np.uint8]
@@ -123,20 +124,15 @@ def count(found: npt.NDArray[Any], there: UInt8, classes: int) -> Int64:
 
 def interval(counts: Counts) -> tuple[float, float]:
     """95 % interval of the mean, from a bootstrap over images."""
-    return Bootstrap(float(counts.mean()[0]), counts.mean(resampled(counts.images))).interval()
+    return statistics.interval(counts.images, counts.mean)
 
 
 def paired(first: Counts, second: Counts) -> dict[str, float]:
-    """Compare two models over the same images, each resample of which counts for both.
+    """Compare the means of two models over the same images: ``statistics.paired_scores``.
 
-    Returns ``difference`` (of means, first minus second), its 95 % interval ``low``, ``high``, and the two-sided ``p``
-    of no difference. Raises ValueError for other images.
+    Raises ValueError for other images.
     """
     same = (first.images, first.classes, first.pixels) == (second.images, second.classes, second.pixels)
     if not same:
         raise ValueError("paired results need the same images and masks")
-    weights = resampled(first.images)
-    difference = float(first.mean()[0] - second.mean()[0])
-    drawn = Bootstrap(difference, first.mean(weights) - second.mean(weights))
-    low, high = drawn.interval()
-    return {"difference": difference, "low": low, "high": high, "p": drawn.chance(0.0)}
+    return statistics.paired_scores(first.images, first.mean, second.mean)

@@ -13,16 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from semcodec import class_masks as masks
-from semcodec.boxes import Letterbox
 from semcodec.container.primitives import read_varint, varint
 from semcodec.errors import CorruptStream, DataError, StreamError, UsageError
 from semcodec.panels import Panel
 from semcodec.specs import InputRequest, TensorSpec
 from semcodec.tasks import mean_iou, statistics
 from semcodec.tasks.base import Metric, Record, Score, Stopwatch, Told, match_classes
-from semcodec.tasks.classification import Classification
+from semcodec.tasks.in_picture import InPicture, cropped
 from semcodec.tasks.prediction import Answer, Prediction, Size
-from semcodec.tasks.source import SOURCE, read_source, source_size, write_source
+from semcodec.tasks.source import source_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from semcodec.data.base import Dataset
     from semcodec.panels import UInt8
     from semcodec.tasks.base import Floats
-    from semcodec.types import Labels, Sink, Source
+    from semcodec.types import Labels
 
 NAMES = "classes.yaml"
 """What says which number of masks is which class."""
@@ -45,12 +44,11 @@ _MOST_PLACES = 1 << 26
 _ANSWER = "an answer's mask"
 
 
-class Segmentation(Classification):
-    """A device that answers itself names one class, as for classification."""
+class Segmentation(InPicture):
+    """Masks, see ``InPicture``."""
 
     metric = Metric("miou", "mean IoU", "mIoU %")
-    draws = True
-    side = SOURCE
+    listed = "classes"
 
     def check_labels(self, name: str, labels: Labels) -> None:
         if not any((np.asarray(mask) != masks.IGNORED).any() for mask in labels):
@@ -63,12 +61,6 @@ class Segmentation(Classification):
 
     def label(self, label: Any, classes: Sequence[str], size: Size | None, request: InputRequest) -> Any:
         return label
-
-    def write_side(self, sink: Sink, size: Size | None, request: InputRequest) -> None:
-        write_source(sink, size, request)
-
-    def read_side(self, source: Source) -> None:
-        read_source(source)
 
     def output(self, classes: int) -> TensorSpec:
         """Logits of each class at each pixel of the input, or at places as wide and as high as each other."""
@@ -174,21 +166,18 @@ class Segmentation(Classification):
             rows.append((one["name"], 100 * one["share"], *known))
         return head, rows
 
-    def fields(self, told: Told) -> list[tuple[str, Any]]:
-        return [("found", _summed(told))] if "classes" in told["prediction"] else super().fields(told)
-
-    def cells(self, told: Told) -> list[tuple[str, Any]]:
-        return [("found", _summed(told))] if "classes" in told["prediction"] else super().cells(told)
-
-    def headline(self, told: Told) -> list[str]:
-        return [_summed(told)] if "classes" in told["prediction"] else super().headline(told)
+    def summed(self, told: Told) -> str:
+        """The classes with their shares of the picture and, where that is known, how much is right."""
+        found = ", ".join(f"{one['name']} {100 * one['share']:.1f} %" for one in told["prediction"]["classes"])
+        width, height = told["source"]
+        right = told.get("pixel_accuracy")
+        verdict = "" if right is None else f"; {100 * right:.1f} % of known pixels are right"
+        return f"{found}, of {width} x {height} pixels{verdict}"
 
     def panel(self, prediction: Prediction, pixels: UInt8, sent: str) -> Panel:
         assert prediction.mask is not None and prediction.source is not None
-        place = Letterbox.of(*prediction.source, pixels.shape[1], pixels.shape[0])
-        across, down = place.inside
-        image = pixels[place.top : place.top + down, place.left : place.left + across]
-        mask = masks.resized(prediction.mask, across, down)
+        image = cropped(pixels, prediction.source)
+        mask = masks.resized(prediction.mask, image.shape[1], image.shape[0])
         return Panel(f"{sent}{len(np.unique(mask))} classes", masks.painted(mask, image))
 
 
@@ -299,11 +288,3 @@ def _shares(mask: UInt8, classes: Sequence[str]) -> list[dict[str, Any]]:
     order = np.argsort(-counts, kind="stable")
     shares = [(classes[i], float(counts[i] / max(1, known.size))) for i in order.tolist()]
     return [{"name": name, "share": round(share, 4)} for name, share in shares if share >= SHOWN]
-
-
-def _summed(told: Told) -> str:
-    found = ", ".join(f"{one['name']} {100 * one['share']:.1f} %" for one in told["prediction"]["classes"])
-    width, height = told["source"]
-    right = told.get("pixel_accuracy")
-    verdict = "" if right is None else f"; {100 * right:.1f} % of known pixels are right"
-    return f"{found}, of {width} x {height} pixels{verdict}"

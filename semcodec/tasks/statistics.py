@@ -6,7 +6,7 @@ import base64
 import json
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -103,6 +103,28 @@ class Bootstrap:
         share = (below + above) / 2 / len(self.values)
         edge = 0.5 / len(self.values)
         return NORMAL.inv_cdf(float(min(max(share, edge), 1 - edge)))
+
+
+def interval(count: int, score: Callable[[Floats | None], Floats]) -> tuple[float, float]:
+    """95 % interval of what ``score`` gives, from a bootstrap over ``count`` images.
+
+    score: (B,) for images counted as (B, count) says, (1,) for every one once.
+    """
+    return Bootstrap(float(score(None)[0]), score(resampled(count))).interval()
+
+
+def paired_scores(
+    count: int, first: Callable[[Floats | None], Floats], second: Callable[[Floats | None], Floats]
+) -> dict[str, float]:
+    """Compare two such scores over the same images, each resample of which counts for both.
+
+    Returns ``difference`` (first minus second), its 95 % interval ``low``, ``high``, and the two-sided ``p`` of no
+    difference.
+    """
+    weights, difference = resampled(count), float(first(None)[0] - second(None)[0])
+    drawn = Bootstrap(difference, first(weights) - second(weights))
+    low, high = drawn.interval()
+    return {"difference": difference, "low": low, "high": high, "p": drawn.chance(0.0)}
 
 
 def packed(values: Any) -> str:

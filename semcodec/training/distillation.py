@@ -24,7 +24,7 @@ from semcodec.training import processes
 from semcodec.training.augmentation import cut_mix, mosaic
 from semcodec.training.averaging import Average
 from semcodec.training.feature_steps import model_input
-from semcodec.training.loop import Batch, Job, Step, gains_by_bfloat16
+from semcodec.training.loop import Batch, Job, Step
 from semcodec.types import Features
 
 MATCH, DISTIL = "match", "distil"
@@ -101,19 +101,18 @@ def _loss(
         if mix is not None:
             _, place = processes.place_of(len(b.pixels))
             b = replace(b, pixels=mix(processes.whole(b.pixels), b.rng)[place])
-        with torch.autocast(b.pixels.device.type, torch.bfloat16, enabled=gains_by_bfloat16(b.pixels.device)):
-            with torch.no_grad():
-                wanted = _head(job, b)
-                answers = [tail.tail(wanted, job.cut) for _, _, tail in tails] if name == DISTIL else None
-            [(partial, bits)] = encoder.forward_train_at(wanted, b.rng, [point])
-            given = job.recover(partial)
-            apart = feature_distance(given, wanted)
-            total, figures = FEATURES[name] * apart, {"features": apart.item()}
-            if answers is not None:
-                for (task, weight, tail), answer in zip(tails, answers, strict=True):
-                    agreed = answer_distance(tail.tail(given, job.cut), answer, task)
-                    total = total + weight * agreed
-                    figures[f"answers of {task}" if len(job.tails) > 1 else "answers"] = agreed.item()
+        with torch.no_grad():
+            wanted = _head(job, b)
+            answers = [tail.tail(wanted, job.cut) for _, _, tail in tails] if name == DISTIL else None
+        [(partial, bits)] = encoder.forward_train_at(wanted, b.rng, [point])
+        given = job.recover(partial)
+        apart = feature_distance(given, wanted)
+        total, figures = FEATURES[name] * apart, {"features": apart.item()}
+        if answers is not None:
+            for (task, weight, tail), answer in zip(tails, answers, strict=True):
+                agreed = answer_distance(tail.tail(given, job.cut), answer, task)
+                total = total + weight * agreed
+                figures[f"answers of {task}" if len(job.tails) > 1 else "answers"] = agreed.item()
         if bits is not None:
             warm = min(1.0, number / WARM) if name == MATCH else 1.0
             kilobytes = bits.float().mean() / 8000

@@ -305,20 +305,7 @@ def fit(
     progress = Progress(first)
     with Interrupt() as interrupt, LineFile(out / LOG, out) if first else nullcontext() as log:
         for number in range(state.step, len(steps)):
-            step, before = steps[number], sum(one.iterations for one in steps[:number])
-
-            def moment(
-                done: int,
-                means: Mapping[str, float],
-                *,
-                finished: bool = False,
-                number: int = number,
-                before: int = before,
-            ) -> Moment:
-                step = steps[number]
-                learns = rate(step, max(0, done - 1), step.iterations) if step.learn else 0.0
-                return Moment(step.name, number, len(steps), done, step.iterations, before, means, learns, finished)
-
+            step = steps[number]
             optimiser = _optimiser(step, modules)
             if optimiser is None:
                 state.iteration = 0
@@ -333,7 +320,7 @@ def fit(
                 if log is not None and (done % 100 == 0 or done == step.iterations):
                     log.append(to_json({"step": step.name, "iteration": done, **means}))
                 if first and on_step is not None:
-                    on_step(moment(done, means))
+                    on_step(_moment(steps, number, done, means))
                 asked = processes.any_of(interrupt.asked)
                 if first and (asked or time.monotonic() - saved > every_s):
                     checkpoint.save(modules, optimiser, state)
@@ -344,7 +331,7 @@ def fit(
             if step.finish:
                 step.finish()
             if first and on_step is not None:
-                on_step(moment(step.iterations, means, finished=True))
+                on_step(_moment(steps, number, step.iterations, means, finished=True))
             state.summary.append({"step": step.name, "samples": step.samples, **means})
             state.step, state.iteration = number + 1, 0
             _agree(modules)
@@ -354,6 +341,14 @@ def fit(
     for module in modules.values():
         module.requires_grad_(False).eval()
     return list(state.summary)
+
+
+def _moment(
+    steps: Sequence[Step], number: int, done: int, means: Mapping[str, float], *, finished: bool = False
+) -> Moment:
+    step, before = steps[number], sum(one.iterations for one in steps[:number])
+    learns = rate(step, max(0, done - 1), step.iterations) if step.learn else 0.0
+    return Moment(step.name, number, len(steps), done, step.iterations, before, means, learns, finished)
 
 
 def _agree(modules: Mapping[str, nn.Module]) -> None:

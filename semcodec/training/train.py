@@ -209,8 +209,7 @@ def _backbone_job(spec: str, data: str) -> tuple[Job, dict[str, str], Any, str]:
     resolved = resolve_backbone(spec)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        task = resolved.spec.task if resolved.spec else None
-        classes = open_dataset(data, "train", task=task).classes
+        classes = open_dataset(data, "train", task=resolved.task).classes
         module = get_registry().load(resolved.bound.component)(classes, **resolved.bound.build)
     source = resolved.spec or module.spec
     dataset = open_dataset(data, "train", InputRequest.of(source))
@@ -344,8 +343,9 @@ def _objective(
         named = weights.digest(job.modules["backbone"].state_dict()) if "backbone" in job.modules else None
         if job.tails:
             named = None  # each by its task, in "tasks"
+        head = shared_heads.name_head(stages.composition, stages.backbone)
         rate = {} if weight is None else {"rate_weight": weight}
-        return steps, {"objective": objective, "teacher": named, **rate}
+        return steps, {"objective": objective, "teacher": named, **({} if head is None else {"head": head}), **rate}
     _, labels = job.dataset.batch(range(min(DIGESTED, len(job.dataset))))
     get_task(stages.composition.task).check_labels(job.dataset.name, labels)
     composition, component = stages.composition, stages.composition.encoder.component

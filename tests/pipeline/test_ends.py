@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -15,13 +17,17 @@ from click.testing import CliRunner
 
 import semcodec
 from semcodec.cli import main
+from semcodec.composition.registry import get_registry
 from semcodec.container.packets import write_header
 from semcodec.data.inputs import open_input
 from semcodec.errors import UsageError, VersionMismatch, WeightsError, WeightsMismatch
 from semcodec.interfaces import Selector
 from semcodec.pipeline import hub
+from semcodec.pipeline.device import Device
+from semcodec.pipeline.server import Server
 from semcodec.pipeline.split import write_halves
 from semcodec.pipeline.stages import Builder
+from semcodec.pipeline.weights import read_card
 
 KINDS = {
     "video": ("stae+vit-nano", "digits-motion:0"),
@@ -31,6 +37,7 @@ KINDS = {
     "pictures": ("jpeg+vit-nano-server", "digits-scenes:2"),
     "second round": ("sdt+vit-nano-server", "digits-scenes:2"),
     "tensor": ("tensor8+resnet-nano@stem", "digits-scenes:2"),
+    "tokens": ("layered+vit-nano-server@block2", "digits-scenes:2"),
 }
 
 
@@ -59,6 +66,23 @@ def halves(tmp_path_factory):
     for kind, (spec, _) in KINDS.items():
         write_halves(semcodec.compose(spec), folder / kind)
     return folder
+
+
+def shipped():
+    """The specs of pipelines whose weights ship."""
+    for component in get_registry():
+        for resource in component.weights:
+            package, _, inside = resource.partition(":")
+            card = read_card(Path(str(files(package) / inside)))
+            if "encoder" in card["keys"]:
+                yield card["spec"]
+
+
+@pytest.mark.parametrize("spec", sorted(set(shipped())))
+def test_each_end_reads_what_ships(spec):
+    """Of whatever types the tensors of files are: weights have the names that the cards give them."""
+    device, server = Device.load(spec), Server.load(spec)
+    assert device.header.weights == server.header.weights
 
 
 @pytest.mark.parametrize("kind", KINDS)

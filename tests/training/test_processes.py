@@ -70,14 +70,14 @@ from pathlib import Path
 import torch
 from feature_jobs import job_of
 from safetensors.torch import save_file
-from semcodec.training import distillation, processes
+from semcodec.training import distillation, loop, processes
 from semcodec.training.checkpoint import state_dict
 from semcodec.training.loop import fit
 
 out, stop, spec, iterations = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 processes.begin()
 torch.manual_seed(0)
-distillation.gains_by_bfloat16 = lambda device: False
+loop.gains_by_bfloat16 = lambda device: False
 job, calls = job_of(spec), [0]
 job.dataset.kind = "image"
 steps = distillation.steps(job, 0.1)
