@@ -109,7 +109,7 @@ def command(
         exported = Device.load(spec, request, device=device, half=half)
     composition = compose_spec(spec) if exported is None else exported.composition
     if task is not None:
-        composition = composition.alone(task)
+        composition = composition.for_tasks([task]) if exported is None else composition.alone(task)
         exported = exported and replace(exported, composition=composition)
     composition.check_one()
     live = [text for text in inputs if is_camera(text)]
