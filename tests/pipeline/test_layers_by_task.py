@@ -19,9 +19,11 @@ from semcodec.container.truncation import cut_stream
 from semcodec.data.notes import DataNote
 from semcodec.errors import SpecError, TooFewLayers, UsageError
 from semcodec.evaluation.evaluate import run_sweep
+from semcodec.pipeline.device import Device
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.server import Server
 from semcodec.pipeline.weights import WeightsRequest
+from semcodec.serving.link import Connecting, Link
 
 SPEC = "layered:serves=detection.1-classification.3+rans+cls-nano@d3+det-nano@d3+embed-nano@d3"
 OFFLINE = WeightsRequest(offline=True)
@@ -180,3 +182,9 @@ def test_a_device_sends_a_server_what_its_task_needs(tmp_path):
             assert answer["task"] == task
             sizes[task] = answer["bytes_total"]
         assert sizes["detection"] < sizes["classification"]
+        device = Device.load(compose_spec(SPEC).alone("classification"), OFFLINE)
+        pixels = np.random.default_rng(1).integers(0, 256, (96, 96, 3), np.uint8)
+        with Connecting(Link(server.url, device)) as link:
+            short, whole = link.send(pixels, layers=1), link.send(pixels)
+        assert short.outcome == "failed" and SAYS in short.error
+        assert whole.outcome == "answered"
