@@ -194,7 +194,11 @@ def command(
         lambda: _pool(executor, settings, timeout, address), resume=resume, jobs=jobs, remeasure=remeasure,
     )  # fmt: skip
     measured = [record for record in records if "failed" not in record]
-    means = means_of(measured, asked, out) if asked.weights and measured else []
+    means: list[dict[str, Any]] = []
+    try:
+        means = means_of(measured, asked, out) if measured else []
+    except UsageError as error:  # as where all cells of one task failed
+        click.echo(f"warning: {error}", err=True)
     if form == "table":
         _show([*means, *records], out, max_device_share)
     else:

@@ -88,10 +88,12 @@ def command(
             if records:
                 show(document(server, records), form)
             raise
-        if records:
+        if records or not lacking:
             show(document(server, records, stream.tell()), form)
         if lacking:
-            raise TooFewLayers(f"{lacking} of {lacking + len(records)} records have too few layers for {task}")
+            raise TooFewLayers(
+                f"{lacking} of {lacking + len(records)} records have too few layers for {server.composition.task}"
+            )
 
 
 def _mask_folder(folder: Path, server: Server) -> Callable[[int, Prediction], None]:

@@ -73,8 +73,9 @@ def command(
         composition = ready.composition
     else:
         composition = compose_spec(spec)
-    if tasks and exported:
-        composition = composition.alone(tasks[0])
+    if tasks and exported:  # its header says what it sends
+        views = [composition.alone(task) for task in tasks]
+        composition = views[0] if len(views) == 1 else composition
     elif tasks:
         composition = composition.for_tasks(tasks)
     if check:

@@ -205,7 +205,7 @@ def _live(composition: Composition, adapt: str, deadline_ms: float | None, state
     from semcodec.planning.operating_points import open_points
     from semcodec.tasks.weighted import Asked
 
-    task = composition.task if os.path.isdir(adapt) else None
+    task = composition.task if len(composition.tails) > 1 and os.path.isdir(adapt) else None
     profile, point = open_points(adapt, asked=Asked((task,) if task else ())), composition.point
     within = deadline_ms or 0.0
     if point is not None:
