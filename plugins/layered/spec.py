@@ -150,7 +150,7 @@ def layered(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
     stack = stack_of(features, params)
     if params["layers"] > len(stack):
         raise SpecMismatch(f"layers={params['layers']} is more than the {len(stack)} of channels={params['channels']}")
-    for need in re.findall(r"\.([0-9]+)", params["serves"]):
+    for need in re.findall(r"\.([0-9]+)", params.get("serves", "")):
         if int(need) > len(stack):
             raise SpecMismatch(f"serves={params['serves']} names layer {need}, and there are {len(stack)}")
     if holds_tokens(features):

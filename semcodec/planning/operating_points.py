@@ -127,7 +127,7 @@ def backbone_of(record: Mapping[str, Any]) -> tuple[str, str]:
     theirs, with ``+`` between."""
     from semcodec.composition.composition import compose_spec
 
-    items = parse(record["spec"]).items
+    items = list(parse(record["spec"]).items)
     backbones, own = items[-1:], record.get(WEIGHTS) or [record.get("task")]
     with suppress(SemcodecError):  # measured where there were other plugins
         c = compose_spec(record["spec"])

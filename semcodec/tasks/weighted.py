@@ -149,14 +149,18 @@ def _stages(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _computed(parts: Sequence[Record]) -> dict[str, Any]:
     """What the server computes for all tasks, and the device's part of both; nothing where a record does not tell."""
-    memory = [part.get("memory_server") for part in parts]
-    found: dict[str, Any] = {"memory_server": max(memory)} if None not in memory else {}
-    figures = [(part.get("macs_server"), part.get("macs_shared")) for part in parts]
-    device = parts[0].get("macs_device")
-    if device is None or any(None in pair for pair in figures):
+
+    def each(key: str) -> list[float] | None:
+        values: list[Any] = [part.get(key) for part in parts]
+        return None if None in values else values
+
+    memory, device, whole, shared = map(each, ("memory_server", "macs_device", "macs_server", "macs_shared"))
+    found: dict[str, Any] = {} if memory is None else {"memory_server": max(memory)}
+    if device is None or whole is None or shared is None:
         return found
-    server = figures[0][1] + sum(whole - shared for whole, shared in figures)
-    return found | {"macs_server": server, "device_share": device / (device + server) if device + server else None}
+    server = shared[0] + sum(whole) - sum(shared)
+    share = device[0] / (device[0] + server) if device[0] + server else None
+    return found | {"macs_server": server, "device_share": share}
 
 
 def _digest(named: Any) -> str:
