@@ -22,6 +22,8 @@ CONFIDENCE, OVERLAP, LIMIT = 0.25, 0.7, 300
 
 are at most, as ultralytics has them where nobody says otherwise.
 """
+PIXELS = 4
+"""Of the input along a side of a place of a mask."""
 LEAST = 1e-6
 """Of a probability, where its logarithm is taken."""
 CITYSCAPES = (
@@ -57,7 +59,6 @@ class InstanceSegmenter(Ultralytics):
         score and class. prototypes: (M, h, w), of which coefficients make masks: sigmoid(coefficients @ prototypes).
         """
         count, (height, width) = len(self.classes) - 1, prototypes.shape[1:]
-        ratio = width / self.spec.input["image"].shape[-1]
         if self.end2end:
             boxes, scores, labels, coefficients = found[:, :4], found[:, 4], found[:, 5].long(), found[:, 6:]
         else:
@@ -68,7 +69,7 @@ class InstanceSegmenter(Ultralytics):
             kept = kept[batched_nms(boxes[kept], scores[kept], labels[kept], OVERLAP)]
         kept = kept[:LIMIT]
         masks = torch.einsum("nm,mhw->nhw", coefficients[kept], prototypes)
-        inside = masks.gt(0) & _within(boxes[kept] * ratio, height, width)
+        inside = masks.gt(0) & _within(boxes[kept] / PIXELS, height, width)
         likely = torch.where(inside, scores[kept, None, None] * masks.sigmoid(), 0)
         planes = likely.new_zeros(1 + count, height, width)
         planes[0] = CONFIDENCE / 2  # less than any pixel of an object has
