@@ -41,12 +41,12 @@ def semcodec_components() -> Iterator[Component]:
     yield Component(
         kind="backbone",
         name="yolo/*",
-        target=f"{PACKAGE}.backbone:UltralyticsDetector",
-        summary="any detector of ultralytics by its name there, as in yolo/yolov8n or yolo/yolo11n",
+        target=f"{PACKAGE}.segmenters:UltralyticsBackbone",
+        summary="what of ultralytics detects or segments, by its name there, as in yolo/yolo11n or yolo/yolo11n-seg",
         params=(SIDE,),
         requires=("ultralytics",),
         extra="yolo",
         license="AGPL-3.0",
-        traits={"classes": 80, "example": "yolov8n", "task": "detection"},
+        traits={"classes": 80, "example": "yolov8n", "task": f"{PACKAGE}.spec:task"},
         recipe=f"{PACKAGE}.recipe:recipe",
     )

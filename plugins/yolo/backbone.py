@@ -1,4 +1,4 @@
-"""YOLO detectors as Backbones: the anchor-based YOLOv5, and whatever detector ultralytics builds."""
+"""YOLO as Backbones: the anchor-based YOLOv5, and whatever detector ultralytics builds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from semcodec.specs import BackboneSpec, SpecMismatch, TensorSpec
 from semcodec_plugins.yolo import upstream
 from semcodec_plugins.yolo.anchors import AnchorDetect
 from semcodec_plugins.yolo.graph import GraphDetector
-from semcodec_plugins.yolo.spec import IMAGE, WIDTHS, YOLOV5, check_side, cuts, detector
+from semcodec_plugins.yolo.spec import IMAGE, WIDTHS, YOLOV5, check_side, cuts, layered
 
 
 class _YOLO(GraphDetector):
@@ -95,17 +95,18 @@ class YOLOv5X(_YOLOv5):
     size = "x"
 
 
-class UltralyticsDetector(_YOLO):
-    """``yolo/<model>``: a detector by ultralytics' name for it, as in yolo/yolov8n.
+class Ultralytics(_YOLO):
+    """A model by ultralytics' name for it.
 
-    side: of the input in pixels. Raises UsageError for a name that ultralytics does not know or whose model is no
-    detector, and where the maps do not divide the side.
+    outputs: how many classes its last layer tells apart. side: of the input in pixels. Raises UsageError for a name
+    that ultralytics does not know or whose model neither detects nor segments, and where the maps do not divide the
+    side.
     """
 
-    def __init__(self, classes: Sequence[str], *, model: str, side: int) -> None:
-        described = upstream.configuration(model)
-        tasks = upstream.ultralytics("nn.tasks")
-        made = tasks.DetectionModel(described, ch=3, nc=len(classes), verbose=False)
+    task = "detection"
+
+    def __init__(self, classes: Sequence[str], model: str, side: int, outputs: int) -> None:
+        made = upstream.build(model, outputs)
         super().__init__(classes, made.model)
         _freeze_constants(self)
         self.args = upstream.ultralytics("cfg").get_cfg()  # gains of the loss, where ultralytics looks for them
@@ -116,11 +117,6 @@ class UltralyticsDetector(_YOLO):
             raise UsageError(f"yolo/{model}: {reason}") from None
         self.spec = self._spec(side)
 
-    @property
-    def end2end(self) -> bool:
-        """Whether the last layer chooses among its boxes itself."""
-        return bool(getattr(self.model[-1], "end2end", False))
-
     def _spec(self, side: int) -> BackboneSpec:
         """The shapes of all maps, from a copy that holds no numbers and computes none."""
         copy, names = deepcopy(self).to("meta").eval(), cuts(len(self.reads))
@@ -129,7 +125,19 @@ class UltralyticsDetector(_YOLO):
         for cut, to in zip(names, [*names[1:], None], strict=True):
             shapes |= {name: TensorSpec(tuple(x.shape[1:])) for name, x in features.items()}
             features = copy.advance(features, cut, to) if to else {}
-        return detector(self.reads, shapes)
+        return layered(self.reads, shapes, self.task)
+
+    @property
+    def end2end(self) -> bool:
+        """Whether the last layer chooses among its boxes itself."""
+        return bool(getattr(self.model[-1], "end2end", False))
+
+
+class UltralyticsDetector(Ultralytics):
+    """``yolo/<model>``: a detector, as in yolo/yolov8n."""
+
+    def __init__(self, classes: Sequence[str], *, model: str, side: int) -> None:
+        super().__init__(classes, model, side, len(classes))
 
     def detect(self, maps: list[Tensor]) -> Tensor:
         """(B, N, 4 + classes): boxes cx, cy, w, h in pixels, then scores."""

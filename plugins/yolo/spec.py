@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from semcodec.specs import BackboneSpec, SpecMismatch, TensorSpec
 
 INPUT, IMAGE = "input", "image"
+INSTANCES, SEMANTIC = "-seg", "-sem"
+"""Endings of the names of models that segment objects, and pixels."""
 
 
 class Layer(NamedTuple):
@@ -69,10 +71,15 @@ def carried(reads: Sequence[Sequence[int]], cut: int) -> list[int]:
     return sorted({number for layer in reads[cut:] for number in layer if number < cut})
 
 
-def detector(reads: Sequence[Sequence[int]], shapes: Mapping[str, TensorSpec]) -> BackboneSpec:
-    """Of a detector whose layers read what ``reads`` says; ``shapes`` are by feature."""
+def task(model: str, **params: Any) -> str:
+    """What a model of ultralytics' is for, by its name."""
+    return "segmentation" if model.endswith((INSTANCES, SEMANTIC)) else "detection"
+
+
+def layered(reads: Sequence[Sequence[int]], shapes: Mapping[str, TensorSpec], task: str = "detection") -> BackboneSpec:
+    """Of a model whose layers read what ``reads`` says; ``shapes`` are by feature."""
     return BackboneSpec(
-        task="detection",
+        task=task,
         input={IMAGE: shapes[IMAGE]},
         cuts={
             at: {name: shapes[name] for name in map(feature, carried(reads, cut))}
@@ -95,7 +102,7 @@ def _yolov5(size: str, params: Mapping[str, Any]) -> BackboneSpec:
     for number, layer in enumerate(YOLOV5[:-1]):
         inside = side // layer.stride
         shapes[feature(number)] = TensorSpec((round(layer.channels * width), inside, inside))
-    return detector([layer.reads for layer in YOLOV5], shapes)
+    return layered([layer.reads for layer in YOLOV5], shapes)
 
 
 def yolov5n(params: Mapping[str, Any]) -> BackboneSpec:

@@ -27,8 +27,14 @@ from PIL import Image
 from semcodec.errors import UsageError
 
 OFF = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
-HEADS = ("Detect", "v10Detect")
-"""Last layers of models that detect by a picture alone, with boxes for all classes."""
+HEADS = {
+    "Detect": "DetectionModel",
+    "v10Detect": "DetectionModel",
+    "Segment": "SegmentationModel",
+    "Segment26": "SegmentationModel",
+    "SemanticSegment": "SemanticSegmentationModel",
+}
+"""Of models that detect or segment by a picture alone, for all classes: their last layer, and what builds them."""
 
 
 @cache
@@ -65,19 +71,26 @@ def _undone() -> Iterator[None]:
 
 
 def configuration(model: str) -> dict[str, Any]:
-    """The configuration that a model is built from. Raises UsageError for a name that is none of a detector's."""
+    """The configuration that a model is built from. Raises UsageError for a name that is none of theirs."""
     known = catalogue()
     if model not in known:
         close = get_close_matches(model, known, n=3)
         hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(sorted(known)[:12])}, ..."
-        raise UsageError(f"ultralytics has no detector {model!r}: {hint}")
+        raise UsageError(f"ultralytics has no model {model!r} that detects or segments: {hint}")
     path, scale = known[model]
     return {**_read(path), "scale": scale}
 
 
+def build(model: str, classes: int) -> Any:
+    """A model as ultralytics builds it, untrained. Raises UsageError for a name that is none of theirs."""
+    described = configuration(model)
+    kind = getattr(ultralytics("nn.tasks"), HEADS[described["head"][-1][2]])
+    return kind(described, ch=3, nc=classes, verbose=False)
+
+
 @cache
 def catalogue() -> dict[str, tuple[Path, str]]:
-    """Every detector by its name: the file that describes it, and its size there."""
+    """Every model that detects or segments by its name: the file that describes it, and its size there."""
     found: dict[str, tuple[Path, str]] = {}
     for path in sorted(_package().glob("cfg/models/*/*.yaml")):
         described = _read(path)

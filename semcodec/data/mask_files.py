@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
@@ -67,12 +68,20 @@ class Numbers:
         """
         found = read_yaml(path)
         named = found.get("classes", found.get("names")) if isinstance(found, dict) else None
+        ignored = found.get("ignored", [str(IGNORED)]) if isinstance(found, dict) else []
+        return cls.named(named, ignored, path)
+
+    @classmethod
+    def named(cls, named: object, ignored: object, path: Path) -> Numbers:
+        """Of names by number, or a list of them from 0, and of numbers that count for nothing. path: of what says so.
+
+        Raises DataError.
+        """
         if isinstance(named, list):
             named = {str(number): name for number, name in enumerate(named)}
         if not isinstance(named, dict) or not named:
             raise DataError(f"{path}: has no classes, as in classes: {{0: background, 1: cat}} or a list of names")
         names = [(_number(path, number), name) for number, name in named.items()]
-        ignored = found.get("ignored", [str(IGNORED)])
         if not isinstance(ignored, list):
             raise DataError(f"{path}: ignored is a list of numbers, as in ignored: [0, 255]")
         if any(not isinstance(name, str) or not name for _, name in names):
@@ -92,13 +101,15 @@ def _number(path: Path, text: object) -> int:
     return int(text)
 
 
-def read_mask(path: Path, size: tuple[int, int], numbers: Numbers) -> UInt8:
+def read_mask(path: Path, size: tuple[int, int], numbers: Numbers, data: bytes | None = None) -> UInt8:
     """A mask of the picture of ``size``, width and height, as ``semcodec.class_masks`` has them.
+
+    data: what the file holds, where it is none of its own; ``path`` is then its name in messages.
 
     Raises DataError for a file that cannot be read, has colours instead of numbers, another size than the picture, or
     a number that stands for nothing.
     """
-    with _mask_file(path, size) as values:
+    with _mask_file(path, size, data) as values:
         found: npt.NDArray[np.int16] = numbers.place[values]
     unknown = np.unique(values[found == _NONE])
     if unknown.size:
@@ -108,13 +119,13 @@ def read_mask(path: Path, size: tuple[int, int], numbers: Numbers) -> UInt8:
 
 
 @contextmanager
-def _mask_file(path: Path, size: tuple[int, int]) -> Iterator[UInt8]:
+def _mask_file(path: Path, size: tuple[int, int], data: bytes | None) -> Iterator[UInt8]:
     from PIL import Image
 
-    if not path.is_file():
+    if data is None and not path.is_file():
         raise DataError(f"no such mask: {path}")
     try:
-        with Image.open(path) as image:
+        with Image.open(path if data is None else io.BytesIO(data)) as image:
             if image.size != size:
                 theirs, own = ("x".join(map(str, one)) for one in (size, image.size))
                 raise DataError(f"{path}: is a mask of {own} pixels where its picture has {theirs}")

@@ -262,7 +262,7 @@ class _Loader:
         return encoder
 
     def check_encoder(self, backbone: Backbone, name: str | None = None) -> None:
-        """Raise WeightsError for an Encoder that learned behind another head. name: of the Backbone, if not the first."""
+        """Raise WeightsError for an Encoder that learned behind another head. name: of another than the first."""
         slots = dict(zip(self.composition.tails, self.composition.slots, strict=True))
         name = name or next(iter(slots))
         encoder, source = self.sources.get("encoder"), self.sources.get(slots[name])

@@ -19,15 +19,23 @@ from semcodec.data.datasets import check_dataset, open_dataset, tasks_of
 from semcodec.data.inputs import open_input
 from semcodec.data.shards import LARGEST_HEADER
 from semcodec.errors import DataError
-from semcodec.specs import BOXES, InputRequest
+from semcodec.specs import BOXES, MASKS, InputRequest
 
 REQUEST = InputRequest(None, 32, 32)
+SEGMENT = InputRequest(None, 64, 64, fit="letterbox", labels=MASKS)
 DETECT = InputRequest(None, 64, 64, fit="letterbox", labels=BOXES)
 
 
 def png(level: int, size=(40, 20)) -> bytes:
     data = io.BytesIO()
     Image.new("RGB", size, (level, level, level)).save(data, "png")
+    return data.getvalue()
+
+
+def mask_png(quarters) -> bytes:
+    """Numbers of classes in the four quarters of a picture of 40x20."""
+    data = io.BytesIO()
+    Image.fromarray(np.array(quarters, np.uint8).repeat(10, 0).repeat(20, 1)).save(data, "png")
     return data.getvalue()
 
 
@@ -55,6 +63,9 @@ def table(tmp_path_factory):
     boxed = datasets.Features({"image": datasets.Image(), "objects": datasets.Sequence(thing)})
     told = {"image": pictures, "objects": [{"bbox": [[4, 2, 10, 10]], "category": [1]}, {"bbox": [], "category": []}]}
     datasets.Dataset.from_dict(told, boxed).save_to_disk(folder / "boxes")
+    masked = datasets.Features({"image": datasets.Image(), "mask": datasets.Image()})
+    masks = [{"bytes": mask, "path": None} for mask in (mask_png([[0, 1], [2, 255]]), mask_png([[7, 1], [1, 1]]))]
+    datasets.Dataset.from_dict({"image": pictures, "mask": masks}, masked).save_to_disk(folder / "masks")
     return folder
 
 
@@ -100,6 +111,32 @@ def test_objects_are_boxes_of_what_is_in_the_picture(table):
     assert json.loads(done.stdout)["classes"] == ["x", "y"]
     assert tasks_of(f"hf:{table / 'boxes'}") == ("detection",)
     assert tasks_of(f"hf:{table / 'saved'}") == ("classification",)
+
+
+def test_masks_are_named_by_a_file_beside_the_table(table):
+    name, beside = f"hf:{table / 'masks'}", table / "masks" / "id2label.json"
+    with pytest.raises(DataError, match=r"nothing names the numbers of its masks: id2label.json"):
+        open_dataset(name, "test", SEGMENT)
+    beside.write_text(json.dumps({"0": "unlabeled", "1": "road", "2": "sky"}))
+    dataset = open_dataset(name, "test", SEGMENT)
+    assert (dataset.classes, dataset.tasks) == (["road", "sky"], ("segmentation",))
+    pixels, [mask] = dataset.batch([0])
+    assert pixels.shape == (1, 64, 64, 3)
+    assert mask.shape == (20, 40)
+    assert np.unique(mask[:10]).tolist() == [0, 255]
+    assert np.unique(mask[10:]).tolist() == [1, 255]
+    with pytest.raises(DataError, match=r"masks:1, its mask: has the number 7, which .*id2label.json does not name"):
+        dataset.batch([1])
+    beside.write_text("[1]")
+    with pytest.raises(DataError, match="does not name classes by their numbers"):
+        open_dataset(name, "test", SEGMENT)
+    beside.unlink()
+    (table / "masks" / "classes.yaml").write_text("classes: [void, road, sky]\nignored: [7]\n")
+    assert open_dataset(name, "test", SEGMENT).batch([1])[1][0][0, 0] == 255
+    done = CliRunner().invoke(main, ["data", "show", name, "--format", "json"])
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["classes"] == ["road", "sky"]
+    assert tasks_of(name) == ("segmentation",)
 
 
 def test_what_the_hub_does_not_have_is_one_line(table, monkeypatch):
