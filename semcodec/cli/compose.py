@@ -230,8 +230,8 @@ def _notes(composition: Composition, rows: list[StageRow], measured: bool) -> li
         counts = [row.macs for row in rows if row.where == where]
         if None not in counts:
             notes.append((where, f"{sum(count or 0 for count in counts):,} MACs"))
-    for count in sorted(set(composition.layered_tasks.values())):
-        notes.append(("layers", f"{count} or more serve {', '.join(composition.served(count))}"))
+    needed = sorted(set(composition.layered_tasks.values()))
+    notes += [("layers", f"{layers} or more serve {', '.join(composition.served(layers))}") for layers in needed]
     notes += [("paper", f"{name} = {value:,.0f}") for name, value in composition.stages.figures.items()]
     owners: dict[str, list[str]] = {}
     for name, license_ in composition.licenses().items():
