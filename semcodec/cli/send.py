@@ -109,7 +109,8 @@ def command(
         exported = Device.load(spec, request, device=device, half=half)
     composition = compose_spec(spec) if exported is None else exported.composition
     if task is not None:
-        composition = composition.for_tasks([task]) if exported is None else composition.alone(task)
+        chosen = exported is None and adapt is None  # else the file says what is sent, or each point does
+        composition = composition.for_tasks([task]) if chosen else composition.alone(task)
         exported = exported and replace(exported, composition=composition)
     composition.check_one()
     live = [text for text in inputs if is_camera(text)]
