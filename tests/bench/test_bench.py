@@ -586,6 +586,9 @@ def test_tasks_of_specs_are_named_and_weighed(tmp_path):
     rows = [json.loads(line) for line in more.stdout.splitlines()]
     assert sorted(row["task"] for row in rows) == ["classification", "detection", "retrieval"]
     assert rows[0] == found["classification"]  # it was there, and only what was missing ran
+    page = CliRunner().invoke(main, ["report", "r", "-o", "r.html", "--pictures", *weighed])
+    assert page.exit_code == 0 and "no picture" not in page.stderr, page.output
+    assert Path("r.html").read_text().count("data:image") >= 4  # the source and what arrived, of the mean and of each
     plan = ["plan", "--results", "r", "--rate-mbps", "1", "--deadline-ms", "100000", "--format", "json"]
     best = json.loads(CliRunner().invoke(main, [*plan, *weighed]).stdout)["best"]
     assert best["accuracy"] == pytest.approx((found["classification"]["top1"] + 3 * found["retrieval"]["recall1"]) / 4)
