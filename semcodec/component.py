@@ -24,6 +24,7 @@ class Param:
     help: one line.
     when: "build" (selects weights, sits in the stream header) or "call" (may differ per packet).
     low, high: inclusive bounds for numbers.
+    weighs: whether each value has weights of its own, of a build parameter; not of one that says how a stream is used.
     earlier: defaults that it had, by the last of the component's stream versions that had them: what is written of
     those versions, in streams and records, means these where it names none.
     """
@@ -38,6 +39,7 @@ class Param:
     low: float | None = None
     high: float | None = None
     earlier: Mapping[int, Any] = field(default_factory=dict)
+    weighs: bool = True
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,10 @@ class DamagedLayer(CorruptStream):
         self.layers = layers
 
 
+class TooFewLayers(StreamError):
+    """A packet with fewer layers than the task needs that is asked for; what it has may serve others."""
+
+
 class TruncatedStream(StreamError):
     """The bytes end too early."""
 

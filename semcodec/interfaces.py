@@ -281,6 +281,10 @@ class Encoder(ABC):
         found = self.forward_train(features, rng)
         return [found[point] for point in points]
 
+    def layers_at(self, point: int) -> int:
+        """How many layers an entry of ``forward_train`` has, by its place; here one more than the one before."""
+        return point + 1
+
     def trainable_parts(self) -> TrainableParts:
         """Begins training through ``forward_train``: ``semcodec train --objective task``, and recipes that want it."""
         raise NotImplementedError

@@ -135,8 +135,22 @@ def semcodec_components() -> Iterator[Component]:
             PRIOR,
             LEVEL,
             *TOKENS,
+            Param(
+                "serves",
+                str,
+                "",
+                "of a stream for several tasks, how many layers each needs, as detection.1-classification.2; 1 where "
+                "nothing is said",
+                when="build",
+                open=True,
+                weighs=False,
+            ),
         ),
-        traits={"entropy": "required", "device": f"{PACKAGE}.device:LayeredDevice"},
+        traits={
+            "entropy": "required",
+            "device": f"{PACKAGE}.device:LayeredDevice",
+            "serves": ("serves", "layers"),
+        },
         weights=tuple(f"{PACKAGE}:weights/layered-{of}.safetensors" for of in WEIGHTS),
         recipe=f"{PACKAGE}.recipe:layered",
     )

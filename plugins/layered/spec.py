@@ -150,6 +150,9 @@ def layered(features: FeatureSpec, params: Mapping[str, Any]) -> EncoderSpec:
     stack = stack_of(features, params)
     if params["layers"] > len(stack):
         raise SpecMismatch(f"layers={params['layers']} is more than the {len(stack)} of channels={params['channels']}")
+    for need in re.findall(r"\.([0-9]+)", params.get("serves", "")):
+        if int(need) > len(stack):
+            raise SpecMismatch(f"serves={params['serves']} names layer {need}, and there are {len(stack)}")
     if holds_tokens(features):
         return _at_tokens(features, stack, params, params["layers"] or None)
     _refuse_of_tokens(params)

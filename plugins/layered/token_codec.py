@@ -169,6 +169,10 @@ class TokenCodec(nn.Module, Encoder):
             found.append((Partial(self.rebuild(layers, level)), bits))
         return found
 
+    def layers_at(self, point: int) -> int:
+        """Of each number of layers there are all levels."""
+        return point // self.levels + 1
+
     def trainable_parts(self) -> TrainableParts:
         """Everything."""
         return TrainableParts([self.units_of, self.decoder], self.freeze)

@@ -19,6 +19,7 @@ class Cell:
     """One operating point to measure.
 
     digest: names it: canonical spec, data, split, limit, seed, and the classes that count where these are not all.
+    task: of a spec for several tasks, the one that is measured, which is in the digest then; None of a spec for one.
     family: equal where Backbone, cut and Encoder are the same models, so that head pass and scores are shared.
     point: equal where Selectors and knobs are the same too, so that encodings are shared.
     """
@@ -27,6 +28,12 @@ class Cell:
     digest: str
     family: str
     point: str
+    task: str | None = None
+
+    @property
+    def label(self) -> str:
+        """As it is shown to a reader."""
+        return self.spec if self.task is None else f"{self.spec} --task {self.task}"
 
 
 def cell_of(
@@ -37,16 +44,22 @@ def cell_of(
     seed: int,
     classes: Sequence[str] | None = None,
 ) -> Cell:
-    """The cell of a composition on some samples. classes: those that count, where these are not all."""
+    """The cell of a composition on some samples. classes: those that count, where these are not all.
+
+    A composition for several tasks is seen with one of them (``Composition.alone``).
+    """
     c = composition
     named = [c.spec, data, split, str(limit), str(seed), *(["classes", *classes] if classes else [])]
+    task = (c.task or c.seen) if len(c.tails) > 1 else None
+    if task is not None:
+        named += ["task", task]
     now = restate(c.spec, {}, c.registry)
     if now.spec != c.spec:  # another point than earlier versions meant by it
         named += [f"{name} {version}" for name, version in now.versions.items()]
     digest = hashlib.sha256("\n".join(named).encode()).hexdigest()[:16]
     models = [c.weights_key(name) for name in c.models]
-    family = "+".join([c.encoder.weights_item, *models, f"{c.weights_key('backbone')}@{c.cut}"])
-    return Cell(c.spec, digest, family, repr(tuple(point_of(c))))
+    family = "+".join([c.encoder.weights_item, *models, *(f"{c.weights_key(slot)}@{c.cut}" for slot in c.slots)])
+    return Cell(c.spec, digest, family, repr(tuple(point_of(c))), task)
 
 
 class EncodingPoint(NamedTuple):

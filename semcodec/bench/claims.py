@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from semcodec.bench.equal import Float64, Method, draws, log_bytes
+from semcodec.bench.equal import Float64, draws, log_bytes
 from semcodec.bench.results import Group
-from semcodec.errors import UsageError
-from semcodec.tasks.table import metrics
+from semcodec.tasks.base import Record
+from semcodec.tasks.table import metrics, scores_of
+from semcodec.tasks.weighted import tells
 
 STEPS = 21
 """Accuracies, evenly over those that two curves share, at which their bytes are compared."""
@@ -66,25 +67,25 @@ def _change(ratio: float) -> str:
 def claims(group: Group, anchor: str | None = None) -> list[Claim]:
     """Every curve beside the anchor, the one that needs the fewest bytes first; none where nothing can be compared.
 
-    A curve takes part if its records say which samples were right, and sends something. Without an anchor it is the
-    best curve of which the device computes nothing, as of pictures and video; else the second best of all.
+    A curve takes part if its records say which samples were right, or are means of tasks, and sends something. Without
+    an anchor it is the best curve of which the device computes nothing, as of pictures and video; else the second best
+    of all.
     """
     methods = _methods(group)
     if anchor is None:
         anchor = _usual_anchor(group, methods)
     if anchor not in methods or len(methods) < 2:
         return []
-    samples = methods[anchor].correct.shape[1]
+    samples = methods[anchor].samples
     weights = np.stack(list(draws(samples)))
-    base, base_drawn = methods[anchor], _drawn(methods[anchor], weights)
+    base, base_drawn = methods[anchor], methods[anchor].reached(weights)
     label = metrics()[group.metric].label
     found = []
     for name, method in methods.items():
-        if name == anchor or method.correct.shape[1] != samples:
+        if name == anchor or method.samples != samples:
             continue
-        own = method.correct.mean(1), base.correct.mean(1)
-        ratio, reached = _ratio((method.bytes, own[0]), (base.bytes, own[1]))
-        rows = zip(_drawn(method, weights), base_drawn, strict=True)
+        ratio, reached = _ratio((method.bytes, method.accuracy), (base.bytes, base.accuracy))
+        rows = zip(method.reached(weights), base_drawn, strict=True)
         ratios = [_ratio((method.bytes, mine), (base.bytes, theirs))[0] for mine, theirs in rows]
         low, high = np.quantile(ratios, (0.025, 0.975))
         found.append(Claim(name, anchor, ratio, float(low), float(high), reached, samples, label))
@@ -96,18 +97,39 @@ def headline(found: Sequence[Claim]) -> str:
     return str(found[0]) if found else ""
 
 
-def _methods(group: Group) -> dict[str, Method]:
+@dataclass(frozen=True)
+class _Method:
+    """Points of one curve in order of bytes. records: of ``samples`` samples each."""
+
+    bytes: Float64
+    accuracy: Float64
+    records: Sequence[Record]
+    samples: int
+
+    def reached(self, weights: Float64) -> Float64:
+        """Accuracy of each point where samples are counted ``weights`` (B, samples) times, (B, points)."""
+        return np.stack([_scores(record, weights) for record in self.records], axis=1)
+
+
+def _scores(record: Record, weights: Float64) -> Float64:
+    found = scores_of(record, weights)
+    assert found is not None
+    return np.asarray(found, np.float64)
+
+
+def _methods(group: Group) -> dict[str, _Method]:
     found = {}
+    once = np.ones((1, group.samples))
     for name, points in group.curves.items():
-        records = [point.record for point in points if point.record.get("correct") and point.bytes > 0]
-        try:
-            found[name] = Method.of(records)
-        except UsageError:  # it sends nothing, or does not tell
-            continue
+        records = [point.record for point in points if point.bytes > 0 and tells(point.record)]
+        if records and all(scores_of(record, once) is not None for record in records):
+            size = np.array([record["bytes_total"] for record in records], np.float64)
+            accuracy = np.array([_scores(record, once)[0] for record in records])
+            found[name] = _Method(size, accuracy, records, group.samples)
     return found
 
 
-def _usual_anchor(group: Group, methods: dict[str, Method]) -> str | None:
+def _usual_anchor(group: Group, methods: dict[str, _Method]) -> str | None:
     """The best of the curves whose device computes nothing, else the second best of all."""
     if len(methods) < 2:
         return None
@@ -115,19 +137,14 @@ def _usual_anchor(group: Group, methods: dict[str, Method]) -> str | None:
 
     def cost(name: str) -> tuple[float, float]:
         """Accuracy first where samples tell a curve from the best, then the bytes at which it is as good."""
-        goal = min(float(methods[name].correct.mean(1).max()), top.low)
-        return -goal, float(methods[name].log_bytes(np.array([goal]))[0])
+        method = methods[name]
+        goal = min(float(method.accuracy.max()), top.low)
+        return -goal, float(log_bytes(method.bytes, method.accuracy, np.array([goal]))[0])
 
     ranked = sorted(methods, key=cost)
     idle = [name for name in ranked if all(point.share == 0 for point in group.curves[name])]
     others = [name for name in ranked if name not in idle]
     return idle[0] if idle and others else ranked[1]
-
-
-def _drawn(method: Method, weights: Float64) -> Float64:
-    """Accuracy of each point in each resample, float64 (resamples, points)."""
-    found: Float64 = weights @ method.correct.T.astype(np.float64) / weights.shape[1]
-    return found
 
 
 Curve = tuple[Float64, Float64]

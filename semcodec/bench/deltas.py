@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from dataclasses import dataclass, replace
 
 from semcodec.bench.results import MeasuredPoint, Results, names, pareto
 from semcodec.errors import SemcodecError, UsageError
+from semcodec.tasks.table import scores_of
+from semcodec.tasks.weighted import tells
 
 BD_POINTS = 4
 """Fewest points of a curve that a delta is made of, as is usual in video coding."""
@@ -92,20 +95,23 @@ def _with_intervals(delta: Delta, base: Sequence[MeasuredPoint], test: Sequence[
 
     from semcodec.bench.equal import draws
 
-    right = [[str(p.record.get("correct") or "") for p in curve] for curve in (base, test)]
-    lengths = {len(text) for texts in right for text in texts}
-    if (delta.rate is None and delta.accuracy is None) or len(lengths) != 1 or lengths == {0}:
+    members = [p.record for curve in (base, test) for p in curve]
+    counts = {int(record.get("samples", 0)) for record in members}
+    told = len(counts) == 1 and counts != {0} and all(map(tells, members))
+    if (delta.rate is None and delta.accuracy is None) or not told:
         return delta
-    samples = lengths.pop()
-    hits = [np.array([[letter == "1" for letter in text] for text in texts], np.float64) for texts in right]
+    samples = counts.pop()
+    weights = np.stack(list(draws(samples, RESAMPLES)))
+    reached = [[scores_of(p.record, weights) for p in curve] for curve in (base, test)]
+    if any(scores is None for scores in itertools.chain(*reached)):
+        return delta
     rates, accuracies = [], []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of resamples in which ranges hardly overlap
-        for counts in draws(samples, RESAMPLES):
-            weights = counts / samples
+        for row in range(RESAMPLES):
             drawn = [
-                _front([replace(p, accuracy=float(a)) for p, a in zip(curve, hit @ weights, strict=True)])
-                for curve, hit in zip((base, test), hits, strict=True)
+                _front([replace(p, accuracy=float(s[row])) for p, s in zip(curve, own, strict=True) if s is not None])
+                for curve, own in zip((base, test), reached, strict=True)
             ]
             if len(drawn[0]) < BD_POINTS:
                 continue

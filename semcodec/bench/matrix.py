@@ -70,7 +70,7 @@ class Matrix:
 
     def put(self, point: Composition, grid: Grid) -> None:
         """One point of ``grid``. Raises UsageError for one more than ``limit``, before the others are composed."""
-        self.cells.setdefault(point.spec, point)
+        self.cells.setdefault(f"{point.spec} {point.seen or ''}".strip(), point)
         if self.limit is not None and len(self.cells) > self.limit:
             points = math.prod(map(len, grid.values()))
             sweep = f", and {points:,} points of {point.encoder.name} alone" if points > self.limit else ""
@@ -81,7 +81,7 @@ class Matrix:
 
     def with_seed(self, seed: int) -> list[Composition]:
         """The compositions with ``seed`` wherever a component draws and the spec does not say by which."""
-        return list({c.spec: c for c in (with_seed(c, seed) for c in self.cells.values())}.values())
+        return list({(c.spec, c.seen): c for c in (with_seed(c, seed) for c in self.cells.values())}.values())
 
 
 def enumerate_all(
@@ -234,20 +234,31 @@ class _Enumeration:
 
 
 def given(
-    specs: Iterable[tuple[str, Grid]], sweep: Grid, registry: Registry | None = None, limit: int | None = None
+    specs: Iterable[tuple[str, Grid]],
+    sweep: Grid,
+    registry: Registry | None = None,
+    limit: int | None = None,
+    tasks: Sequence[str] = (),
 ) -> Matrix:
-    """The specs, each with its own grid and ``sweep``. Raises where one of them cannot be, and for too many."""
+    """The specs, each with its own grid and ``sweep``. Raises where one of them cannot be, and for too many.
+
+    tasks: those that are measured of a spec for several, each a cell of its own; left out, all.
+    """
     matrix = Matrix(registry or get_registry(), limit)
     for spec, own in specs:
         composition = compose_spec(spec, matrix.registry)
-        if len(composition.tails) > 1:
-            raise UsageError(f"{spec} is for several tasks, which eval measures; bench measures specs for one")
+        views = [composition.alone(name) for name in tasks or composition.tails]
         for name in set(own) & set(sweep):
             raise UsageError(f"{name} is swept by the cell {spec} and by --sweep; leave out one of the two")
         grid = {**own, **part_of(composition, sweep)}
         for name in grid:
             check_free(composition, name)
         for values in product(*grid.values()):
-            matrix.put(at(composition, dict(zip(grid, values, strict=True))), grid)
+            for view in views:
+                point = at(view, dict(zip(grid, values, strict=True)))
+                if reason := point.lacks_layers():
+                    matrix.skip(f"{point.spec} --task {point.task}", reason)
+                else:
+                    matrix.put(point, grid)
     check_used(sweep, matrix.cells.values())
     return matrix

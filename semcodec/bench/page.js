@@ -419,7 +419,7 @@ function drawGroups() {
   if (data.groups.length < 2) return;
   $("groups").replaceChildren(...data.groups.map((group) => {
     const same = data.groups.filter((other) => label(other) === label(group)).length > 1;
-    const text = label(group) + (same ? `, ${group.samples}` : "");
+    const text = label(group) + (same ? `, ${group.metric_name}, ${group.samples}` : "");
     return html("button", { type: "button", "aria-pressed": String(group === state.group), onclick: () => enter(group) }, text);
   }));
 }

@@ -14,7 +14,7 @@ from semcodec._version import __version__
 from semcodec.bench.claims import claims, headline
 from semcodec.bench.deltas import Delta
 from semcodec.bench.results import Group, MeasuredPoint, Results, followed, uncompressed, without_folders
-from semcodec.tasks.table import metrics
+from semcodec.tasks.table import WEIGHTS, metrics
 
 if TYPE_CHECKING:
     from semcodec.bench.pictures import Received
@@ -137,6 +137,7 @@ def origin(results: Results, group: Group) -> list[tuple[str, str]]:
     members = [point.record for point in group.points]
     found = [
         ("data", f"{group.title}, {group.split or 'all'}, {group.samples:,} samples, digest {group.digest}"),
+        ("weights of tasks", _each(_pairs(record.get(WEIGHTS)) for record in members)),
         ("versions", _each(_pairs(record.get("versions")) for record in members)),
         ("machine", _each(_pairs(record.get("machine")) for record in members)),
         ("samples together", _each(str(record.get("batch", "")) for record in members)),

@@ -135,8 +135,10 @@ def _file_names(results: Results) -> list[str]:
     if len(results.groups) == 1:
         return [""]
     plain = [re.sub(r"[^a-z0-9]+", "-", group.title.lower()).strip("-") for group in results.groups]
-    twice = len(set(plain)) < len(plain)
-    return [
-        f"-{name}-{group.digest[:8]}" if twice else f"-{name}"
-        for name, group in zip(plain, results.groups, strict=True)
-    ]
+    scores = [group.metric.replace("_", "-") for group in results.groups]
+    digests = [group.digest[:8] for group in results.groups]
+    for parts in ([plain], [plain, scores], [plain, digests]):
+        names = ["".join(f"-{part}" for part in row) for row in zip(*parts, strict=True)]
+        if len(set(names)) == len(names):
+            return names
+    return ["".join(f"-{part}" for part in row) for row in zip(plain, scores, digests, strict=True)]

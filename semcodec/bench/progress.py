@@ -55,9 +55,9 @@ class Line:
         self.finished += 1
         self.failed += "failed" in (done.record or {})
         self._remaining.done(done)
-        self._write(done.cell.spec)
+        self._write(done.cell.label)
         outcome = f"failed: {done.record['failed']}" if done.record and "failed" in done.record else "done"
-        self._progress.note(f"{self.finished}/{self.total}  {done.cell.spec}  {outcome}, {done.seconds:.1f} s")
+        self._progress.note(f"{self.finished}/{self.total}  {done.cell.label}  {outcome}, {done.seconds:.1f} s")
 
     def close(self) -> None:
         self._progress.close()

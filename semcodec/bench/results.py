@@ -16,9 +16,10 @@ from semcodec.composition.grammar import parse
 from semcodec.errors import DataError, SemcodecError, UsageError
 from semcodec.evaluation import records
 from semcodec.evaluation.record_form import check_record, check_version
-from semcodec.planning.operating_points import MODEL, SERVER, pool_tails
+from semcodec.planning.operating_points import MODEL, SERVER, backbone_of, pool_tails
 from semcodec.planning.plan import check_share
-from semcodec.tasks.table import metric_of, metrics
+from semcodec.tasks.table import MEAN, metric_of, metrics
+from semcodec.tasks.weighted import Asked, chosen
 
 
 @dataclass(frozen=True)
@@ -117,11 +118,12 @@ class Results:
     warnings: tuple[str, ...] = ()
 
 
-def load(path: Path, curves: Sequence[str] = (), max_share: float | None = None) -> Results:
+def load(path: Path, curves: Sequence[str] = (), max_share: float | None = None, asked: Asked | None = None) -> Results:
     """Read a results folder or a file of records. Raises DataError, UsageError.
 
-    curves: only these. max_share: only points whose device computes no more than this part of what both ends
-    compute; a warning says how many are left out.
+    asked: only these tasks, and the weighted mean of their scores where they have weights. curves: only these.
+    max_share: only points whose device computes no more than this part of what both ends compute; a warning says how
+    many are left out.
     """
     warnings: list[str] = []
     skips: list[dict[str, Any]] = []
@@ -133,7 +135,7 @@ def load(path: Path, curves: Sequence[str] = (), max_share: float | None = None)
         found = [records.restated(record) for record in records.lines(path, warnings)[0]]
     else:
         raise DataError(f"{path} is not there; name a folder that 'semcodec bench' made, or a file of records")
-    measured: Sequence[Mapping[str, Any]] = _checked(found, path)
+    measured: Sequence[Mapping[str, Any]] = chosen(_checked(found, path), asked or Asked(), path, warnings)
     if max_share is not None:
         check_share(max_share)
         measured = within(measured, max_share, warnings)
@@ -205,7 +207,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _grouped(found: Iterable[Mapping[str, Any]]) -> tuple[Group, ...]:
-    """Records by what they were measured on, the larger groups first."""
+    """Records by what they were measured on: a mean of tasks that was asked for, then the larger groups."""
     by_data: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for record in found:
         key = (record.get("data_digest"), record.get("data"), _metric(record, ""))
@@ -227,7 +229,7 @@ def _grouped(found: Iterable[Mapping[str, Any]]) -> tuple[Group, ...]:
                 tuple(_baselines(members)),
             )
         )
-    return tuple(sorted(groups, key=lambda group: -len(group.points)))
+    return tuple(sorted(groups, key=lambda group: (group.metric != MEAN.key, -len(group.points))))
 
 
 def _point(record: Mapping[str, Any], metric: str) -> MeasuredPoint:
@@ -248,15 +250,14 @@ def _baselines(members: Sequence[Mapping[str, Any]]) -> list[Baseline]:
 
     Tails that compute the same are pooled first, as ``semcodec plan`` does.
     """
-    most: dict[str, Mapping[str, Any]] = {}
+    most: dict[tuple[str, str], Mapping[str, Any]] = {}
     for record in pool_tails([{"sent_ratio": 1.0, **record} for record in members])[0]:
-        backbone = record["spec"].rpartition("+")[2]
+        backbone = backbone_of(record)
         whole = record["sent_ratio"] == 1.0 and {"head", "tail"} <= set(record["stages_ms"])
         if whole and (backbone not in most or _backbone_ms(record) > _backbone_ms(most[backbone])):
             most[backbone] = record
     found = []
-    for backbone, record in most.items():
-        name, _, cut = backbone.partition("@")
+    for (name, cut), record in most.items():
         whole_ms = _backbone_ms(record)
         found.append(Baseline(f"local: {name} on the device", 0.0, whole_ms, 0.0))
         if cut in ("", "input") and record.get("raw_uint8_bytes"):
@@ -336,7 +337,7 @@ def uncompressed(group: Group) -> dict[str, float]:
     found: dict[str, float] = {}
     for point in group.points:
         if _changes_nothing(point):
-            found.setdefault(point.spec.rpartition("+")[2].partition("@")[0], point.accuracy)
+            found.setdefault(backbone_of(point.record)[0], point.accuracy)
     return found
 
 
@@ -352,7 +353,7 @@ def _changes_nothing(point: MeasuredPoint) -> bool:
         exact = get_registry().find(item.name, "encoder").traits.get("error") == 0
     except SemcodecError:
         return False
-    cut = point.spec.rpartition("+")[2].partition("@")[2]
+    _, cut = backbone_of(record)
     return exact and cut in ("", "input") and not item.args and record.get("sent_ratio", 1.0) == 1.0
 
 

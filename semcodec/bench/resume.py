@@ -59,12 +59,12 @@ def changed(
         except SemcodecError:
             pipeline = None
             continue
-        if pipeline.request not in datasets:
-            opened = open_dataset(data, split, pipeline.request, classes)
-            datasets = {pipeline.request: opened}
-        dataset = datasets[pipeline.request]
+        view = pipeline if cell.task is None else pipeline.alone(cell.task)
+        if view.request not in datasets:
+            datasets[view.request] = open_dataset(data, split, view.request, classes)
+        dataset = datasets[view.request]
         total = len(dataset) if settings.limit is None else min(settings.limit, len(dataset))
-        this = identity(pipeline, dataset, total)
+        this = identity(view, dataset, total)
         # The folder is of one data set and one choice of weights, whatever these were called and how many there were.
         sources = {slot: dict(source) for slot, source in this.weights.items()}
         named = {**record, "data": this.data, "samples": total, "weights": {

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-    from semcodec.data.base import UInt8
+    from semcodec.data.base import Dataset, UInt8
     from semcodec.tasks.prediction import Answer, Prediction, Size
 
 _Tape = tuple[list[tuple[Any, ...]], Mapping[str, int]]
@@ -39,7 +39,7 @@ _Tape = tuple[list[tuple[Any, ...]], Mapping[str, int]]
 
 @dataclass
 class _Written:
-    """One batch at one point: what each sent sample wrote, and by slot of the recoverer what came of reading it."""
+    """One batch at one point: what each sent sample wrote, and by recoverer and tail what came of reading it."""
 
     sent: list[int]
     prediction: Tensor | None
@@ -178,7 +178,8 @@ class SharedPipeline(Pipeline):
         clock, server = clock or self.clock(), self.server
         written: _Written | None = self.memory.points.get(tuple(record.sequence for record in records))
         packets = [record for record in records if isinstance(record, Packet)]
-        recoverer = f"{self.composition.recoverer.weights_item} {self.digests.get('recoverer')}"
+        c = self.composition
+        recoverer = f"{c.recoverer.weights_item} {self.digests.get('recoverer')} {c.seen}"
         known = written.answers.get(recoverer) if written else None
         if known and len(known.reads) == len(packets):
             own = self.clock()
@@ -201,12 +202,16 @@ class SharedPipeline(Pipeline):
         return server.predict(records, found, [tuple(source.rows) for source in taped])
 
 
-def share(pipeline: Pipeline, memory: Memory) -> SharedPipeline:
-    """``pipeline`` with a memory, which forgets what the pipeline has no use for."""
+def share(pipeline: Pipeline, memory: Memory, dataset: Dataset) -> SharedPipeline:
+    """``pipeline`` with a memory, which forgets what the pipeline has no use for.
+
+    dataset: what is evaluated; several tails share what is coded where its samples are the same.
+    """
     models = tuple(d for slot, d in sorted(pipeline.digests.items()) if slot != "recoverer")
     c = pipeline.composition
+    samples = tuple(dataset.ids(range(len(dataset)))) if len(c.tails) > 1 else ()
     memory.enter(
-        (c.encoder.weights_item, *c.models.items(), *map(c.weights_key, c.slots), c.seen, c.cut, models), point_of(c)
+        (c.encoder.weights_item, *c.models.items(), *map(c.weights_key, c.slots), c.cut, models, samples), point_of(c)
     )
     return SharedPipeline(**{f.name: getattr(pipeline, f.name) for f in fields(pipeline)}, memory=memory)
 

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from semcodec.bench.cells import Cell
@@ -98,12 +98,15 @@ class Worker:
             names = open_dataset(s.data, s.split, classes=s.classes, task=composition.task).classes
             pipeline = Pipeline.load(composition, self.request, classes=names, device=s.device, half=s.half)
             self._pipelines.append(pipeline)
-        if pipeline.request not in self._datasets:
-            self._datasets = {pipeline.request: open_dataset(s.data, s.split, pipeline.request, s.classes)}
-            self.memory.pixels.clear()
-        dataset = SharedDataset(self._datasets[pipeline.request], self.memory)
+        view = pipeline if cell.task is None else pipeline.alone(cell.task)
+        if view.request not in self._datasets:
+            if not any(replace(request, labels=view.request.labels) == view.request for request in self._datasets):
+                self._datasets.clear()  # other pixels
+                self.memory.pixels.clear()
+            self._datasets[view.request] = open_dataset(s.data, s.split, view.request, s.classes)
+        dataset = SharedDataset(self._datasets[view.request], self.memory)
         # A point sets other parameters for every sample: there is nothing to share.
-        shared = pipeline if pipeline.composition.point else share(pipeline, self.memory)
+        shared = view if view.composition.point else share(view, self.memory, dataset)
         return evaluate(shared, dataset, limit=s.limit, batch=s.batch)
 
 
@@ -111,8 +114,9 @@ def failure(cell: Cell, settings: Settings, reason: str) -> dict[str, Any]:
     """The record of a cell that could not be measured."""
     from semcodec.evaluation.records import RECORD
 
-    return {"record": RECORD, "cell": cell.digest, "seed": settings.seed, "spec": cell.spec, "data": settings.data,
-            "failed": reason}  # fmt: skip
+    task = {} if cell.task is None else {"task": cell.task}
+    return {"record": RECORD, "cell": cell.digest, "seed": settings.seed, "spec": cell.spec, **task,
+            "data": settings.data, "failed": reason}  # fmt: skip
 
 
 def serve(connection: Any, settings: Settings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from semcodec.bench.matrix import Matrix
     from semcodec.bench.runner import Pool
     from semcodec.bench.worker import Settings
+    from semcodec.tasks.weighted import Asked
 
 MANY = 2000
 SOME_FAILED = 3
@@ -44,7 +46,10 @@ def _several(name: str, what: str) -> Callable[[_Command], _Command]:
 @click.option("--remeasure", is_flag=True, help="With --resume: measure cells anew that have changed since.")
 @click.option("--dry-run", is_flag=True, help="Only show the plan; runs nothing, imports no torch.")
 @click.option("--explain-skips", is_flag=True, help="List what is left out, with the reason.")
-@_several("task", "models of this task, as in detection or segmentation")
+@click.option("--task", "tasks", multiple=True, metavar="TASK[=FLOAT],...",
+              help="Only models of this task, as in detection or segmentation; of SPECs with several backbones this "
+              "one. With weights, as in classification=1,detection=2, the weighted mean is shown too. Repeatable.  "
+              "[default: all]")  # fmt: skip
 @_several("encoder", "this encoder")
 @_several("entropy", "this entropy stage, for encoders that use one")
 @_several("recoverer", "this recoverer, instead of each encoder's own")
@@ -110,6 +115,7 @@ def command(
     offline: bool,
     max_device_share: float | None,
     form: str,
+    tasks: tuple[str, ...],
     **choice: Any,
 ) -> None:
     """Measure many pipelines alike: the SPECs, or every combination of what is installed that composes for the data.
@@ -122,7 +128,9 @@ def command(
     from semcodec.bench.cells import shard as part_of
     from semcodec.data.datasets import check_dataset
     from semcodec.evaluation.records import data_of
+    from semcodec.tasks.weighted import Asked
 
+    asked = Asked.parse(tasks)
     if not dry_run and out is None:
         raise UsageError("--out DIR is missing: where results go; or --dry-run to see the plan")
     for name, given_so in (("retry", retry), ("remeasure", remeasure)):
@@ -136,7 +144,7 @@ def command(
         raise UsageError("--address is for --executor ray")
     check_dataset(data)
     most = max_cells * (parts(shard) if shard else 1)
-    matrix = _matrix(specs, file, data, split, classes, swept, options.request(given, offline), choice, most)
+    matrix = _matrix(specs, file, data, split, classes, swept, options.request(given, offline), choice, asked, most)
     named = data_of(out, data) if resume and out is not None and not dry_run else data
     cells = ordered(cell_of(c, named, split, limit, seed, classes) for c in matrix.with_seed(seed))
     cells = part_of(cells, shard) if shard else cells
@@ -152,6 +160,7 @@ def command(
     from semcodec.bench.worker import GIB, Settings
     from semcodec.evaluation.records import PLAN, RECORDS, SKIPS
     from semcodec.pipeline.accelerator import Accelerator
+    from semcodec.tasks.weighted import means_of
 
     if executor == "local":  # what nodes of a cluster have only they know
         Accelerator.find(device)
@@ -184,8 +193,17 @@ def command(
         cells, matrix, settings, header, out, retry, form,
         lambda: _pool(executor, settings, timeout, address), resume=resume, jobs=jobs, remeasure=remeasure,
     )  # fmt: skip
+    measured = [record for record in records if "failed" not in record]
+    means: list[dict[str, Any]] = []
+    try:
+        means = means_of(measured, asked, out) if measured else []
+    except UsageError as error:  # as where all cells of one task failed
+        click.echo(f"warning: {error}", err=True)
     if form == "table":
-        _show(records, out, max_device_share)
+        _show([*means, *records], out, max_device_share)
+    else:
+        for mean in means:
+            click.echo(to_json(mean))
     failed = ["failed" in record for record in records]
     if any(failed):
         click.get_current_context().exit(1 if all(failed) else SOME_FAILED)
@@ -200,20 +218,23 @@ def _matrix(
     swept: Sequence[str],
     request: Any,
     choice: dict[str, Any],
+    asked: Asked,
     limit: int,
 ) -> Matrix:
     from semcodec.bench import matrix, sweeps
     from semcodec.cli.eval import grid_of
 
     sweep = grid_of(swept)
-    chosen = matrix.Choice(**choice)
+    chosen = matrix.Choice(task=asked.tasks, **choice)
     if not specs and file is None:
+        if asked.weights:
+            raise UsageError("weights of tasks are for specs with several backbones: name them")
         return matrix.enumerate_all(data, split, chosen, sweep, request, classes=classes, limit=limit)
-    narrowed = [*chosen.named(), *(["--knobs"] if chosen.knobs else [])]
+    narrowed = [*replace(chosen, task=()).named(), *(["--knobs"] if chosen.knobs else [])]
     if narrowed:
         raise UsageError(f"{narrowed[0]} is for the matrix of all there is, and specs are given: leave out one")
     named: list[tuple[str, Any]] = [(spec, {}) for spec in specs]
-    return matrix.given([*named, *(sweeps.read_cells(file) if file else [])], sweep, limit=limit)
+    return matrix.given([*named, *(sweeps.read_cells(file) if file else [])], sweep, limit=limit, tasks=asked.tasks)
 
 
 def _empty(matrix: Matrix, shard: str | None) -> str:
@@ -231,7 +252,7 @@ def _absolute(weights: str) -> str:
 
 def _show_plan(cells: Sequence[Cell], matrix: Matrix, data: str, explain: bool) -> None:
     for cell in cells:
-        click.echo(cell.spec)
+        click.echo(cell.label)
     click.echo()
     echo_fields(
         [
@@ -316,28 +337,30 @@ def _run(
 
 
 def _show(records: Sequence[dict[str, Any]], out: Path, max_share: float | None) -> None:
+    """A table for each score that was measured."""
     from semcodec.bench.results import within
+    from semcodec.tasks.table import metric_of, metrics
 
     measured: Sequence[Mapping[str, Any]] = [record for record in records if "failed" not in record]
     notes: list[str] = []
     if measured and max_share is not None:
         measured = within(measured, max_share, notes)
-    rows: list[list[Any]] = []
-    from semcodec.tasks.table import task_of
-
-    metric = task_of(measured[0] if measured else {}).metric
-    for r in measured:
-        low, high = (100 * bound for bound in r[f"{metric.key}_interval"])
-        size, took = float(r["bytes_total"]), float(sum(r["stages_ms"].values()))
-        share = "-" if r.get("device_share") is None else f"{r['device_share']:.3f}"
-        rows.append([r["spec"], 100 * r[metric.key], f"{low:.1f} - {high:.1f}", size, r["ratio_uint8"], share, took])
-    if rows:
-        echo_table(["spec", metric.head, "95 % interval", "bytes", "x 8-bit", "share", "ms"], rows)
+    for key in dict.fromkeys(metric_of(record) or "" for record in measured):
+        rows: list[list[Any]] = []
+        for r in (record for record in measured if metric_of(record) == key):
+            bounds = r.get(f"{key}_interval")
+            between = " - ".join(f"{100 * bound:.1f}" for bound in bounds) if bounds else "-"
+            size, took = float(r["bytes_total"]), float(sum(r["stages_ms"].values()))
+            share = "-" if r.get("device_share") is None else f"{r['device_share']:.3f}"
+            rows.append([r["spec"], 100 * r[key], between, size, r["ratio_uint8"], share, took])
+        echo_table(["spec", metrics()[key].head, "95 % interval", "bytes", "x 8-bit", "share", "ms"], rows)
         click.echo()
+    if measured:
         first = measured[0]
         split = first["split"] or "all"
         left = [("left out", note.partition(": ")[2]) for note in notes]
         echo_fields([("data", f"{first['data']}, {split}, {first['samples']:,} samples"), *left, ("results", out)])
     for record in records:
         if "failed" in record:
-            click.echo(f"failed {record['spec']}: {record['failed']}", err=True)
+            named = f" --task {record['task']}" if record.get("task") else ""
+            click.echo(f"failed {record['spec']}{named}: {record['failed']}", err=True)

@@ -182,6 +182,7 @@ def _show(
         explained = {
             "spec": composition.spec,
             "task": composition.task,
+            **({"layers": composition.layered_tasks} if composition.layered_tasks else {}),
             "stages": [asdict(row) for row in rows],
             "licenses": composition.licenses(),
             "paper": dict(composition.stages.figures),
@@ -229,6 +230,8 @@ def _notes(composition: Composition, rows: list[StageRow], measured: bool) -> li
         counts = [row.macs for row in rows if row.where == where]
         if None not in counts:
             notes.append((where, f"{sum(count or 0 for count in counts):,} MACs"))
+    needed = sorted(set(composition.layered_tasks.values()))
+    notes += [("layers", f"{layers} or more serve {', '.join(composition.served(layers))}") for layers in needed]
     notes += [("paper", f"{name} = {value:,.0f}") for name, value in composition.stages.figures.items()]
     owners: dict[str, list[str]] = {}
     for name, license_ in composition.licenses().items():

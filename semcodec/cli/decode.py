@@ -11,7 +11,7 @@ import click
 from semcodec.cli import options
 from semcodec.cli.sample_output import KEYS, describe_sample, document, show
 from semcodec.cli.streams import reading
-from semcodec.errors import StreamError, UsageError
+from semcodec.errors import StreamError, TooFewLayers, UsageError
 
 if TYPE_CHECKING:
     from semcodec.container.packets import LocalRecord, Packet, StreamHeader
@@ -51,7 +51,8 @@ def command(
 
     Refuses a file made with other weights or by component versions that are not read here, before any model is built,
     and looks for no weights on the network unless --fetch says so. Where the file is damaged, what comes before the
-    damage is printed before the error.
+    damage is printed before the error. Records with too few layers for the task are passed over, and the exit code is
+    then 1.
     """
     if fetch and offline:
         raise UsageError("--fetch looks on the network, --offline does not; leave out one")
@@ -69,11 +70,16 @@ def command(
 
         server = Server.load(header, request, device=device, half=half, tasks=None if task is None else [task])
         keep = None if mask_dir is None else _mask_folder(mask_dir, server)
-        records = []
+        records, lacking = [], 0
         try:
             for record in read_packets(stream, header):
                 clock = server.clock()
-                prediction = server.decode_batch([record], clock)[0]
+                try:
+                    prediction = server.decode_batch([record], clock)[0]
+                except TooFewLayers as reason:
+                    lacking += 1
+                    click.echo(f"not answered: {reason}", err=True)
+                    continue
                 if keep is not None:
                     keep(record.sequence, prediction)
                 sizes = _sizes(server, record, prediction)
@@ -82,7 +88,12 @@ def command(
             if records:
                 show(document(server, records), form)
             raise
-        show(document(server, records, stream.tell()), form)
+        if records or not lacking:
+            show(document(server, records, stream.tell()), form)
+        if lacking:
+            raise TooFewLayers(
+                f"{lacking} of {lacking + len(records)} records have too few layers for {server.composition.task}"
+            )
 
 
 def _mask_folder(folder: Path, server: Server) -> Callable[[int, Prediction], None]:

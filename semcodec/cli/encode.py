@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 )
 @click.option("--check", is_flag=True, help="Also decode what is written, as a server would, and show its answers.")
 @click.option("--keep-going", is_flag=True, help="Pass over inputs that cannot be read; the exit code is then 1.")
-@options.task
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="TASK",
+    help="Of a stream for several tasks: send the layers that this one needs. Repeatable.  [default: all]",
+)
 @options.part
 @options.accelerator
 @options.weights
@@ -38,7 +44,7 @@ def command(
     output: Path,
     check: bool,
     keep_going: bool,
-    task: str | None,
+    tasks: tuple[str, ...],
     part: Part | None,
     device: str,
     half: bool,
@@ -67,8 +73,11 @@ def command(
         composition = ready.composition
     else:
         composition = compose_spec(spec)
-    if task is not None:
-        composition = composition.alone(task)
+    if tasks and exported:  # its header says what it sends
+        views = [composition.alone(task) for task in tasks]
+        composition = views[0] if len(views) == 1 else composition
+    elif tasks:
+        composition = composition.for_tasks(tasks)
     if check:
         composition.check_one()
     failed: list[str] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from semcodec.specs import EXPORTED
 def command(file: Path, form: str) -> None:
     """Show the stream header of FILE (- is stdin) and the sizes of its records. Needs no plugin and no weights.
 
+    Where the spec says which tasks need how many layers, and its plugins are here, each record says which it serves.
     Heads are checked; the chunks' own checksums are tested by 'decode'. Of a file of 'semcodec export', which ends in
     .semdev, show what it holds.
     """
@@ -30,6 +31,11 @@ def command(file: Path, form: str) -> None:
 
     with reading(file) as stream:
         found = summarise(stream)
+    serves = serving(found["spec"], found["components"])
+    if serves is not None:
+        for record in found["records"]:
+            if record["kind"] == "packet":
+                record["serves"] = serves(record["layers_present"])
     if form == "json":
         echo_json(found)
         return
@@ -49,8 +55,25 @@ def command(file: Path, form: str) -> None:
         ]
     )
     click.echo()
-    headers = ("record", "kind", "bytes", "head and CRCs", "chunks", "in side", "in others", "layers", "in each")
-    echo_table((*headers, "own knobs"), [_row(record, found["params"]) for record in found["records"]])
+    headers = ["record", "kind", "bytes", "head and CRCs", "chunks", "in side", "in others", "layers", "in each",
+               "own knobs"]  # fmt: skip
+    rows = [_row(record, found["params"]) for record in found["records"]]
+    if serves is not None:
+        headers.append("serves")
+        rows = [(*row, ", ".join(r.get("serves", ())) or None) for row, r in zip(rows, found["records"], strict=True)]
+    echo_table(headers, rows)
+
+
+def serving(spec: str, components: Mapping[str, int]) -> Callable[[int], list[str]] | None:
+    """What tells the tasks that so many layers serve; None where the spec does not say, or its plugins are not here."""
+    from semcodec.composition.stored import compose_stored
+    from semcodec.errors import SemcodecError
+
+    try:
+        composition = compose_stored(spec, components)
+    except SemcodecError:
+        return None
+    return composition.served if composition.layered_tasks else None
 
 
 def _show_device(file: Path, form: str) -> None:

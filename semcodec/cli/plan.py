@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--results", metavar="DIR", help="Choose among what 'semcodec bench' measured.")
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="TASK[=FLOAT],...",
+    help="With --results of several tasks: the one whose score counts, or weights of their mean, as in "
+    "classification=1,detection=2.",
+)
 @click.option("--profile", metavar="NAME|FILE", help="Choose among the points of a profile; 'list' lists what ships.")
 @click.option("--assume", multiple=True, metavar="NAME=VALUE", help="A figure that a profile's source leaves out.")
 @click.option("--device-speed", type=float, default=1.0, help="Of the device, times that of the one that was timed.")
@@ -60,6 +68,7 @@ if TYPE_CHECKING:
 @options.as_json
 def command(
     results: str | None,
+    tasks: tuple[str, ...],
     profile: str | None,
     assume: tuple[str, ...],
     device_speed: float,
@@ -97,11 +106,13 @@ def command(
     from semcodec.planning.link import Link, write_trace
     from semcodec.planning.operating_points import open_points, shipped
     from semcodec.planning.plan import plan, replay
+    from semcodec.tasks.weighted import Asked
 
     if profile == "list":
         rows = [(name, open_points(name).title) for name in shipped()]
         echo_json(dict(rows)) if form == "json" else echo_table(["profile", "what it is"], rows)
         return
+    asked = Asked.parse(tasks)
     if (results is None) == (profile is None):
         raise UsageError("choose among what? give one of --results DIR and --profile NAME|FILE")
     if streams is not None:
@@ -109,7 +120,7 @@ def command(
             raise UsageError("--streams sizes a server for every point: leave out the link and the deadline")
         if results is not None and not Path(results).is_dir():
             raise UsageError(f"--results {results} is no folder; 'semcodec bench --out DIR' makes one")
-        known = open_points(str(results or profile), _assumptions(assume)).at_speeds(device_speed, server_speed)
+        known = open_points(str(results or profile), _assumptions(assume), asked).at_speeds(device_speed, server_speed)
         _show_sizes(known, streams, fps or 10.0, accelerator_speed or 1.0, use, form)
         return
     if not all(option is None for option in (fps, accelerator_speed, use)):
@@ -127,7 +138,7 @@ def command(
         raise UsageError("--joules-per-mac and --joules-per-bit go together: computing and sending both take energy")
     if results is not None and not Path(results).is_dir():
         raise UsageError(f"--results {results} is no folder; 'semcodec bench --out DIR' makes one")
-    points = open_points(str(results or profile), _assumptions(assume)).at_speeds(device_speed, server_speed)
+    points = open_points(str(results or profile), _assumptions(assume), asked).at_speeds(device_speed, server_speed)
     if joules_per_mac is not None and joules_per_bit is not None:
         points = replace(points, energy=Energy(joules_per_mac, joules_per_bit))
     if trace is None:

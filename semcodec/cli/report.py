@@ -44,6 +44,14 @@ FORMS = ("html", "csv", "md", "latex", "json", "compressai")
 @click.option(
     "--weights", "given", multiple=True, metavar="[SLOT=]PATH", help="Of --pictures, as of 'semcodec eval'. Repeatable."
 )
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="TASK[=FLOAT],...",
+    help="Of records of several tasks: this one. With weights, as in classification=1,detection=2, also the weighted "
+    "mean of their scores. Repeatable.  [default: each]",
+)
 @click.option("--curve", "curves", multiple=True, metavar="CURVE", help="Only this curve. Repeatable.")
 def command(
     results: Path,
@@ -54,12 +62,15 @@ def command(
     max_device_share: float | None,
     pictures: bool,
     given: tuple[str, ...],
+    tasks: tuple[str, ...],
     curves: tuple[str, ...],
 ) -> None:
     """Show what 'semcodec bench' found in the folder RESULTS, or the records of 'semcodec eval' in a file.
 
     The page has accuracy against bytes with the Pareto front, completion time against link rate, time by stage, every
     point, what was not measured and why, and how to reproduce it. It needs no network.
+
+    Each task has tables and plots of its own. The interval of a weighted mean draws the same samples for all tasks.
 
     A curve is the records of one "name", or of one spec without its call parameters: stae+rans+vit-nano for
     stae:frames=2+rans+vit-nano.
@@ -69,6 +80,7 @@ def command(
     from semcodec.bench.results import load
     from semcodec.errors import UsageError
     from semcodec.evaluation.records import PLAN, RECORDS, SKIPS
+    from semcodec.tasks.weighted import Asked
 
     if anchor and form == "compressai":
         raise UsageError("--bd has no place in CompressAI's form; use --format html, md, csv or json")
@@ -79,7 +91,7 @@ def command(
     if output is not None:
         refuse_overwrite(output, [results, *(results / name for name in (PLAN, RECORDS, SKIPS))])
     only = tuple(dict.fromkeys([*curves, anchor])) if curves and anchor else curves
-    found = load(results, only, max_device_share)
+    found = load(results, only, max_device_share, Asked.parse(tasks))
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
     against = deltas.against(found, anchor) if anchor else {}

@@ -109,7 +109,8 @@ def command(
         exported = Device.load(spec, request, device=device, half=half)
     composition = compose_spec(spec) if exported is None else exported.composition
     if task is not None:
-        composition = composition.alone(task)
+        chosen = exported is None and adapt is None  # else the file says what is sent, or each point does
+        composition = composition.for_tasks([task]) if chosen else composition.alone(task)
         exported = exported and replace(exported, composition=composition)
     composition.check_one()
     live = [text for text in inputs if is_camera(text)]
@@ -203,8 +204,10 @@ def _live(composition: Composition, adapt: str, deadline_ms: float | None, state
     from semcodec.planning.live import LiveDeadline
     from semcodec.planning.matching import answering_here, matching
     from semcodec.planning.operating_points import open_points
+    from semcodec.tasks.weighted import Asked
 
-    profile, point = open_points(adapt), composition.point
+    task = composition.task if len(composition.tails) > 1 and os.path.isdir(adapt) else None
+    profile, point = open_points(adapt, asked=Asked((task,) if task else ())), composition.point
     within = deadline_ms or 0.0
     if point is not None:
         within = point.build["ms"] * (1 - point.build["headroom"])

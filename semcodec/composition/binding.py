@@ -50,7 +50,8 @@ class Bound:
     def weights_item(self) -> str:
         """The item with its build parameters only, without kind and target: what selects weights."""
         positional = self.component.positional
-        build = tuple(a for a in self.item.args if (a.key or positional) in self.build)
+        weighing = {param.name for param in self.component.params if param.when == "build" and param.weighs}
+        build = tuple(a for a in self.item.args if (a.key or positional) in weighing)
         return str(replace(self.item, kind=None, target=None, args=build))
 
 

@@ -6,7 +6,7 @@ Nothing here imports a method: stages are known by their records and their torch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from semcodec.component import Component
 from semcodec.composition.binding import Binder, Bound
 from semcodec.composition.grammar import Arg, Item, Spec, parse, parse_item
+from semcodec.composition.prefixes import SERVES
 from semcodec.composition.registry import Registry, get_registry
 from semcodec.composition.resolution import INPUT, ResolvedBackbone, StageSpecs, backbone_of, resolve
 from semcodec.errors import UsageError
@@ -35,6 +36,7 @@ class Composition:
     call: the Encoder's call parameters in declared order, what a packet carries.
     keep: by target, in the Encoder's order, the Selector and its budget (None: the Selector decides by itself).
     tails: by name, the Backbones that answer: several share head and stream, and have a task each.
+    needs: by name of these, how many layers of a packet it needs, from the first on.
     backbone: the one that this is seen with: of several the first, or the one ``alone`` names (``seen``).
     task: that Backbone's, or None if that is known only once it is built.
     source: the Backbone's spec, or None likewise. models: by parameter of the Encoder, the Backbones it is given.
@@ -59,6 +61,7 @@ class Composition:
     backbone: Bound = field(init=False, repr=False, compare=False)
     cut: str = field(init=False, repr=False, compare=False)
     tails: Mapping[str, ResolvedBackbone] = field(init=False, repr=False, compare=False)
+    needs: Mapping[str, int] = field(init=False, repr=False, compare=False)
     models: Mapping[str, Bound] = field(init=False, repr=False, compare=False)
     source: BackboneSpec | None = field(init=False, repr=False, compare=False)
     task: str | None = field(init=False, repr=False, compare=False)
@@ -141,6 +144,54 @@ class Composition:
             tasks = ", ".join(str(task) for task in self.tasks)
             raise UsageError(f"{self.spec} has no task {name!r}; it has {tasks}")
         return replace(self, seen=found[0] if len(self.tails) > 1 else None)
+
+    @property
+    def layered_tasks(self) -> dict[str, int]:
+        """By task, how many layers it needs; empty where the spec does not say."""
+        name, _ = self._layer_parameters
+        if not self.encoder.build.get(name):
+            return {}
+        return {str(task): self.needs[tail] for tail, task in zip(self.tails, self.tasks, strict=True)}
+
+    @property
+    def _layer_parameters(self) -> tuple[str, str]:
+        """Of the Encoder: what says which tasks need how many layers, and how many are sent; "" where it has none."""
+        names: tuple[str, str] = self.encoder.component.traits.get(SERVES, ("", ""))
+        return names
+
+    def served(self, layers: int) -> list[str]:
+        """The tasks that so many layers of a packet serve."""
+        return [str(t) for tail, t in zip(self.tails, self.tasks, strict=True) if self.needs[tail] <= layers]
+
+    def lacks_layers(self, layers: int | None = None) -> str | None:
+        """Why so many layers do not serve the task that this is seen with, in words; None where they do.
+
+        layers: those that are there; left out, those that the call parameters send.
+        """
+        if layers is None:
+            layers = int(self.call.get(self._layer_parameters[1], 0)) or None
+        need = self.needs[self.backbone.name]
+        if layers is None or layers >= need or (self.seen is None and len(self.tails) > 1):
+            return None
+        serve = " and ".join(self.served(layers)) or "no task"
+        return f"{layers} layer{'s' * (layers > 1)} serve{'s' * (layers == 1)} {serve}, and {self.task} needs {need}"
+
+    def for_tasks(self, names: Sequence[str]) -> Composition:
+        """This composition where it sends only the layers that some of its tasks need, seen with the task if it is one.
+
+        Layers that the spec itself names stay. Raises UsageError for a task that is not there, and for layers that do
+        not serve it.
+        """
+        views = [self.alone(name) for name in names]
+        _, knob = self._layer_parameters
+        if knob in self.given:
+            for view in views:
+                if reason := view.lacks_layers():
+                    raise UsageError(f"{knob}={self.call[knob]}: {reason}")
+        elif views and self.layered_tasks:
+            sent = self.with_call(**{knob: max(self.needs[view.backbone.name] for view in views)})
+            return sent.alone(names[0]) if len(names) == 1 else sent
+        return views[0] if len(views) == 1 else self
 
     @property
     def selectors(self) -> list[Bound]:

@@ -10,6 +10,7 @@ from typing import Any
 from semcodec.component import Component, Kind
 from semcodec.composition.binding import Binder, Bound
 from semcodec.composition.grammar import Item, Spec, parse_item
+from semcodec.composition.prefixes import settle
 from semcodec.composition.registry import import_target
 from semcodec.composition.selector_slots import BUDGET, assign
 from semcodec.errors import PluginError, SemcodecError, first_line
@@ -79,6 +80,7 @@ def resolve(parsed: Spec, binder: Binder, known: Mapping[str, BackboneSpec], see
     recoverer = binder.bind(chosen_recoverer[1], chosen_recoverer[0]) if chosen_recoverer else default_recoverer
     default_cut = encoder_type.traits.get("cut", INPUT)
     tails = _tails(binder, found, default_cut, encoder_item, known)
+    encoder, needs = settle(binder, encoder, {name: tail.task for name, tail in tails.items()})
     first = next(iter(tails.values()))
     models = _models(binder, encoder, first, known)
     if len(tails) > 1 and assigned.gate is not None:
@@ -115,6 +117,7 @@ def resolve(parsed: Spec, binder: Binder, known: Mapping[str, BackboneSpec], see
         "backbone": backbone.bound,
         "cut": backbone.cut,
         "tails": tails,
+        "needs": needs,
         "models": {name: model.bound for name, model in models.items()},
         "source": backbone.spec,
         "task": backbone.task,

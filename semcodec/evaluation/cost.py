@@ -166,6 +166,7 @@ class Costs:
         self.pipeline = pipeline
         self.whole = 0
         self._known: dict[tuple[Any, ...], tuple[End, End]] = {}
+        self._shared: dict[tuple[Any, ...], int] = {}
         self._samples: dict[tuple[Any, ...], int] = {}
 
     def add(
@@ -185,20 +186,25 @@ class Costs:
             if kind not in self._known:
                 size = None if sizes is None else sizes[row : row + 1]
                 self._known[kind] = self._count(pixels[row : row + 1], numbers[row : row + 1], size)
+                if len(self.pipeline.composition.tails) > 1:
+                    self._shared[kind] = self._count_shared(records[row])
             self._samples[kind] = self._samples.get(kind, 0) + 1
 
     def figures(self) -> dict[str, float | None]:
         """What a record has of it: means over all samples, and of memory the most. ``device_share``: the device's part
-        of what both ends compute; None where neither computes anything. ``macs_whole``: local computing, to compare."""
+        of what both ends compute; None where neither computes anything. ``macs_whole``: local computing, to compare.
+        ``macs_shared``: of a stream for several tasks, what the server computes for all of them alike."""
         total = sum(self._samples.values())
         device, server = (
             sum(self._known[kind][end].macs * count for kind, count in self._samples.items()) / total for end in (0, 1)
         )
+        shared = sum(self._shared.get(kind, 0) * count for kind, count in self._samples.items()) / total
         memory = [max(ends[end].memory for ends in self._known.values()) for end in (0, 1)]
         return {
             "macs_device": device,
             "macs_server": server,
             "macs_whole": self.whole,
+            **({"macs_shared": shared} if self._shared else {}),
             "device_share": device / (device + server) if device + server else None,
             "memory_device": memory[0],
             "memory_server": memory[1],
@@ -213,6 +219,15 @@ class Costs:
             self.pipeline.server.decode_batch(records)
         asked = device.count.server
         return End(device.count.total - asked, device.memory), End(server.count.total + asked, server.memory)
+
+    @inference
+    def _count_shared(self, record: Packet | LocalRecord) -> int:
+        """What of the server's work comes before its tail."""
+        server, work = self.pipeline.server, _Work()
+        if isinstance(record, Packet):
+            with work():
+                server.recover([server.restore(server.source(record))])
+        return work.count.total
 
     @inference
     def _count_whole(self, pixels: UInt8) -> int:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import itertools
 import platform
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from semcodec._version import __version__
@@ -19,6 +21,7 @@ from semcodec.composition.grammar import Value
 from semcodec.container.packets import write_header
 from semcodec.data.base import Dataset, Digest
 from semcodec.data.datasets import open_dataset
+from semcodec.data.notes import note
 from semcodec.errors import DataError
 from semcodec.evaluation.cost import Costs
 from semcodec.evaluation.keys import CONTAINER, Identity, Known
@@ -29,6 +32,12 @@ from semcodec.pipeline.accelerator import Accelerator, Where
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.specs import InputRequest
 from semcodec.tasks.table import get_task
+
+if TYPE_CHECKING:
+    from semcodec.container.packets import LocalRecord, Packet
+    from semcodec.data.base import Labels, UInt8
+    from semcodec.pipeline.device import Encoded
+    from semcodec.tasks.prediction import Prediction, Size
 
 Progress = Callable[[str, int, int], None]
 """Called with what is evaluated, samples done and samples in all."""
@@ -49,72 +58,158 @@ def evaluate(
     limit: the first so many samples; batch: how many run together. Sizes and times are means per sample,
     accuracies are fractions. Raises DataError where labels do not fit the model's classes.
     """
-    task = get_task(pipeline.composition.task)
-    score = task.score(dataset, pipeline.classes, pipeline.request, pipeline.raw_uint8_bytes)
-    total = len(dataset) if limit is None else min(limit, len(dataset))
-    if not total:
-        raise DataError(f"{dataset.name} has no samples to evaluate")
-    this = identity(pipeline, dataset, total)
-    clock, digest, costs = pipeline.clock(), Digest(), Costs(pipeline)
-    pipeline.accelerator.forget_peak()
-    sizes = dict.fromkeys(SIZES, 0)
-    sent = 0
-    kept = dict.fromkeys(pipeline.composition.keep, 0)
-    figures: dict[str, float] = {}
-    for start in range(0, total, batch):
-        rows = range(start, min(start + batch, total))
-        pixels, labels = dataset.batch(rows)
-        digest.update(pixels, labels)
-        sources = dataset.sizes(rows) if pipeline.request.placed else None
-        encoded = pipeline.encode_batch(pixels, rows, clock, sources)
-        records = pipeline.records(encoded)
-        score.add(pipeline.decode_batch(records, clock), labels, sources)
-        costs.add(pixels, rows, encoded, records, sources)
-        for name, values in pipeline.device.figures(pixels).items():
-            figures[name] = figures.get(name, 0.0) + sum(values) / total
+    [found] = evaluate_views([pipeline], [dataset], limit=limit, batch=batch, progress=progress)
+    return found
+
+
+def evaluate_views(
+    views: Sequence[Pipeline],
+    datasets: Sequence[Dataset],
+    *,
+    limit: int | None = None,
+    batch: int = 32,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """``evaluate`` of one pipeline seen with several tails (``Pipeline.alone``), each on its own data set.
+
+    Samples whose pixels are the same for several are encoded, restored and recovered once, and each tail answers. A
+    record's times are those of all stages that its own answer needs.
+    """
+    measured = [_Measured(view, dataset, limit) for view, dataset in zip(views, datasets, strict=True)]
+    most = max(one.total for one in measured)
+    views[0].accelerator.forget_peak()
+    for start in range(0, most, batch):
+        for members in _alike([one.batch(start, batch) for one in measured if start < one.total]):
+            _run(members)
+        if progress:
+            progress(views[0].spec, min(start + batch, most), most)
+    return [one.record(batch) for one in measured]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Samples of one view. sources: sizes of the sources, where packets have them."""
+
+    of: _Measured
+    rows: range
+    pixels: UInt8
+    labels: Labels
+    sources: Sequence[Size] | None
+
+    def coded_as(self, other: _Batch) -> bool:
+        """Whether the packets are the same."""
+        same = (self.rows, self.sources) == (other.rows, other.sources)
+        return same and np.array_equal(self.pixels, other.pixels)
+
+
+def _alike(batches: Sequence[_Batch]) -> list[list[_Batch]]:
+    groups: list[list[_Batch]] = []
+    for one in batches:
+        found = next((group for group in groups if group[0].coded_as(one)), None)
+        if found is None:
+            groups.append([one])
+        else:
+            found.append(one)
+    return groups
+
+
+def _run(members: Sequence[_Batch]) -> None:
+    """Samples that are the same for several views: encoded once, answered by each."""
+    first, view = members[0], members[0].of.view
+    shared, own = view.clock(), [view.clock() for _ in members]
+    encoded = view.encode_batch(first.pixels, first.rows, shared, first.sources)
+    records = view.records(encoded)
+    if len(members) == 1:
+        answers = [view.decode_batch(records, shared)]
+    else:
+        answers = view.server.decode_views([one.of.view.server for one in members], records, shared, own)
+    figures = {name: sum(values) for name, values in view.device.figures(first.pixels).items()}
+    for one, predictions, clock in zip(members, answers, own, strict=True):
+        one.of.add(one, encoded, records, predictions, figures)
+        for stage, seconds in (*shared.seconds.items(), *clock.seconds.items()):
+            one.of.clock.add(stage, seconds)
+
+
+class _Measured:
+    """What is summed over the samples of one view, until they make its record."""
+
+    def __init__(self, view: Pipeline, dataset: Dataset, limit: int | None) -> None:
+        task = get_task(view.composition.task)
+        self.view, self.dataset = view, dataset
+        self.score = task.score(dataset, view.classes, view.request, view.raw_uint8_bytes)
+        self.total = len(dataset) if limit is None else min(limit, len(dataset))
+        if not self.total:
+            raise DataError(f"{dataset.name} has no samples to evaluate")
+        self.identity = identity(view, dataset, self.total)
+        self.clock, self.digest, self.costs = view.clock(), Digest(), Costs(view)
+        self.sizes = dict.fromkeys(SIZES, 0)
+        self.sent = 0
+        self.kept = dict.fromkeys(view.composition.keep, 0)
+        self.figures: dict[str, float] = {}
+
+    def batch(self, start: int, count: int) -> _Batch:
+        rows = range(start, min(start + count, self.total))
+        pixels, labels = self.dataset.batch(rows)
+        return _Batch(self, rows, pixels, labels, self.dataset.sizes(rows) if self.view.request.placed else None)
+
+    def add(
+        self,
+        batch: _Batch,
+        encoded: Sequence[Encoded],
+        records: Sequence[Packet | LocalRecord],
+        predictions: Sequence[Prediction],
+        figures: Mapping[str, float],
+    ) -> None:
+        """What became of a batch. figures: sums over its samples."""
+        self.digest.update(batch.pixels, batch.labels)
+        self.score.add(predictions, batch.labels, batch.sources)
+        self.costs.add(batch.pixels, batch.rows, encoded, records, batch.sources)
+        for name, value in figures.items():
+            self.figures[name] = self.figures.get(name, 0.0) + value / self.total
         for record in encoded:
             for name in SIZES:
-                sizes[name] += getattr(record, name)
-            sent += record.bytes_local == 0
+                self.sizes[name] += getattr(record, name)
+            self.sent += record.bytes_local == 0
             for target, units in record.kept.items():
-                kept[target] += units
-        if progress:
-            progress(pipeline.spec, rows.stop, total)
-    mean = {name: size / total for name, size in sizes.items()}
-    composition = pipeline.composition
-    found: dict[str, Any] = {
-        "record": RECORD,
-        "key": this.key,
-        "spec": pipeline.spec,
-        "task": composition.task,
-        "knobs": this.knobs,
-        "data": dataset.name,
-        "split": dataset.split,
-        "samples": total,
-        "content": this.content,
-        "data_digest": digest.hexdigest(),
-        **score.accuracy(),
-        **mean,
-        **score.rate(mean["bytes_total"]),
-        "bytes_stream_header": len(write_header(pipeline.header)),
-        "raw_float32_bytes": pipeline.raw_float32_bytes,
-        "raw_uint8_bytes": score.source_bytes,
-        "ratio_float32": pipeline.raw_float32_bytes / mean["bytes_total"] if mean["bytes_total"] else None,
-        "ratio_uint8": score.source_bytes / mean["bytes_total"] if mean["bytes_total"] else None,
-        "sent_ratio": sent / total,
-        **_counted(pipeline, kept, sent, total),
-        "paper": {**composition.stages.figures, **figures},
-        "stages_ms": {stage: 1000 * seconds / total for stage, seconds in clock.seconds.items()},
-        **costs.figures(),
-        "weights": pipeline.describe_weights(),
-        "formats": dict(this.formats),
-        "batch": batch,
-        "versions": {"semcodec": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
-        **pipeline.accelerator.describe(),
-        **score.by_sample(),
-    }
-    return Record(found)
+                self.kept[target] += units
+
+    def record(self, batch: int) -> Record:
+        view, dataset, this, score, total = self.view, self.dataset, self.identity, self.score, self.total
+        composition = view.composition
+        mean = {name: size / total for name, size in self.sizes.items()}
+        found: dict[str, Any] = {
+            "record": RECORD,
+            "key": this.key,
+            "spec": view.spec,
+            "task": composition.task,
+            "knobs": this.knobs,
+            "data": dataset.name,
+            "split": dataset.split,
+            "samples": total,
+            "content": this.content,
+            "data_digest": self.digest.hexdigest(),
+            **score.accuracy(),
+            **mean,
+            **score.rate(mean["bytes_total"]),
+            "bytes_stream_header": len(write_header(view.header)),
+            "raw_float32_bytes": view.raw_float32_bytes,
+            "raw_uint8_bytes": score.source_bytes,
+            "ratio_float32": view.raw_float32_bytes / mean["bytes_total"] if mean["bytes_total"] else None,
+            "ratio_uint8": score.source_bytes / mean["bytes_total"] if mean["bytes_total"] else None,
+            "sent_ratio": self.sent / total,
+            **_counted(view, self.kept, self.sent, total),
+            "paper": {**composition.stages.figures, **self.figures},
+            "stages_ms": {stage: 1000 * seconds / total for stage, seconds in self.clock.seconds.items()},
+            **self.costs.figures(),
+            "weights": view.describe_weights(),
+            "formats": dict(this.formats),
+            "batch": batch,
+            "versions": {"semcodec": __version__, "torch": torch.__version__, "python": platform.python_version()},
+            "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
+            **view.accelerator.describe(),
+            **score.by_sample(),
+        }
+        return Record(found)
 
 
 def _counted(pipeline: Pipeline, kept: Mapping[str, int], sent: int, total: int) -> dict[str, float | None]:
@@ -182,7 +277,7 @@ def run_sweep(
 ) -> Iterator[dict[str, Any]]:
     """One record for each point of ``grid`` (by "item.parameter", the values), as it is finished.
 
-    Of a stream for several tasks one record for each of ``tasks``, or of all where none is named, at the same packets.
+    Of a stream for several tasks one record for each of ``tasks``, or of all where none is named, of the same packets.
 
     All points are composed before the first is run, so a wrong value costs nothing. Models are built once for
     points that differ in call parameters, Selectors or entropy stages alone. ``done``: keys to leave out. ``known``:
@@ -208,21 +303,32 @@ def run_sweep(
             names = open_dataset(data, split, classes=classes, task=point.task).classes
             pipeline = Pipeline.load(point, request, classes=names, device=accelerator)
             datasets.clear()
+        left, sets = [], []
         for name in views:
             view = pipeline.alone(name)
+            if reason := view.composition.lacks_layers():
+                note(f"{view.spec} is not measured for {view.composition.task}: {reason}")
+                continue
             if name not in datasets:
                 datasets[name] = open_dataset(data, split, view.request, classes)
             dataset = datasets[name]
             total = len(dataset) if limit is None else min(limit, len(dataset))
             this = identity(view, dataset, total)
             if this.key not in done and not (known is not None and known.has(this)):
-                options: dict[str, Any] = {"limit": limit, "batch": batch, "progress": progress}
-                record = evaluate(view, dataset, **options)
-                if accelerator.half:
-                    record |= cost_of_half(record, evaluate(view.replace(half=False), dataset, **options))
-                if known is not None:
-                    known.add(record)
-                yield record
+                left.append(view)
+                sets.append(dataset)
+        if not left:
+            continue
+        options: dict[str, Any] = {"limit": limit, "batch": batch, "progress": progress}
+        records = evaluate_views(left, sets, **options)
+        if accelerator.half:
+            exact = evaluate_views([view.replace(half=False) for view in left], sets, **options)
+            for one, full in zip(records, exact, strict=True):
+                one |= cost_of_half(one, full)
+        for record in records:
+            if known is not None:
+                known.add(record)
+            yield record
 
 
 def cost_of_half(half: Mapping[str, Any], full: Mapping[str, Any]) -> dict[str, Any]:

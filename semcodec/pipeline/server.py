@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,15 @@ from semcodec.container.packets import (
 from semcodec.container.sinks import ChunkRow, PacketSource
 from semcodec.container.truncation import first_layers
 from semcodec.data.notes import note
-from semcodec.errors import CorruptStream, DamagedLayer, SemcodecError, UsageError, VersionMismatch, first_line
+from semcodec.errors import (
+    CorruptStream,
+    DamagedLayer,
+    SemcodecError,
+    TooFewLayers,
+    UsageError,
+    VersionMismatch,
+    first_line,
+)
 from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer
 from semcodec.pipeline.accelerator import CPU, Accelerator, Where
 from semcodec.pipeline.end import End, make_header
@@ -191,7 +200,7 @@ class Server(End):
         a ``DataNote`` says so. Raises StreamError for other damage.
         """
         clock = clock or self.clock()
-        return self._answer_received([self._receive(record, clock) for record in records], clock)
+        return self._answer_received([self._served(self._receive(record, clock)) for record in records], clock)
 
     @inference
     def decode_each(self, records: Sequence[Record], clock: Clock | None = None) -> list[Prediction | SemcodecError]:
@@ -202,7 +211,7 @@ class Server(End):
         received: dict[int, _Received] = {}
         for number, record in enumerate(records):
             try:
-                received[number] = self._receive(record, clock)
+                received[number] = self._served(self._receive(record, clock))
             except SemcodecError as error:
                 found[number] = error
         try:
@@ -215,14 +224,74 @@ class Server(End):
                     found[number] = error
         return [found[number] for number in range(len(records))]
 
+    @inference
+    def decode_views(
+        self,
+        views: Sequence[Server],
+        records: Sequence[Packet | LocalRecord],
+        clock: Clock,
+        clocks: Sequence[Clock],
+    ) -> list[list[Prediction]]:
+        """``decode_batch`` for several tails, whose features are restored and recovered once.
+
+        views: this server, seen with each (``alone``). clock: of what they share. clocks: of each view's own stages.
+        Returns the predictions of each view. Raises StreamError.
+        """
+        received = [self._receive(record, clock) for record in records]
+        for view, one in itertools.product(views, received):
+            view._served(one)
+        return self._answer_views(views, received, clock, clocks)
+
+    @inference
+    def decode_tasks(
+        self, record: Packet | LocalRecord, clock: Clock | None = None
+    ) -> dict[str, Prediction | TooFewLayers]:
+        """One record for all tasks that are answered here: by task the prediction, or why its layers do not serve it.
+
+        Raises StreamError for damage.
+        """
+        clock = clock or self.clock()
+        received = self._receive(record, clock)
+        found: dict[str, Prediction | TooFewLayers] = {}
+        views: dict[str, Server] = {}
+        for task, name in self.tasks.items():
+            view = self.alone(name)
+            try:
+                view._served(received)
+                views[task] = view
+            except TooFewLayers as lacking:
+                found[task] = lacking
+        clocks = [clock] * len(views)
+        answers = self._answer_views(list(views.values()), [received], clock, clocks) if views else []
+        found |= {task: answer for task, [answer] in zip(views, answers, strict=True)}
+        return {task: found[task] for task in self.tasks}
+
+    def _served(self, received: _Received) -> _Received:
+        """The same, where its layers serve the task that this server is seen with. Raises TooFewLayers."""
+        packet, *_ = received
+        reason = self.composition.lacks_layers(packet.layers_present) if isinstance(packet, Packet) else None
+        if reason:
+            raise TooFewLayers(f"packet {packet.sequence}: {reason}")
+        return received
+
     def _answer_received(self, received: Sequence[_Received], clock: Clock) -> list[Prediction]:
         """The networks' part of ``decode_batch``."""
+        self.check_one()
+        [found] = self._answer_views([self], received, clock, [clock])
+        return found
+
+    def _answer_views(
+        self, views: Sequence[Server], received: Sequence[_Received], clock: Clock, clocks: Sequence[Clock]
+    ) -> list[list[Prediction]]:
         latents = [latent for _, _, latent in received if latent is not None]
         read = [rows for _, rows, _ in received if rows is not None]
-        answers: list[Answer] = []
+        answers: list[list[Answer]] = [[] for _ in views]
         for start in range(0, len(latents), TOGETHER):
-            answers += self.answer(self._restore_latents(latents[start : start + TOGETHER], clock), clock)
-        return self.predict([record for record, _, _ in received], answers, read)
+            recovered = self.recover(self._restore_latents(latents[start : start + TOGETHER], clock), clock)
+            for view, found, own in zip(views, answers, clocks, strict=True):
+                found += view.answer_recovered(recovered, own)
+        records = [record for record, _, _ in received]
+        return [view.predict(records, found, read) for view, found in zip(views, answers, strict=True)]
 
     @inference
     def reply(self, packets: Sequence[Packet], clock: Clock | None = None) -> list[bytes]:
@@ -344,9 +413,14 @@ class Server(End):
 
     def answer(self, partials: Sequence[Partial], clock: Clock | None = None) -> list[Answer]:
         """What the model says of each sample."""
+        self.check_one()
+        clock = clock or self.clock()
+        return self.answer_recovered(self.recover(partials, clock), clock)
+
+    def answer_recovered(self, recovered: Sequence[Features], clock: Clock | None = None) -> list[Answer]:
+        """The same of features that are complete (``recover``)."""
         clock, task = clock or self.clock(), get_task(self.composition.task)
         tail = self.check_one()
-        recovered = self.recover(partials, clock)
         found: dict[int, Answer] = {}
         for members, batch in tail.collate(recovered):
             with clock("tail"), self.accelerator.autocast():
@@ -355,7 +429,7 @@ class Server(End):
                 name = self.composition.backbone.name
                 raise CorruptStream(f"{name} answers with NaN or infinity: what it was sent is damaged or forged")
             found.update(zip(members, task.answers(values, clock), strict=True))
-        return [found[i] for i in range(len(partials))]
+        return [found[i] for i in range(len(recovered))]
 
     def check_one(self) -> Backbone:
         """The tail, where there is one. Raises UsageError where there are several, of which ``alone`` takes one."""

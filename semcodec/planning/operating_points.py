@@ -8,6 +8,7 @@ an ``[assume.WORD]`` explains and to which the caller, or the profile itself wit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -15,10 +16,12 @@ from statistics import median
 from typing import Any
 
 from semcodec._files import read_regular
+from semcodec.composition.grammar import parse
 from semcodec.errors import DataError, SemcodecError, UsageError
 from semcodec.planning.latency import FULL, LOCAL, OperatingPoint, Profile
 from semcodec.planning.profile_file import read_profile
-from semcodec.tasks.table import metric_of, metrics
+from semcodec.tasks.table import MEAN, WEIGHTS, metric_of, metrics
+from semcodec.tasks.weighted import Asked, chosen, name_of
 
 LARGEST = 1 << 26
 """Bytes of a profile that is read."""
@@ -33,8 +36,11 @@ def shipped() -> list[str]:
     return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def open_points(text: str, assume: Mapping[str, float] | None = None) -> Profile:
-    """A profile by name, a profile's file, or a results folder. Raises UsageError, DataError."""
+def open_points(text: str, assume: Mapping[str, float] | None = None, asked: Asked | None = None) -> Profile:
+    """A profile by name, a profile's file, or a results folder. Raises UsageError, DataError.
+
+    asked: whose score counts where a results folder has several tasks.
+    """
     path = Path(text)
     if text in shipped():
         content = (files("semcodec.planning") / "profiles" / f"{text}.toml").read_text(encoding="utf-8")
@@ -42,7 +48,9 @@ def open_points(text: str, assume: Mapping[str, float] | None = None) -> Profile
     if path.is_dir():
         if assume:
             raise UsageError(f"{path} holds measurements, which take no assumptions: {', '.join(assume)}")
-        return read_results(path)
+        return read_results(path, asked)
+    if asked and asked.tasks:
+        raise UsageError(f"--task is about results of several tasks, and {text} is a profile")
     if path.is_file():
         try:
             content = read_regular(path, LARGEST).decode()
@@ -54,8 +62,12 @@ def open_points(text: str, assume: Mapping[str, float] | None = None) -> Profile
     )
 
 
-def read_results(folder: Path) -> Profile:
-    """What ``semcodec bench`` measured. Raises DataError where the folder holds no records of one data set."""
+def read_results(folder: Path, asked: Asked | None = None) -> Profile:
+    """What ``semcodec bench`` measured. asked: the task whose score counts, or the weights of several tasks.
+
+    Raises DataError where the folder holds no records of one data set, UsageError where it has several tasks and none
+    is chosen, or not the one that is.
+    """
     from semcodec.evaluation.record_form import check_record, lacking
     from semcodec.evaluation.records import read
 
@@ -64,9 +76,10 @@ def read_results(folder: Path) -> Profile:
         check_record(record, f"{folder}, record {number}")
         if "failed" not in record and (lacks := lacking(record)):
             raise DataError(f"{folder}, record {number}: lacks {lacks}; measure it anew")
-    records = [record for record in found if "failed" not in record]
+    records: Sequence[Mapping[str, Any]] = [record for record in found if "failed" not in record]
     if not records:
         raise DataError(f"{folder} has no record of a cell that ran")
+    records = _of_one_task(records, asked or Asked(), folder)
     sets = {(r["data"], r["split"], r["data_digest"]) for r in records}
     if len(sets) > 1:
         named = " and ".join(sorted({f"{data} ({digest})" for data, _, digest in sets})[:2])
@@ -89,6 +102,41 @@ def read_results(folder: Path) -> Profile:
     )
 
 
+def _of_one_task(records: Sequence[Mapping[str, Any]], asked: Asked, folder: Path) -> list[Mapping[str, Any]]:
+    """Those whose scores compare: of one task, or of the weighted mean of several. Raises UsageError."""
+    if asked.weights is None and len(asked.tasks) > 1:
+        raise UsageError(f"one score is planned for: weigh the tasks, as in --task {_weighed(asked.tasks)}")
+    found = chosen(records, asked, folder)
+    if asked.weights is not None:
+        return [record for record in found if metric_of(record) == MEAN.key]
+    tasks = list(dict.fromkeys(map(name_of, found)))
+    if len({metric_of(record) for record in found}) > 1:
+        raise UsageError(
+            f"{folder} has the tasks {' and '.join(tasks)}: name one with --task, or weigh them, as in "
+            f"--task {_weighed(tasks)}"
+        )
+    return found
+
+
+def _weighed(tasks: Sequence[str]) -> str:
+    return ",".join(f"{task}=1" for task in tasks)
+
+
+def backbone_of(record: Mapping[str, Any]) -> tuple[str, str]:
+    """The backbone that answers in a record, as its spec has it, and its cut; of a mean of several tasks all of
+    theirs, with ``+`` between."""
+    from semcodec.composition.composition import compose_spec
+
+    items = list(parse(record["spec"]).items)
+    backbones, own = items[-1:], record.get(WEIGHTS) or [record.get("task")]
+    with suppress(SemcodecError):  # measured where there were other plugins
+        c = compose_spec(record["spec"])
+        backbones = items[-len(c.tails) :]
+        backbones = [item for item, task in zip(backbones, c.tasks, strict=True) if task in own] or backbones
+    name = "+".join(str(replace(item, target=None)) for item in backbones)
+    return name, backbones[-1].target or ""
+
+
 def pool_tails(records: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
     """Records in which tails that compute the same take the same time, the median, and by backbone their spread.
 
@@ -98,7 +146,7 @@ def pool_tails(records: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, 
     groups: dict[tuple[str, ...], list[int]] = {}
     for number, record in enumerate(records):
         if "tail" in record["stages_ms"] and record["sent_ratio"]:
-            groups.setdefault(_tail_of(record["spec"]), []).append(number)
+            groups.setdefault(_tail_of(record), []).append(number)
     pooled, spreads = list(records), {}
     for (backbone, *_), members in groups.items():
         sent = [float(records[number]["sent_ratio"]) for number in members]
@@ -113,11 +161,11 @@ def pool_tails(records: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, 
     return pooled, spreads
 
 
-def _tail_of(spec: str) -> tuple[str, ...]:
+def _tail_of(record: Mapping[str, Any]) -> tuple[str, ...]:
     """What is equal where the server's part of the backbone computes the same: its item, and what it is sent."""
     from semcodec.composition.composition import compose_spec
 
-    backbone = spec.rpartition("+")[2]
+    spec, backbone = record["spec"], "@".join(filter(None, backbone_of(record)))
     try:
         composition = compose_spec(spec)
     except SemcodecError:  # measured where there were other plugins
@@ -130,7 +178,7 @@ def _tail_of(spec: str) -> tuple[str, ...]:
 def _unmeasured(records: Sequence[Mapping[str, Any]]) -> OperatingPoint:
     """Full offloading where no record is of it: 8-bit pixels, the slowest backbone there is, unknown accuracy."""
     most = max(records, key=lambda record: sum(_backbone_ms(record["stages_ms"]).values()))
-    label = f"{FULL}, 8-bit pixels, to {most['spec'].rpartition('+')[2]}"
+    label = f"{FULL}, 8-bit pixels, to {'@'.join(filter(None, backbone_of(most)))}"
     nothing = 0.0 if most.get("macs_whole") else None
     server = _backbone_ms(most["stages_ms"])
     return OperatingPoint(label, None, most["raw_uint8_bytes"], {}, server, macs=nothing, share=nothing)
@@ -138,18 +186,15 @@ def _unmeasured(records: Sequence[Mapping[str, Any]]) -> OperatingPoint:
 
 def _at_home(full: OperatingPoint, records: Sequence[Mapping[str, Any]]) -> OperatingPoint:
     """The same backbone on the device, taken to be as fast as what was measured, with nothing sent."""
-    backbone = _whole(full.spec or full.label)
-    macs = next((r["macs_whole"] for r in records if r.get("macs_whole") and _whole(r["spec"]) == backbone), None)
+    named = [(record, backbone_of(record)[0]) for record in records]
+    label = full.label.rpartition(" to ")[2].partition("@")[0]
+    backbone = next((name for record, name in named if record["spec"] == full.spec), label)
+    macs = next((r["macs_whole"] for r, name in named if r.get("macs_whole") and name == backbone), None)
     stages = {**full.device_ms, **full.server_ms}
     label = full.label.replace(FULL, LOCAL, 1).replace(", 8-bit pixels, to ", ", ")
     share = None if macs is None else 1.0
     here = replace(full, label=label, bytes=0.0, sent=0.0, device_ms=_backbone_ms(stages), server_ms={})
     return replace(here, macs=macs, share=share)
-
-
-def _whole(spec: str) -> str:
-    """The backbone of a spec, wherever it is cut; of a label that ends in one, that."""
-    return spec.rpartition("+")[2].rpartition(" to ")[2].partition("@")[0]
 
 
 def _backbone_ms(stages: Mapping[str, float]) -> dict[str, float]:

@@ -17,6 +17,8 @@ from semcodec.specs import LABELS, InputRequest, TensorSpec
 from semcodec.tasks.prediction import Answer, Prediction, Size
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor
 
     from semcodec.container.packets import LocalRecord, Packet
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from semcodec.data.base import Dataset
     from semcodec.panels import Panel, UInt8
     from semcodec.types import Labels, Sink, Source
+
+    Floats = npt.NDArray[np.floating[Any]]
 
 Told = Mapping[str, Any]
 """What ``--format json`` says of one sample: what ``Task.describe`` gives, among the keys of every task."""
@@ -176,6 +180,13 @@ class Task(ABC):
     @abstractmethod
     def compare(self, first: Record, second: Record) -> dict[str, float]:
         """Two records over the same samples: ``difference``, its 95 % interval ``low``, ``high``, and ``p``."""
+
+    def scores(self, record: Record, weights: Floats) -> Floats | None:
+        """The metric of samples that are counted ``weights`` (B, samples) times, (B,); NaN where there is none.
+
+        What the interval of several tasks' mean is made of. None where a record does not say how each sample fared.
+        """
+        return None
 
     def columns(self, record: Record) -> list[tuple[str, Any]]:
         """Heads and values that ``eval``'s table shows beside the metric."""

@@ -10,7 +10,7 @@ import numpy as np
 from semcodec.specs import InputRequest, TensorSpec
 from semcodec.tasks.base import Metric, Record, Score, Stopwatch, Task, Told, match_classes
 from semcodec.tasks.prediction import Answer, Prediction, Size
-from semcodec.tasks.statistics import paired, wilson
+from semcodec.tasks.statistics import paired, share_right, wilson
 from semcodec.tensors import as_array
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from semcodec.container.packets import Packet
     from semcodec.container.sinks import ChunkRow
     from semcodec.data.base import Dataset
+    from semcodec.tasks.base import Floats
     from semcodec.types import Labels
 
 TOP = 5
@@ -62,6 +63,9 @@ class Classification(Task):
 
     def compare(self, first: Record, second: Record) -> dict[str, float]:
         return paired(*([digit == "1" for digit in record["correct"]] for record in (first, second)))
+
+    def scores(self, record: Record, weights: Floats) -> Floats | None:
+        return share_right(record.get("correct"), weights)
 
     def describe(
         self, prediction: Prediction, classes: Sequence[str], label: Any, names: Sequence[str] | None

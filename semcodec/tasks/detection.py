@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from semcodec.container.packets import Packet
     from semcodec.container.sinks import ChunkRow
     from semcodec.data.base import Dataset
+    from semcodec.tasks.base import Floats
     from semcodec.types import Labels
 
 CONFIDENCE = 0.001
@@ -99,6 +100,12 @@ class Detection(InPicture):
     def compare(self, first: Record, second: Record) -> dict[str, float]:
         """Differences are of ``map50``, interval and p from a bootstrap over images (``average_precision.paired``)."""
         return average_precision.paired(*(average_precision.Matches.read(r["matches"]) for r in (first, second)))
+
+    def scores(self, record: Record, weights: Floats) -> Floats | None:
+        if not isinstance(record.get("matches"), str):
+            return None
+        matches = average_precision.Matches.read(record["matches"])
+        return matches.average_precision(weights) if matches.images == weights.shape[1] else None
 
     def columns(self, record: Record) -> list[tuple[str, Any]]:
         return [("mAP50-95 %", 100 * record["map50_95"]), ("bpp", f"{record['bpp']:.4f}")]

@@ -16,7 +16,7 @@ from semcodec.errors import CorruptStream, DataError, UsageError
 from semcodec.specs import InputRequest, TensorSpec
 from semcodec.tasks.base import Metric, Record, Score, Stopwatch, Task, Told
 from semcodec.tasks.prediction import Answer, Prediction, Size
-from semcodec.tasks.statistics import RESAMPLES, SEED, Bootstrap, packed, paired, resampled, wilson
+from semcodec.tasks.statistics import RESAMPLES, SEED, Bootstrap, packed, paired, resampled, share_right, wilson
 from semcodec.tensors import as_array
 
 if TYPE_CHECKING:
@@ -99,6 +99,16 @@ class Retrieval(Task):
         """Differences are of ``recall1``, as of classification (McNemar's test over the queries)."""
         return paired(*([digit == "1" for digit in record["hits"]] for record in (first, second)))
 
+    def scores(self, record: Record, weights: Floats) -> Floats | None:
+        """Of the queries among these samples."""
+        queried = record.get("queried")
+        if not isinstance(queried, str):
+            return share_right(record.get("hits"), weights)
+        asked = np.frombuffer(queried.encode(), np.uint8) == ord("1")
+        if len(asked) != weights.shape[1]:
+            return None
+        return share_right(record.get("hits"), weights[:, asked])
+
     def columns(self, record: Record) -> list[tuple[str, Any]]:
         return [("mAP %", 100 * record["map"]), ("bpp", f"{record['bpp']:.4f}")]
 
@@ -161,7 +171,11 @@ class RetrievalScore(Score):
 
     def by_sample(self) -> dict[str, Any]:
         hits, precisions = self._ranked()
-        return {"hits": "".join("01"[int(hit)] for hit in hits), "precisions": packed(precisions.round(6).tolist())}
+        found = {"hits": "".join("01"[int(hit)] for hit in hits), "precisions": packed(precisions.round(6).tolist())}
+        if len(hits) == len(self.labels):
+            return found
+        several = [self.labels.count(label) > 1 for label in self.labels]
+        return {**found, "queried": "".join("01"[one] for one in several)}
 
     def rate(self, size: float) -> dict[str, float]:
         return {"bpp": 8 * size * len(self.labels) / self.pixels}

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from semcodec.container.sinks import ChunkRow
     from semcodec.data.base import Dataset
     from semcodec.panels import UInt8
+    from semcodec.tasks.base import Floats
     from semcodec.types import Labels
 
 NAMES = "classes.yaml"
@@ -117,6 +118,12 @@ class Segmentation(InPicture):
     def compare(self, first: Record, second: Record) -> dict[str, float]:
         """Differences are of ``miou``, interval and p from a bootstrap over images (``mean_iou.paired``)."""
         return mean_iou.paired(*(mean_iou.Counts.read(record["counts"]) for record in (first, second)))
+
+    def scores(self, record: Record, weights: Floats) -> Floats | None:
+        if not isinstance(record.get("counts"), str):
+            return None
+        counts = mean_iou.Counts.read(record["counts"])
+        return counts.mean(weights) if counts.images == weights.shape[1] else None
 
     def columns(self, record: Record) -> list[tuple[str, Any]]:
         return [("pixels %", 100 * record["pixel_accuracy"]), ("bpp", f"{record['bpp']:.4f}")]

@@ -59,6 +59,18 @@ def resampled(count: int) -> Floats:
     return drawn.astype(np.float64)
 
 
+def share_right(right: Any, weights: npt.NDArray[np.floating[Any]]) -> Floats | None:
+    """Of samples that are counted ``weights`` (B, samples) times the share that is right, (B,); NaN of none.
+
+    right: a "0" or "1" for each sample; None for what is none.
+    """
+    if not isinstance(right, str) or len(right) != weights.shape[1]:
+        return None
+    hits = np.frombuffer(right.encode(), np.uint8) == ord("1")
+    with np.errstate(invalid="ignore"):
+        return np.asarray(weights @ hits / weights.sum(1))
+
+
 class Bootstrap:
     """Values of resamples around the one of the samples themselves, bias-corrected (Efron, 1987); NaN is none.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from semcodec.tasks.base import Metric, Record, Task
 
 if TYPE_CHECKING:
     from semcodec.specs import InputRequest
+    from semcodec.tasks.base import Floats
     from semcodec.tasks.prediction import Size
     from semcodec.types import Sink, Source
 
@@ -23,6 +24,10 @@ TASKS = {
     "retrieval": "semcodec.tasks.retrieval:Retrieval",
 }
 """By name, as ``BackboneSpec.task`` has it, "module:Class"."""
+MEAN = Metric("weighted_mean", "weighted mean of the tasks' scores", "weighted mean %")
+"""What a record of ``semcodec.tasks.weighted`` has in the place of one task's score."""
+WEIGHTS, PARTS = "task_weights", "parts"
+"""What it has beside: by task its weight, and its record."""
 
 
 def get_task(name: str | None) -> Task:
@@ -62,7 +67,7 @@ def _beside(names: Iterable[str | None]) -> list[Task]:
 def metrics() -> dict[str, Metric]:
     """The accuracies that a record may have, by key."""
     found = (get_task(name).metric for name in TASKS)
-    return {metric.key: metric for metric in found}
+    return {metric.key: metric for metric in (*found, MEAN)}
 
 
 def metric_of(record: Record) -> str | None:
@@ -76,6 +81,24 @@ def task_of(record: Record) -> Task:
     having = [name for name in TASKS if get_task(name).metric.key == key]
     named: Any = record.get("task")
     return get_task(named if named in having else next(iter(having), None))
+
+
+def scores_of(record: Record, weights: Floats) -> Floats | None:
+    """A record's score of samples that are counted ``weights`` (B, samples) times, (B,), also of a weighted mean.
+
+    None where it does not say how each sample fared. Raises DataError for what cannot be read.
+    """
+    if metric_of(record) != MEAN.key:
+        return task_of(record).scores(record, weights)
+    shares: Mapping[str, float] = record.get(WEIGHTS, {})
+    found: Floats | None = None
+    for task, part in record.get(PARTS, {}).items():
+        scores = scores_of(part, weights)
+        if scores is None:
+            return None
+        share = shares[task] / sum(shares.values()) * scores
+        found = share if found is None else found + share
+    return found
 
 
 def compare(first: Record, second: Record) -> dict[str, float]:

@@ -3,7 +3,8 @@
 Shared by every codec that learns through ``Encoder.forward_train``. First ``match``, the squared error of features
 beside the rate; then ``distil``, the distance of answers beside both (Hinton et al., 2015; Singh et al., 2020). The
 backbone is its own teacher and stays as it is, so any pictures or clips are training data. Of a stream for several
-tasks all tails are teachers at once: the distance is the mean of theirs, by the weights of the tasks.
+tasks all tails are teachers at once: the distance is the mean of theirs, by the weights of the tasks, at each number
+of layers of those that so many serve.
 """
 
 from __future__ import annotations
@@ -88,7 +89,6 @@ def _loss(
     job: Job, name: str, weights: Sequence[float], average: Average
 ) -> Callable[[Batch], tuple[Tensor, dict[str, float]]]:
     """At one operating point a batch, each in its turn."""
-    tails = tails_of(job)
     encoder: Any = job.modules["encoder"]
     mix = _mixing(job)
 
@@ -97,6 +97,7 @@ def _loss(
         average.see()
         number = b.sequence[0] // BATCH
         point = number % len(weights)
+        tails = tails_of(job, encoder.layers_at(point) if job.needs else None)
         if mix is not None:
             _, place = processes.place_of(len(b.pixels))
             b = replace(b, pixels=mix(processes.whole(b.pixels), b.rng)[place])
@@ -111,7 +112,7 @@ def _loss(
             for (task, weight, tail), answer in zip(tails, answers, strict=True):
                 agreed = answer_distance(tail.tail(given, job.cut), answer, task)
                 total = total + weight * agreed
-                figures[f"answers of {task}" if len(tails) > 1 else "answers"] = agreed.item()
+                figures[f"answers of {task}" if len(job.tails) > 1 else "answers"] = agreed.item()
         if bits is not None:
             warm = min(1.0, number / WARM) if name == MATCH else 1.0
             kilobytes = bits.float().mean() / 8000
@@ -121,12 +122,16 @@ def _loss(
     return loss
 
 
-def tails_of(job: Job) -> list[tuple[str, float, Any]]:
-    """The tails that teach, each with its task's name and its weight; these sum to 1."""
+def tails_of(job: Job, layers: int | None = None) -> list[tuple[str, float, Any]]:
+    """The tails that teach, each with its task's name and its weight; these sum to 1.
+
+    layers: those that are there; of a stream for several tasks the tails that so many serve teach, maybe none.
+    """
     if not job.tails:
         return [(job.task, 1.0, job.modules["backbone"])]
-    whole = sum(job.task_weights.get(task, 1.0) for task in job.tails)
-    return [(task, job.task_weights.get(task, 1.0) / whole, tail) for task, tail in job.tails.items()]
+    served = {t: tail for t, tail in job.tails.items() if layers is None or job.needs.get(t, 1) <= layers}
+    whole = sum(job.task_weights.get(task, 1.0) for task in served) or 1.0
+    return [(task, job.task_weights.get(task, 1.0) / whole, tail) for task, tail in served.items()]
 
 
 def _mixing(job: Job) -> Callable[[Tensor, np.random.Generator], Tensor] | None:

@@ -126,8 +126,8 @@ class Job:
     modules: by slot ("encoder", "recoverer", "backbone"), those that have weights. task: the backbone's. tails: by
     task, the models that answer a stream for several, of which "backbone" is the first, whose head runs; none of a
     stream for one.
-    task_weights: of these, what each answer weighs in training, where that is not 1. recover: the composition's
-    Recoverer, with weights or without.
+    task_weights: of these, what each answer weighs in training, where that is not 1. needs: by task, how many layers
+    of a packet it is answered from, at least. recover: the composition's Recoverer, with weights or without.
     dataset: what is trained on. larger: the same pictures with more of their pixels, which crops are taken from, so
     that they are not blurred. cut: where the backbone is cut. cuts: all of its cuts in order, and the features there.
     call: call parameters of the Encoder that the spec itself sets.
@@ -154,6 +154,7 @@ class Job:
     task: str = ""
     tails: Mapping[str, nn.Module] = field(default_factory=dict)
     task_weights: Mapping[str, float] = field(default_factory=dict)
+    needs: Mapping[str, int] = field(default_factory=dict)
     recover: Callable[[Partial], Features] | None = None
     backbone_recipe: Callable[[Job], list[Step]] | None = None
     accelerator: Accelerator = CPU

@@ -265,6 +265,7 @@ def _pipeline_job(
         modules=modules,
         task=get_task(composition.task).name,
         tails=tails,
+        needs=composition.layered_tasks if several else {},
         dataset=dataset,
         larger=_larger(data, composition.request) if distils and dataset.varies else None,
         recover=stages.recoverer.recover,
@@ -315,12 +316,16 @@ def _task_weights(job: Job, given: Mapping[str, float]) -> dict[str, float]:
 
 
 def _told_of_tasks(job: Job) -> dict[str, Any]:
-    """What a card says of the tasks that were learned together: the teachers' digests and the weights."""
+    """What a card says of the tasks that were learned together: the teachers' digests, the weights and the layers."""
     if not job.tails:
         return {}
     return {
         "tasks": {
-            task: {"teacher": weights.digest(tail.state_dict()), "weight": job.task_weights.get(task, 1.0)}
+            task: {
+                "teacher": weights.digest(tail.state_dict()),
+                "weight": job.task_weights.get(task, 1.0),
+                **({"layers": job.needs[task]} if task in job.needs else {}),
+            }
             for task, tail in job.tails.items()
         }
     }

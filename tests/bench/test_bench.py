@@ -16,7 +16,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from semcodec.bench import matrix, sweeps
+from semcodec.bench import matrix, reuse, sweeps
 from semcodec.bench.cells import Cell, Queue, cell_of, ordered, shard
 from semcodec.bench.matrix import Choice
 from semcodec.bench.memory import Memory, SharedDataset
@@ -138,12 +138,12 @@ def test_an_answer_is_only_taken_over_for_equal_symbols(monkeypatch):
     dataset = open_dataset("digits-scenes", "test", loaded.request)
     pixels, _ = dataset.batch(range(2))
     memory = Memory(1 << 30)
-    first = share(loaded, memory)
+    first = share(loaded, memory, dataset)
     right = first.decode_batch(first.records(first.encode_batch(pixels, [0, 1])))
     lossy = type(loaded.replace(composition=pair[1]).stages.entropy)
     decode = lossy.decode
     monkeypatch.setattr(lossy, "decode", lambda self, data, prior, count: decode(self, data, prior, count)[::-1].copy())
-    second = share(loaded.replace(composition=pair[1]), memory)
+    second = share(loaded.replace(composition=pair[1]), memory, dataset)
     plain = loaded.replace(composition=pair[1])
     wrong = second.decode_batch(second.records(second.encode_batch(pixels, [0, 1])))
     truth = plain.decode_batch(plain.records(plain.encode_batch(pixels, [0, 1])))
@@ -156,7 +156,7 @@ def test_memory_stays_within_its_bound():
     memory = Memory(1 << 20)
     pipeline = Pipeline.load(compose_spec("png+vit-nano-server"), OFFLINE)
     dataset = SharedDataset(open_dataset("digits-scenes", "test", pipeline.request), memory)
-    evaluate(share(pipeline, memory), dataset, limit=40, batch=4)
+    evaluate(share(pipeline, memory, dataset), dataset, limit=40, batch=4)
     assert 0 < memory.pixels.used <= 1 << 18
     assert memory.points.used <= 1 << 19
 
@@ -540,6 +540,76 @@ def test_what_is_there_is_not_run_again_and_results_are_shown(tmp_path):
     again = CliRunner().invoke(main, ["bench", "jpeg+vit-nano-server", "--data", "digits-scenes", "--limit", "3",
                                       "--out", "r", "--offline", "--resume", "--format", "json"])  # fmt: skip
     assert json.loads(again.stdout) == record
+
+
+MANY = "layered+rans+cls-nano@d3+det-nano@d3+embed-nano@d3"
+
+
+def test_a_stream_for_several_tasks_is_a_cell_for_each_of_the_same_packets(tmp_path, monkeypatch):
+    coded = []
+    monkeypatch.setattr(reuse.SharedPipeline, "_encode_anew", _noted(reuse.SharedPipeline._encode_anew, coded))
+    settings = Settings("digits-scenes", limit=6, batch=4, offline=True)
+    plan = matrix.given([(MANY, {})], {"layered.layers": [1, 2]}, tasks=["classification", "detection"])
+    todo = ordered(cell_of(c, "digits-scenes", "test", 6, 0) for c in plan.with_seed(0))
+    assert [cell.label.rpartition(" ")[2] for cell in todo] == ["classification", "detection"] * 2
+    assert len({cell.digest for cell in todo}) == 4 and len({cell.point for cell in todo}) == 2
+    worker = Worker(settings)
+    found = [worker.measure(cell) for cell in todo]
+    assert len(coded) == 4  # two batches at two points
+    for cell, record in zip(todo, found, strict=True):
+        pipeline = Pipeline.load(compose_spec(cell.spec), OFFLINE).alone(cell.task)
+        dataset = open_dataset("digits-scenes", "test", pipeline.request)
+        assert timeless(record) == timeless(evaluate(pipeline, dataset, limit=6, batch=4))
+
+
+def _noted(method, ran: list):
+    def run(self, *arguments):
+        ran.append(arguments)
+        return method(self, *arguments)
+
+    return run
+
+
+def test_tasks_of_specs_are_named_and_weighed(tmp_path):
+    """From the command line to the report and the plan, and on with --resume."""
+    options = ["--data", "digits-scenes", "--limit", "6", "--offline", "--out", "r"]
+    weighed = ["--task", "classification=1,retrieval=3"]
+    told = CliRunner().invoke(main, ["bench", MANY, *options, *weighed])
+    assert told.exit_code == 0, told.output
+    heads = [line.split("  ")[0] for line in told.stdout.splitlines() if "95 % interval" in line]
+    assert len(heads) == 3 and "weighted mean %" in told.stdout and "recall@1 %" in told.stdout
+    found = {record["task"]: record for record in records.read(Path("r"))}
+    assert list(found) == ["classification", "retrieval"]
+    assert len({record["bytes_total"] for record in found.values()}) == 1
+    more = CliRunner().invoke(main, ["bench", MANY, *options, "--resume", "--format", "json"])
+    assert more.exit_code == 0, more.output
+    rows = [json.loads(line) for line in more.stdout.splitlines()]
+    assert sorted(row["task"] for row in rows) == ["classification", "detection", "retrieval"]
+    assert rows[0] == found["classification"]  # it was there, and only what was missing ran
+    page = CliRunner().invoke(main, ["report", "r", "-o", "r.html", "--pictures", *weighed])
+    assert page.exit_code == 0 and "no picture" not in page.stderr, page.output
+    assert Path("r.html").read_text().count("data:image") >= 4  # the source and what arrived, of the mean and of each
+    plan = ["plan", "--results", "r", "--rate-mbps", "1", "--deadline-ms", "100000", "--format", "json"]
+    best = json.loads(CliRunner().invoke(main, [*plan, *weighed]).stdout)["best"]
+    assert best["accuracy"] == pytest.approx((found["classification"]["top1"] + 3 * found["retrieval"]["recall1"]) / 4)
+    one = json.loads(CliRunner().invoke(main, [*plan, "--task", "retrieval"]).stdout)["best"]
+    assert one["accuracy"] == found["retrieval"]["recall1"]
+    for more, says in (
+        ([], "has the tasks classification and retrieval and detection: name one with --task, or weigh them"),
+        (["--task", "video"], "has no task 'video'; it has classification, retrieval, detection"),
+        (["--task", "classification", "--task", "retrieval"], "one score is planned for: weigh the tasks"),
+    ):
+        refusal = CliRunner().invoke(main, [*plan, *more])
+        assert refusal.exit_code == 2 and says in refusal.stderr, refusal.output
+
+
+def test_tasks_that_a_stream_has_not_are_one_line():
+    assert "has no task 'video'; it has classification, detection, retrieval" in refused(
+        MANY, "--data", "digits-scenes", "--out", "r", "--task", "video"
+    )
+    assert "weights of tasks are for specs with several backbones" in refused(
+        "--data", "digits-scenes", "--out", "r", "--task", "classification=1"
+    )
 
 
 def test_the_exit_code_tells_some_failures_from_all(tmp_path):

@@ -94,6 +94,66 @@ def data_of(text: str) -> dict[str, Any]:
     return json.loads(found[1])
 
 
+# --- tasks ---
+
+
+def tasks_of_one_stream() -> list[dict[str, Any]]:
+    """Points of two codecs for two tasks each: the second needs half of the bytes for the same."""
+    right = {accuracy: "1" * round(100 * accuracy) + "0" * (100 - round(100 * accuracy)) for _, accuracy in CURVE}
+    rows = []
+    for name, factor in (("a", 1.0), ("b", 0.5)):
+        for i, (size, accuracy) in enumerate(CURVE):
+            spec = f"layered:layers={i + 1}+rans+cls-nano@d3+embed-nano@d3"
+            row = record(spec, accuracy, size * factor, name=name, task="classification", correct=right[accuracy])
+            other = {**row, "key": f"{row['key']} too", "task": "retrieval", "recall1": accuracy + 0.1}
+            del other["top1"], other["correct"]
+            rows += [row, other | {"hits": "1" * 10 + right[accuracy][:-10], "recall1_interval": [0.4, 1.0]}]
+    return rows
+
+
+def test_each_task_has_a_group_and_their_weighted_mean_comes_first(tmp_path: Path):
+    made = written(tmp_path / "run", tasks_of_one_stream())
+    assert [g["metric"] for g in json.loads(run(made, "--format", "json").stdout)["groups"]] == ["top1", "recall1"]
+    weighed = ["--task", "classification=1,retrieval=3"]
+    mean, *others = json.loads(run(made, "--format", "json", *weighed).stdout)["groups"]
+    assert [mean["metric"], *(g["metric"] for g in others)] == ["weighted_mean", "top1", "recall1"]
+    first = mean["points"][0]
+    assert first["weighted_mean"] == pytest.approx(0.5 + 0.75 * 0.1)
+    assert first["weighted_mean_interval"][0] < first["weighted_mean"] < first["weighted_mean_interval"][1]
+    assert [p["pareto"] for p in mean["points"]].count(True) == 4
+    text = run(made, "--format", "md", *weighed).stdout
+    assert "weighted mean of the tasks' scores, %" in text
+    assert "- weights of tasks: classification 1.0, retrieval 3.0" in text
+    [one] = json.loads(run(made, "--format", "json", "--task", "retrieval").stdout)["groups"]
+    assert one["metric"] == "recall1"
+
+
+def test_a_weighted_mean_has_the_sentence_and_the_deltas_of_any_score(tmp_path: Path):
+    made = written(tmp_path / "run", tasks_of_one_stream())
+    weighed = ["--task", "classification=1,retrieval=1"]
+    done = run(made, "-o", tmp_path / "r.html", "--bd", "a", *weighed)
+    assert done.exit_code == 0, done.output
+    mean = data_of((tmp_path / "r.html").read_text())["groups"][0]
+    assert mean["headline"].startswith("b needs 50 % (50 to 50) fewer bytes than a at ")
+    [delta] = mean["deltas"]["rows"]
+    assert delta["rate"] == pytest.approx(-50) and delta["rate_interval"] == pytest.approx([-50, -50])
+
+
+def test_plots_of_each_task_have_names_of_their_own(tmp_path: Path):
+    made = written(tmp_path / "run", tasks_of_one_stream())
+    done = run(made, "-o", tmp_path / "r.html", "--plots", tmp_path / "plots", "--task", "classification=1,retrieval=1")
+    assert done.exit_code == 0, done.output
+    names = sorted(path.name for path in (tmp_path / "plots").glob("accuracy*.svg"))
+    assert names == [f"accuracy-digits-motion-{score}.svg" for score in ("recall1", "top1", "weighted-mean")]
+
+
+def test_a_task_that_was_not_measured_is_one_line(tmp_path: Path):
+    done = run(written(tmp_path / "run", tasks_of_one_stream()), "--task", "detection")
+    assert done.exit_code == 2
+    assert "has no task 'detection'; it has classification, retrieval" in done.stderr
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
 # --- curves and fronts ---
 
 

@@ -15,8 +15,10 @@ import semcodec
 from semcodec.cli import main
 from semcodec.composition.composition import compose_spec
 from semcodec.container.packets import read_header, read_stream
+from semcodec.data.datasets import open_dataset
 from semcodec.errors import SpecError, UsageError, WeightsError
-from semcodec.evaluation.evaluate import run_sweep
+from semcodec.evaluation.evaluate import evaluate, evaluate_views, run_sweep
+from semcodec.pipeline.device import Device
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.server import Server
 from semcodec.pipeline.weights import WeightsRequest
@@ -188,6 +190,42 @@ def test_eval_gives_a_record_for_each_task_at_one_rate(tmp_path):
     assert "nothing to run" in run(*command, "-o", str(file))
     [one] = run_sweep(compose_spec(SPEC), {}, UNTRAINED, "digits-scenes", limit=2, tasks=["detection"])
     assert one["task"] == "detection"
+
+
+def untimed(record: dict) -> dict:
+    measured = "stages_ms", "memory_device", "memory_server"
+    return {name: value for name, value in record.items() if name not in measured}
+
+
+def test_a_sample_is_encoded_and_restored_once_for_all_tails(pipeline, monkeypatch):
+    """Each record is what evaluating its tail alone gives, and has the times of all that its answer needs."""
+    views = [pipeline.alone(task) for task in ("classification", "detection")]
+    sets = [open_dataset("digits-scenes", "test", view.request) for view in views]
+    expected = [untimed(evaluate(view, data, limit=5, batch=3)) for view, data in zip(views, sets, strict=True)]
+    ran = []
+    for kind, name in ((Device, "encode_batch"), (Server, "_restore_latents")):
+        method = getattr(kind, name)
+
+        def noted(self, samples, *rest, name=name, method=method):
+            ran.append((name, len(samples)))
+            return method(self, samples, *rest)
+
+        monkeypatch.setattr(kind, name, noted)
+    found = evaluate_views(views, sets, limit=5, batch=3)
+    assert [untimed(record) for record in found] == expected
+    assert sorted(call for call in ran if call[1] > 1) == [
+        ("_restore_latents", 2), ("_restore_latents", 3), ("encode_batch", 2), ("encode_batch", 3)
+    ]  # fmt: skip
+    shared = [{n: ms for n, ms in record["stages_ms"].items() if n not in ("tail", "nms")} for record in found]
+    assert shared[0] == shared[1] and {"head", "recover"} <= shared[0].keys()
+    assert "nms" in found[1]["stages_ms"] and "nms" not in found[0]["stages_ms"]
+
+
+def test_tails_that_are_measured_on_other_samples_share_nothing(pipeline):
+    views = [pipeline.alone(task) for task in ("classification", "detection")]
+    sets = [open_dataset("digits-scenes", split, v.request) for v, split in zip(views, ("test", "train"), strict=True)]
+    expected = [untimed(evaluate(view, data, limit=3)) for view, data in zip(views, sets, strict=True)]
+    assert [untimed(record) for record in evaluate_views(views, sets, limit=3)] == expected
 
 
 def test_compose_shows_every_tail():

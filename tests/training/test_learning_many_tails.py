@@ -6,11 +6,14 @@ from importlib.resources import as_file, files
 
 import pytest
 from safetensors.torch import load_file
+from torch import nn
 
 from semcodec.composition.composition import compose_spec
 from semcodec.errors import UsageError
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.weights import WeightsRequest
+from semcodec.training.distillation import tails_of
+from semcodec.training.loop import Job
 from semcodec.training.train import WEIGHTS, train
 
 SPEC = "layered+cls-nano@d3+det-nano@d3"
@@ -38,6 +41,27 @@ def test_a_codec_learns_from_all_tails_and_serves_each(tmp_path):
     assert any(not tensor.equal(begun[name]) for name, tensor in written.items())
     pipeline = Pipeline.load(compose_spec(SPEC), WeightsRequest({"": str(tmp_path)}, offline=True))
     assert pipeline.alone("detection").evaluate("digits-scenes", limit=2)["map50"] is not None
+
+
+def test_a_prefix_learns_from_the_tails_that_it_serves(tmp_path):
+    """The one batch is at the base, which detection alone reads; all layers would have both tails as teachers."""
+    spec = SPEC.replace("layered", "layered:serves=detection.1-classification.2")
+    with as_file(files("semcodec_plugins.layered") / "weights/layered-det-nano.safetensors") as start:
+        card = run(spec, tmp_path, init=str(start))
+    assert {task: told["layers"] for task, told in card["tasks"].items()} == {"classification": 2, "detection": 1}
+    [learned] = [step for step in card["metrics"] if step["step"] == "distil"]
+    assert "answers of detection" in learned and "answers of classification" not in learned
+    rate = learned["loss"] - learned["answers of detection"] - 0.1 * learned["features"]
+    assert 0 < rate < learned["bytes"] / 1000 + 1e-3  # the one tail has all of the weight
+    assert card["keys"] == {"encoder": "layered+cls-nano@d3+det-nano@d3"}
+
+
+def test_tails_that_teach_at_so_many_layers():
+    tails = {"classification": nn.Identity(), "detection": nn.Identity(), "retrieval": nn.Identity()}
+    job = Job({}, None, tails=tails, task_weights={"detection": 3.0}, needs={"classification": 2, "retrieval": 3})
+    assert [(task, weight) for task, weight, _ in tails_of(job, 1)] == [("detection", 1.0)]
+    assert [(task, weight) for task, weight, _ in tails_of(job, 2)] == [("classification", 0.25), ("detection", 0.75)]
+    assert [weight for _, weight, _ in tails_of(job)] == [0.2, 0.6, 0.2]
 
 
 @pytest.mark.parametrize(
