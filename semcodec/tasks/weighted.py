@@ -7,12 +7,12 @@ of its own, with the key ``MEAN``; every resample of its interval draws the same
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from semcodec._json import to_json
 from semcodec.errors import UsageError
 from semcodec.tasks.base import Record
 from semcodec.tasks.statistics import Bootstrap, resampled
@@ -93,7 +93,7 @@ def means_of(
     points: dict[str, dict[str, Record]] = {}
     for record in (one for one in records if name_of(one) in weights):
         named = [record.get(key) for key in ("name", "spec", "knobs", "data", "split", "samples", "bytes_total")]
-        points.setdefault(json.dumps(named, sort_keys=True), {})[name_of(record)] = record
+        points.setdefault(to_json(named, sort_keys=True), {})[name_of(record)] = record
     whole = [parts for parts in points.values() if len(parts) == len(weights)]
     if not whole:
         raise UsageError(f"{where}: no point was measured for {' and '.join(weights)} on the same samples and bytes")
@@ -164,4 +164,4 @@ def _computed(parts: Sequence[Record]) -> dict[str, Any]:
 
 
 def _digest(named: Any) -> str:
-    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(to_json(named, sort_keys=True).encode()).hexdigest()[:16]
