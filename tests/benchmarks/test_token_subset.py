@@ -1,9 +1,9 @@
 """What some patches cost a server beside all, and what attention scores cost beside the answer alone.
 
 Run with ``pytest tests/benchmarks/test_token_subset.py -s --benchmark-enable`` to see the ratios, of the best times of
-rounds side by side in one process. Goals: k of 196 patches within 1.25 times the ratio of operations by the paper's eq. 9,
-L (12 N D^2 + 2 N^2 D) with the class token in N; scores of the last block within 2 % of the answer alone. Nothing is
-asserted but that the answers are right.
+rounds side by side in one process. Goals: k of 196 patches within 1.25 times the ratio of operations by the paper's
+eq. 9, L (12 N D^2 + 2 N^2 D) with the class token in N; scores of the last block within 2 % of the answer alone.
+Nothing is asserted but that the answers are right.
 """
 
 from __future__ import annotations
