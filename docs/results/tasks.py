@@ -1,7 +1,8 @@
 """Accuracy over bytes for each task, learned codecs beside WebP and AVIF: the records and tables of ``tasks.md``.
 
     python docs/results/tasks.py embedded            the built-in scenes, what ships, minutes on one core
-    python docs/results/tasks.py caltech --data caltech101 --weights deit_tiny_patch16_224.safetensors
+    python docs/results/tasks.py caltech --data caltech101 --weights deit_tiny_patch16_224.safetensors \\
+        --codec docs/results/layered-deit-tiny-block4.safetensors
     python docs/results/tasks.py table               tables of what was measured
 
 Records are appended to ``tasks.jsonl``; what is there is not measured again.
@@ -33,7 +34,9 @@ EMBEDDED = (
     ("det-nano", SOME, ("feature-hyperprior", "layered")),
 )
 """Models, pictures at their input, codecs at their cut d3."""
-CALTECH = ("webp:20", "webp:60", "avif:30", "png")
+CALTECH = ("webp:1", "webp:20", "webp:60", "avif:15", "avif:20", "avif:30", "png")
+LEVELS = (1, 2, 3, 4)
+"""Of the codec at block4, which learned behind DeiT-Tiny's classifier."""
 
 
 def known() -> list[dict]:
@@ -99,6 +102,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--data", default="caltech101")
     parser.add_argument("--weights", default="deit_tiny_patch16_224.safetensors")
+    parser.add_argument("--codec", help="weights of layered+deit-tiny@block4")
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.part == "embedded":
@@ -107,6 +111,10 @@ def main() -> None:
         for picture in CALTECH:
             spec = f"{picture}+timm-embed/deit_tiny_patch16_224"
             measure(spec, given.data, given.limit, WeightsRequest({"backbone": given.weights}, offline=True))
+        for level in LEVELS if given.codec else ():
+            spec = f"layered:level={level}+rans+timm-embed/deit_tiny_patch16_224@block4"
+            both = {"backbone": given.weights, "encoder": given.codec}
+            measure(spec, given.data, given.limit, WeightsRequest(both, offline=True))
     else:
         table()
 
