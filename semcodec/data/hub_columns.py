@@ -99,8 +99,7 @@ class Classes(Column):
         return any(one in features and type(features[one]).__name__ != "Image" for one in LABEL)
 
     def read(self, entry: Mapping[str, Any], size: tuple[int, int], request: InputRequest, where: str) -> int:
-        value = entry[self.column]
-        place = value if self.by_number else self.places.get(str(value))
+        place = self.told(entry)
         if place is None or not 0 <= place < len(self.classes):  # as -1, of a split whose labels are kept secret
             raise DataError(f"{where}: has no label")
         return int(place)
@@ -181,13 +180,12 @@ class Masks(Column):
         return len(pictures) > 1 and any(one in MASK for one in pictures)
 
     def read(self, entry: Mapping[str, Any], size: tuple[int, int], request: InputRequest, where: str) -> UInt8:
-        return read_mask(Path(f"{where}, its {self.column}"), size, self.numbers, self._bytes(entry, where))
+        data = image_bytes(entry, self.column, where)
+        return read_mask(Path(f"{where}, its {self.column}"), size, self.numbers, data)
 
     def told(self, entry: Mapping[str, Any]) -> Any:
-        return hashlib.sha256(self._bytes(entry, self.name)).hexdigest(), self.numbers.place.tolist()
-
-    def _bytes(self, entry: Mapping[str, Any], where: str) -> bytes:
-        return image_bytes(entry, self.column, where)
+        data = image_bytes(entry, self.column, self.name)
+        return hashlib.sha256(data).hexdigest(), self.numbers.place.tolist()
 
 
 COLUMNS: dict[str, type[Column]] = {CLASS: Classes, BOXES: Objects, MASKS: Masks}
