@@ -106,7 +106,8 @@ def _metadata(bits: _Bits) -> bool:
         xyb = bool(bits.take(1))
         _colours(bits)
         if more and not bits.take(1):
-            bits.skip_halves(2), bits.take(1), bits.skip_halves(1)
+            bits.skip_halves(3)
+            bits.take(1)
         bits.refuse_extensions()
     if not bits.take(1):
         if xyb and not bits.take(1):
