@@ -241,15 +241,16 @@ def train(
     *,
     weights: Weights = None,
     objective: str = "recipe",
-    rate_weight: float | None = None,
+    rate_weight: float | Sequence[float] | None = None,
     scale: float = 1.0,
     seed: int = 0,
     device: Where = "cpu",
 ) -> dict[str, Any]:
     """Train what ``spec`` names by its recipe into the folder ``out``; returns the card: see ``semcodec.training``.
 
-    weights: what to start from, as for ``compose``. objective: "task" or "refine" in place of the recipe: see
-    ``semcodec.training.objectives``. rate_weight: lambda of "task". scale: multiplies the samples of every step.
+    weights: what to start from, as for ``compose``. objective: "task", "refine" or "distil" in place of the recipe: see
+    ``semcodec.training.objectives``. rate_weight: lambda of "task", or of "distil", which takes one for each of a
+    codec's operating points as well. scale: multiplies the samples of every step.
     device: as of ``compose``.
     """
     from semcodec.pipeline.weights import WeightsRequest
