@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 @click.option("--page/--no-page", default=True, show_default=True, help="Whether a browser is shown the streams at /.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the "
               "lines on stderr.")  # fmt: skip
-@click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where models "
-              "run: in this process, or in replicas on a Ray cluster.")  # fmt: skip
+@click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where "
+              "models run: in this process, or in replicas on a Ray cluster.")  # fmt: skip
 @click.option("--address", help="Of a Ray cluster, HOST:PORT or auto; without, one is started here.")
 @click.option(
     "--replicas", type=click.IntRange(1), help="On the cluster.  [default: by load, from 1 to its CPUs or GPUs]"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import secrets
 import socket
 import threading
@@ -39,6 +40,7 @@ TOLD_S = 15.0
 PATIENCE_S = 120.0
 """For a batch, with all that it waits for replicas."""
 CONNECT_S = 5.0
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Replica:
@@ -77,9 +79,9 @@ class OnRay:
     """An ``Executor`` whose batches are computed by replicas on a Ray cluster. Entered, it deploys them and returns;
     ``ready`` says when one of them answers. Left, it removes them, and the cluster where it is its own.
 
-    servers: what ``loading`` gives, less their networks, which they have in replicas. address: of a running cluster, "auto" for that of
-    this machine; without, a new one. replicas: None: as many as the load asks for, up to the cluster's CPUs, or GPUs.
-    gpus: share of a GPU that each has.
+    servers: what ``loading`` gives, less the networks, which replicas have. address: of a running cluster, "auto" for
+    that of this machine; without, a new one. replicas: None: as many as the load asks for, up to the cluster's CPUs, or
+    GPUs. gpus: share of a GPU that each has.
 
     Raises PluginError where Ray is absent, SemcodecError where there is no cluster, UsageError for an address or GPU
     that cannot be.
@@ -119,7 +121,7 @@ class OnRay:
     def __enter__(self) -> Self:
         with ExitStack() as undone:
             # Ray prints to stdout, where there is nothing but this server's address, what goes wrong on the cluster.
-            undone.enter_context(redirect_stdout(_Lines(self.log)))
+            undone.enter_context(redirect_stdout(_Told(self.log, self._ended)))
             self._connect(undone)
             self._deploy(undone)
             self._closing = undone.pop_all()
@@ -155,15 +157,19 @@ class OnRay:
         )
         self.serve.start(proxy_location="Disabled")
         undone.callback(self._remove)
-        count: dict[str, Any] = {"num_replicas": self.replicas}
+        size: dict[str, Any] = {"num_replicas": self.replicas}
         if self.replicas is None:
-            count = {"autoscaling_config": {"min_replicas": 1, "max_replicas": most, "target_ongoing_requests": 1}}
+            size = {"autoscaling_config": {"min_replicas": 1, "max_replicas": most, "target_ongoing_requests": 1}}
         deployment = self.serve.deployment(
-            name="models", ray_actor_options={"num_cpus": 1, "num_gpus": self.gpus or 0}, max_constructor_retry_count=TRIES,
+            name="models",
+            ray_actor_options={"num_cpus": 1, "num_gpus": self.gpus or 0},
+            max_constructor_retry_count=TRIES,
             # One replica that is left takes all that is sent, and a record for the page.
-            max_ongoing_requests=self.at_once + 1, max_queued_requests=self.at_once + 1, graceful_shutdown_timeout_s=5,
-            **count,
-        )(Replica)  # fmt: skip
+            max_ongoing_requests=self.at_once + 1,
+            max_queued_requests=self.at_once + 1,
+            graceful_shutdown_timeout_s=5,
+            **size,
+        )(Replica)
         application = deployment.bind(self.loading.anywhere(), [digests_of(server) for server in self.servers])
         target = self.serve.RunTarget(application, name=self.name, route_prefix=None)
         [self._handle] = self.serve.run_many(
@@ -267,16 +273,16 @@ class OnRay:
             self._free.notify_all()
 
 
-class _Lines(io.TextIOBase):
-    """Lines for a log, where a stream is wanted."""
+class _Told(io.TextIOBase):
+    """The first line of what is printed, in a log, until it is ended."""
 
-    def __init__(self, log: Log) -> None:
-        self.log = log
+    def __init__(self, log: Log, ended: threading.Event) -> None:
+        self.log, self.ended = log, ended
 
     def write(self, text: str) -> int:
-        for line in text.splitlines():
-            if line.strip():
-                self.log("ray", message="".join(c for c in line if c.isprintable())[:300])
+        line = COLOUR.sub("", text).strip().partition("\n")[0]  # of those behind it some hundreds may be a dump
+        if line and not self.ended.is_set():
+            self.log("ray", message="".join(c for c in line if c.isprintable())[:300])
         return len(text)
 
 
