@@ -43,9 +43,8 @@ if TYPE_CHECKING:
 @click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where "
               "models run: in this process, or in replicas on a Ray cluster.")  # fmt: skip
 @click.option("--address", help="Of a Ray cluster, HOST:PORT or auto; without, one is started here.")
-@click.option(
-    "--replicas", type=click.IntRange(1), help="On the cluster.  [default: by load, from 1 to its CPUs or GPUs]"
-)
+@click.option("--replicas", type=click.IntRange(1), help="Processes with the models.  [default: by load, from 1 to the "
+              "cluster's CPUs or GPUs]")  # fmt: skip
 @click.option("--num-gpus", type=click.FloatRange(0, min_open=True), help="Of each replica: a GPU, or a share of one.")
 @options.tasks
 @options.accelerator

@@ -133,7 +133,7 @@ class Executor(Protocol):
     def failure(self) -> str: ...
 
     def turn(self) -> AbstractContextManager[None]:
-        """Waits until another batch can be computed: it is taken, and computed, inside."""
+        """Waits until another batch may be computed, but not for ever: it is taken, and computed, inside."""
         ...
 
     def compute(self, hosted: Hosted, items: Sequence[Item]) -> Computed:
@@ -234,27 +234,25 @@ class Engine(Generic[OwnerT]):
     def _compute(self, hosted: Hosted, items: Sequence[Item]) -> Computed:
         """``Executor.compute``, again where what computes dies: then one by one, since a record may be what kills it,
         which costs that one its answer."""
+        parts: list[Computed] = []
         try:
-            return self._once(hosted, items)
-        except WorkerLost:
-            parts = [self._again(hosted, item) for item in items]
+            with suppress(WorkerLost):
+                return self.executor.compute(hosted, items)
+            for item in items:
+                parts.append(self._again(hosted, item))  # noqa: PERF401  # those before an error stay
+        except SemcodecError as error:  # nobody answers it, nor would those behind it be
+            parts.append(Computed([failed(item, error) for item in items[len(parts) :]]))
         seconds: dict[str, float] = {}
         for part in parts:
             for stage, spent in part.seconds.items():
                 seconds[stage] = seconds.get(stage, 0.0) + spent
-        return Computed([said for part in parts for said in part.said], seconds, max(part.away for part in parts))
+        return Computed([said for part in parts for said in part.said], seconds, sum(part.away for part in parts))
 
     def _again(self, hosted: Hosted, item: Item) -> Computed:
         for _ in range(TRIES - 1):
             with suppress(WorkerLost):
-                return self._once(hosted, [item])
+                return self.executor.compute(hosted, [item])
         return Computed([failed(item, SemcodecError(f"what computes this record died {TRIES} times"))])
-
-    def _once(self, hosted: Hosted, items: Sequence[Item]) -> Computed:
-        try:
-            return self.executor.compute(hosted, items)
-        except SemcodecError as error:
-            return Computed([failed(item, error) for item in items])
 
 
 def item_of(job: Job[Hosted, Any]) -> Item:

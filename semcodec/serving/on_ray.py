@@ -38,7 +38,7 @@ POLL_S = 0.5
 TOLD_S = 15.0
 """Between two lines about what is waited for."""
 PATIENCE_S = 120.0
-"""For a batch, with all that it waits for replicas."""
+"""For a batch to go to a replica, and for its answers."""
 CONNECT_S = 5.0
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -123,7 +123,10 @@ class OnRay:
             # Ray prints to stdout, where there is nothing but this server's address, what goes wrong on the cluster.
             undone.enter_context(redirect_stdout(_Told(self.log, self._ended)))
             self._connect(undone)
-            self._deploy(undone)
+            try:
+                self._deploy(undone)
+            except (RuntimeError, self.ray.exceptions.RayError, self.serve.exceptions.RayServeException) as error:
+                raise SemcodecError(f"Ray Serve deploys no models: {first_line(error)}") from error
             self._closing = undone.pop_all()
         return self
 
@@ -178,10 +181,13 @@ class OnRay:
         threading.Thread(target=self._watch, name="semcodec-replicas", daemon=True).start()
 
     def _remove(self) -> None:
-        if self.address:
-            self.serve.delete(self.name)
-        else:
-            self.serve.shutdown()
+        try:
+            if self.address:
+                self.serve.delete(self.name)
+            else:
+                self.serve.shutdown()
+        except Exception as error:  # the cluster is gone, or goes before us
+            self.log("warning", message=f"{self.name} was not removed from the cluster: {first_line(error)}")
 
     def _watch(self) -> None:
         """Know how many replicas there are, and say so where it changes or is waited for."""
@@ -203,8 +209,7 @@ class OnRay:
         """Replicas that answer, and why there will be none."""
         try:
             found = self.serve.status().applications[self.name]
-        except Exception as error:  # the cluster is going, or Serve's controller is being made anew
-            self.log("warning", message=f"Ray does not say how many replicas there are: {first_line(error)}")
+        except Exception:  # the cluster is going, or Serve's controller is being made anew
             return 0, ""
         up, failure = 0, ""
         for deployment in found.deployments.values():
@@ -223,7 +228,7 @@ class OnRay:
     def turn(self) -> Iterator[None]:
         """Batches go out by the number of replicas that there are: the queue of deadlines is here, not there."""
         with self._free:
-            self._free.wait_for(lambda: self._busy < EACH * self._up or self._ended.is_set())
+            self._free.wait_for(lambda: self._busy < EACH * self._up or self._ended.is_set(), PATIENCE_S)
             self._busy += 1
         try:
             yield
@@ -258,12 +263,9 @@ class OnRay:
                     if time.monotonic() > end or self._ended.is_set():
                         response.cancel()
                         raise SemcodecError("no replica has answered in time") from None
-        except SemcodecError:
-            raise
-        except errors.RayTaskError as error:  # of a replica that lives
-            self.log.fault(error)
-            raise SemcodecError("this record could not be answered: the server's log says why") from error
         except (errors.RayError, self.serve.exceptions.RayServeException) as error:
+            if isinstance(error, errors.RayTaskError):  # the replica lives, and this is ours
+                self.log.fault(error)
             self.log("lost", message=f"a replica, and {type(error).__name__}: what it had is sent again")
             raise WorkerLost(first_line(error)) from error
 

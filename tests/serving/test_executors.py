@@ -132,10 +132,11 @@ def test_answers_of_every_task_cross(spec):
 
 
 def test_what_is_asked_after_first_rounds_crosses():
-    stream = Stream.of("sdt:keep=20,sure=1+vit-nano-server", rounds=True)
+    stream = Stream.of("sdt:keep=20,sure=0.3+vit-nano-server", rounds=True)
     here, apart = (one(unexpected).compute(stream.hosted, stream.items(round=1)).said for one in (Here, Apart))
-    assert [type(one) for one in here] == [Reply] * SAMPLES
-    assert [one.request for one in here] == [one.request for one in apart]
+    asked = [one.request for one in here if isinstance(one, Reply)]
+    assert asked
+    assert asked == [one.request for one in apart if isinstance(one, Reply)]
 
 
 def test_as_many_batches_are_in_flight_as_the_executor_takes(stream):
