@@ -36,7 +36,7 @@ class Item:
 class Computed:
     """said: of each item, whose microseconds in the queue are left at 0. seconds: of the batch, by stage.
 
-    away: seconds that records and messages spent between here and where they were computed.
+    away: seconds that records and messages spent between here and where they were computed, or being sent again.
     """
 
     said: list[Answer | Reply | Failed]

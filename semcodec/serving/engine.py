@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -234,6 +235,7 @@ class Engine(Generic[OwnerT]):
     def _compute(self, hosted: Hosted, items: Sequence[Item]) -> Computed:
         """``Executor.compute``, again where what computes dies: then one by one, since a record may be what kills it,
         which costs that one its answer."""
+        began = time.perf_counter()
         parts: list[Computed] = []
         try:
             with suppress(WorkerLost):
@@ -246,7 +248,8 @@ class Engine(Generic[OwnerT]):
         for part in parts:
             for stage, spent in part.seconds.items():
                 seconds[stage] = seconds.get(stage, 0.0) + spent
-        return Computed([said for part in parts for said in part.said], seconds, sum(part.away for part in parts))
+        away = time.perf_counter() - began - sum(seconds.values())
+        return Computed([said for part in parts for said in part.said], seconds, away)
 
     def _again(self, hosted: Hosted, item: Item) -> Computed:
         for _ in range(TRIES - 1):

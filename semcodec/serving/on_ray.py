@@ -101,7 +101,9 @@ class OnRay:
             from ray import serve
         except ImportError:
             raise PluginError("--executor ray needs Ray with Serve: pip install 'semcodec[ray]'") from None
-        self.ray, self.serve, self.log = ray, serve, log
+        self.ray: Any = ray
+        self.serve: Any = serve
+        self.log = log
         self.address, self.replicas, self.gpus = address, replicas, gpus
         self.name = f"semcodec-{secrets.token_hex(4)}"
         self.failure = ""
@@ -239,6 +241,7 @@ class OnRay:
 
     def compute(self, hosted: Hosted, items: Sequence[Item]) -> Computed:
         began = time.perf_counter()
+        computed: Computed
         computed, took, faults = self._call(self._handle.compute, hosted.header, hosted.task, items)
         for error in faults:
             self.log.fault(error)
