@@ -134,7 +134,7 @@ class Executor(Protocol):
     def failure(self) -> str: ...
 
     def turn(self) -> AbstractContextManager[None]:
-        """Waits until another batch may be computed, but not for ever: it is taken, and computed, inside."""
+        """Waits until another batch can be computed: it is taken, and computed, inside."""
         ...
 
     def compute(self, hosted: Hosted, items: Sequence[Item]) -> Computed:

@@ -38,7 +38,7 @@ POLL_S = 0.5
 TOLD_S = 15.0
 """Between two lines about what is waited for."""
 PATIENCE_S = 120.0
-"""For a batch to go to a replica, and for its answers."""
+"""For the answers of a batch, and for a replica where there is none."""
 CONNECT_S = 5.0
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -108,6 +108,7 @@ class OnRay:
         self.name = f"semcodec-{secrets.token_hex(4)}"
         self.failure = ""
         self._up = self._busy = 0
+        self._down: float | None = time.monotonic()  # since when there is no replica
         self._free = threading.Condition()
         self._ended = threading.Event()
         self._closing = ExitStack()
@@ -205,6 +206,7 @@ class OnRay:
                 told = time.monotonic()
             with self._free:
                 self._up = up
+                self._down = None if up else self._down or time.monotonic()
                 self._free.notify_all()
 
     def _ask(self) -> tuple[int, str]:
@@ -228,9 +230,10 @@ class OnRay:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Batches go out by the number of replicas that there are: the queue of deadlines is here, not there."""
+        """Batches go out by the number of replicas that there are: the queue of deadlines is here, not there. Where
+        there is none some wait for one, and are told when it has been too long."""
         with self._free:
-            self._free.wait_for(lambda: self._busy < EACH * self._up or self._ended.is_set(), PATIENCE_S)
+            self._free.wait_for(lambda: self._busy < EACH * max(1, self._up) or self._ended.is_set())
             self._busy += 1
         try:
             yield
@@ -255,21 +258,24 @@ class OnRay:
         return panels
 
     def _call(self, method: Any, *arguments: Any) -> Any:
-        errors = self.ray.exceptions
-        end = time.monotonic() + PATIENCE_S
+        began = time.monotonic()
         try:
             response = method.remote(*arguments)
             while True:
                 try:
                     return response.result(timeout_s=POLL_S)
                 except TimeoutError:
-                    if time.monotonic() > end or self._ended.is_set():
+                    since = began if self._down is None else min(began, self._down)
+                    if time.monotonic() - since > PATIENCE_S or self._ended.is_set():
                         response.cancel()
                         raise SemcodecError("no replica has answered in time") from None
-        except (errors.RayError, self.serve.exceptions.RayServeException) as error:
-            if isinstance(error, errors.RayTaskError):  # the replica lives, and this is ours
-                self.log.fault(error)
-            self.log("lost", message=f"a replica, and {type(error).__name__}: what it had is sent again")
+        except SemcodecError:
+            raise
+        except Exception as error:
+            gone = self.ray.exceptions.RayError, self.serve.exceptions.RayServeException
+            if isinstance(error, self.ray.exceptions.RayTaskError) or not isinstance(error, gone):
+                self.log.fault(error)  # nothing has died, and this is ours
+            self.log("lost", message=f"a replica, by {type(error).__name__}: what it had is sent again")
             raise WorkerLost(first_line(error)) from error
 
     def end(self) -> None:
