@@ -165,7 +165,8 @@ class OnRay:
         undone.callback(self._remove)
         size: dict[str, Any] = {"num_replicas": self.replicas}
         if self.replicas is None:
-            size = {"autoscaling_config": {"min_replicas": 1, "max_replicas": most, "target_ongoing_requests": 1}}
+            scaling = {"min_replicas": 1, "max_replicas": most, "target_ongoing_requests": 1, "upscale_delay_s": 10}
+            size = {"autoscaling_config": scaling}
         deployment = self.serve.deployment(
             name="models",
             ray_actor_options={"num_cpus": 1, "num_gpus": self.gpus or 0},
