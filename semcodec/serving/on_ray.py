@@ -150,6 +150,8 @@ class OnRay:
             raise SemcodecError(f"no Ray cluster {where}: {first_line(error)}") from error
         undone.callback(self.ray.shutdown)
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
+        # Serve asks replicas that are gone how busy they are, and leaves it to asyncio to tell of it.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
     def _deploy(self, undone: ExitStack) -> None:
         there = self.ray.cluster_resources()
