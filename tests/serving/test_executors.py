@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from starlette.testclient import TestClient
 
 from semcodec.container.packets import write_header
 from semcodec.data.datasets import open_dataset
@@ -257,6 +256,8 @@ def test_a_front_without_networks_says_what_one_with_them_does(stream):
 
 
 def test_a_service_is_ready_when_its_executor_is(stream):
+    from starlette.testclient import TestClient
+
     class Soon(Here):
         ready = False
 
