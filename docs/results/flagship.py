@@ -115,7 +115,7 @@ def parts() -> dict[str, Part]:
         "boxes": Part(
             "Boxes: digits-scenes, det-nano", "digits-scenes", 1000, "det-nano",
             [("layered+det-nano@d3", {"layered.layers": (1, 2, 3, 4)}), ("feature-hyperprior+det-nano@d3", {})],
-            (Goal(90, 99.5, 0.6, 1 / 5),), pictures,
+            (Goal(90, 99.5, 0.6, 1 / 5),), {coder: name for coder, name in pictures.items() if coder != "isr"},
             [
                 ("png+det-nano", {}), ("tensor8+rans+det-nano", {}), ("tensor8+rans+det-nano@d3", {}),
                 ("feature-video-pca+rans+det-nano@d3", {}),
@@ -150,7 +150,7 @@ def rivals(part: Part, folder: Path, limit: int) -> None:
         return
     for coder in ("webp", "jpegxl", "avif"):
         bench(part, folder / "rivals", [(f"{coder}:slow=true+{part.backbone}", {f"{coder}.quality": QUALITIES})], limit)
-        if coder != "jpegxl":
+        if coder != "jpegxl" and "isr" in part.rivals:
             small = f"isr:2,coding={coder},slow=true+bicubic:2+{part.backbone}"
             bench(part, folder / "rivals", [(small, {"isr.quality": QUALITIES})], limit)
     rest = [quality for quality in range(1, 101) if quality not in QUALITIES]
