@@ -21,7 +21,7 @@ from semcodec.errors import DataError, SemcodecError, UsageError
 from semcodec.planning.latency import FULL, LOCAL, OperatingPoint, Profile
 from semcodec.planning.profile_file import read_profile
 from semcodec.tasks.table import MEAN, WEIGHTS, metric_of, metrics
-from semcodec.tasks.weighted import Asked, chosen, name_of
+from semcodec.tasks.weighted import Asked, chosen, name_of, refuse_other_units
 
 LARGEST = 1 << 26
 """Bytes of a profile that is read."""
@@ -107,6 +107,8 @@ def _of_one_task(records: Sequence[Mapping[str, Any]], asked: Asked, folder: Pat
     if asked.weights is None and len(asked.tasks) > 1:
         raise UsageError(f"one score is planned for: weigh the tasks, as in --task {_weighed(asked.tasks)}")
     found = chosen(records, asked, folder)
+    for record in found:
+        refuse_other_units(record)
     if asked.weights is not None:
         return [record for record in found if metric_of(record) == MEAN.key]
     tasks = list(dict.fromkeys(map(name_of, found)))

@@ -16,7 +16,7 @@ from semcodec._json import to_json
 from semcodec.errors import UsageError
 from semcodec.tasks.base import Record
 from semcodec.tasks.statistics import Bootstrap, resampled
-from semcodec.tasks.table import MEAN, PARTS, WEIGHTS, metric_of, scores_of, task_of
+from semcodec.tasks.table import MEAN, PARTS, WEIGHTS, metric_of, metrics, scores_of, task_of
 
 SHARED = ("record", "spec", "name", "knobs", "data", "split", "samples", "seed", "bytes_total", "bytes_payload",
           "bytes_side", "bytes_header", "bytes_local", "bytes_stream_header", "raw_float32_bytes", "raw_uint8_bytes",
@@ -90,6 +90,8 @@ def means_of(
     weights = asked.weights
     if weights is None:
         return []
+    for record in records:
+        refuse_other_units(record)
     points: dict[str, dict[str, Record]] = {}
     for record in (one for one in records if name_of(one) in weights):
         named = [record.get(key) for key in ("name", "spec", "knobs", "data", "split", "samples", "bytes_total")]
@@ -101,6 +103,16 @@ def means_of(
         lost = len(points) - len(whole)
         notes.append(f"points left out of the weighted mean: {lost} that were not measured for all tasks")
     return [mean_of({task: parts[task] for task in weights}, weights) for parts in whole]
+
+
+def refuse_other_units(record: Record) -> None:
+    """Raise UsageError for a score that is no fraction, which is neither weighed with others nor planned for."""
+    metric = metrics()[metric_of(record) or MEAN.key]
+    if metric.unit != MEAN.unit:
+        raise UsageError(
+            f"{name_of(record)} is measured by {metric.label} in {metric.unit}: it has no weight beside scores in "
+            f"{MEAN.unit}, and nothing is planned for it; name other tasks with --task"
+        )
 
 
 def mean_of(parts: Mapping[str, Record], weights: Mapping[str, float]) -> dict[str, Any]:

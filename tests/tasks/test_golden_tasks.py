@@ -28,6 +28,7 @@ SPECS = {
     "detection": "jpeg+det-nano",
     "segmentation": "jpeg+seg-nano",
     "retrieval": "jpeg+embed-nano",
+    "reconstruction": "jpeg+draw-nano",
 }
 WIDE, HIGH = 144, 96
 SCENES = (3, 8)
@@ -93,5 +94,5 @@ def test_packets_are_answered_as_they_were(name):
         write(name)
     stream, expected = (ROOT / f"{name}.sem").read_bytes(), json.loads((ROOT / f"{name}.json").read_text())
     close(json.loads(json.dumps(told(stream))), expected)
-    placed = name in ("detection", "segmentation")
+    placed = name in ("detection", "segmentation", "reconstruction")
     assert (["source", True] in expected["chunks"][0]) == placed
