@@ -29,27 +29,31 @@ OWN = "tail"
 
 @dataclass(frozen=True)
 class Asked:
-    """tasks: by name, in order. weights: of each, as they were given; empty where no mean is asked for."""
+    """tasks: by name, in order. weights: of each, as they were given; empty where no mean is asked for.
+
+    option: what messages say that it is asked by, before its value.
+    """
 
     tasks: tuple[str, ...] = ()
     weights: Mapping[str, float] | None = None
+    option: str = "--task "
 
     @classmethod
-    def parse(cls, texts: Iterable[str]) -> Asked:
+    def parse(cls, texts: Iterable[str], option: str = "--task ") -> Asked:
         """Of ``NAME``s, or ``NAME=WEIGHT,NAME=WEIGHT``. Raises UsageError."""
         found: dict[str, float | None] = {}
         for text in (part.strip() for given in texts for part in given.split(",")):
             name, equals, value = text.partition("=")
             if not name:
-                raise UsageError(f"--task {text}: expects NAME, or weights as in classification=1,detection=2")
+                raise UsageError(f"{option}{text}: expects NAME, or weights as in classification=1,detection=2")
             if name in found:
-                raise UsageError(f"--task names {name} twice")
-            found[name] = _weight(text, value) if equals else None
+                raise UsageError(f"{option}{text} names {name} twice")
+            found[name] = _weight(f"{option}{text}", value) if equals else None
         weighed = {name: weight for name, weight in found.items() if weight is not None}
         if weighed and len(weighed) < len(found):
             bare = next(name for name, weight in found.items() if weight is None)
-            raise UsageError(f"--task {bare} has no weight beside others that have one: weigh all or none")
-        return cls(tuple(found), weighed or None)
+            raise UsageError(f"{option}{bare} has no weight beside others that have one: weigh all or none")
+        return cls(tuple(found), weighed or None, option)
 
 
 def _weight(text: str, value: str) -> float:
@@ -58,7 +62,7 @@ def _weight(text: str, value: str) -> float:
     except ValueError:
         weight = math.nan
     if not (math.isfinite(weight) and weight > 0):
-        raise UsageError(f"--task {text}: a weight is a number above 0, as in classification=1,detection=2")
+        raise UsageError(f"{text}: a weight is a number above 0, as in classification=1,detection=2")
     return weight
 
 
@@ -111,7 +115,7 @@ def refuse_other_units(record: Record) -> None:
     if metric.unit != MEAN.unit:
         raise UsageError(
             f"{name_of(record)} is measured by {metric.label} in {metric.unit}: it has no weight beside scores in "
-            f"{MEAN.unit}, and nothing is planned for it; name other tasks with --task"
+            f"{MEAN.unit}, and nothing is planned for it; name other tasks"
         )
 
 

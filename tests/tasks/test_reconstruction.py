@@ -63,7 +63,7 @@ def test_what_ships_draws_the_scene(pipeline):
     [prediction] = pipeline.decode_batch(pipeline.records([pipeline.encode("digits-scenes:0")]))
     alone = decibels(prediction.picture, data.batch([0])[0][0])
     assert scores_of(record, first)[0] == pytest.approx(alone, abs=1e-3)
-    worse = evaluate(pipeline.replace(composition=compose_spec("jpeg:5+draw-nano")), data, limit=60)
+    worse = evaluate(Pipeline.load(compose_spec("jpeg:5+draw-nano"), WeightsRequest(offline=True)), data, limit=60)
     found = compare(record, worse)
     assert 0 < found["low"] < found["difference"] == pytest.approx(record["psnr"] - worse["psnr"], abs=1e-3)
     with pytest.raises(DataError, match="cannot be read"):
@@ -129,7 +129,7 @@ def test_decibels_are_shown_and_neither_weighed_nor_planned_for(tmp_path):
     eval_shown = call("eval", "jpeg:50+draw-nano", "--data", "digits-scenes", "--limit", 6, "--offline")
     record = json.loads((folder / "records.jsonl").read_text().splitlines()[-1])
     assert "PSNR dB" in eval_shown and f"{record['psnr']:.2f}" in eval_shown
-    report = call("report", folder, "--format", "markdown")
+    report = call("report", folder, "--format", "md")
     assert "PSNR, dB" in report and f"{record['psnr']:.1f}" in report
     page = tmp_path / "page.html"
     call("report", folder, "-o", page)
