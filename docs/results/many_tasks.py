@@ -235,13 +235,14 @@ def at_equal_scores(
     sets: Sequence[Sequence[str]],
     ways: Sequence[str],
     ratios: Sequence[tuple[str, str]],
+    lower: Sequence[float] = BELOW,
 ) -> list[str]:
-    """The table of the bytes at which all scores of a set of tasks are reached."""
+    """The table of the bytes at which all scores of a set of tasks are reached, each so much lower than it may be."""
     heads = [*ways, *(f"{one} / {other}" for one, other in ratios)]
     lines = [f"| for | scores | {' | '.join(heads)} |", "| --- | --- |" + " --- |" * len(heads)]
     for tasks in sets:
         best = {task: scores(there["uncompressed"][task][0]) for task in tasks}
-        for below in BELOW:
+        for below in lower:
             wanted = {task: lowered(task, score, below) for task, score in best.items()}
             found = all_needed(there, wanted, ways)
             cells = []
