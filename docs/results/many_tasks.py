@@ -49,6 +49,7 @@ TAILS = {
 ALL = "+".join(f"{tail}@d3" for tail in TAILS.values())
 ONE = f"layered+rans+{ALL}"
 SERVES = "detection.2-classification.2-retrieval.2-segmentation.3-reconstruction.4"
+THREE = f"layered+rans+{'+'.join(f'{tail}@d3' for tail in list(TAILS.values())[:3])}"
 BY_TASK = f"layered:serves={SERVES}+rans+{ALL}"
 EACH = {task: f"layered+rans+{tail}@d3" for task, tail in TAILS.items()}
 PICTURES = {
@@ -60,11 +61,11 @@ LAYERS = {"layered.layers": [1, 2, 3, 4]}
 START = "semcodec_plugins.layered", "weights/layered-det-nano.safetensors"
 BELOW = (0.01, 0.02, 0.05, 0.1)
 """By how much all scores may be below those of the pictures as they are, in every resample; ten times as much in dB."""
-WAYS = ("one stream", "layers by task", "a stream for each", "WebP", "AVIF")
+WAYS = ("one stream", "layers by task", "one stream for three", "a stream for each", "WebP", "AVIF")
 RATIOS = (("one stream", "a stream for each"), ("one stream", "WebP"), ("layers by task", "one stream"))
 SETS = (tuple(TAILS)[:3], tuple(TAILS)[:4], tuple(TAILS))
 """Tasks that are asked for together."""
-WORDS = dict(zip(TAILS, ("class", "boxes", "scenes", "masks", "picture"), strict=True))
+WORDS = dict(zip(TAILS, ("class", "boxes", "retrieval", "masks", "picture"), strict=True))
 RIVALS = ("WebP", "AVIF")
 Floats = npt.NDArray[np.float64]
 
@@ -270,7 +271,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=0.05, help="multiplies the samples of every training")
     parser.add_argument("--limit", type=int, default=300, help="test images")
     parser.add_argument("--task-weight", action="append", default=[], help="TASK=FLOAT, of the one stream")
-    parser.add_argument("--only", default="", help="one of: one, layers, each, a task, pictures, tables")
+    parser.add_argument("--only", default="", help="one of: one, layers, three, each, a task, pictures, tables")
     options = parser.parse_args()
     weights = {name: float(value) for name, _, value in (text.partition("=") for text in options.task_weight)}
     if options.only in ("", "pictures"):
@@ -278,7 +279,9 @@ def main() -> None:
             keep(name, spec, grid, WeightsRequest(offline=True), options.limit)
             if name in RIVALS:
                 keep_received(name, spec, options.limit)
-    for only, name, spec in (("one", "one stream", ONE), ("layers", "layers by task", BY_TASK)):
+    for only, name, spec in (
+        ("one", "one stream", ONE), ("layers", "layers by task", BY_TASK), ("three", "one stream for three", THREE)
+    ):  # fmt: skip
         if options.only in ("", only):
             teach(spec, options.runs / only, options.scale, weights)
             keep(name, spec, LAYERS, WeightsRequest({"encoder": str(options.runs / only)}, True), options.limit)
