@@ -117,6 +117,8 @@ def connect(
     least_score: float = 0.0,
     in_flight: int | None = None,
     patience_s: float | None = 60.0,
+    adapt: str | os.PathLike[str] | None = None,
+    deadline_ms: float | None = None,
     classes: Sequence[str] | None = None,
     offline: bool = False,
     device: Where = "cpu",
@@ -128,8 +130,11 @@ def connect(
     Only the device's half is loaded; weights, classes, offline, device and half are as of ``compose``. token: what the
     server asks for. ca: a PEM file of certificates to trust, where it has one of its own. logits: whether answers have
     them; least_score: of the boxes that they have. in_flight: samples at most that have no answer yet.
-    patience_s: how long to be without a connection before giving up; None: for ever. Raises as ``compose``; entering
-    raises LinkError where the server cannot be reached or refuses.
+    patience_s: how long to be without a connection before giving up; None: for ever. adapt: a folder of ``semcodec
+    bench``, of whose points each sample is sent at the most accurate that is in time over the link as it is, kept on
+    the device, or skipped; deadline_ms: from a sample to its answer, where the spec has no selector ``deadline``.
+    Raises as ``compose``, and UsageError for an ``adapt`` without a deadline; entering raises LinkError where the
+    server cannot be reached or refuses.
     """
     from semcodec.pipeline.device import Device
     from semcodec.serving.extras import check_device
@@ -139,9 +144,16 @@ def connect(
     check_device()
     end = Device.load(spec, weights, classes=classes, offline=offline, device=device, half=half, replied=None)
     trust = None if ca is None else trusting(ca)
+    meter = chooser = None
+    if adapt is not None:
+        from semcodec.planning.live import open_live
+        from semcodec.serving.meter import Meter
+
+        meter = Meter()
+        chooser = open_live(end.composition, os.fspath(adapt), deadline_ms, meter.state)
     return Connecting(
         Link(url, end, token=token, ssl_context=trust, logits=logits, least_score=least_score, in_flight=in_flight,
-             patience_s=patience_s)
+             patience_s=patience_s, meter=meter, chooser=chooser)
     )  # fmt: skip
 
 
@@ -229,15 +241,16 @@ def train(
     *,
     weights: Weights = None,
     objective: str = "recipe",
-    rate_weight: float | None = None,
+    rate_weight: float | Sequence[float] | None = None,
     scale: float = 1.0,
     seed: int = 0,
     device: Where = "cpu",
 ) -> dict[str, Any]:
     """Train what ``spec`` names by its recipe into the folder ``out``; returns the card: see ``semcodec.training``.
 
-    weights: what to start from, as for ``compose``. objective: "task" or "refine" in place of the recipe: see
-    ``semcodec.training.objectives``. rate_weight: lambda of "task". scale: multiplies the samples of every step.
+    weights: what to start from, as for ``compose``. objective: "task", "refine" or "distil" in place of the recipe: see
+    ``semcodec.training.objectives``. rate_weight: lambda of "task", or of "distil", which takes one for each of a
+    codec's operating points as well. scale: multiplies the samples of every step.
     device: as of ``compose``.
     """
     from semcodec.pipeline.weights import WeightsRequest

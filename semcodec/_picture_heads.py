@@ -9,9 +9,8 @@ from collections.abc import Iterator
 
 from semcodec._video_heads import Size, av1_sizes
 
-JPEGXL, JPEG2000 = b"\xff\x0a", b"\xff\x4f\xff\x51"
+JPEG2000 = b"\xff\x4f\xff\x51"
 """What a bare codestream begins with."""
-_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 _TILES = 64
 """Tiles of a JPEG 2000 picture: each costs its decoder some 10 kB, whatever it holds."""
 
@@ -58,47 +57,6 @@ def jpeg2000_size(data: bytes) -> Size:
                 break
             at = begun + part
     return right - left, down - top
-
-
-def jpegxl_size(data: bytes) -> Size:
-    """Of a codestream (ISO/IEC 18181-1, SizeHeader and ImageMetadata).
-
-    Raises ValueError for other channels than colours, previews and animations, which take room beyond it.
-    """
-    bits, at = int.from_bytes(data[2:64], "little"), 0
-
-    def take(count: int) -> int:
-        nonlocal at
-        at += count
-        return bits >> (at - count) & ((1 << count) - 1)
-
-    def size() -> Size:
-        small = take(1)
-
-        def side() -> int:
-            return 8 * (take(5) + 1) if small else take((9, 13, 18, 30)[take(2)]) + 1
-
-        height = side()
-        ratio = take(3)
-        return (height * _RATIOS[ratio - 1][0] // _RATIOS[ratio - 1][1] if ratio else side()), height
-
-    found = size()
-    if not take(1):  # not all as usual
-        if take(1):
-            take(3)
-            if take(1):
-                size()
-            if take(1) or take(1):
-                raise ValueError("it has a preview or is an animation")
-        real, width = take(1), take(2)
-        if width == 3:
-            take(6)
-        if real:
-            take(4)
-        take(1)
-        if take(2):
-            raise ValueError("it has channels beside its colours")
-    return found
 
 
 def avif_sizes(data: bytes, exact: bool = False) -> list[Size]:

@@ -15,6 +15,7 @@ and ``others`` do not depend on the codecs' weights, which ``ours`` takes from w
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from semcodec.bench.equal import Equal, Method, at_equal_accuracy
 from semcodec.cli import main as semcodec
 from semcodec.composition.composition import compose_spec
 from semcodec.evaluation.records import PLAN, read
+from semcodec.tasks.base import Metric
+from semcodec.tasks.table import get_task
 
 HERE = Path(__file__).parent
 PAGE = HERE / "flagship.md"
@@ -33,6 +36,7 @@ MARKS = "<!-- measured -->", "<!-- end -->"
 Record = dict[str, Any]
 Grid = dict[str, Sequence[Any]]
 Cells = list[tuple[str, Grid]]
+LEVELS: Grid = {"layered.level": (1, 2, 3, 4)}
 
 QUALITIES = (1, 2, 3, 5, 7, 10, 13, 16, 20, 25, 30, 35, 40, 45, 50, 55, 60, 65, 70, 75, 80, 90)
 PRESETS = {
@@ -50,16 +54,18 @@ TRIAL, BEST = 200, 3
 
 @dataclass(frozen=True)
 class Goal:
-    """At most ``ratio`` of the rivals' bytes, within ``share``, at every whole percentage from ``low`` to ``high``."""
+    """At most ``ratio`` of the rivals' bytes, within ``share``, at every whole percentage from ``low`` to ``high``, and
+    at ``high``.
+    """
 
     low: int
-    high: int
+    high: float
     share: float
     ratio: float
 
     @property
     def accuracies(self) -> list[float]:
-        return [percent / 100 for percent in range(self.low, self.high + 1)]
+        return [percent / 100 for percent in sorted({*range(self.low, int(self.high) + 1), self.high})]
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Part:
     data: str
     samples: int
     backbone: str
-    ours: tuple[str, ...]
+    ours: Cells
     goals: tuple[Goal, ...]
     rivals: Mapping[str, str]
     others: Cells
@@ -85,7 +91,7 @@ def parts() -> dict[str, Part]:
     sums = (0.8, 0.87, 0.93, 0.97)
     return {
         "clips": Part(
-            "Clips: digits-motion, vit-nano", "digits-motion", 1000, "vit-nano", ("layered+vit-nano@embed",),
+            "Clips: digits-motion, vit-nano", "digits-motion", 1000, "vit-nano", [("layered+vit-nano@embed", LEVELS)],
             (Goal(99, 99, 0.5, 1 / 10), Goal(90, 98, 0.5, 1 / 5)),
             {"h264": "H.264", "h265": "H.265", "av1": "AV1"},
             [
@@ -97,7 +103,7 @@ def parts() -> dict[str, Part]:
         ),
         "scenes": Part(
             "Scenes: digits-scenes, vit-nano-server", "digits-scenes", 1000, "vit-nano-server",
-            ("layered+vit-nano-server@block2",), (Goal(80, 95, 0.5, 1 / 2),), pictures,
+            [("layered+vit-nano-server@block2", LEVELS)], (Goal(80, 95, 0.5, 1 / 2),), pictures,
             [
                 ("local+vit-nano-server", {}), ("png+vit-nano-server", {}), ("tensor8+rans+vit-nano-server", {}),
                 ("tensor8+rans+vit-nano-server@block2", {}),
@@ -106,9 +112,19 @@ def parts() -> dict[str, Part]:
                 ("isr:2,coding=webp+sr:2+vit-nano-server", {"isr.quality": (1, 10, 30, 50, 75)}),
             ],
         ),
+        "boxes": Part(
+            "Boxes: digits-scenes, det-nano", "digits-scenes", 1000, "det-nano",
+            [("layered+det-nano@d3", {"layered.layers": (1, 2, 3, 4)}), ("feature-hyperprior+det-nano@d3", {})],
+            (Goal(90, 99.5, 0.6, 1 / 5),), pictures,
+            [
+                ("local+det-nano", {}), ("png+det-nano", {}), ("tensor8+rans+det-nano", {}),
+                ("tensor8+rans+det-nano@d3", {}),
+                ("feature-video-pca+rans+det-nano@d3", {}),
+            ],
+        ),
         "photographs": Part(
             "Photographs: nips2017, DeiT-Tiny", str(data / "nips2017"), 500, "deit-tiny",
-            ("layered+deit-tiny@block4", "layered+deit-tiny@block2"),
+            [("layered+deit-tiny@block4", LEVELS), ("layered+deit-tiny@block2", LEVELS)],
             (Goal(65, 82, 0.35, 1 / 6), Goal(65, 82, 0.2, 1 / 4)), pictures,
             [
                 ("local+deit-tiny", {}), ("png+deit-tiny", {}), ("tensor8+rans+deit-tiny", {}),
@@ -173,15 +189,6 @@ def as_array(values: Sequence[float]) -> Any:
     return np.asarray(values, np.float64)
 
 
-def ours(part: Part) -> Cells:
-    cells = []
-    for spec in part.ours:
-        encoder = compose_spec(spec).encoder
-        levels = range(1, int(encoder.build.get("levels", 1)) + 1)
-        cells.append((spec, {f"{encoder.name}.level": list(levels)}))
-    return cells
-
-
 def bench(part: Part, folder: Path, cells: Cells, limit: int, weights: Sequence[str] = ()) -> None:
     """'semcodec bench' of cells, into a folder that goes on where it stopped."""
     cells = [cell for cell in cells if cell]
@@ -214,7 +221,7 @@ def measure(part: Part, folder: Path, steps: Sequence[str], limit: int, codecs: 
         if step == "rivals":
             rivals(part, folder, limit)
         else:
-            bench(part, folder / step, ours(part) if step == "ours" else part.others, limit,
+            bench(part, folder / step, part.ours if step == "ours" else part.others, limit,
                   codecs if step == "ours" else ())  # fmt: skip
 
 
@@ -263,7 +270,7 @@ def equal(goal: Goal, mine: Sequence[Record], theirs: Mapping[str, Sequence[Reco
         return
     methods = {name: Method.of(rows) for name, rows in theirs.items()}
     found = at_equal_accuracy(Method.of(within), methods, goal.accuracies)
-    yield f"| top-1, % | ours | {' | '.join(methods)} | ours / best (95 %) | goal |"
+    yield f"| {metric_of(mine[0]).head} | ours | {' | '.join(methods)} | ours / best (95 %) | goal |"
     yield "| ---: | ---: |" + " ---: |" * len(methods) + " --- | --- |"
     yield from (row(one, goal) for one in found)
     met = sum(one.ratio is not None and one.ratio <= goal.ratio for one in found)
@@ -273,7 +280,7 @@ def equal(goal: Goal, mine: Sequence[Record], theirs: Mapping[str, Sequence[Reco
 
 
 def row(one: Equal, goal: Goal) -> str:
-    cells = [f"{100 * one.accuracy:.0f}", size(one.bytes), *map(size, one.rivals.values())]
+    cells = [f"{100 * one.accuracy:g}", size(one.bytes), *map(size, one.rivals.values())]
     if one.ratio is None:
         verdict = "not reached"
     else:
@@ -297,16 +304,19 @@ def points(mine: Sequence[Record], theirs: Mapping[str, Sequence[Record]], other
     """All of ours and of the others; of each rival what no other point of it beats."""
     yield "### Points"
     yield ""
-    columns = "top-1, % (95 %) | bytes | share | of local | device, M MAC | device, MB | device, ms | server, M MAC"
+    metric = metric_of(next(iter((*mine, *others, *itertools.chain(*theirs.values())))))
+    columns = (
+        f"{metric.head} (95 %) | bytes | share | of local | device, M MAC | device, MB | device, ms | server, M MAC"
+    )
     yield f"| | spec | {columns} |"
     yield "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     groups = [("ours", list(mine)), ("others", list(others)), *((name, front(rows)) for name, rows in theirs.items())]
     for name, rows in groups:
         for r in sorted(rows, key=lambda r: r["bytes_total"]):
-            low, high = r["top1_interval"]
+            low, high = r[f"{metric.key}_interval"]
             ms = sum(took for stage, took in r["stages_ms"].items() if stage not in SERVER)
             yield (
-                f"| {name} | `{r['spec']}` | {100 * r['top1']:.1f} ({100 * low:.1f}-{100 * high:.1f}) | "
+                f"| {name} | `{r['spec']}` | {100 * r[metric.key]:.1f} ({100 * low:.1f}-{100 * high:.1f}) | "
                 f"{r['bytes_total']:.0f} | {r['device_share']:.3f} | {r['macs_device'] / r['macs_whole']:.3f} | "
                 f"{r['macs_device'] / 1e6:.1f} | "
                 f"{r['memory_device'] / 1e6:.1f} | {ms:.1f} | {r['macs_server'] / 1e6:.1f} |"
@@ -317,10 +327,18 @@ def points(mine: Sequence[Record], theirs: Mapping[str, Sequence[Record]], other
 SERVER = ("entropy_decode", "read", "restore", "recover", "tail", "nms")
 
 
+def metric_of(record: Record) -> Metric:
+    return get_task(record["task"]).metric
+
+
+def score_of(record: Record) -> float:
+    return float(record[metric_of(record).key])
+
+
 def front(rows: Sequence[Record]) -> list[Record]:
     kept: list[Record] = []
-    for r in sorted(rows, key=lambda r: (r["bytes_total"], -r["top1"])):
-        if not kept or r["top1"] > kept[-1]["top1"]:
+    for r in sorted(rows, key=lambda r: (r["bytes_total"], -score_of(r))):
+        if not kept or score_of(r) > score_of(kept[-1]):
             kept.append(r)
     return kept
 
@@ -335,23 +353,27 @@ def picture(name: str, part: Part, folder: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "semcodec"
     figure, axes = pyplot.subplots(figsize=(8, 5))
     curves = {label: front(rows) for label, rows in named(part, folder).items()}
-    for spec in part.ours:
+    for spec, _ in part.ours:
         own = [r for r in records(folder / "ours") if r["spec"].rpartition("+")[2] == spec.rpartition("+")[2]]
         if own:
             curves[f"{spec} (share {shares(own)})"] = front(own)
     for label, rows in curves.items():
-        x, y = [r["bytes_total"] for r in rows], [100 * r["top1"] for r in rows]
+        x, y = [r["bytes_total"] for r in rows], [100 * score_of(r) for r in rows]
         axes.plot(x, y, marker="o", ms=3, lw=2.2 if "share" in label else 1, label=label)
     by: dict[str, list[Record]] = {}
     for record in records(folder / "others"):
         if record["bytes_total"]:
             by.setdefault(record["spec"].partition("+")[0].partition(":")[0], []).append(record)
     for label, rows in by.items():
-        axes.plot([r["bytes_total"] for r in rows], [100 * r["top1"] for r in rows], "x", ms=4,
+        axes.plot([r["bytes_total"] for r in rows], [100 * score_of(r) for r in rows], "x", ms=4,
                   label=f"{label} (share {shares(rows)})")  # fmt: skip
-    top = max((r["top1"] for rows in (*curves.values(), *by.values()) for r in rows), default=1)
+    shown = [r for rows in (*curves.values(), *by.values()) for r in rows]
+    top = max(map(score_of, shown), default=1)
     axes.set(
-        xscale="log", xlabel="bytes a sample (whole packets)", ylabel="top-1, %", ylim=(100 * top - 40, 100 * top + 1)
+        xscale="log",
+        xlabel="bytes a sample (whole packets)",
+        ylabel=metric_of(shown[0]).head,
+        ylim=(100 * top - 40, 100 * top + 1),
     )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)

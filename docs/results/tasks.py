@@ -2,7 +2,7 @@
 
     python docs/results/tasks.py embedded            the built-in scenes, what ships, minutes on one core
     python docs/results/tasks.py caltech --data caltech101 --weights deit_tiny_patch16_224.safetensors \\
-        --codec docs/results/layered-deit-tiny-block4.safetensors
+        --codec plugins/layered/weights/layered-deit-tiny-block4.safetensors
     python docs/results/tasks.py table               tables of what was measured
 
 Records are appended to ``tasks.jsonl``; what is there is not measured again.

@@ -8,7 +8,14 @@ from semcodec.component import Component, Param
 from semcodec.hookspecs import hookimpl
 
 PACKAGE = "semcodec_plugins.layered"
-WEIGHTS = ("det-nano", "seg-nano", "cls-nano-det-nano-embed-nano", "vit-nano-embed", "vit-nano-server-block2")
+WEIGHTS = (
+    "det-nano",
+    "seg-nano",
+    "cls-nano-det-nano-embed-nano",
+    "vit-nano-embed",
+    "vit-nano-server-block2",
+    "deit-tiny-block4",
+)
 PRIOR = Param(
     "prior",
     str,

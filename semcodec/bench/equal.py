@@ -1,8 +1,8 @@
 """Bytes at equal accuracy: one method against others at whole accuracies, with a paired bootstrap over the samples.
 
 A method stands for the points that it was measured at. Their monotone hull is the points that no other of the method
-beats, joined by straight lines in the logarithm of the bytes. What a resample of the samples does to a point is known
-from which samples were right; bytes stay at their mean.
+beats, joined by straight lines in the logarithm of the bytes. What a resample of the samples does to a point's score is
+told by its task; bytes stay at their mean.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semcodec.errors import UsageError
+from semcodec.tasks.table import get_task
 
 Float64 = npt.NDArray[np.float64]
 RESAMPLES = 1000
@@ -41,28 +42,35 @@ def log_bytes(size: Float64, reached: Float64, accuracies: Float64) -> Float64:
 
 @dataclass(frozen=True)
 class Method:
-    """Points of one method. bytes: float64 (P,), above 0. correct: bool (P, N), which of the N samples were right."""
+    """Points of one method. bytes: float64 (P,), above 0. reached: float64 (P, 1 + RESAMPLES), the score of all
+    ``samples``, and of each of their ``draws``.
+    """
 
     bytes: Float64
-    correct: npt.NDArray[np.bool_]
+    reached: Float64
+    samples: int
 
     @classmethod
     def of(cls, records: Sequence[Mapping[str, Any]]) -> Method:
-        """Of records of ``eval`` for the same samples, in any order. Raises UsageError for others, or none.
+        """Of records of ``eval`` for the same samples and task, in any order. Raises UsageError for others, or none.
 
         A record that sends nothing has no logarithm and is left out.
         """
-        sending = [record for record in records if record["bytes_total"] > 0]
-        if not sending or len({(r["data_digest"], len(r["correct"])) for r in sending}) != 1:
-            raise UsageError("points at equal accuracy are of one set of samples, each with the key correct")
-        order = sorted(sending, key=lambda record: float(record["bytes_total"]))
-        rows = [np.frombuffer(record["correct"].encode(), np.uint8) == ord("1") for record in order]
-        return cls(np.array([record["bytes_total"] for record in order], np.float64), np.stack(rows))
+        sending = sorted(
+            (record for record in records if record["bytes_total"] > 0), key=lambda record: float(record["bytes_total"])
+        )
+        if len({(r["data_digest"], r["samples"], r["task"]) for r in sending}) != 1:
+            raise UsageError("points at equal accuracy are of one set of samples and of one task, and there are some")
+        samples, task = sending[0]["samples"], get_task(sending[0]["task"])
+        weights = np.stack([np.ones(samples), *draws(samples)])
+        reached = [scores for r in sending if (scores := task.scores(r, weights)) is not None]
+        if len(reached) < len(sending):
+            raise UsageError("a record that does not say how each sample was answered cannot be resampled")
+        return cls(np.array([record["bytes_total"] for record in sending], np.float64), np.stack(reached), samples)
 
-    def log_bytes(self, accuracies: Float64, weights: Float64 | None = None) -> Float64:
-        """``log_bytes`` of its points. weights: how often each sample counts, (N,); once where left out."""
-        reached = self.correct.mean(1) if weights is None else self.correct @ weights / weights.sum()
-        return log_bytes(self.bytes, reached, accuracies)
+    def log_bytes(self, accuracies: Float64, resample: int | None = None) -> Float64:
+        """``log_bytes`` of its points. resample: by number, from 0; of all samples once where left out."""
+        return log_bytes(self.bytes, self.reached[:, 0 if resample is None else 1 + resample], accuracies)
 
 
 @dataclass(frozen=True)
@@ -82,23 +90,20 @@ class Equal:
     high: float | None
 
 
-def at_equal_accuracy(
-    method: Method, rivals: Mapping[str, Method], accuracies: Sequence[float], *, seed: int = 0
-) -> list[Equal]:
+def at_equal_accuracy(method: Method, rivals: Mapping[str, Method], accuracies: Sequence[float]) -> list[Equal]:
     """The method beside rivals on the same samples at each accuracy, a fraction.
 
     Every resample draws as many samples as there are, the same for all, and takes the rival that is best in it.
     Raises UsageError for rivals of other samples.
     """
-    samples = method.correct.shape[1]
-    if any(rival.correct.shape[1] != samples for rival in rivals.values()):
+    if any(rival.samples != method.samples for rival in rivals.values()):
         raise UsageError("methods compare on the same samples alone")
     wanted = np.asarray(accuracies, np.float64)
     own = method.log_bytes(wanted)
     theirs = {name: rival.log_bytes(wanted) for name, rival in rivals.items()}
     ratios = np.empty((RESAMPLES, len(wanted)))
-    for row, weights in zip(ratios, draws(samples, RESAMPLES, seed), strict=True):
-        row[:] = _ratio(method.log_bytes(wanted, weights), [r.log_bytes(wanted, weights) for r in rivals.values()])
+    for i, row in enumerate(ratios):
+        row[:] = _ratio(method.log_bytes(wanted, i), [rival.log_bytes(wanted, i) for rival in rivals.values()])
     low, high = np.quantile(ratios, (0.025, 0.975), axis=0, method="inverted_cdf")
     found = _ratio(own, list(theirs.values()))
     return [

@@ -19,14 +19,11 @@ from semcodec.cli.reads import spare
 from semcodec.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from semcodec.composition.composition import Composition
     from semcodec.data.base import Dataset
     from semcodec.data.camera import Camera
     from semcodec.data.inputs import Input
     from semcodec.data.parts import Part
-    from semcodec.planning.live import LiveDeadline
     from semcodec.serving.link import Answer, Link
-    from semcodec.serving.meter import State
     from semcodec.specs import InputRequest
     from semcodec.tasks.base import Score
 
@@ -99,6 +96,7 @@ def command(
     from semcodec.composition.composition import compose_spec
     from semcodec.data.camera_names import is_camera
     from semcodec.pipeline.exported import is_exported
+    from semcodec.planning.live import check_adapt, open_live
     from semcodec.serving.extras import check_device
     from semcodec.serving.trust import read_token, trusting
 
@@ -123,7 +121,7 @@ def command(
     if not live:
         _check(inputs, composition.request, part)
     if adapt is not None:
-        _check_adapt(composition, adapt, deadline_ms)
+        check_adapt(composition, adapt, deadline_ms)
     uplink = None if shape is None else _shaped(shape)
     token = None if token_file is None else read_token(token_file)
     trust = None if ca is None else trusting(ca)
@@ -145,7 +143,7 @@ def command(
         from semcodec.serving.meter import Meter
 
         meter = Meter()
-        chooser = _live(end.composition, adapt, deadline_ms, lambda: meter.state())
+        chooser = open_live(end.composition, adapt, deadline_ms, meter.state)
     link = Link(
         url,
         end,
@@ -175,44 +173,6 @@ def command(
         failed = _run(link, samples, dataset, camera, deadline_ms, fps, form, file)
     if failed:
         click.get_current_context().exit(1)
-
-
-OF_THE_LINK = ("rate", "rtt", "loss", "trace", "period", "profile")
-"""Parameters of ``deadline`` that say what --adapt measures or names."""
-
-
-def _check_adapt(composition: Composition, adapt: str, deadline_ms: float | None) -> None:
-    """Raise UsageError for an adaptive sender that lacks something, or is told what it measures itself."""
-    point = composition.point
-    if not os.path.isdir(adapt):
-        raise UsageError(f"--adapt {adapt} is no folder; 'semcodec bench --out DIR' makes one")
-    if point is None:
-        if deadline_ms is None:
-            raise UsageError("--adapt chooses what is in time: give --deadline-ms")
-        return
-    said = (arg.key for item in composition.parsed.items if item.name == point.name for arg in item.args)
-    given = [key for key in said if key in OF_THE_LINK]
-    if given:
-        raise UsageError(
-            f"{point.name} is given {', '.join(given)}, and --adapt takes the link as it is and its points "
-            f"from {adapt}: leave these out"
-        )
-
-
-def _live(composition: Composition, adapt: str, deadline_ms: float | None, state: Callable[[], State]) -> LiveDeadline:
-    """The choice for each sample. state: of the link."""
-    from semcodec.planning.live import LiveDeadline
-    from semcodec.planning.matching import answering_here, matching
-    from semcodec.planning.operating_points import open_points
-    from semcodec.tasks.weighted import Asked
-
-    task = composition.task if len(composition.tails) > 1 and os.path.isdir(adapt) else None
-    profile, point = open_points(adapt, asked=Asked((task,) if task else ())), composition.point
-    within = deadline_ms or 0.0
-    if point is not None:
-        within = point.build["ms"] * (1 - point.build["headroom"])
-    found = matching(profile, adapt, composition)
-    return LiveDeadline(found, answering_here(profile, composition), state, within)
 
 
 def _shaped(trace: str) -> Callable[[int, float], float]:

@@ -41,10 +41,10 @@ from semcodec.errors import UsageError
 )
 @click.option(
     "--rate-weight",
-    type=click.FloatRange(0),
-    metavar="FLOAT",
+    callback=lambda _, __, text: None if text is None else _numbers(text),
+    metavar="FLOAT[,FLOAT...]",
     help="lambda of 'task', of a rate in bits a pixel of the input, or of 'distil', of a kilobyte at the coarsest of a "
-    "codec's operating points.  [default: 1.0]",
+    "codec's operating points, or at each from there on.  [default: 1.0]",
 )
 @click.option(
     "--task-weight",
@@ -78,7 +78,7 @@ def command(
     offline: bool,
     init: str | None,
     objective: str,
-    rate_weight: float | None,
+    rate_weight: float | list[float] | None,
     tasks: tuple[str, ...],
     until: str | None,
     scale: float,
@@ -143,6 +143,15 @@ def command(
             [[card["spec"], card["metrics"][-1]["step"], card["metrics"][-1].get("loss"), str(folder)]
              for folder, card in zip(runs, cards, strict=True)],
         )  # fmt: skip
+
+
+def _numbers(text: str) -> float | list[float]:
+    """One number, or several with commas between. Raises UsageError."""
+    try:
+        found = [float(word) for word in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--rate-weight is a number, or several with commas between, not {text}") from None
+    return found if "," in text else found[0]
 
 
 def _runs(output: Path, file: Path | None) -> dict[Path, str]:

@@ -7,7 +7,7 @@ its decoder would make room for, is checked before a pixel is decoded, and whate
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import import_module
 from io import BytesIO
@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from semcodec._picture_heads import JPEG2000, JPEGXL, avif_sizes, jpeg2000_size, jpegxl_size, webp_size
+from semcodec import _jpegxl_heads
+from semcodec._picture_heads import JPEG2000, avif_sizes, jpeg2000_size, webp_size
+from semcodec._video_heads import Size
 from semcodec.errors import CorruptStream, PluginError, UsageError, first_line
 
 Rgb = npt.NDArray[np.uint8]
@@ -39,7 +41,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 _SLOWEST: dict[str, dict[str, Any]] = {"webp": {"method": 6}, "avif": {"speed": 0}, "jpegxl": {"effort": 10}}
 """Of formats whose coders take an effort, their greatest: many times slower, for somewhat fewer bytes."""
-_BEGIN = {"jpegxl": JPEGXL, "jpeg2000": JPEG2000}
+_BEGIN = {"jpegxl": _jpegxl_heads.SIGNATURE, "jpeg2000": JPEG2000}
 """How formats begin that would else be looked for in boxes of other things."""
 _PILLOW = {"jpegxl": "JXL"}
 """Pillow's names of formats, where they are not ours in capitals."""
@@ -113,21 +115,23 @@ def _check_head(data: bytes, max_pixels: int, formats: Sequence[str]) -> None:
     Of the other formats Pillow reads no more than the size when it opens them, and decodes to that size.
     """
     try:
-        if "jpegxl" in formats and data.startswith(JPEGXL):
-            sizes = [jpegxl_size(data)]
-        elif "jpeg2000" in formats and data.startswith(JPEG2000):
-            sizes = [jpeg2000_size(data)]
-        elif "webp" in formats and data[8:12] == b"WEBP":
-            sizes = [webp_size(data)]
-        elif "avif" in formats and data[4:8] == b"ftyp":
-            sizes = avif_sizes(data, exact=True)
-        else:
-            return
+        for width, height in _sizes(data, formats):
+            if width * height > max_pixels:
+                raise CorruptStream(f"a picture of {width * height} pixels where at most {max_pixels} are due")
     except (ValueError, IndexError) as error:
         raise CorruptStream(f"a picture that is not decoded: {error}; get the stream again") from error
-    for width, height in sizes:
-        if width * height > max_pixels:
-            raise CorruptStream(f"a picture of {width * height} pixels where at most {max_pixels} are due")
+
+
+def _sizes(data: bytes, formats: Sequence[str]) -> Iterable[Size]:
+    if "jpegxl" in formats and data.startswith(_jpegxl_heads.SIGNATURE):
+        return _jpegxl_heads.jpegxl_sizes(data)
+    if "jpeg2000" in formats and data.startswith(JPEG2000):
+        return [jpeg2000_size(data)]
+    if "webp" in formats and data[8:12] == b"WEBP":
+        return [webp_size(data)]
+    if "avif" in formats and data[4:8] == b"ftyp":
+        return avif_sizes(data, exact=True)
+    return []
 
 
 def _pillow(format: str) -> str:  # noqa: A002

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from semcodec.errors import UsageError
 from semcodec.planning.latency import OperatingPoint
 from semcodec.planning.link import Link
 from semcodec.planning.plan import check_deadline
 
+if TYPE_CHECKING:
+    from semcodec.composition.composition import Composition
+
 SEND, LOCAL, SKIP = "send", "local", "skip"
 NEWEST = 0.2
 """Of the newest measurement in what was learned."""
+OF_THE_LINK = ("rate", "rtt", "loss", "trace", "period", "profile")
+"""Parameters of ``deadline`` that say what is measured here, or what the results name."""
 
 
 class LinkState(Protocol):
@@ -113,3 +120,43 @@ class LiveDeadline:
 def _worth(choice: Choice) -> tuple[float, float]:
     assert choice.point is not None
     return (-1.0 if choice.point.accuracy is None else choice.point.accuracy), -choice.ms
+
+
+def check_adapt(composition: Composition, results: str, deadline_ms: float | None) -> None:
+    """Raise UsageError for a sender that adapts and lacks something, or is told what it measures itself."""
+    point = composition.point
+    if not os.path.isdir(results):
+        raise UsageError(f"adapt: {results} is no folder; 'semcodec bench --out DIR' makes one")
+    if point is None:
+        if deadline_ms is None:
+            raise UsageError("adapt chooses what is in time: give --deadline-ms, in Python deadline_ms")
+        return
+    said = (arg.key for item in composition.parsed.items if item.name == point.name for arg in item.args)
+    given = [key for key in said if key in OF_THE_LINK]
+    if given:
+        raise UsageError(
+            f"{point.name} is given {', '.join(given)}, and adapt takes the link as it is and its points "
+            f"from {results}: leave these out"
+        )
+
+
+def open_live(
+    composition: Composition, results: str, deadline_ms: float | None, state: Callable[[], LinkState]
+) -> LiveDeadline:
+    """The choice for each sample, among the points of a results folder that are the composition's.
+
+    deadline_ms: where the composition has no selector that says it. state: of the link, now. Raises as ``check_adapt``,
+    and DataError for a folder without such points.
+    """
+    from semcodec.planning.matching import answering_here, matching
+    from semcodec.planning.operating_points import open_points
+    from semcodec.tasks.weighted import Asked
+
+    check_adapt(composition, results, deadline_ms)
+    task = composition.task if len(composition.tails) > 1 else None
+    profile, point = open_points(results, asked=Asked((task,) if task else ())), composition.point
+    within = deadline_ms or 0.0
+    if point is not None:
+        within = point.build["ms"] * (1 - point.build["headroom"])
+    found = matching(profile, results, composition)
+    return LiveDeadline(found, answering_here(profile, composition), state, within)

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semcodec.errors import UsageError
 from semcodec.specs import PREFIX, RECONSTRUCTION, TOKENS
 from semcodec.tensors import from_eight_bits
 from semcodec.training import processes
@@ -43,11 +44,11 @@ SMALLEST_CROP = 0.5
 """Of a side, of data that vary: the teacher's answers follow whatever is seen, so crops may be small."""
 
 
-def steps(job: Job, rate: float, names: Sequence[str] = (MATCH, DISTIL)) -> list[Step]:
-    """Those steps of a codec. rate: weight of a kilobyte at the coarsest operating point.
+def steps(job: Job, rate: float | Sequence[float], names: Sequence[str] = (MATCH, DISTIL)) -> list[Step]:
+    """Those steps of a codec. rate: weight of a kilobyte at the coarsest operating point, or at each from there on.
 
     What learned at the end is the moving average of each step. Raises NotImplementedError for a codec that has no
-    differentiable view.
+    differentiable view, UsageError for weights of another number of operating points.
     """
     learning = job.trainable_parts
     recoverer = [module for slot, module in job.modules.items() if slot == "recoverer"]
@@ -72,8 +73,12 @@ def steps(job: Job, rate: float, names: Sequence[str] = (MATCH, DISTIL)) -> list
     ]
 
 
-def weights_of(rate: float, points: int) -> list[float]:
-    """Weights of a kilobyte by operating point, from ``rate`` in equal ratios to a ``SPREAD``-th of it."""
+def weights_of(rate: float | Sequence[float], points: int) -> list[float]:
+    """Weights of a kilobyte by operating point: as given, or from one in equal ratios to a ``SPREAD``-th of it."""
+    if not isinstance(rate, int | float):
+        if len(rate) != points:
+            raise UsageError(f"the codec has {points} operating points, and there are {len(rate)} weights of a rate")
+        return list(rate)
     return [rate * SPREAD ** (-point / max(1, points - 1)) for point in range(points)]
 
 

@@ -41,16 +41,19 @@ PASSES = 4
 DENSITIES = 2
 """Of densities alone: at the end, and first where the weights to start from have tables in their place."""
 BATCH = 8
+RateWeight = float | Sequence[float]
 TOGETHER, ALONE = 2e-4, 5e-4
 """Learning rates of all and of the backbone alone: a trained codec loses more than it gains at higher ones."""
 
 
-def task(job: Job, stages: Stages, rate_weight: float | None) -> tuple[list[Step], float | None]:
+def task(job: Job, stages: Stages, rate_weight: RateWeight | None) -> tuple[list[Step], float | None]:
     """The steps, and lambda, which is None where training does not set the rate.
 
-    Raises UsageError for an Encoder that does not learn this way, or a weight of a rate that nothing tells.
+    Raises UsageError for an Encoder that does not learn this way, a weight of a rate that nothing tells, or several.
     """
     name = stages.composition.encoder.name
+    if not isinstance(rate_weight, int | float | None):
+        raise UsageError("--objective task has one lambda: give --rate-weight one number")
     if type(stages.encoder).trainable_parts is Encoder.trainable_parts:
         raise UsageError(
             f"{name} cannot learn for a task together with the backbone; "
@@ -73,8 +76,9 @@ def task(job: Job, stages: Stages, rate_weight: float | None) -> tuple[list[Step
     return _settled(job, steps, list(densities.values())), weight
 
 
-def distil(job: Job, stages: Stages, rate_weight: float | None) -> tuple[list[Step], float | None]:
-    """The steps, and the weight of a kilobyte at the coarsest operating point, None where training sets no rate.
+def distil(job: Job, stages: Stages, rate_weight: RateWeight | None) -> tuple[list[Step], RateWeight | None]:
+    """The steps, and the weight of a kilobyte at the coarsest operating point, or at each, None where training sets no
+    rate.
 
     A codec without weights first begins as its recipe does, by what learns nothing there, and matches features; what
     the recipe has beside the codec, a picture of what was received, learns last. Raises UsageError for an Encoder that
@@ -93,7 +97,7 @@ def distil(job: Job, stages: Stages, rate_weight: float | None) -> tuple[list[St
     if not new and densities:
         begun = [_fitted(job, densities, "densities")]
     names = (distillation.MATCH, distillation.DISTIL) if new else (distillation.DISTIL,)
-    weight = KILOBYTE if rate_weight is None else rate_weight
+    weight: RateWeight = KILOBYTE if rate_weight is None else rate_weight
     steps = _settled(job, [*begun, *distillation.steps(job, weight, names)], densities)
     return [*steps, *_beside(job, recipe)], weight if told else None
 

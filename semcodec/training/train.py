@@ -39,7 +39,7 @@ from semcodec.training import objectives, processes
 from semcodec.training.checkpoint import CHECKPOINT, load_state, state_dict
 from semcodec.training.feature_steps import backbone_first
 from semcodec.training.loop import LOG, Job, OnStep, Step, fit
-from semcodec.training.objectives import DISTIL, OBJECTIVES, RECIPE, REFINE, TASK
+from semcodec.training.objectives import DISTIL, OBJECTIVES, RECIPE, REFINE, TASK, RateWeight
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 WRITTEN = (WEIGHTS, CARD, CHECKPOINT, LOG)
@@ -59,7 +59,7 @@ def train(
     classes: Sequence[str] | None = None,
     init: str | None = None,
     objective: str = RECIPE,
-    rate_weight: float | None = None,
+    rate_weight: RateWeight | None = None,
     until: str | None = None,
     scale: float = 1.0,
     seed: int = 0,
@@ -70,7 +70,7 @@ def train(
     """Train what ``spec`` names, a pipeline or a Backbone alone, by its recipe or another objective; returns the card.
 
     objective: "recipe", or one of ``semcodec.training.objectives`` for a pipeline. rate_weight: lambda of "task" and
-    "distil".
+    of "distil", of which it may be one for each operating point.
     classes: those whose boxes are learned, where these are not all. init: weights of another task that the Backbone
     starts from, or of "distil" the Encoder. until: the recipe's last step to run.
     task_weights: of a stream for several tasks, what each weighs beside the others, where that is not 1.
@@ -353,7 +353,7 @@ def _told_of_tasks(job: Job) -> dict[str, Any]:
 
 
 def _objective(
-    objective: str, job: Job, stages: Stages, rate_weight: float | None
+    objective: str, job: Job, stages: Stages, rate_weight: RateWeight | None
 ) -> tuple[list[Step], dict[str, Any]]:
     """Steps of an objective, after those that make what has no weights to start from, and what a card says of it."""
     if not len(job.dataset):
@@ -403,7 +403,7 @@ def _open_labelled(data: str, request: InputRequest) -> Dataset:
     return open_dataset(data, "train", request)
 
 
-def _check(objective: str, rate_weight: float | None, backbone: str | None) -> None:
+def _check(objective: str, rate_weight: RateWeight | None, backbone: str | None) -> None:
     if objective not in OBJECTIVES:
         raise UsageError(f"an objective is one of {', '.join(OBJECTIVES)}, not {objective!r}")
     if backbone is not None and objective != RECIPE:
@@ -412,8 +412,9 @@ def _check(objective: str, rate_weight: float | None, backbone: str | None) -> N
         )
     if rate_weight is not None and objective not in (TASK, DISTIL):
         raise UsageError("--rate-weight is lambda of --objective task or distil, and of nothing else: leave it out")
-    if rate_weight is not None and not (math.isfinite(rate_weight) and rate_weight >= 0):
-        raise UsageError(f"the weight of the rate is a number of at least 0, not {rate_weight}")
+    for weight in [rate_weight] if isinstance(rate_weight, int | float) else rate_weight or ():
+        if not (math.isfinite(weight) and weight >= 0):
+            raise UsageError(f"the weight of the rate is a number of at least 0, not {weight}")
 
 
 def _license(encoder: Component, stages: Stages | None) -> str:

@@ -8,15 +8,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from semcodec.bench.equal import Method, at_equal_accuracy
+from semcodec.bench.equal import RESAMPLES, Method, at_equal_accuracy
 from semcodec.bench.results import within
 from semcodec.cli import main
 from semcodec.errors import UsageError
-
-
-def method(bytes_: list[float], accuracies: list[float], samples: int = 100) -> Method:
-    """The first samples are right."""
-    return Method(np.array(bytes_, float), np.stack([np.arange(samples) < round(a * samples) for a in accuracies]))
+from semcodec.tasks.average_precision import Matches
 
 
 def record(size: float, right: int, share: float | None = None, samples: int = 10, **more: object) -> dict:
@@ -29,6 +25,12 @@ def record(size: float, right: int, share: float | None = None, samples: int = 1
         "sent_ratio": 1.0, "stages_ms": {"encode": 1.0, "tail": 2.0}, "knobs": {"quality": int(size)},
         "correct": "1" * right + "0" * (samples - right), **more,
     }  # fmt: skip
+
+
+def method(bytes_: list[float], accuracies: list[float], samples: int = 100, turned: bool = False) -> Method:
+    """The first samples are right, or the last."""
+    rows = [record(size, round(a * samples), samples=samples) for size, a in zip(bytes_, accuracies, strict=True)]
+    return Method.of([{**row, "correct": row["correct"][:: -1 if turned else 1]} for row in rows])
 
 
 def test_bytes_between_points_are_on_a_line_in_the_logarithm():
@@ -61,7 +63,7 @@ def test_the_bootstrap_is_paired():
     ours, theirs = method([100, 1000], [0.5, 0.9]), method([1000, 10000], [0.5, 0.9])
     [one] = at_equal_accuracy(ours, {"same": theirs}, [0.7])
     assert (one.ratio, one.low, one.high) == pytest.approx((0.1, 0.1, 0.1))
-    apart = Method(theirs.bytes, theirs.correct[:, ::-1])
+    apart = method([1000, 10000], [0.5, 0.9], turned=True)
     [one] = at_equal_accuracy(ours, {"other": apart}, [0.7])
     assert one.low < 0.09 < 0.1 < 0.11 < one.high
 
@@ -71,6 +73,21 @@ def test_records_of_other_samples_are_refused():
         Method.of([record(100, 5), record(200, 6, data_digest="other")])
     with pytest.raises(UsageError, match="same samples"):
         at_equal_accuracy(method([1], [0.5], 10), {"more": method([1], [0.5], 20)}, [0.5])
+
+
+def test_detectors_are_resampled_by_their_matches():
+    images, rows = 40, []
+    objects = np.array([[image, 0] for image in range(images)])
+    for size, count in ((50, 8), (100, 22), (200, 36)):
+        found = np.array([[0, image, 1] for image in range(count)])
+        matches = Matches(images, objects, found).text()
+        rows.append({**record(size, 0, samples=images), "task": "detection", "matches": matches})
+    ours = Method.of(rows)
+    assert ours.reached.shape == (3, 1 + RESAMPLES)
+    assert ours.reached[:, 0] == pytest.approx([0.2, 0.55, 0.9], abs=0.02)
+    assert ours.reached[1, 1:].std() > 0.05
+    with pytest.raises(UsageError, match="cannot be resampled"):
+        Method.of([{**row, "matches": None} for row in rows])
 
 
 def test_points_above_a_share_are_left_out_and_counted():

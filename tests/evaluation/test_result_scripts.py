@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
-import os
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from real_data import DEIT, folder, weights
 
 from semcodec.composition.composition import compose_spec
 from semcodec.evaluation import evaluate
@@ -82,17 +82,6 @@ def trained(monkeypatch):
     return believe
 
 
-def folder(*parts: str) -> str:
-    root = os.environ.get("SEMCODEC_DATA")
-    if not root or not Path(root, *parts).exists():
-        pytest.skip(f"SEMCODEC_DATA names no folder with {'/'.join(parts)}")
-    return str(Path(root, *parts))
-
-
-def weights(name: str) -> str:
-    return folder("..", "weights", name)
-
-
 def test_cls_attn_on_digits(script):
     page = script("cls_attn")
     # Every fifth point: to choose among 20 models takes longer than to know that nothing is left.
@@ -102,7 +91,7 @@ def test_cls_attn_on_digits(script):
 @pytest.mark.filterwarnings("ignore::semcodec.data.notes.DataNote")
 def test_cls_attn_on_photographs(script):
     page, data = script("cls_attn"), folder("nips2017")
-    request = WeightsRequest({"backbone": weights("deit_tiny_patch16_224.fp16.safetensors")}, offline=True)
+    request = WeightsRequest({"backbone": weights(DEIT)}, offline=True)
     page.measure(list(page.nips()), RESULTS / "cls_attn_nips.jsonl", data, request, 25)
 
 
@@ -183,7 +172,7 @@ def test_detection_with_the_detector_as_published(script, tmp_path):
 def test_still_images(script, tmp_path):
     """What needs no training; of the other points there are the records that the specs are of."""
     page, nips = script("still_images"), folder("nips2017")
-    deit = weights("deit_tiny_patch16_224.fp16.safetensors")
+    deit = weights(DEIT)
     page.measure(page.Inputs(nips, "caltech101", deit, "nowhere", tmp_path), [page.nips, page.nips_others], {}, set())
 
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving_process import ServerProcess
 
+import semcodec
 from semcodec.cli import main
 from semcodec.composition.composition import compose_spec
 from semcodec.data.datasets import open_dataset
@@ -229,8 +230,6 @@ def server(tmp_path_factory) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> str:
     """What a bench measures; the larger point is made the more accurate by far, which so few samples do not tell."""
-    import semcodec
-
     folder = tmp_path_factory.mktemp("results")
     (folder / PLAN).write_text(json.dumps({"bench": FORM}))
     records = list(semcodec.sweep(SPEC, {"jpeg.quality": [10, 95]}, "digits-scenes", limit=20, offline=True))
@@ -271,6 +270,18 @@ def test_a_slow_uplink_is_measured_and_gets_small_packets(server, results, tmp_p
     assert list(tight["chosen"]) == ["jpeg:10+vit-nano-server"]
     assert max(answer["bytes_total"] for answer in answers) < 2000
     assert min(answer["ms"]["link"] for answer in answers) > 8e-3 * min(a["bytes_total"] for a in answers) / 0.2 * 0.9
+
+
+def test_python_adapts_as_the_command_does(server, results):
+    with pytest.raises(UsageError, match="in Python deadline_ms"):
+        semcodec.connect(server.url, SPEC, adapt=results, offline=True)
+    for within, least in ((5000.0, 2000), (1e-3, 0)):  # where nothing is in time the fastest is sent
+        with semcodec.connect(server.url, SPEC, adapt=results, deadline_ms=within, offline=True) as link:
+            pixels, _ = open_dataset("digits-scenes", "test", link.request).batch(range(4))
+            answers = [link.send(one) for one in pixels]
+        assert [answer.outcome for answer in answers] == ["answered"] * 4
+        assert (answers[-1].encoded.bytes_total > 2000) == bool(least)
+        assert sum(link.chooser.taken.values()) == 4
 
 
 class Says:

@@ -150,6 +150,9 @@ def test_weights_of_the_rate_fall_in_equal_ratios():
     found = distillation.weights_of(2.0, 3)
     assert found == pytest.approx([2.0, 2 / 40**0.5, 2 / 40])
     assert distillation.weights_of(2.0, 1) == [2.0]
+    assert distillation.weights_of((9, 1, 0.5), 3) == [9, 1, 0.5]
+    with pytest.raises(UsageError, match="3 operating points, and there are 2 weights"):
+        distillation.weights_of((9, 1), 3)
 
 
 def test_features_are_measured_channel_by_channel():

@@ -258,6 +258,9 @@ def test_the_card_of_a_task_has_its_weight_and_all_licences(data, pixels, tmp_pa
         (["jpeg+tiny", "--objective", "refine", "--rate-weight", "1"], "leave it out"),
         (["blocks+tiny", "--rate-weight", "1"], "leave it out"),
         (["blocks+tiny", "--objective", "task", "--rate-weight", "nan"], "at least 0"),
+        (["blocks+tiny", "--objective", "task", "--rate-weight", "2,1"], "give --rate-weight one number"),
+        (["blocks+tiny", "--objective", "distil", "--rate-weight", "2,-1"], "at least 0"),
+        (["blocks+tiny", "--objective", "distil", "--rate-weight", "2;1"], "several with commas between, not 2;1"),
         (["blocks+tiny", "--objective", "task", "--until", "pixel"], "its steps are pixels, task-aware, tables"),
     ],
 )
