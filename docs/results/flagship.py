@@ -117,8 +117,7 @@ def parts() -> dict[str, Part]:
             [("layered+det-nano@d3", {"layered.layers": (1, 2, 3, 4)}), ("feature-hyperprior+det-nano@d3", {})],
             (Goal(90, 99.5, 0.6, 1 / 5),), pictures,
             [
-                ("local+det-nano", {}), ("png+det-nano", {}), ("tensor8+rans+det-nano", {}),
-                ("tensor8+rans+det-nano@d3", {}),
+                ("png+det-nano", {}), ("tensor8+rans+det-nano", {}), ("tensor8+rans+det-nano@d3", {}),
                 ("feature-video-pca+rans+det-nano@d3", {}),
             ],
         ),

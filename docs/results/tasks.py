@@ -31,7 +31,7 @@ LAYERED = ("layered:layers=1", "layered:layers=2", "layered")
 EMBEDDED = (
     ("seg-nano", PICTURES, ("feature-hyperprior", *LAYERED)),
     ("embed-nano", SOME, ()),
-    ("det-nano", SOME, ("feature-hyperprior", "layered")),
+    ("det-nano", SOME, ("feature-hyperprior", *LAYERED)),
 )
 """Models, pictures at their input, codecs at their cut d3."""
 CALTECH = ("webp:1", "webp:20", "webp:60", "avif:15", "avif:20", "avif:30", "png")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +40,12 @@ if TYPE_CHECKING:
 @click.option("--page/--no-page", default=True, show_default=True, help="Whether a browser is shown the streams at /.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the "
               "lines on stderr.")  # fmt: skip
+@click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where "
+              "models run: in this process, or in replicas on a Ray cluster.")  # fmt: skip
+@click.option("--address", help="Of a Ray cluster, HOST:PORT or auto; without, one is started here.")
+@click.option("--replicas", type=click.IntRange(1), help="Processes with the models.  [default: by load, from 1 to the "
+              "cluster's CPUs or GPUs]")  # fmt: skip
+@click.option("--num-gpus", type=click.FloatRange(0, min_open=True), help="Of each replica: a GPU, or a share of one.")
 @options.tasks
 @options.accelerator
 @options.weights
@@ -54,6 +63,10 @@ def command(
     idle_s: int,
     page: bool,
     log_format: str,
+    executor: str,
+    address: str | None,
+    replicas: int | None,
+    num_gpus: float | None,
     tasks: tuple[str, ...],
     device: str,
     half: bool,
@@ -72,6 +85,12 @@ def command(
     from semcodec.serving.extras import check_serve
     from semcodec.serving.trust import read_token
 
+    if executor == "local" and (address or replicas or num_gpus):
+        raise UsageError("--address, --replicas and --num-gpus are for --executor ray")
+    if executor == "ray" and device != "cpu" and not (num_gpus and device == "cuda"):
+        raise UsageError(
+            f"--executor ray: instead of --device {device}, --num-gpus says what each replica has of a GPU"
+        )
     if (tls_cert is None) != (tls_key is None):
         raise UsageError("--tls-cert and --tls-key go together")
     for path in (tls_cert, tls_key):
@@ -86,42 +105,47 @@ def command(
     answered = _answered(compositions, tasks)
     check_serve()
 
-    from semcodec.pipeline.accelerator import Accelerator
-    from semcodec.pipeline.server import Server
     from semcodec.serving.app import HOSTS, PATH, bind, serve
     from semcodec.serving.limits import Limits
+    from semcodec.serving.loading import Loading
     from semcodec.serving.log import Log
 
     log = Log(log_format)
     listener = bind(host, port)
-    there = Accelerator.find(device, half)
-    servers = [
-        Server.load(c, request, offline=request.offline, device=there, replies=None, tasks=answered[i])
-        for i, c in enumerate(compositions)
-    ]
+    loading = Loading(specs, request, answered, device, half)
     scheme = "ws" if tls_cert is None else "wss"
     shown = f"[{host}]" if ":" in host else host
-    address = f"{scheme}://{shown}:{listener.getsockname()[1]}"
+    url = f"{scheme}://{shown}:{listener.getsockname()[1]}"
     if token is None and host not in ("127.0.0.1", "::1", "localhost"):
         log("warning", message="anyone who reaches this address is answered: give --token-file")
+    stdout = sys.stdout
 
     def ready() -> None:
-        log("listening", address=address, path=PATH, specs=[server.spec for server in servers])
-        click.echo(address)
+        log("listening", address=url, path=PATH, specs=[server.spec for server in servers])
+        click.echo(url, file=stdout)
 
-    limits = Limits(max_batch, batch_wait_ms / 1000, max_streams, max_samples_per_s, idle_s=idle_s)
-    interrupted = serve(
-        servers,
-        listener,
-        limits,
-        token=token,
-        cert=None if tls_cert is None else str(tls_cert),
-        key=None if tls_key is None else str(tls_key),
-        log=log,
-        ready=ready,
-        page=page,
-        hosts=HOSTS | {host},
-    )
+    with ExitStack() as open_until_the_end:
+        if executor == "ray":
+            from semcodec.serving.on_ray import OnRay
+
+            loading = replace(loading, device="cuda" if num_gpus else "cpu")
+            there = open_until_the_end.enter_context(OnRay(loading, log, address, replicas, num_gpus))
+            servers = there.servers
+        else:
+            there, servers = None, loading.load()
+        interrupted = serve(
+            servers,
+            listener,
+            Limits(max_batch, batch_wait_ms / 1000, max_streams, max_samples_per_s, idle_s=idle_s),
+            token=token,
+            cert=None if tls_cert is None else str(tls_cert),
+            key=None if tls_key is None else str(tls_key),
+            log=log,
+            ready=ready,
+            page=page,
+            hosts=HOSTS | {host},
+            executor=there,
+        )
     if interrupted:
         raise KeyboardInterrupt
 

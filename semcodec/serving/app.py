@@ -23,8 +23,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from semcodec.data.notes import DataNote
-from semcodec.errors import UsageError
+from semcodec.errors import SemcodecError, UsageError
 from semcodec.pipeline.server import Server
+from semcodec.serving.engine import Executor, Hosted
 from semcodec.serving.limits import Limits
 from semcodec.serving.log import Log
 from semcodec.serving.messages import MAX_HELLO, OVERHEAD
@@ -69,7 +70,11 @@ def make_app(service: Service, *, page: bool = True, hosts: frozenset[str] = HOS
         return PlainTextResponse("ok\n")
 
     async def readyz(request: Request) -> Response:
-        return PlainTextResponse("draining\n", 503) if service.draining else PlainTextResponse("ok\n")
+        if service.draining:
+            return PlainTextResponse("draining\n", 503)
+        if not service.engine.executor.ready:
+            return PlainTextResponse("no replica is up\n", 503)
+        return PlainTextResponse("ok\n")
 
     async def metrics(request: Request) -> Response:
         return Response(service.metrics_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -203,17 +208,18 @@ def serve(
     ready: Callable[[], None],
     page: bool = True,
     hosts: frozenset[str] = HOSTS,
+    executor: Executor | None = None,
 ) -> bool:
     """Answer streams until SIGTERM or Ctrl-C, then drain; whether it was Ctrl-C. ready: called when it answers.
 
-    page, hosts: as of ``make_app``.
+    page, hosts: as of ``make_app``. executor: as of ``Service``.
 
-    Raises UsageError for a certificate that cannot be used.
+    Raises UsageError for a certificate that cannot be used, SemcodecError for an executor that will not answer.
     """
     _allow_files(limits.max_streams)
     # One note a damaged packet would fill the log, and Python's memory of what it has said; the answers tell of it.
     warnings.simplefilter("ignore", DataNote)
-    return asyncio.run(_serve(servers, listener, limits, token, cert, key, log, ready, page, hosts))
+    return asyncio.run(_serve(servers, listener, limits, token, cert, key, log, ready, page, hosts, executor))
 
 
 async def _serve(
@@ -227,8 +233,9 @@ async def _serve(
     ready: Callable[[], None],
     page: bool,
     hosts: frozenset[str],
+    executor: Executor | None,
 ) -> bool:
-    service = Service(servers, limits, token=token, log=log)
+    service = Service(servers, limits, token=token, log=log, executor=executor)
     largest = max(hosted_largest(server) for server in servers)
     http = type("Http", (_Http,), {"opening_s": limits.opening_s})
     app = make_app(service, page=page, hosts=hosts)
@@ -265,8 +272,14 @@ async def _serve(
     running = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not running.done():
         await asyncio.sleep(0.01)
-    ready()
-    await asyncio.wait((running, asked), return_when=asyncio.FIRST_COMPLETED)
+    computes = service.engine.executor
+    while not (computes.ready or computes.failure or running.done() or asked.done()):
+        await asyncio.sleep(0.05)
+    failure = computes.failure
+    if computes.ready:
+        ready()
+    if not failure:
+        await asyncio.wait((running, asked), return_when=asyncio.FIRST_COMPLETED)
     if not running.done():
         draining = asyncio.create_task(service.drain())
         while not draining.done() and not server.force_exit:
@@ -275,13 +288,13 @@ async def _serve(
         await running
     await service.stop()
     log("stopped")
+    if failure:
+        raise SemcodecError(failure)
     return asked.done() and asked.result() == signal.SIGINT
 
 
 def hosted_largest(server: Server) -> int:
     """Bytes of the largest record that a stream of this server may have."""
-    from semcodec.serving.engine import Hosted
-
     return Hosted(server).largest
 
 

@@ -48,7 +48,7 @@ class _Queue(Generic[S, OwnerT]):
 
 
 class Batcher(Generic[S, OwnerT]):
-    """A queue that any thread may put work into and one takes batches from.
+    """A queue that any thread may put work into and take batches from.
 
     A batch holds records of one stream header, those first whose deadline is nearest. It waits ``wait_s`` for more, but
     only while there are open sessions of this header that have nothing in it. Work whose deadline is over is given back
@@ -81,7 +81,7 @@ class Batcher(Generic[S, OwnerT]):
         """No more work comes: ``take`` gives what there is, then None."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def take(self) -> tuple[list[Job[S, OwnerT]], list[Job[S, OwnerT]]] | None:
         """The next batch, and work whose time is over; waits for some. None once it is closed and empty."""
@@ -110,4 +110,6 @@ class Batcher(Generic[S, OwnerT]):
             queue.since = now
         else:
             del self._queues[stream]
+        if self._queues:  # whoever is about to compute this looks after them no longer
+            self._changed.notify()
         return batch, late

@@ -1,27 +1,30 @@
-"""The models of a server: which streams they answer, and the thread that they run in."""
+"""The models of a server: which streams they answer, and the threads that wait for them."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, Generic, Protocol, TypeVar
 
-from semcodec.coding.rounds import SURE
-from semcodec.container.packets import LocalRecord, Packet, read_header, read_packets
-from semcodec.errors import CorruptStream, SemcodecError, VersionMismatch, WeightsMismatch, first_line
-from semcodec.pipeline.server import Joined, Record, Server
-from semcodec.pipeline.timing import Clock
-from semcodec.serving.answers import to_message
+from msgspec.structs import replace
+
+from semcodec.container.packets import read_header
+from semcodec.errors import CorruptStream, SemcodecError, VersionMismatch, WeightsMismatch
+from semcodec.pipeline.server import Server
 from semcodec.serving.batching import Batcher, Job
-from semcodec.serving.messages import Failed, First, Late, Outcome, Reply
+from semcodec.serving.computing import Computed, Fault, Item, compute, draw, failed, microseconds
+from semcodec.serving.messages import Answer, Failed, Late, Outcome, Reply
 from semcodec.serving.metrics import Metrics
 from semcodec.serving.sessions import ServerSession
-from semcodec.tasks.prediction import Prediction
 
 KEPT = 256
 """Headers beside those of open streams of which it is remembered what answers them, at most."""
+TRIES = 3
+"""How often a record is begun whose executor dies: a machine that is taken away is not the record's fault."""
 RECORD_MARGIN = 1 << 16
 """Bytes of a record beside twice its features and its pixels: heads, tables, and small models."""
 
@@ -55,28 +58,29 @@ class Models:
     _hosted: dict[tuple[bytes, str], Hosted] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def host(self, first: First, task: str = "") -> Hosted:
+    def host(self, header: bytes, task: str = "", backbone: str = "") -> Hosted:
         """What answers a stream: nothing is built for it. task: of a stream for several, the one that is asked for.
+        backbone: as in HELLO.
 
         Raises StreamError, SpecError, PluginError, UsageError for a task that is not answered here.
         """
-        asked = first.header, task
+        asked = header, task
         with self._lock:
             if (known := self._hosted.get(asked)) is not None:
-                self._check_backbone(known.server, first.backbone)
+                self._check_backbone(known.server, backbone)
                 return known
-        stream = BytesIO(first.header)
-        header = read_header(stream)
+        stream = BytesIO(header)
+        read = read_header(stream)
         if stream.read(1):
             raise CorruptStream("the stream's header has bytes behind it")
         refused: SemcodecError | None = None
         for server in self.servers:
             try:
-                accepted = server.accept(header)
+                accepted = server.accept(read)
                 if task:
                     accepted = accepted.alone(task)
                 accepted.check_one()
-                self._check_backbone(accepted, first.backbone)
+                self._check_backbone(accepted, backbone)
             except (VersionMismatch, WeightsMismatch) as error:
                 # Other weights of the right composition say more than another composition.
                 refused = error if refused is None or isinstance(error, WeightsMismatch) else refused
@@ -84,11 +88,11 @@ class Models:
             with self._lock:
                 if len(self._hosted) >= KEPT:
                     self._hosted = {key: hosted for key, hosted in self._hosted.items() if hosted.open}
-                return self._hosted.setdefault(asked, Hosted(accepted, first.header, task))
+                return self._hosted.setdefault(asked, Hosted(accepted, header, task))
         assert refused is not None
         if len(self.servers) > 1 and isinstance(refused, VersionMismatch):
             here = ", ".join(server.spec for server in self.servers)
-            raise VersionMismatch(f"the stream was made by {header.spec}, and this server answers {here}")
+            raise VersionMismatch(f"the stream was made by {read.spec}, and this server answers {here}")
         raise refused
 
     def _check_backbone(self, server: Server, digest: str) -> None:
@@ -110,11 +114,67 @@ class Owner(Protocol):
 OwnerT = TypeVar("OwnerT", bound=Owner)
 
 
-class Engine(Generic[OwnerT]):
-    """Answers what is put into its batcher, batch by batch, in a thread of its own.
+class WorkerLost(Exception):
+    """What computed a batch is gone, and its answers with it."""
 
-    deliver: called in that thread with owners, and outcomes or REPLY. fault: with the traceback of an error that is
-    ours.
+
+class Executor(Protocol):
+    """Where batches are computed. Any thread may use it.
+
+    at_once: batches that are computed at a time, at most. ready: whether it answers now. failure: why it never will.
+    """
+
+    @property
+    def at_once(self) -> int: ...
+
+    @property
+    def ready(self) -> bool: ...
+
+    @property
+    def failure(self) -> str: ...
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Waits until another batch can be computed: it is taken, and computed, inside."""
+        ...
+
+    def compute(self, hosted: Hosted, items: Sequence[Item]) -> Computed:
+        """Raises WorkerLost, after which the same items may be given again, and SemcodecError where nobody answers."""
+        ...
+
+    def draw(self, hosted: Hosted, item: Item, answer: Answer) -> list[Mapping[str, Any]]:
+        """The panels of a record that was answered, for the page. Raises SemcodecError."""
+        ...
+
+    def end(self) -> None:
+        """Nothing is waited for any longer."""
+        ...
+
+
+class Here:
+    """An ``Executor`` in the thread that asks, by the models of this process."""
+
+    at_once, ready, failure = 1, True, ""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+
+    def turn(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def compute(self, hosted: Hosted, items: Sequence[Item]) -> Computed:
+        return compute(hosted.server, items, self.fault)
+
+    def draw(self, hosted: Hosted, item: Item, answer: Answer) -> list[Mapping[str, Any]]:
+        return draw(hosted.server, item, answer)
+
+    def end(self) -> None:
+        pass
+
+
+class Engine(Generic[OwnerT]):
+    """Answers what is put into its batcher, batch by batch, in threads of its own: as many as its executor takes.
+
+    deliver: called in such a thread with owners, and outcomes or REPLY.
     """
 
     def __init__(
@@ -122,152 +182,83 @@ class Engine(Generic[OwnerT]):
         batcher: Batcher[Hosted, OwnerT],
         metrics: Metrics,
         deliver: Callable[[Sequence[tuple[OwnerT, Outcome | Reply]]], None],
-        fault: Callable[[BaseException], None],
+        executor: Executor,
     ) -> None:
-        self.batcher, self.metrics, self.deliver, self.fault = batcher, metrics, deliver, fault
-        self._thread = threading.Thread(target=self._run, name="semcodec-models", daemon=True)
+        self.batcher, self.metrics, self.deliver, self.executor = batcher, metrics, deliver, executor
+        self._threads = [
+            threading.Thread(target=self._run, name=f"semcodec-models-{number}", daemon=True)
+            for number in range(executor.at_once)
+        ]
 
     def start(self) -> None:
         """Begin to answer."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Answer what waits, and end. Returns when that is done."""
         self.batcher.close()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self.executor.end()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
 
     def _run(self) -> None:
-        while (taken := self.batcher.take()) is not None:
-            batch, late = taken
-            now = self.batcher.now()
-            out: list[tuple[OwnerT, Outcome | Reply]] = [
-                (job.owner, Late(job.sequence, _microseconds(now - job.arrived))) for job in late
-            ]
-            if batch:
-                out += self._answer(batch, now)
-            self.deliver(out)
+        while True:
+            with self.executor.turn():
+                taken = self.batcher.take()
+                if taken is None:
+                    return
+                batch, late = taken
+                now = self.batcher.now()
+                out: list[tuple[OwnerT, Outcome | Reply]] = [
+                    (job.owner, Late(job.sequence, microseconds(now - job.arrived))) for job in late
+                ]
+                if batch:
+                    out += self._answer(batch, now)
+                self.deliver(out)
 
     def _answer(self, batch: Sequence[Job[Hosted, OwnerT]], began: float) -> list[tuple[OwnerT, Outcome | Reply]]:
-        server = batch[0].stream.server
-        records: list[tuple[Job[Hosted, OwnerT], Record]] = []
-        out: list[tuple[OwnerT, Outcome | Reply]] = []
-        for job in batch:
-            try:
-                records.append((job, record_of(job)))
-            except SemcodecError as error:
-                out.append((job.owner, Failed(job.sequence, _line(error))))
-        looked = 0
-        if any(job.round == 1 for job, _ in records):
-            records, looked = self._ask(server, records, began, out)
-        clock = server.clock()
-        found = self._decode(server, [record for _, record in records], clock) if records else []
-        decode = _microseconds(sum(clock.seconds.get(stage, 0.0) for stage in ("entropy_decode", "read", "restore")))
-        recover = _microseconds(clock.seconds.get("recover", 0.0))
-        tail = max(0, _microseconds(sum(clock.seconds.values())) - decode - recover)
+        computed = self._compute(batch[0].stream, [item_of(job) for job in batch])
         self.metrics.batch.observe(len(batch))
-        for stage, spent in (("decode", decode), ("recover", recover), ("tail", tail)):
-            self.metrics.stages[stage].observe(spent / 1e6)
-        for (job, _), answer in zip(records, found, strict=True):
-            waited = began - job.arrived
+        for stage, spent in computed.seconds.items():
+            self.metrics.stages[stage].observe(spent)
+        out: list[tuple[OwnerT, Outcome | Reply]] = []
+        for job, said in zip(batch, computed.said, strict=True):
+            waited = began - job.arrived + computed.away
             self.metrics.stages["queue"].observe(waited)
-            if isinstance(answer, SemcodecError):
-                out.append((job.owner, Failed(job.sequence, _line(answer))))
-                continue
-            times = (_microseconds(waited), decode + looked * (job.round == 1), recover, tail)
-            asked = job.owner.session
-            message = to_message(
-                job.sequence,
-                answer,
-                times,
-                logits=asked.logits,
-                least_score=asked.least_score,
-                task=server.composition.task,
-            )
-            out.append((job.owner, message))
+            if not isinstance(said, Failed):
+                said = replace(said, microseconds=(microseconds(waited), *said.microseconds[1:]))
+            out.append((job.owner, said))
         return out
 
-    def _ask(
-        self,
-        server: Server,
-        records: Sequence[tuple[Job[Hosted, OwnerT], Record]],
-        began: float,
-        out: list[tuple[OwnerT, Outcome | Reply]],
-    ) -> tuple[list[tuple[Job[Hosted, OwnerT], Record]], int]:
-        """Say REPLY to the first rounds that leave the server in doubt; what can be answered now is given back, with
-        the microseconds that looking took."""
-        clock = server.clock()
-        firsts = [(job, record) for job, record in records if job.round == 1 and isinstance(record, Packet)]
-        said = self._look(server, [record for _, record in firsts], clock)
-        took = _microseconds(sum(clock.seconds.values()))
-        self.metrics.stages["look"].observe(took / 1e6)
-        settled: set[int] = set()
-        for (job, _), request in zip(firsts, said, strict=True):
-            waited = began - job.arrived
-            if isinstance(request, SemcodecError):
-                out.append((job.owner, Failed(job.sequence, _line(request))))
-            elif request != SURE:
-                self.metrics.stages["queue"].observe(waited)
-                out.append((job.owner, Reply(job.sequence, request, (_microseconds(waited), took))))
-            else:
-                continue
-            settled.add(id(job))
-        return [(job, record) for job, record in records if id(job) not in settled], took
-
-    def _look(self, server: Server, packets: Sequence[Packet], clock: Clock) -> Sequence[bytes | SemcodecError]:
-        """What the server says to each first round, or what is wrong with it."""
-        if not packets:
-            return []
+    def _compute(self, hosted: Hosted, items: Sequence[Item]) -> Computed:
+        """``Executor.compute``, again where what computes dies: then one by one, since a record may be what kills it,
+        which costs that one its answer."""
+        began = time.perf_counter()
+        parts: list[Computed] = []
         try:
-            return server.reply(packets, clock)
-        except SemcodecError as error:
-            if len(packets) == 1:
-                return [error]
-        except Exception as error:
-            if len(packets) == 1:
-                self.fault(error)
-                return [SemcodecError("this record could not be looked at: the server's log says why")]
-        return [said for packet in packets for said in self._look(server, [packet], clock)]
+            with suppress(WorkerLost):
+                return self.executor.compute(hosted, items)
+            for item in items:
+                parts.append(self._again(hosted, item))  # noqa: PERF401  # those before an error stay
+        except SemcodecError as error:  # nobody answers it, nor would those behind it be
+            parts.append(Computed([failed(item, error) for item in items[len(parts) :]]))
+        seconds: dict[str, float] = {}
+        for part in parts:
+            for stage, spent in part.seconds.items():
+                seconds[stage] = seconds.get(stage, 0.0) + spent
+        away = time.perf_counter() - began - sum(seconds.values())
+        return Computed([said for part in parts for said in part.said], seconds, away)
 
-    def _decode(self, server: Server, records: Sequence[Record], clock: Clock) -> Sequence[Prediction | SemcodecError]:
-        """A prediction or an error for each; an error that is ours costs those alone that make it."""
-        try:
-            return server.decode_each(records, clock)
-        except Exception as error:
-            if len(records) == 1:
-                self.fault(error)
-                return [SemcodecError("this record could not be answered: the server's log says why")]
-        return [found for record in records for found in self._decode(server, [record], clock)]
-
-
-def record_of(job: Job[Hosted, Any]) -> Record:
-    """What a job holds, both rounds where it is of a second. Raises StreamError."""
-    server = job.stream.server
-    record = read_one(job.record, job.sequence, server)
-    if job.first is None:
-        return record
-    return join(job.first, record, job.sequence, server)
+    def _again(self, hosted: Hosted, item: Item) -> Computed:
+        for _ in range(TRIES - 1):
+            with suppress(WorkerLost):
+                return self.executor.compute(hosted, [item])
+        return Computed([failed(item, SemcodecError(f"what computes this record died {TRIES} times"))])
 
 
-def read_one(data: bytes, sequence: int, server: Server) -> Packet | LocalRecord:
-    """The record of a message. Raises StreamError where it holds another number's, or more or fewer than one."""
-    found = list(read_packets(BytesIO(data), server.header))
-    if len(found) != 1 or found[0].sequence != sequence:
-        raise CorruptStream(f"message {sequence} does not hold the one record of that number")
-    return found[0]
-
-
-def join(first: tuple[bytes, bytes], second: Packet | LocalRecord, sequence: int, server: Server) -> Joined:
-    """Both rounds of a sample. first: the record of the first, and what the server said to it. Raises StreamError."""
-    begun = read_one(first[0], sequence, server)
-    if not isinstance(begun, Packet) or not isinstance(second, Packet):
-        raise CorruptStream(f"message {sequence} is a round of a sample that the device has answered itself")
-    return Joined(begun, first[1], second)
-
-
-def _line(error: SemcodecError) -> str:
-    return "".join(c if c.isprintable() else "?" for c in first_line(error))[:1000]
-
-
-def _microseconds(seconds: float) -> int:
-    return max(0, round(1e6 * seconds))
+def item_of(job: Job[Hosted, Any]) -> Item:
+    """What is computed of a job."""
+    session = job.owner.session
+    return Item(job.sequence, job.record, job.round, job.first, session.logits, session.least_score)

@@ -22,11 +22,9 @@ from starlette.routing import Route
 from semcodec._json import to_json
 from semcodec._version import __version__
 from semcodec.errors import SemcodecError
-from semcodec.serving.answers import to_prediction
-from semcodec.serving.batching import Job
-from semcodec.serving.engine import Hosted, record_of
+from semcodec.serving.engine import item_of
 from semcodec.serving.figures import WINDOW_S
-from semcodec.serving.messages import Answer, Boxes
+from semcodec.serving.messages import Boxes
 from semcodec.serving.service import Held, Service
 
 MOST = 200
@@ -73,7 +71,8 @@ class Page:
             known = self._drawn.get(name)
             if known is None or known[0] != job.sequence:
                 try:
-                    panels = await asyncio.to_thread(_show, job, answer)
+                    draw = self.service.engine.executor.draw
+                    panels = await asyncio.to_thread(draw, job.stream, item_of(job), answer)
                 except SemcodecError:
                     panels = []
                 self._drawn = {n: kept for n, kept in self._drawn.items() if n in self._names()}
@@ -128,14 +127,6 @@ def _told(held: Held) -> dict[str, Any] | None:
     answer = held.shown[1]
     boxes = len(answer.boxes.classes) if isinstance(answer.boxes, Boxes) else None
     return {"name": answer.name, "probability": answer.probability, "layers": list(answer.layers), "boxes": boxes}
-
-
-def _show(job: Job[Hosted, Held], answer: Answer) -> list[Mapping[str, Any]]:
-    from semcodec.serving.pictures import show
-
-    server = job.stream.server
-    prediction = None if answer.device else to_prediction(answer, server.classes, server.composition.task)
-    return show(server, record_of(job), prediction)
 
 
 def _json(document: Mapping[str, Any]) -> Response:

@@ -22,7 +22,7 @@ from semcodec.errors import CorruptStream, SemcodecError, VersionMismatch, Weigh
 from semcodec.pipeline.server import Server
 from semcodec.serving import messages
 from semcodec.serving.batching import Batcher, Job
-from semcodec.serving.engine import Engine, Hosted, Models
+from semcodec.serving.engine import Engine, Executor, Here, Hosted, Models
 from semcodec.serving.figures import Figures
 from semcodec.serving.limits import Limits
 from semcodec.serving.log import Log
@@ -111,7 +111,7 @@ class _Refusal(Exception):
 class Service:
     """Answers streams of what ``servers`` decode. Made and used on one event loop.
 
-    token: that devices have to know; None: none is asked for.
+    token: that devices have to know; None: none is asked for. executor: that decodes; None: these servers, here.
     """
 
     def __init__(
@@ -121,6 +121,7 @@ class Service:
         *,
         token: str | None = None,
         log: Log | None = None,
+        executor: Executor | None = None,
     ) -> None:
         self.limits, self.token, self.log = limits or Limits(), token, log or Log()
         self.models, self.metrics = Models(servers), Metrics()
@@ -131,7 +132,9 @@ class Service:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._window = self.limits.window
-        self.engine: Engine[Held] = Engine(self.batcher, self.metrics, self._deliver_soon, self.log.fault)
+        self.engine: Engine[Held] = Engine(
+            self.batcher, self.metrics, self._deliver_soon, executor or Here(self.log.fault)
+        )
 
     async def start(self) -> None:
         """Begin to answer."""
@@ -237,7 +240,7 @@ class Service:
             raise _Refusal("busy", message, retry=True)
         identity = secrets.token_hex(16)
         try:
-            hosted = await asyncio.to_thread(self.models.host, first, task)
+            hosted = await asyncio.to_thread(self.models.host, first.header, task, first.backbone)
         except WeightsMismatch as error:
             raise _Refusal("weights", first_line(error)) from None
         except SemcodecError as error:

@@ -153,3 +153,33 @@ def test_what_the_link_costs_a_device_beside_encoding(server, spec):
     encoding, link_ms = 10 * min(alone), 10 * (min(linked) - min(alone))
     print(f"\n{spec}: {encoding:.3f} ms to encode, and {link_ms:.3f} for the link: {link_ms / encoding:+.1%}")
     assert link_ms <= 0.5 * encoding + 0.5
+
+
+@pytest.mark.parametrize("where", [(), ("--replicas", "1"), ("--replicas", "2")], ids=["local", "one", "two"])
+def test_answers_a_second_and_round_trip_by_executor(tmp_path, where):
+    """For docs/serving.md: by the clock, on whatever machine it is; only that all is answered is asserted."""
+    if where:
+        pytest.importorskip("ray", reason="needs Ray: pip install 'semcodec[ray]'")
+    arguments = ("--executor", "ray", *where) if where else ()
+    pipeline, records = packets(SPECS[0])
+    hello = Hello("", write_header(pipeline.header), "", False, 0.25)
+    rates, trips = [], []
+    with ServerProcess(tmp_path, SPECS[0], *arguments) as server:
+        for number in range(4):
+            begun = time.perf_counter()
+            assert asyncio.run(load(server.url, hello, records, STREAMS)) == STREAMS * EACH
+            if number:
+                rates.append(STREAMS * EACH / (time.perf_counter() - begun))
+        with semcodec.connect(server.url, SPECS[0], offline=True) as link:
+            for number in range(220):
+                begun = time.perf_counter()
+                link.send(np.zeros((96, 96, 3), np.uint8))
+                if number >= 20:
+                    trips.append(1000 * (time.perf_counter() - begun))
+        assert server.stop() == 0
+    rate, trip = statistics.median(rates), statistics.median(trips)
+    machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    print(
+        f"\n{' '.join(arguments) or 'local'}: {rate:.0f} answers a second of {STREAMS} streams ({min(rates):.0f} to "
+        f"{max(rates):.0f}), {trip:.1f} ms for one alone; {machine}"
+    )

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from semcodec._jpegxl_heads import MOST_FRAMES, jpegxl_sizes
-from semcodec.coding.pictures import decode_picture, encode_picture
+from semcodec.coding.pictures import _learn_jpegxl, decode_picture, encode_picture
 from semcodec.errors import CorruptStream
 
 DUE = 600 * 400
@@ -85,8 +85,7 @@ class TestOfTheEncoder:
 
     def test_other_coders_streams_are_refused_where_they_take_more_room(self):
         picture, out = Image.fromarray(writing(96, 64)).convert("RGBA"), io.BytesIO()
-        import pillow_jxl  # noqa: F401 - which registers itself with Pillow
-
+        _learn_jpegxl()
         picture.save(out, "JXL")
         with pytest.raises(CorruptStream, match="channels beside its colours"):
             decode_picture(out.getvalue(), 96 * 64, ("jpegxl",))

@@ -22,7 +22,7 @@ from semcodec.panels import Frame, Panel
 from semcodec.pipeline.device import Device
 from semcodec.pipeline.server import Server
 from semcodec.serving.app import make_app
-from semcodec.serving.engine import read_one
+from semcodec.serving.computing import read_one
 from semcodec.serving.figures import Figures
 from semcodec.serving.messages import Answer, Failed, Late
 from semcodec.serving.pictures import as_data, draw, show
