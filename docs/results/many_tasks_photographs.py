@@ -1,7 +1,7 @@
 """One stream of photographs for classes and retrieval, beside WebP and AVIF: the second tables of many_tasks.md.
 
     python docs/results/many_tasks_photographs.py --data nips2017 --weights deit_tiny_patch16_224.safetensors
-        --codec docs/results/layered-deit-tiny-block4.safetensors
+        --codec plugins/layered/weights/layered-deit-tiny-block4.safetensors
     python docs/results/many_tasks_photographs.py            the tables, from the records that are there
 
 Both tasks are measured of the same packets: DeiT-Tiny's classes, and its embeddings, by which a picture is looked for
