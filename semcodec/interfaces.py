@@ -34,6 +34,8 @@ Traits, declared in ``Component.traits``:
                and returns it or None;  example: a member for checks of a family ("timm/*");
                known: of a family, "package.module:function" that is given the build parameters and raises UsageError
                for a member that cannot exist; without torch;
+               shares: another Backbone and how names of weights begin that are its own as it ships; files of
+               ``semcodec train`` leave them out where they still are;
                by the name of an Encoder's model: the usual Backbone for it
     recoverer  fallback: one without weights to name where none are found
     entropy    alphabet: largest alphabet it codes natively (absent: any)

@@ -20,6 +20,8 @@ INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 FITS = ("crop", "letterbox")
 CLASS, BOXES, MASKS = "class", "boxes", "masks"
 """Labels that data may have: a class for each sample, ``Boxes``, a class for each pixel (``semcodec.class_masks``)."""
+RECONSTRUCTION = "reconstruction"
+"""The task whose labels every picture has: its own pixels, as the model's input shows them."""
 LABELS = {"classification": CLASS, "video": CLASS, "detection": BOXES, "segmentation": MASKS}
 """By task, the labels that its data must have; those of any other bear the task's own name."""
 MAPS = "maps"

@@ -1,10 +1,11 @@
-"""Trains and measures what docs/results/many_tasks.md shows: one stream for three tasks beside a stream for each.
+"""Trains and measures what docs/results/many_tasks.md shows: one stream for five tasks beside a stream for each.
 
     python docs/results/many_tasks.py runs/many               trains what is missing, measures, writes the page's tables
     python docs/results/many_tasks.py runs/many --only tables  from the records that are there
 
 Every codec starts from the detector's that ships (`layered+det-nano@d3`) and learns by distillation from as many
-pictures: from its own tail where it is for one task, from all where it is for all. Run again to go on; the records
+pictures: from its own tail where it is for one task, from all where it is for all, or at each number of layers from
+those that so many serve. Run again to go on; the records
 are in many_tasks.jsonl, the tables of many_tasks.md, between their marks, are made from them anew.
 """
 
@@ -21,22 +22,35 @@ import numpy as np
 import numpy.typing as npt
 
 from semcodec.composition.composition import compose_spec
+from semcodec.data.datasets import open_dataset
 from semcodec.evaluation.evaluate import run_sweep
 from semcodec.evaluation.keys import Known
+from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.weights import WeightsRequest
-from semcodec.tasks.average_precision import Matches
-from semcodec.tasks.mean_iou import Counts
+from semcodec.tasks.base import Metric
+from semcodec.tasks.prediction import Prediction
+from semcodec.tasks.reconstruction import ReconstructionScore
 from semcodec.tasks.statistics import resampled
-from semcodec.tasks.table import get_task
+from semcodec.tasks.table import get_task, scores_of
+from semcodec.tensors import eight_bits
 from semcodec.training.train import WEIGHTS, train
 
 HERE = Path(__file__).parent
 RECORDS, PAGE = HERE / "many_tasks.jsonl", HERE / "many_tasks.md"
 MARKS = "<!-- tables -->", "<!-- end of tables -->"
 DATA = "digits-scenes"
-TAILS = {"classification": "cls-nano", "detection": "det-nano", "retrieval": "embed-nano"}
+TAILS = {
+    "classification": "cls-nano",
+    "detection": "det-nano",
+    "retrieval": "embed-nano",
+    "segmentation": "seg-nano",
+    "reconstruction": "draw-nano",
+}
 ALL = "+".join(f"{tail}@d3" for tail in TAILS.values())
 ONE = f"layered+rans+{ALL}"
+SERVES = "detection.2-classification.2-retrieval.2-segmentation.3-reconstruction.4"
+THREE = f"layered+rans+{'+'.join(f'{tail}@d3' for tail in list(TAILS.values())[:3])}"
+BY_TASK = f"layered:serves={SERVES}+rans+{ALL}"
 EACH = {task: f"layered+rans+{tail}@d3" for task, tail in TAILS.items()}
 PICTURES = {
     "WebP": (f"webp+{'+'.join(TAILS.values())}", {"webp.quality": [1, 5, 15, 40, 75]}),
@@ -46,13 +60,18 @@ PICTURES = {
 LAYERS = {"layered.layers": [1, 2, 3, 4]}
 START = "semcodec_plugins.layered", "weights/layered-det-nano.safetensors"
 BELOW = (0.01, 0.02, 0.05, 0.1)
-"""By how much all scores may be below those of the pictures as they are, in every resample."""
-WAYS = ("one stream", "a stream for each", "WebP", "AVIF")
+"""By how much all scores may be below those of the pictures as they are, in every resample; ten times as much in dB."""
+WAYS = ("one stream", "layers by task", "one stream for three", "a stream for each", "WebP", "AVIF")
+RATIOS = (("one stream", "a stream for each"), ("one stream", "WebP"), ("layers by task", "one stream"))
+SETS = (tuple(TAILS)[:3], tuple(TAILS)[:4], tuple(TAILS))
+"""Tasks that are asked for together."""
+WORDS = dict(zip(TAILS, ("class", "boxes", "retrieval", "masks", "picture"), strict=True))
+RIVALS = ("WebP", "AVIF")
 Floats = npt.NDArray[np.float64]
 
 
-def records() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in RECORDS.read_text().splitlines()] if RECORDS.exists() else []
+def records(path: Path = RECORDS) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def teach(spec: str, out: Path, scale: float, weights: Mapping[str, float]) -> None:
@@ -64,14 +83,53 @@ def teach(spec: str, out: Path, scale: float, weights: Mapping[str, float]) -> N
             )  # fmt: skip
 
 
-def keep(name: str, spec: str, grid: Mapping[str, Sequence[Any]], request: WeightsRequest, limit: int) -> None:
-    for record in run_sweep(compose_spec(spec), grid, request, DATA, limit=limit, known=Known.read(RECORDS)):
+def keep(
+    name: str,
+    spec: str,
+    grid: Mapping[str, Sequence[Any]],
+    request: WeightsRequest,
+    limit: int | None,
+    data: str = DATA,
+    path: Path = RECORDS,
+) -> None:
+    for record in run_sweep(compose_spec(spec), grid, request, data, limit=limit, known=Known.read(path)):
         for weights in record["weights"].values():
             weights["source"] = Path(weights["source"] or "").name
-        with RECORDS.open("a") as file:
-            file.write(json.dumps({**record, "name": name}) + "\n")
+        with path.open("a") as file:
+            file.write(json.dumps({**record, "data": Path(data).name, "name": name}) + "\n")
         metric = get_task(record["task"]).metric
-        print(f"{name}: {metric.head} {100 * record[metric.key]:.1f}, {record['bytes_total']:.0f} bytes", flush=True)
+        print(
+            f"{name}: {metric.head} {metric.shown(record[metric.key]):.1f}, {record['bytes_total']:.0f} bytes",
+            flush=True,
+        )
+
+
+def keep_received(name: str, spec: str, limit: int) -> None:
+    """A record of each point for the picture as it arrives, which no network has drawn again: of the rival's own."""
+    known = {(record["name"], json.dumps(record["knobs"])) for record in records() if record.get("received")}
+    composition = compose_spec(spec).alone("reconstruction")
+    whole = Pipeline.load(compose_spec(spec), WeightsRequest(offline=True))
+    for record in [one for one in records() if one["name"] == name and one["task"] == "reconstruction"]:
+        if (name, json.dumps(record["knobs"])) in known or record.get("received"):
+            continue
+        pipeline = whole.replace(composition=composition.with_call(**record["knobs"]))
+        score, dataset = ReconstructionScore(pipeline.request), open_dataset(DATA, "test", pipeline.request)
+        for start in range(0, limit, 32):
+            rows = range(start, min(limit, start + 32))
+            (pixels, labels), sizes = dataset.batch(rows), dataset.sizes(rows)
+            arrived = pipeline.records(pipeline.encode_batch(pixels, list(rows), sizes=sizes))
+            pictures = [eight_bits(pipeline.server.restored(one).features["image"])[0] for one in arrived]
+            score.add([Prediction(-1, "", 0.0, picture=picture) for picture in pictures], labels, sizes)
+        found = {
+            **record,
+            **score.accuracy(),
+            **score.by_sample(),
+            "key": f"{record['key']} as received",
+            "received": 1,
+        }
+        with RECORDS.open("a") as file:
+            file.write(json.dumps(found) + "\n")
+        print(f"{name}, as received: {found['psnr']:.2f} dB, {record['bytes_total']:.0f} bytes", flush=True)
 
 
 # -- what the records say ----------------------------------------------------------------------------------------------
@@ -80,12 +138,7 @@ def keep(name: str, spec: str, grid: Mapping[str, Sequence[Any]], request: Weigh
 def scores(record: Mapping[str, Any]) -> Floats:
     """The score of all samples, then of every resample, (1 + RESAMPLES,); the same resamples for every record."""
     weights = np.concatenate([np.ones((1, record["samples"])), resampled(record["samples"])])
-    if record["task"] == "detection":
-        return np.asarray(Matches.read(record["matches"]).average_precision(weights))
-    if record["task"] == "segmentation":
-        return np.asarray(Counts.read(record["counts"]).mean(weights))
-    right = np.frombuffer(record["hits" if record["task"] == "retrieval" else "correct"].encode(), np.uint8) == ord("1")
-    return np.asarray(weights @ right / weights.sum(1))
+    return np.asarray(scores_of(record, weights))
 
 
 def needed(points: Sequence[Mapping[str, Any]], wanted: Floats) -> Floats:
@@ -107,11 +160,13 @@ def needed(points: Sequence[Mapping[str, Any]], wanted: Floats) -> Floats:
     return np.exp(found)
 
 
-def all_needed(there: Mapping[str, Mapping[str, list[Any]]], wanted: Mapping[str, Floats]) -> dict[str, Floats]:
-    """By way, the bytes for all three scores: the most that a task of one stream needs, the sum of the streams'."""
+def all_needed(
+    there: Mapping[str, Mapping[str, list[Any]]], wanted: Mapping[str, Floats], ways: Sequence[str]
+) -> dict[str, Floats]:
+    """By way, the bytes for all these scores: the most that a task of one stream needs, the sum of the streams'."""
     found = {}
-    for name in ("one stream", "WebP", "AVIF"):
-        if set(there.get(name, {})) == set(wanted):
+    for name in ways:
+        if set(there.get(name, {})) >= set(wanted):
             found[name] = np.max([needed(there[name][task], score) for task, score in wanted.items()], axis=0)
     if all(there.get(f"{task} alone", {}).get(task) for task in wanted):
         alone = [needed(there[f"{task} alone"][task], score) for task, score in wanted.items()]
@@ -124,10 +179,25 @@ def between(values: Floats) -> str:
     return " - ".join("never" if np.isinf(bound) else f"{bound:.0f}" for bound in (low, high))
 
 
-def shown(row: Mapping[str, Any], key: str) -> str:
-    """A score in percent, with its interval."""
-    low, high = row[f"{key}_interval"]
-    return f"{100 * row[key]:.1f} ({100 * low:.1f} - {100 * high:.1f})"
+def shown(row: Mapping[str, Any], metric: Metric) -> str:
+    """A score in percent or dB, with its interval."""
+    value, low, high = (metric.shown(number) for number in (row[metric.key], *row[f"{metric.key}_interval"]))
+    return f"{value:.1f} ({low:.1f} - {high:.1f})"
+
+
+def measured() -> dict[str, dict[str, list[Any]]]:
+    """Records by way and task; of WebP and AVIF the picture is the one that arrives."""
+    there: dict[str, dict[str, list[Any]]] = {}
+    for record in records():
+        drawn = record["task"] == "reconstruction" and record["name"] in RIVALS and not record.get("received")
+        if not drawn:
+            there.setdefault(record["name"], {}).setdefault(record["task"], []).append(record)
+    return there
+
+
+def lowered(task: str, score: Floats, below: float) -> Floats:
+    """A score that much lower, in dB ten times as much."""
+    return score - (below if get_task(task).metric.unit == "%" else 10 * below)
 
 
 def ratio(one: Floats, other: Floats) -> str:
@@ -141,15 +211,12 @@ def ratio(one: Floats, other: Floats) -> str:
     return f"{parts[0]:.2f} ({low:.2f} - {'never' if np.isinf(high) else f'{high:.2f}'})"
 
 
-def tables() -> list[str]:
-    there: dict[str, dict[str, list[Any]]] = {}
-    for record in records():
-        there.setdefault(record["name"], {}).setdefault(record["task"], []).append(record)
-    tasks = [task for task in TAILS if task in there["uncompressed"]]
-    heads = [get_task(task).metric.head for task in tasks]
+def points(there: Mapping[str, Mapping[str, list[Any]]], tasks: Sequence[str]) -> list[str]:
+    """The table of what was measured: a line for each way and rate."""
+    metrics = {task: get_task(task).metric for task in tasks}
     lines = [
-        f"| way | bytes | {' | '.join(f'{head} (95 %)' for head in heads)} |",
-        "| --- | ---: |" + " --- |" * len(heads),
+        f"| way | bytes | {' | '.join(f'{metric.head} (95 %)' for metric in metrics.values())} |",
+        "| --- | ---: |" + " --- |" * len(tasks),
     ]
     for name, by_task in there.items():
         rates = sorted(
@@ -158,32 +225,44 @@ def tables() -> list[str]:
         for rate, knobs in rates:
             cells = []
             for task in tasks:
-                key = get_task(task).metric.key
                 row = next((r for r in by_task.get(task, []) if json.dumps(r["knobs"]) == knobs), None)
-                cells.append("" if row is None else shown(row, key))
-            lines.append(f"| {name} | {rate:.0f} | {' | '.join(cells)} |")
-    best = {task: scores(there["uncompressed"][task][0]) for task in tasks}
-    lines += ["", f"| scores | {' | '.join(WAYS)} | one / each | one / WebP |", "| --- |" + " --- |" * (len(WAYS) + 2)]
-    for below in BELOW:
-        wanted = {task: score - below for task, score in best.items()}
-        found = all_needed(there, wanted)
-        cells = []
-        for name in WAYS:
-            values = found.get(name)
-            never = values is not None and np.isinf(values[0])
-            cells.append("" if values is None else "never" if never else f"{values[0]:.0f} ({between(values)})")
-        for name in ("a stream for each", "WebP"):
-            both = "one stream" in found and name in found
-            cells.append(ratio(found["one stream"], found[name]) if both else "")
-        told = ", ".join(f"{100 * score[0]:.1f}" for score in wanted.values())
-        lines.append(f"| {told} | {' | '.join(cells)} |")
+                cells.append("" if row is None else shown(row, metrics[task]))
+            lines.append(f"| {name} | {rate:,.0f} | {' | '.join(cells)} |")
     return lines
 
 
-def tell() -> None:
-    page = PAGE.read_text() if PAGE.exists() else "\n".join(MARKS)
-    before, _, rest = page.partition(MARKS[0])
-    PAGE.write_text(f"{before}{MARKS[0]}\n\n" + "\n".join(tables()) + f"\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+def at_equal_scores(
+    there: Mapping[str, Mapping[str, list[Any]]],
+    sets: Sequence[Sequence[str]],
+    ways: Sequence[str],
+    ratios: Sequence[tuple[str, str]],
+    lower: Sequence[float] = BELOW,
+) -> list[str]:
+    """The table of the bytes at which all scores of a set of tasks are reached, each so much lower than it may be."""
+    heads = [*ways, *(f"{one} / {other}" for one, other in ratios)]
+    lines = [f"| for | scores | {' | '.join(heads)} |", "| --- | --- |" + " --- |" * len(heads)]
+    for tasks in sets:
+        best = {task: scores(there["uncompressed"][task][0]) for task in tasks}
+        for below in lower:
+            wanted = {task: lowered(task, score, below) for task, score in best.items()}
+            found = all_needed(there, wanted, ways)
+            cells = []
+            for name in ways:
+                values = found.get(name)
+                never = values is not None and np.isinf(values[0])
+                cells.append("" if values is None else "never" if never else f"{values[0]:,.0f} ({between(values)})")
+            for one, other in ratios:
+                cells.append(ratio(found[one], found[other]) if one in found and other in found else "")
+            told = ", ".join(f"{get_task(task).metric.shown(score[0]):.1f}" for task, score in wanted.items())
+            lines.append(f"| {', '.join(WORDS[task] for task in wanted)} | {told} | {' | '.join(cells)} |")
+    return lines
+
+
+def tell(lines: Sequence[str], marks: tuple[str, str] = MARKS) -> None:
+    """Put tables between their marks of the page."""
+    page = PAGE.read_text() if PAGE.exists() else "\n".join(marks)
+    before, _, rest = page.partition(marks[0])
+    PAGE.write_text(f"{before}{marks[0]}\n\n" + "\n".join(lines) + f"\n\n{marks[1]}{rest.partition(marks[1])[2]}")
 
 
 def main() -> None:
@@ -192,15 +271,20 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=0.05, help="multiplies the samples of every training")
     parser.add_argument("--limit", type=int, default=300, help="test images")
     parser.add_argument("--task-weight", action="append", default=[], help="TASK=FLOAT, of the one stream")
-    parser.add_argument("--only", default="", help="one of: one, each, a task, pictures, tables")
+    parser.add_argument("--only", default="", help="one of: one, layers, three, each, a task, pictures, tables")
     options = parser.parse_args()
     weights = {name: float(value) for name, _, value in (text.partition("=") for text in options.task_weight)}
     if options.only in ("", "pictures"):
         for name, (spec, grid) in PICTURES.items():
             keep(name, spec, grid, WeightsRequest(offline=True), options.limit)
-    if options.only in ("", "one"):
-        teach(ONE, options.runs / "one", options.scale, weights)
-        keep("one stream", ONE, LAYERS, WeightsRequest({"encoder": str(options.runs / "one")}, True), options.limit)
+            if name in RIVALS:
+                keep_received(name, spec, options.limit)
+    for only, name, spec in (
+        ("one", "one stream", ONE), ("layers", "layers by task", BY_TASK), ("three", "one stream for three", THREE)
+    ):  # fmt: skip
+        if options.only in ("", only):
+            teach(spec, options.runs / only, options.scale, weights)
+            keep(name, spec, LAYERS, WeightsRequest({"encoder": str(options.runs / only)}, True), options.limit)
     if options.only in ("", "each", *EACH):
         for task, spec in EACH.items():
             if options.only in EACH and options.only != task:
@@ -208,7 +292,8 @@ def main() -> None:
             teach(spec, options.runs / task, options.scale, {})
             request = WeightsRequest({"encoder": str(options.runs / task)}, True)
             keep(f"{task} alone", spec, LAYERS, request, options.limit)
-    tell()
+    there = measured()
+    tell([*points(there, list(TAILS)), "", *at_equal_scores(there, SETS, WAYS, RATIOS)])
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from semcodec.component import Component
 from semcodec.hookspecs import hookimpl
 
 PACKAGE = "semcodec_plugins.det_nano"
+BEHIND = {"shares": ("det-nano", ("stages.stem.", "stages.d2.", "stages.d3."))}
+"""Traits of what answers behind the detector's head: its weights are not shipped again."""
 
 
 @hookimpl
@@ -28,6 +30,7 @@ def semcodec_components() -> Iterator[Component]:
         target=f"{PACKAGE}.classifier:ClsNano",
         spec=f"{PACKAGE}.spec:classifier",
         summary="embedded classifier of 96x96 pixels behind det-nano's head: the main digit, 0.6 M parameters",
+        traits=BEHIND,
         weights=(f"{PACKAGE}:weights/cls-nano.safetensors",),
         recipe=f"{PACKAGE}.classifier:recipe",
     )
@@ -37,6 +40,7 @@ def semcodec_components() -> Iterator[Component]:
         target=f"{PACKAGE}.segmenter:SegNano",
         spec=f"{PACKAGE}.spec:segmenter",
         summary="embedded model that segments 96x96 pixels behind det-nano's head, 0.4 M parameters",
+        traits=BEHIND,
         weights=(f"{PACKAGE}:weights/seg-nano.safetensors",),
         recipe=f"{PACKAGE}.segmenter:recipe",
     )
@@ -46,6 +50,17 @@ def semcodec_components() -> Iterator[Component]:
         target=f"{PACKAGE}.embedder:EmbedNano",
         spec=f"{PACKAGE}.spec:embedder",
         summary="embedded model of embeddings of 96x96 pixels behind det-nano's head, 0.3 M parameters",
+        traits=BEHIND,
         weights=(f"{PACKAGE}:weights/embed-nano.safetensors",),
         recipe=f"{PACKAGE}.embedder:recipe",
+    )
+    yield Component(
+        kind="backbone",
+        name="draw-nano",
+        target=f"{PACKAGE}.drawer:DrawNano",
+        spec=f"{PACKAGE}.spec:drawer",
+        summary="embedded model that reconstructs 96x96 pixels behind det-nano's head, 0.2 M parameters",
+        traits=BEHIND,
+        weights=(f"{PACKAGE}:weights/draw-nano.safetensors",),
+        recipe=f"{PACKAGE}.drawer:recipe",
     )

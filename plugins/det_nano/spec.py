@@ -57,6 +57,11 @@ def embedder(params: Mapping[str, Any]) -> BackboneSpec:
     return _up_to_head(params, "retrieval")
 
 
+def drawer(params: Mapping[str, Any]) -> BackboneSpec:
+    """Of the embedded model that reconstructs pictures, which has no parameters: cut up to d3, as the detector is."""
+    return _up_to_head(params, "reconstruction")
+
+
 def _up_to_head(params: Mapping[str, Any], task: str) -> BackboneSpec:
     detector = nano(params)
     return replace(detector, task=task, cuts={name: detector.cuts[name] for name in ("input", *HEAD)})

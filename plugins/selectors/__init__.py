@@ -18,6 +18,13 @@ DEADLINE = (
         "headroom", float, 0.0, "share of the deadline to leave for a rate that falls", when="build", low=0, high=0.9
     ),
     Param("profile", str, "stae", "operating points: a profile's name or file, or a results folder", when="build"),
+    Param(
+        "task",
+        str,
+        None,
+        "of a results folder of several: whose score counts, or 'NAME=WEIGHT,NAME=WEIGHT'",
+        when="build",
+    ),
 )
 SEED = Param("seed", int, 0, "of the draw, beside the sample's number", when="build", low=0, high=10**18 - 1)
 """Up to the largest number that a spec can hold."""

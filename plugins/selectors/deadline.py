@@ -14,14 +14,16 @@ from semcodec.planning.link import Link
 from semcodec.planning.matching import matching
 from semcodec.planning.operating_points import open_points
 from semcodec.planning.plan import check_deadline, choices
+from semcodec.tasks.weighted import Asked
 
 
 class Deadline(Selector):
     """Sets call parameters by what a profile or a results folder says of this pipeline; see ``semcodec plan``.
 
     Over a trace a sample comes every ``period`` ms, and the rate at that moment decides. Where nothing fits, the
-    fastest point is taken. ``headroom`` is a share of the deadline to leave for a rate that falls. Points are read on
-    first use, by the device alone: a decoder does without.
+    fastest point is taken. ``headroom`` is a share of the deadline to leave for a rate that falls. ``task`` says which
+    score of a results folder counts, or weighs several, as ``--task`` of the command. Points are read on first use, by
+    the device alone: a decoder does without.
     """
 
     def __init__(
@@ -34,10 +36,12 @@ class Deadline(Selector):
         period: float | None,
         headroom: float,
         profile: str,
+        task: str | None,
     ) -> None:
         check_deadline(ms)
         self.within_ms = ms * (1 - headroom)
         self.rate, self.rtt, self.loss, self.trace, self.profile = rate, rtt, loss, trace, profile
+        self.asked = Asked.parse([task] if task else [], "task=")
         self.period = ms if period is None else period
         self._matching: dict[tuple[str, frozenset[str]], list[OperatingPoint]] = {}
 
@@ -55,7 +59,7 @@ class Deadline(Selector):
 
     @cached_property
     def _profile(self) -> Profile:
-        return open_points(self.profile)
+        return open_points(self.profile, asked=self.asked)
 
     def _points(self, composition: Composed) -> list[OperatingPoint]:
         asked = composition.spec, frozenset(composition.given)  # a spec leaves out what is set to its default

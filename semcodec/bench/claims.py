@@ -9,8 +9,8 @@ import numpy as np
 
 from semcodec.bench.equal import Float64, draws, log_bytes
 from semcodec.bench.results import Group
-from semcodec.tasks.base import Record
-from semcodec.tasks.table import metrics, scores_of
+from semcodec.tasks.base import Metric, Record
+from semcodec.tasks.table import scores_of
 from semcodec.tasks.weighted import tells
 
 STEPS = 21
@@ -22,7 +22,7 @@ class Claim:
     """The bytes of ``curve`` beside those of ``anchor``, as a mean ratio over the accuracies that both reach.
 
     ratio: below 1 where the curve needs fewer. low, high: its 95 % interval by 1,000 paired resamples of the samples.
-    reached: the least and the greatest of these accuracies, fractions.
+    reached: the least and the greatest of these accuracies, as records have them.
     """
 
     curve: str
@@ -32,7 +32,7 @@ class Claim:
     high: float
     reached: tuple[float, float]
     samples: int
-    metric: str
+    metric: Metric
 
     @property
     def certain(self) -> bool:
@@ -40,8 +40,9 @@ class Claim:
         return self.low > 1 or self.high < 1
 
     def __str__(self) -> str:
-        least, most = (f"{100 * value:.1f}" for value in self.reached)
-        where = f"at {least} % {self.metric}" if least == most else f"at {least} to {most} % {self.metric}"
+        least, most = (f"{self.metric.shown(value):.1f}" for value in self.reached)
+        unit = f"{self.metric.unit} {self.metric.label}"
+        where = f"at {least} {unit}" if least == most else f"at {least} to {most} {unit}"
         if not self.certain:
             bounds = f"between {_change(self.low)} and {_change(self.high)}"
             return f"{self.samples:,} samples cannot tell {self.curve} from {self.anchor}: {bounds} {where}"
@@ -79,7 +80,6 @@ def claims(group: Group, anchor: str | None = None) -> list[Claim]:
     samples = methods[anchor].samples
     weights = np.stack(list(draws(samples)))
     base, base_drawn = methods[anchor], methods[anchor].reached(weights)
-    label = metrics()[group.metric].label
     found = []
     for name, method in methods.items():
         if name == anchor or method.samples != samples:
@@ -88,7 +88,7 @@ def claims(group: Group, anchor: str | None = None) -> list[Claim]:
         rows = zip(method.reached(weights), base_drawn, strict=True)
         ratios = [_ratio((method.bytes, mine), (base.bytes, theirs))[0] for mine, theirs in rows]
         low, high = np.quantile(ratios, (0.025, 0.975))
-        found.append(Claim(name, anchor, ratio, float(low), float(high), reached, samples, label))
+        found.append(Claim(name, anchor, ratio, float(low), float(high), reached, samples, group.measure))
     return sorted(found, key=lambda claim: claim.ratio)
 
 

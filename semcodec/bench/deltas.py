@@ -23,9 +23,10 @@ Interval = tuple[float, float]
 @dataclass(frozen=True)
 class Delta:
     """A curve against the anchor. ``rate``: mean change of bytes in percent at equal accuracy; ``accuracy``: mean
-    change in percentage points at equal bytes; None where ``note`` says why. ``overlap``: share of the accuracies
-    of both curves together that both of them reach. rate_interval, accuracy_interval: 95 %, by paired resamples of the
-    samples; None where records do not say which samples were right, or where too many resamples have no figure.
+    change in points, of percent or whatever accuracy is shown in, at equal bytes; None where ``note`` says why.
+    ``overlap``: share of the accuracies of both curves together that both of them reach. rate_interval,
+    accuracy_interval: 95 %, by paired resamples of the samples; None where records do not say which samples were right,
+    or where too many resamples have no figure.
     """
 
     curve: str
@@ -78,7 +79,7 @@ def _delta(base: Sequence[MeasuredPoint], name: str, test: Sequence[MeasuredPoin
         import bjontegaard
     except ImportError:
         raise SemcodecError("Bjøntegaard deltas need bjontegaard: pip install 'semcodec[report]'") from None
-    rates, accuracies = zip(*(([p.bytes for p in c], [100 * p.accuracy for p in c]) for c in (base, test)), strict=True)
+    rates, accuracies = zip(*(([p.bytes for p in c], [p.shown[0] for p in c]) for c in (base, test)), strict=True)
     shared = [_overlap(*accuracies), _overlap(*([math.log10(r) for r in rate] for rate in rates))]
     curves = rates[0], accuracies[0], rates[1], accuracies[1]
     options = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}

@@ -15,7 +15,6 @@ from semcodec._version import __version__
 from semcodec.bench.deltas import Delta
 from semcodec.bench.page import commands, origin
 from semcodec.bench.results import Group, MeasuredPoint, Results
-from semcodec.tasks.table import metrics
 
 PIXEL_BYTES = 3
 """Of one 8-bit RGB pixel of the source."""
@@ -91,7 +90,7 @@ def as_markdown(results: Results, anchor: str | None, deltas: Deltas) -> str:
             [
                 "spec",
                 "curve",
-                f"{metrics()[group.metric].label}, %",
+                f"{group.measure.label}, {group.measure.unit}",
                 "95 % interval",
                 "bytes",
                 "x 8-bit",
@@ -173,8 +172,9 @@ def _curve(group: Group, name: str, points: Sequence[MeasuredPoint]) -> dict[str
     pixels = [(point.record.get("raw_uint8_bytes") or 0) / PIXEL_BYTES for point in points]
     bpp = {"bpp": [8 * p.bytes / n for p, n in zip(points, pixels, strict=True)]} if all(pixels) else {}
     values = {"bytes": [p.bytes for p in points], group.metric: [p.accuracy for p in points]}
+    unit = "a fraction" if group.measure.unit == "%" else f"in {group.measure.unit}"
     about = f"{group.data}, {group.split or 'all'}, {group.samples} samples, digest {group.digest}; "
-    about += f"{group.metric} is a fraction, bytes are means a sample"
+    about += f"{group.metric} is {unit}, bytes are means a sample"
     times = {
         "encoding_time": [sum(p.device_ms.values()) / 1e3 for p in points],
         "decoding_time": [sum(p.server_ms.values()) / 1e3 for p in points],
@@ -185,11 +185,12 @@ def _curve(group: Group, name: str, points: Sequence[MeasuredPoint]) -> dict[str
 def _row(point: MeasuredPoint) -> list[Any]:
     mark = "**" if point.front else ""
     ratio = point.record.get("ratio_uint8")
+    value, low, high = point.shown
     return [
         f"{mark}{_code(point.spec)}{mark}",
         _text(point.curve),
-        f"{100 * point.accuracy:.1f}",
-        f"{100 * point.low:.1f} - {100 * point.high:.1f}",
+        f"{value:.1f}",
+        f"{low:.1f} - {high:.1f}",
         f"{point.bytes:,.1f}",
         f"{ratio:,.1f}" if ratio else "-",
         "-" if point.share is None else f"{point.share:.3f}",

@@ -9,7 +9,6 @@ from semcodec.bench.claims import Claim, claims
 from semcodec.bench.deltas import Delta
 from semcodec.bench.export import Deltas
 from semcodec.bench.results import MeasuredPoint, Results, uncompressed
-from semcodec.tasks.table import metrics
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -31,12 +30,12 @@ def as_latex(results: Results, anchor: str | None, deltas: Deltas) -> str:
     """A table of the points of each data set, and beside it one of the curves against the anchor."""
     lines = [f"% semcodec {__version__}; needs \\usepackage{{booktabs}}"]
     for group in results.groups:
-        label = metrics()[group.metric].label
+        measure = group.measure
         where = f"{text(group.title)}, {text(group.split or 'all')}, {group.samples:,} samples"
         alone = "; ".join(
-            f"{text(name)} uncompressed: {100 * value:.1f}" for name, value in uncompressed(group).items()
+            f"{text(name)} uncompressed: {measure.shown(value):.1f}" for name, value in uncompressed(group).items()
         )
-        head = ["curve", "spec", f"{text(label)}, \\%", "95\\,\\% interval", "bytes", "share"]
+        head = ["curve", "spec", f"{text(measure.label)}, {text(measure.unit)}", "95\\,\\% interval", "bytes", "share"]
         lines += _table(
             "llrrrr", head, (_row(point) for point in group.points), f"{where}. Bold: on the Pareto front. {alone}"
         )
@@ -69,9 +68,10 @@ def _table(columns: str, head: Sequence[str], rows: Iterable[Sequence[str]], cap
 
 
 def _row(point: MeasuredPoint) -> list[str]:
-    figures = f"{100 * point.accuracy:.1f}", f"{point.bytes:,.1f}"
+    value, low, high = point.shown
+    figures = f"{value:.1f}", f"{point.bytes:,.1f}"
     accuracy, size = (rf"\textbf{{{figure}}}" if point.front else figure for figure in figures)
-    interval = f"{100 * point.low:.1f}--{100 * point.high:.1f}"
+    interval = f"{low:.1f}--{high:.1f}"
     return [text(point.curve), code(point.spec), accuracy, interval, size, _share(point)]
 
 

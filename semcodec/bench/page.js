@@ -30,6 +30,7 @@ function spec(text, tag = "span") {
 
 // --- figures as text ---
 const percent = (x, digits = 1) => (100 * x).toFixed(digits) + " %";
+const score = (x) => (100 * x).toFixed(1) + " " + state.group.unit;
 const trim = (x) => String(+x.toPrecision(3));
 function size(bytes) {
   if (bytes >= 999.5e3) return trim(bytes / 1e6) + " MB";
@@ -85,7 +86,7 @@ const leave = (event) => event.pointerType !== "touch" && untip(); // a finger t
 const rows = (pairs) => html("table", {}, ...pairs.map((pair) => html("tr", {}, ...pair.map((cell) => html("td", {}, cell)))));
 function told(point) {
   const pairs = [
-    [state.group.metric_name, percent(point.accuracy) + `  (${percent(point.low)} to ${percent(point.high)})`],
+    [state.group.metric_name, score(point.accuracy) + `  (${score(point.low)} to ${score(point.high)})`],
     ["bytes", exact(point.bytes)],
   ];
   if (point.parts) pairs.push(["payload + side + header", point.parts.map((part) => exact(part)).join(" + ")]);
@@ -189,11 +190,11 @@ function drawRate() {
   for (const u of whole) [bottom, top] = [Math.min(bottom, u.accuracy), Math.min(1, Math.max(top, u.accuracy + pad / 2))];
   const y = linear(bottom, top, box.bottom, box.top);
   const ticks = linearTicks(100 * bottom, 100 * top, narrow ? 5 : 7).map((tick) => ({ ...tick, at: tick.at / 100 }));
-  axes(it, x, y, logTicks(low, high, high / low < (narrow ? 60 : 3000)), ticks, size, (v) => +(100 * v).toFixed(2) + "", "bytes a sample", state.group.metric_name + " in %");
+  axes(it, x, y, logTicks(low, high, high / low < (narrow ? 60 : 3000)), ticks, size, (v) => +(100 * v).toFixed(2) + "", "bytes a sample", state.group.metric_name + " in " + state.group.unit);
   if (none) root.append(svg("text", { x: x(0), y: box.bottom + 17, "text-anchor": "middle" }, "none"));
 
   whole.forEach((u, i) => {
-    const name = `uncompressed${state.group.uncompressed.length > 1 ? " " + u.name : ""}: ${percent(u.accuracy)}`;
+    const name = `uncompressed${state.group.uncompressed.length > 1 ? " " + u.name : ""}: ${score(u.accuracy)}`;
     root.append(svg("line", { x1: box.left, x2: box.right, y1: y(u.accuracy), y2: y(u.accuracy), stroke: "var(--soft)", "stroke-dasharray": "6 4" }));
     root.append(svg("text", { class: "base", x: box.right - 4, y: y(u.accuracy) + 14 + 13 * i, "text-anchor": "end" }, name));
   });
@@ -289,7 +290,7 @@ function drawTime() {
 }
 function drawChosen() {
   const points = followed().map((p) => html("div", {}, html("span", { class: "swatch", style: `background:${colour(p.curve)}` }), html("b", {}, String(numberOf(p))), spec(p.spec),
-    html("em", {}, percent(p.accuracy)), html("em", {}, size(p.bytes)), html("button", { type: "button", title: "take out", "aria-label": "take out " + p.spec, onclick: () => choose(p) }, "×")));
+    html("em", {}, score(p.accuracy)), html("em", {}, size(p.bytes)), html("button", { type: "button", title: "take out", "aria-label": "take out " + p.spec, onclick: () => choose(p) }, "×")));
   const lines = timeLines().filter((line) => line.dash).map((line) => {
     const sample = svg("svg", { viewBox: "0 0 18 4", width: 18, height: 4, style: "flex:none;align-self:center" }, svg("line", { x1: 0, x2: 18, y1: 2, y2: 2, stroke: line.stroke, "stroke-width": 2, "stroke-dasharray": line.dash }));
     return html("div", {}, sample, html("span", {}, line.name));
@@ -325,7 +326,7 @@ function drawBars() {
 // --- table ---
 const columns = [
   ["spec", "spec", (p) => p.spec, (p) => p.spec],
-  ["accuracy", "accuracy", (p) => p.accuracy, (p) => percent(p.accuracy)],
+  ["accuracy", "accuracy", (p) => p.accuracy, (p) => score(p.accuracy)],
   ["interval", "95 % interval", (p) => p.low, (p) => `${(100 * p.low).toFixed(1)} – ${(100 * p.high).toFixed(1)}`],
   ["bytes", "bytes", (p) => p.bytes, (p) => exact(p.bytes)],
   ["ratio", "× 8-bit", (p) => p.ratio ?? Infinity, (p) => (p.ratio ? trim(p.ratio) : "–")],
@@ -362,8 +363,8 @@ function drawTiles() {
   const tile = (name, figure, more, of) => html("div", { class: "tile" }, html("small", {}, name), html("strong", {}, figure, more ? html("i", {}, more) : null), of ? spec(of) : null);
   const lost = data.failures.length + data.skips.length;
   $("tiles").replaceChildren(
-    tile("most accurate", percent(best.accuracy), size(best.bytes), best.spec),
-    tile("fewest bytes within 1 point of it", size(lean.bytes), percent(lean.accuracy), lean.spec),
+    tile("most accurate", score(best.accuracy), size(best.bytes), best.spec),
+    tile(`fewest bytes within 1 ${state.group.unit === "%" ? "point" : state.group.unit} of it`, size(lean.bytes), score(lean.accuracy), lean.spec),
     tile("operating points", String(points.length), `on ${state.group.curves.length} curve${state.group.curves.length > 1 ? "s" : ""}, ${front.length} on the front`),
     tile("not measured", String(lost), lost ? `${data.failures.length} failed, ${data.skips.length} skipped` : "nothing failed"));
   $("title").textContent = label(state.group);
@@ -378,7 +379,7 @@ function drawDeltas() {
   const found = state.group.deltas;
   $("bd").hidden = !found;
   if (!found) return;
-  $("bd").querySelector("p").textContent = `Against ${found.anchor}, by PCHIP over each curve's own Pareto front. BD-rate: mean change of bytes at equal accuracy; BD-accuracy: mean change in percentage points at equal bytes. Overlap: share of the accuracies of both that both reach; a small one says little. Beside each its 95 % interval, by resamples of the samples.`;
+  $("bd").querySelector("p").textContent = `Against ${found.anchor}, by PCHIP over each curve's own Pareto front. BD-rate: mean change of bytes at equal accuracy; BD-accuracy: mean change in points at equal bytes. Overlap: share of the accuracies of both that both reach; a small one says little. Beside each its 95 % interval, by resamples of the samples.`;
   const sign = (value) => (value > 0 ? "+" : "") + value.toFixed(2);
   const open = (ends) => ends && ends[0] * ends[1] <= 0; // an interval that holds nothing at all tells nothing
   const figure = (value, unit, good, ends) => html("td", { class: value === null || open(ends) ? null : value * good > 0 ? "good" : "worse" },

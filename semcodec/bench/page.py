@@ -14,7 +14,7 @@ from semcodec._version import __version__
 from semcodec.bench.claims import claims, headline
 from semcodec.bench.deltas import Delta
 from semcodec.bench.results import Group, MeasuredPoint, Results, followed, uncompressed, without_folders
-from semcodec.tasks.table import WEIGHTS, metrics
+from semcodec.tasks.table import WEIGHTS
 
 if TYPE_CHECKING:
     from semcodec.bench.pictures import Received
@@ -73,14 +73,17 @@ def payload(
                 "data": group.title,
                 "split": group.split,
                 "samples": group.samples,
-                "metric_name": metrics()[group.metric].label,
+                "metric_name": group.measure.label,
+                "unit": group.measure.unit,
                 "curves": names,
                 "points": [_point(point, names.index(point.curve)) for point in group.points],
                 "follow": [i for i, point in enumerate(group.points) if id(point) in chosen],
                 "anchor": names.index(base) if base in names else None,
                 "headline": headline(told),
                 "claims": [str(claim) for claim in told[1:]],
-                "uncompressed": [{"name": n, "accuracy": a} for n, a in uncompressed(group).items()],
+                "uncompressed": [
+                    {"name": n, "accuracy": group.measure.shown(a) / 100} for n, a in uncompressed(group).items()
+                ],
                 "pictures": [asdict(one) for one in pictures.get(group.key, ())],
                 "baselines": [asdict(baseline) for baseline in group.baselines],
                 "deltas": rows and {"anchor": anchor, "rows": [asdict(row) for row in rows]},
@@ -98,14 +101,16 @@ def payload(
 
 
 def _point(point: MeasuredPoint, curve: int) -> dict[str, Any]:
+    """accuracy, low, high: in hundredths of the unit."""
+    accuracy, low, high = (value / 100 for value in point.shown)
     record = point.record
     parts = [record.get(f"bytes_{part}") for part in ("payload", "side", "header")]
     return {
         "spec": point.spec,
         "curve": curve,
-        "accuracy": point.accuracy,
-        "low": point.low,
-        "high": point.high,
+        "accuracy": accuracy,
+        "low": low,
+        "high": high,
         "bytes": point.bytes,
         "parts": None if None in parts else parts,
         "ratio": record.get("ratio_uint8"),

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from semcodec.bench.latex import text
 from semcodec.bench.results import Group, MeasuredPoint, followed, pareto, uncompressed
-from semcodec.tasks.table import metrics
 
 COLOURS = ("2f6fde", "e06c00", "12936a", "d6336c", "7048e8", "0891a8", "a97a00", "8a4b2d", "5c8a00", "6b7785")
 MARKS = ("*", "square*", "triangle*", "diamond*", "pentagon*", "o", "square", "triangle", "diamond", "pentagon")
@@ -20,7 +19,11 @@ HEAD = r"""% \usepackage{pgfplots} \pgfplotsset{compat=1.17}
 
 def accuracy(group: Group) -> str:
     """Accuracy over bytes: points with their intervals, and a line over each curve's own front."""
-    options = ["xmode=log", "xlabel={bytes a sample}", rf"ylabel={{{text(metrics()[group.metric].label)} in \%}}"]
+    options = [
+        "xmode=log",
+        "xlabel={bytes a sample}",
+        rf"ylabel={{{text(group.measure.label)} in {text(group.measure.unit)}}}",
+    ]
     body = []
     for i, (name, points) in enumerate(group.curves.items()):
         own = [point for point in points if point.bytes > 0]
@@ -34,11 +37,11 @@ def accuracy(group: Group) -> str:
             "};",
             rf"\addlegendentry{{{text(name)}}}",
         ]
-        line = " ".join(f"({point.bytes:.6g},{100 * point.accuracy:.6g})" for point in pareto(own))
+        line = " ".join(f"({point.bytes:.6g},{point.shown[0]:.6g})" for point in pareto(own))
         body.append(rf"\addplot[curve{i}, forget plot] coordinates {{{line}}};")
     low, high = _ends([point.bytes for point in group.points if point.bytes > 0])
     for name, value in uncompressed(group).items():
-        at = 100 * value
+        at = group.measure.shown(value)
         body.append(rf"\addplot[dashed, gray] coordinates {{({low:.6g},{at:.6g}) ({high:.6g},{at:.6g})}};")
         body.append(rf"\addlegendentry{{{text(name)} uncompressed}}")
     return _picture(options, body, len(group.curves))
@@ -71,8 +74,8 @@ def _picture(options: Sequence[str], body: Sequence[str], curves: int) -> str:
 
 
 def _row(point: MeasuredPoint) -> str:
-    value = 100 * point.accuracy
-    more, less = max(0.0, 100 * point.high - value), max(0.0, value - 100 * point.low)
+    value, low, high = point.shown
+    more, less = max(0.0, high - value), max(0.0, value - low)
     return f"{point.bytes:.6g} {value:.6g} {more:.6g} {less:.6g}"
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from semcodec.bench import pgf
 from semcodec.bench.results import Group, Results, followed, pareto, uncompressed
 from semcodec.errors import SemcodecError
-from semcodec.tasks.table import metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,24 +62,26 @@ def accuracy(axes: Axes, group: Group) -> None:
     colours = matplotlib.colormaps["tab10"]
     for i, (name, points) in enumerate(group.curves.items()):
         own = [p for p in points if p.bytes > 0]
-        values = [100 * p.accuracy for p in own]
-        spread = [[100 * (p.accuracy - p.low) for p in own], [100 * (p.high - p.accuracy) for p in own]]
+        values = [p.shown[0] for p in own]
+        spread = [[p.shown[0] - p.shown[1] for p in own], [p.shown[2] - p.shown[0] for p in own]]
         look: dict[str, Any] = {"color": colours(i % 10), "label": name, "linestyle": "none", "elinewidth": 0.6}
         marker = MARKERS[i // 10 % len(MARKERS)]
         axes.errorbar([p.bytes for p in own], values, yerr=spread, marker=marker, markersize=4, alpha=0.8, **look)
         best = pareto(own)  # a curve is the line over its own front
-        line = [p.bytes for p in best], [100 * p.accuracy for p in best]
+        line = [p.bytes for p in best], [p.shown[0] for p in best]
         axes.plot(*line, color=colours(i % 10), linewidth=1.1, alpha=0.8)
     front = [p for p in group.points if p.front and p.bytes > 0]
     last = max(p.bytes for p in group.points)
-    steps = [[*(p.bytes for p in front), last], [100 * p.accuracy for p in [*front, *front[-1:]]]]
+    steps = [[*(p.bytes for p in front), last], [p.shown[0] for p in [*front, *front[-1:]]]]
     if front:
         axes.step(*steps, where="post", color="black", linewidth=1.2, label="Pareto front")
     for name, value in uncompressed(group).items():
-        axes.axhline(100 * value, color="0.4", linestyle="--", linewidth=0.8, label=f"{name} uncompressed")
+        axes.axhline(
+            group.measure.shown(value), color="0.4", linestyle="--", linewidth=0.8, label=f"{name} uncompressed"
+        )
     if last > 0:
         axes.set_xscale("log")
-    axes.set(xlabel="bytes a sample", ylabel=f"{metrics()[group.metric].label} in %")
+    axes.set(xlabel="bytes a sample", ylabel=f"{group.measure.label} in {group.measure.unit}")
     _finish(axes)
 
 

@@ -18,6 +18,7 @@ from semcodec.evaluation import records
 from semcodec.evaluation.record_form import check_record, check_version
 from semcodec.planning.operating_points import MODEL, SERVER, backbone_of, pool_tails
 from semcodec.planning.plan import check_share
+from semcodec.tasks.base import Metric
 from semcodec.tasks.table import MEAN, metric_of, metrics
 from semcodec.tasks.weighted import Asked, chosen
 
@@ -39,6 +40,12 @@ class MeasuredPoint:
     record: Mapping[str, Any]
     front: bool = False
     share: float | None = None
+
+    @property
+    def shown(self) -> tuple[float, float, float]:
+        """The accuracy, and its interval, in the unit of its metric."""
+        measure = metrics()[_metric(self.record, self.spec)]
+        return measure.shown(self.accuracy), measure.shown(self.low), measure.shown(self.high)
 
     def ms(self, mbps: float) -> float:
         """Completion time at a rate in Mbit/s: device, link and server (STAE eqs. 2 to 4)."""
@@ -74,6 +81,11 @@ class Group:
     metric: str
     points: tuple[MeasuredPoint, ...]
     baselines: tuple[Baseline, ...]
+
+    @property
+    def measure(self) -> Metric:
+        """What its points' accuracy is."""
+        return metrics()[self.metric]
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -347,13 +347,14 @@ def _show(records: Sequence[dict[str, Any]], out: Path, max_share: float | None)
         measured = within(measured, max_share, notes)
     for key in dict.fromkeys(metric_of(record) or "" for record in measured):
         rows: list[list[Any]] = []
+        metric = metrics()[key]
         for r in (record for record in measured if metric_of(record) == key):
             bounds = r.get(f"{key}_interval")
-            between = " - ".join(f"{100 * bound:.1f}" for bound in bounds) if bounds else "-"
+            between = " - ".join(f"{metric.shown(bound):.1f}" for bound in bounds) if bounds else "-"
             size, took = float(r["bytes_total"]), float(sum(r["stages_ms"].values()))
             share = "-" if r.get("device_share") is None else f"{r['device_share']:.3f}"
-            rows.append([r["spec"], 100 * r[key], between, size, r["ratio_uint8"], share, took])
-        echo_table(["spec", metrics()[key].head, "95 % interval", "bytes", "x 8-bit", "share", "ms"], rows)
+            rows.append([r["spec"], metric.shown(r[key]), between, size, r["ratio_uint8"], share, took])
+        echo_table(["spec", metric.head, "95 % interval", "bytes", "x 8-bit", "share", "ms"], rows)
         click.echo()
     if measured:
         first = measured[0]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from semcodec.cli import options
-from semcodec.cli.sample_output import KEYS, describe_sample, document, show
+from semcodec.cli.sample_output import KEYS, describe_sample, describe_tasks, document, show
 from semcodec.cli.streams import reading
 from semcodec.errors import StreamError, TooFewLayers, UsageError
 
 if TYPE_CHECKING:
     from semcodec.container.packets import LocalRecord, Packet, StreamHeader
     from semcodec.pipeline.server import Server
+    from semcodec.pipeline.timing import Clock
     from semcodec.tasks.prediction import Prediction
 
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 @options.task
 @click.option("--mask-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Of a model that "
               "segments: write each mask there, as PNG of the source's size, with the classes' names.")  # fmt: skip
+@click.option("--picture-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Of a model that "
+              "reconstructs: write each picture there, as PNG of its size in the model's input.")  # fmt: skip
 @options.accelerator
 @options.weights
 @options.as_json
@@ -41,6 +45,7 @@ def command(
     allowed: tuple[str, ...],
     task: str | None,
     mask_dir: Path | None,
+    picture_dir: Path | None,
     device: str,
     half: bool,
     given: tuple[str, ...],
@@ -49,41 +54,45 @@ def command(
 ) -> None:
     """Recognise what FILE holds, from the file alone plus weights; - is stdin.
 
+    A stream for several tasks is answered for all of them, unless --task names one.
+
     Refuses a file made with other weights or by component versions that are not read here, before any model is built,
     and looks for no weights on the network unless --fetch says so. Where the file is damaged, what comes before the
-    damage is printed before the error. Records with too few layers for the task are passed over, and the exit code is
-    then 1.
+    damage is printed before the error. Records with too few layers for the task, or for any, are passed over, and the
+    exit code is then 1.
     """
     if fetch and offline:
         raise UsageError("--fetch looks on the network, --offline does not; leave out one")
     request = options.request(given, offline=not fetch)
     with reading(file) as stream:
-        from semcodec.composition.stored import compose_stored
         from semcodec.container.packets import read_header, read_packets
 
         header = read_header(stream)
         _check_allowed(header, allowed)
-        if task is None:
-            compose_stored(header.spec, header.components).check_one()
-
         from semcodec.pipeline.server import Server
 
         server = Server.load(header, request, device=device, half=half, tasks=None if task is None else [task])
-        keep = None if mask_dir is None else _mask_folder(mask_dir, server)
+        several = len(server.tasks) > 1
+        keep = [] if mask_dir is None else [_mask_folder(mask_dir, server)]
+        keep += [] if picture_dir is None else [_picture_folder(picture_dir, server)]
         records, lacking = [], 0
         try:
             for record in read_packets(stream, header):
                 clock = server.clock()
                 try:
-                    prediction = server.decode_batch([record], clock)[0]
+                    found = _answers(server, record, clock)
                 except TooFewLayers as reason:
                     lacking += 1
                     click.echo(f"not answered: {reason}", err=True)
                     continue
-                if keep is not None:
-                    keep(record.sequence, prediction)
-                sizes = _sizes(server, record, prediction)
-                records.append(describe_sample(server, prediction, sizes, clock, record.sequence))
+                answered = [one for one in found.values() if not isinstance(one, TooFewLayers)]
+                for write, prediction in itertools.product(keep, answered):
+                    write(record.sequence, prediction)
+                sizes = _sizes(server, record, answered[0])
+                if several:
+                    records.append(describe_tasks(server, found, sizes, clock, record.sequence))
+                else:
+                    records.append(describe_sample(server, answered[0], sizes, clock, record.sequence))
         except StreamError:
             if records:
                 show(document(server, records), form)
@@ -92,26 +101,56 @@ def command(
             show(document(server, records, stream.tell()), form)
         if lacking:
             raise TooFewLayers(
-                f"{lacking} of {lacking + len(records)} records have too few layers for {server.composition.task}"
+                f"{lacking} of {lacking + len(records)} records have too few layers for {' and '.join(server.tasks)}"
             )
+
+
+def _answers(server: Server, record: Packet | LocalRecord, clock: Clock) -> Mapping[str, Prediction | TooFewLayers]:
+    """By task the answer, of several also why one has none. Raises TooFewLayers where none has any."""
+    if len(server.tasks) == 1:
+        return {name: server.decode_batch([record], clock)[0] for name in server.tasks}
+    found = server.decode_tasks(record, clock)
+    reasons = [one for one in found.values() if isinstance(one, TooFewLayers)]
+    if len(reasons) == len(found):
+        raise reasons[0]
+    return found
 
 
 def _mask_folder(folder: Path, server: Server) -> Callable[[int, Prediction], None]:
     """What writes a record's mask into a folder, which is made, with ``classes.yaml`` beside. Raises UsageError."""
     from semcodec._files import whole_file
     from semcodec.tasks.segmentation import NAMES, mask_png, names_yaml
-    from semcodec.tasks.table import get_task
 
-    if get_task(server.composition.task).name != "segmentation":
-        raise UsageError(f"--mask-dir is for a model that segments, and this stream is for {server.composition.task}")
+    if "segmentation" not in server.tasks:
+        raise UsageError(
+            f"--mask-dir is for a model that segments, and this stream is for {' and '.join(server.tasks)}"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / NAMES) as file:
-        file.write(names_yaml(server.classes).encode())
+        file.write(names_yaml(server.alone("segmentation").classes).encode())
 
     def keep(sequence: int, prediction: Prediction) -> None:
         if prediction.mask is not None:
             with whole_file(folder / f"{sequence}.png") as file:
                 file.write(mask_png(prediction))
+
+    return keep
+
+
+def _picture_folder(folder: Path, server: Server) -> Callable[[int, Prediction], None]:
+    """What writes a record's picture into a folder, which is made. Raises UsageError."""
+    from semcodec._files import whole_file
+    from semcodec.tasks.reconstruction import picture_png
+
+    if "reconstruction" not in server.tasks:
+        there = " and ".join(server.tasks)
+        raise UsageError(f"--picture-dir is for a model that reconstructs pictures, and this stream is for {there}")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def keep(sequence: int, prediction: Prediction) -> None:
+        if prediction.picture is not None:
+            with whole_file(folder / f"{sequence}.png") as file:
+                file.write(picture_png(prediction))
 
     return keep
 

@@ -195,9 +195,13 @@ def _show_alike(records: Sequence[dict[str, Any]]) -> None:
     headers += ["bytes", "payload", "side", "header", "x float32", "x 8-bit", "share", "ms"]
     rows = []
     for r in records:
-        low, high = (100 * bound for bound in r[f"{metric.key}_interval"])
-        row: list[Any] = [*([r["spec"]] if len(records) > 1 else []), 100 * r[metric.key], f"{low:.1f} - {high:.1f}"]
-        row += [100 * r["half_cost"][metric.key]] if half else []
+        low, high = (metric.shown(bound) for bound in r[f"{metric.key}_interval"])
+        row: list[Any] = [
+            *([r["spec"]] if len(records) > 1 else []),
+            metric.shown(r[metric.key]),
+            f"{low:.1f} - {high:.1f}",
+        ]
+        row += [metric.shown(r["half_cost"][metric.key])] if half else []
         row += [value for _, value in task.columns(r)]
         row += [float(r[f"bytes_{part}"]) for part in ("total", "payload", "side", "header")]
         share = "-" if r["device_share"] is None else f"{r['device_share']:.3f}"
@@ -222,8 +226,9 @@ def _show_alike(records: Sequence[dict[str, Any]]) -> None:
 
 def _cost(cost: Mapping[str, float], metric: Metric) -> str:
     """What computing in bfloat16 costs of accuracy, in one line."""
-    points, low, high = (100 * cost[name] for name in ("difference", "low", "high"))
+    points, low, high = (metric.shown(cost[name]) for name in ("difference", "low", "high"))
     size = f"{cost['bytes_total']:,.1f} bytes"
     return (
-        f"costs {points:.2f} points ({low:.2f} to {high:.2f}) of {100 * cost[metric.key]:.2f} % at float32 and {size}"
+        f"costs {points:.2f} points ({low:.2f} to {high:.2f}) of {metric.shown(cost[metric.key]):.2f} {metric.unit} "
+        f"at float32 and {size}"
     )

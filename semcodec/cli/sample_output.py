@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
     from semcodec.data.inputs import Input
     from semcodec.data.parts import Part
+    from semcodec.errors import TooFewLayers
     from semcodec.pipeline.device import Device, Encoded
     from semcodec.pipeline.end import End
     from semcodec.pipeline.pipeline import Pipeline
+    from semcodec.pipeline.server import Server
     from semcodec.pipeline.timing import Clock
     from semcodec.tasks.prediction import Prediction
 
@@ -29,8 +31,10 @@ bytes_stream_header, file_bytes, raw_float32_bytes, raw_uint8_bytes, ratio_float
 "records". Of a detector prediction is {boxes [{name, score, xyxy}], where}, with the boxes that score at least 0.25 in
 pixels of the source, whose width and height are in source; label has {name, xyxy} of what is there. Of a
 model that segments prediction is {classes [{name, share}], where}, with classes of at least 0.5 % of the pixels, and
-pixel_accuracy the share of known pixels that are right; of one for retrieval {embedding, where}. Where nobody has
-answered, as on a device that only sends, prediction, logits and top1 are null; kept says what was sent by target."""
+pixel_accuracy the share of known pixels that are right; of one for retrieval {embedding, where}; of one that
+reconstructs {picture [width, height], where}, and psnr in dB. Of a stream for several tasks these keys are in answers,
+by task, and where its layers are too few prediction is null and lacks says why. Where nobody has answered, as on a
+device that only sends, prediction, logits and top1 are null; kept says what was sent by target."""
 
 
 class Sample:
@@ -132,22 +136,57 @@ def describe_sample(
     """What belongs to one sample."""
     from semcodec.tasks.table import get_task
 
-    total, task = sizes["bytes_total"], get_task(end.composition.task)
+    task = get_task(end.composition.task)
     label, names = (sample.label, sample.classes) if sample else (None, None)
     if prediction is None:
         size = (sample and sample.size) or (end.request.width, end.request.height)
         found = task.describe_unanswered(label, names, size)
     else:
         found = task.describe(prediction, end.classes, label, names)
+    layers = prediction.layers if prediction else (1, 1)
+    return {"input": sample.name if sample else None, **_measured(end, found, sizes, clock, sequence, layers)}
+
+
+def describe_tasks(
+    server: Server,
+    found: Mapping[str, Prediction | TooFewLayers],
+    sizes: Mapping[str, int],
+    clock: Clock,
+    sequence: int,
+) -> dict[str, Any]:
+    """The same of a record of which one task is answered, at least: ``answers`` has what belongs to each."""
+    from semcodec.tasks.prediction import Prediction
+    from semcodec.tasks.table import get_task
+
+    told: dict[str, Any] = {}
+    answered = [one for one in found.values() if isinstance(one, Prediction)]
+    for task, one in found.items():
+        if isinstance(one, Prediction):
+            told[task] = get_task(task).describe(one, server.alone(task).classes, None, None)
+        else:
+            told[task] = {"prediction": None, "lacks": str(one)}
+    source = next(({"source": one["source"]} for one in told.values() if "source" in one), {})
+    measured = _measured(server, {"answers": told, **source}, sizes, clock, sequence, answered[0].layers)
+    return {"input": None, **measured}
+
+
+def _measured(
+    end: End,
+    found: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    clock: Clock,
+    sequence: int,
+    layers: tuple[int, int],
+) -> dict[str, Any]:
+    total = sizes["bytes_total"]
     return {
-        "input": sample.name if sample else None,
         "sequence": sequence,
         **found,
         **sizes,
         "ratio_float32": end.raw_float32_bytes / total if total else None,
         "ratio_uint8": _source_bytes(end, found) / total if total else None,
         "stages_ms": {stage: 1000 * seconds for stage, seconds in clock.seconds.items()},
-        "layers": list(prediction.layers) if prediction else [1, 1],
+        "layers": list(layers),
     }
 
 
@@ -163,7 +202,7 @@ def document(end: End, records: Sequence[Mapping[str, Any]], file_bytes: int | N
     header = len(write_header(end.header))
     whole = {
         "spec": end.spec,
-        "task": end.composition.task,
+        "task": None if "answers" in records[0] else end.composition.task,
         "bytes_stream_header": header,
         "file_bytes": file_bytes or header + sum(r["bytes_total"] + r["bytes_local"] for r in records),
         "raw_float32_bytes": end.raw_float32_bytes,
@@ -185,15 +224,9 @@ def show(found: Mapping[str, Any], form: str) -> None:
 
 
 def _show_one(found: Mapping[str, Any]) -> None:
-    from semcodec.tasks.table import get_task
-
     fields: list[tuple[str, Any]] = [("input", found["input"])] if found["input"] else []
-    task = get_task(found["task"])
-    if found["prediction"] is not None:
-        if table := task.table(found):
-            echo_table(*table)
-            click.echo()
-        fields += task.fields(found)
+    for one in _by_task(found):
+        fields += _answer(one)
     if kept := found.get("kept"):
         fields += [("kept", ", ".join(f"{target} {units:,}" for target, units in kept.items()))]
     fields += [
@@ -207,16 +240,51 @@ def _show_one(found: Mapping[str, Any]) -> None:
     echo_fields(fields)
 
 
-def _show_many(found: Mapping[str, Any]) -> None:
+def _by_task(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What is told of a sample as it is of one task: of several for each."""
+    if "answers" not in found:
+        return [found]
+    return [{**found, **told, "task": task} for task, told in found["answers"].items()]
+
+
+def _answer(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The fields of one task's answer, whose table, if it has one, is printed; of one of several under its name."""
     from semcodec.tasks.table import get_task
 
-    records, task = found["records"], get_task(found["task"])
+    task = get_task(told["task"])
+    if told["prediction"] is None:
+        return [(task.name, f"not answered: {told['lacks']}")] if "lacks" in told else []
+    fields = task.fields(told)
+    if table := task.table(told):
+        echo_table(*table)
+        click.echo()
+    if "answers" in told:
+        return [(task.name, "; ".join(str(value) for _, value in fields))]
+    return fields
+
+
+def _cells(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The same among several samples; of one of several tasks in one column."""
+    from semcodec.tasks.table import get_task
+
+    task = get_task(told["task"])
+    if "answers" not in told:
+        return [] if told["prediction"] is None else task.cells(told)
+    told_all = [] if told["prediction"] is None else [str(value) for _, value in task.cells(told) if value is not None]
+    return [(task.name, " ".join(told_all) or None)]
+
+
+def _show_many(found: Mapping[str, Any]) -> None:
+    records = found["records"]
     layered = any(r["layers"] != [1, 1] for r in records)
     rows = []
-    heads = next(([head for head, _ in task.cells(r)] for r in records if r["prediction"] is not None), [])
-    for r in records:
-        answer = [None] * len(heads) if r["prediction"] is None else [value for _, value in task.cells(r)]
-        row: list[Any] = [r["input"] or f"record {r['sequence']}", *answer]
+    answers = [[cell for one in _by_task({"task": found["task"], **r}) for cell in _cells(one)] for r in records]
+    heads = next(([head for head, _ in cells] for cells in answers if cells), [])
+    for r, cells in zip(records, answers, strict=True):
+        row: list[Any] = [
+            r["input"] or f"record {r['sequence']}",
+            *([value for _, value in cells] or [None] * len(heads)),
+        ]
         row += [r[name] for name in ("bytes_total", "bytes_payload", "bytes_side", "bytes_header")]
         rows.append([*row, *(["/".join(map(str, r["layers"]))] if layered else [])])
     headers = ["input", *heads, "bytes", "payload", "side", "header"]

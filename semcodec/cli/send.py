@@ -353,10 +353,14 @@ def _sum_up(link: Link, summary: dict[str, Any], score: Score | None, form: str)
     ]
     if accuracy:
         metric = get_task(link.device.composition.task).metric
-        low, high = (100 * bound for bound in accuracy[f"{metric.key}_interval"])
+        low, high = (metric.shown(bound) for bound in accuracy[f"{metric.key}_interval"])
         of = summary["answered"] + summary["local"]
         fields.append(
-            ("accuracy", f"{100 * accuracy[metric.key]:.2f} % {metric.label} of {of:,} ({low:.1f} - {high:.1f})")
+            (
+                "accuracy",
+                f"{metric.shown(accuracy[metric.key]):.2f} {metric.unit} {metric.label} of {of:,} "
+                f"({low:.1f} - {high:.1f})",
+            )
         )
     click.echo()
     echo_fields(fields)

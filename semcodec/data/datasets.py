@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from semcodec.data.base import SPLITS, Dataset
 from semcodec.data.notes import note
 from semcodec.errors import DataError, UsageError
-from semcodec.specs import BOXES, LABELS, MASKS, InputRequest
+from semcodec.specs import BOXES, LABELS, MASKS, RECONSTRUCTION, InputRequest
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,11 @@ def open_quietly(
 
 def open_plain(name_or_path: str, split: str, request: InputRequest | None, task: str | None = None) -> Dataset:
     """``open_dataset`` whatever labels it has, of all classes, and without its note."""
+    if request is not None and request.labels == RECONSTRUCTION:
+        from semcodec.data.own_pixels import OwnPixels
+
+        first = open_plain(name_or_path, split, None).tasks[0]
+        return OwnPixels(open_plain(name_or_path, split, replace(request, labels=LABELS.get(first, first), sized=True)))
     wanted = LABELS.get(task, task) if task else None
     named = NAMED.get(name_or_path)
     if named is not None:
@@ -146,13 +151,17 @@ def tasks_of(name_or_path: str) -> tuple[str, ...]:
     Raises DataError where nothing of that name or path is there.
     """
     if name_or_path in NAMED or not os.path.isdir(name_or_path):
-        return open_plain(name_or_path, "test", None).tasks
+        return _with_own_pixels(open_plain(name_or_path, "test", None))
     from semcodec.data.forms import forms_of
 
     first, *others = forms_of(name_or_path)
-    whole = first.open_split(name_or_path, "all", None).tasks
+    whole = _with_own_pixels(first.open_split(name_or_path, "all", None))
     labels = {labels for form in (first, *others) for labels in form.GIVES}
     return (*whole, *(task for task, given in LABELS.items() if given in labels & set(WHOLE) and task not in whole))
+
+
+def _with_own_pixels(dataset: Dataset) -> tuple[str, ...]:
+    return (*dataset.tasks, RECONSTRUCTION) if dataset.kind == "image" else dataset.tasks
 
 
 def is_named(text: str) -> bool:

@@ -61,9 +61,12 @@ def _measured(records: Sequence[Mapping[str, Any]]) -> str:
         key = metric_of(record)
         value = "-"
         if key is not None:
+            metric = task_of(record).metric
             low, high = record.get(f"{key}_interval") or (None, None)
-            between = f" ({100 * low:.1f}-{100 * high:.1f})" if low is not None and high is not None else ""
-            value = f"{task_of(record).metric.label} {100 * record[key]:.1f} %{between}"
+            between = ""
+            if low is not None and high is not None:
+                between = f" ({metric.shown(low):.1f}-{metric.shown(high):.1f})"
+            value = f"{metric.label} {metric.shown(record[key]):.1f} {metric.unit}{between}"
         size = record.get("bytes_total")
         data = _code(record.get("data"))
         row = (_code(record.get("spec")), data, f"{record.get('samples', 0):,}", value,

@@ -34,12 +34,12 @@ def table_of(records: Iterable[Mapping[str, Any]]) -> str:
     rows, heads = [], []
     for r in records:
         metric = task_of(r).metric
-        low, high = (100 * bound for bound in r[f"{metric.key}_interval"])
+        low, high = (metric.shown(bound) for bound in r[f"{metric.key}_interval"])
         share = r.get("device_share")
         heads.append(metric.head)
         rows.append(
             (
-                _html.Raw(_html.code(r["spec"])), 100 * r[metric.key], f"{low:.1f} - {high:.1f}",
+                _html.Raw(_html.code(r["spec"])), metric.shown(r[metric.key]), f"{low:.1f} - {high:.1f}",
                 float(r["bytes_total"]), r.get("ratio_uint8"), None if share is None else f"{share:.3f}",
                 float(sum(r["stages_ms"].values())),
                 f"{r['data']}, {r['samples']:,} samples",

@@ -7,7 +7,7 @@ A weights file is safetensors with tensors under ``encoder.``, ``recoverer.`` an
 entry ``semcodec`` is a JSON object: ``keys`` (by slot, what ``Composition.weights_key`` gives), ``classes``
 (and ``named``, by slot, where several backbones know different ones), ``digests`` and ``decoding`` (by slot, the
 names of the weights and of what decoding uses of them: ``name_weights``), ``end`` where it holds what a device or a
-server uses alone, and whatever the training card holds.
+server uses alone, ``shares`` where it leaves out what another model's file ships, and whatever the training card holds.
 
 Looked up per slot, in this order: ``--weights`` (a file, the folder of a run or one of several runs, or
 ``hf:OWNER/NAME[@REVISION]``, a repository of the hub), the checkpoints
@@ -156,6 +156,7 @@ class Card(msgspec.Struct):
     digests: dict[str, str] = {}
     decoding: dict[str, str] = {}
     end: Literal["device", "server"] | None = None
+    shares: dict[str, list[str]] = {}
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -334,7 +335,8 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
 def read_tensors(path: Path, prefix: str = "", wanted: Collection[str] | None = None) -> dict[str, Tensor]:
     """Tensors of a safetensors file whose names begin with ``prefix``, without it, as float32.
 
-    wanted: names, without the prefix, of those that are read; no other takes memory.
+    wanted: names, without the prefix, of those that are read; no other takes memory. What the file leaves out since it
+    is another model's, which its card names (``shared``), is read from what ships of that one.
     """
     import torch
     from safetensors import SafetensorError, safe_open
@@ -351,7 +353,25 @@ def read_tensors(path: Path, prefix: str = "", wanted: Collection[str] | None = 
                 tensors = {name: file.get_tensor(long) for name, long in chosen.items()}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise WeightsError(f"{path} is no readable safetensors file: {first_line(error)}") from error
+    for owner, beginnings in ({} if PICKLED.fullmatch(path.name) else read_card(path).get("shares", {})).items():
+        tensors = shared(owner, beginnings, prefix, wanted) | tensors
     return {name: t.to(torch.float32) if t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def shared(
+    owner: str, beginnings: Sequence[str], prefix: str = "", wanted: Collection[str] | None = None
+) -> dict[str, Tensor]:
+    """``read_tensors`` of what ships of another Backbone, of names that begin so with their prefix.
+
+    Raises WeightsError where nothing of that name ships here.
+    """
+    registry = get_registry()
+    resources = registry.find(owner, "backbone").weights if "backbone" in registry.kinds(owner) else ()
+    if not resources:
+        raise WeightsError(f"weights are named that ship with {owner}, and nothing of that name ships here")
+    with as_file(_resource(resources[0])) as path:
+        found = read_tensors(path, prefix, wanted)
+    return {name: tensor for name, tensor in found.items() if f"{prefix}{name}".startswith(tuple(beginnings))}
 
 
 def load(module: nn.Module, weights: Weights, wanted: Sequence[str] | None = None) -> None:

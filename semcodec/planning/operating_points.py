@@ -21,7 +21,7 @@ from semcodec.errors import DataError, SemcodecError, UsageError
 from semcodec.planning.latency import FULL, LOCAL, OperatingPoint, Profile
 from semcodec.planning.profile_file import read_profile
 from semcodec.tasks.table import MEAN, WEIGHTS, metric_of, metrics
-from semcodec.tasks.weighted import Asked, chosen, name_of
+from semcodec.tasks.weighted import Asked, chosen, name_of, refuse_other_units
 
 LARGEST = 1 << 26
 """Bytes of a profile that is read."""
@@ -50,7 +50,7 @@ def open_points(text: str, assume: Mapping[str, float] | None = None, asked: Ask
             raise UsageError(f"{path} holds measurements, which take no assumptions: {', '.join(assume)}")
         return read_results(path, asked)
     if asked and asked.tasks:
-        raise UsageError(f"--task is about results of several tasks, and {text} is a profile")
+        raise UsageError(f"{asked.option.strip(' =')} is about results of several tasks, and {text} is a profile")
     if path.is_file():
         try:
             content = read_regular(path, LARGEST).decode()
@@ -105,16 +105,16 @@ def read_results(folder: Path, asked: Asked | None = None) -> Profile:
 def _of_one_task(records: Sequence[Mapping[str, Any]], asked: Asked, folder: Path) -> list[Mapping[str, Any]]:
     """Those whose scores compare: of one task, or of the weighted mean of several. Raises UsageError."""
     if asked.weights is None and len(asked.tasks) > 1:
-        raise UsageError(f"one score is planned for: weigh the tasks, as in --task {_weighed(asked.tasks)}")
+        raise UsageError(f"one score is planned for: weigh the tasks, as in {asked.option}{_weighed(asked.tasks)}")
     found = chosen(records, asked, folder)
+    for record in found:
+        refuse_other_units(record)
     if asked.weights is not None:
         return [record for record in found if metric_of(record) == MEAN.key]
     tasks = list(dict.fromkeys(map(name_of, found)))
     if len({metric_of(record) for record in found}) > 1:
-        raise UsageError(
-            f"{folder} has the tasks {' and '.join(tasks)}: name one with --task, or weigh them, as in "
-            f"--task {_weighed(tasks)}"
-        )
+        there, option, example = " and ".join(tasks), asked.option.strip(" ="), f"{asked.option}{_weighed(tasks)}"
+        raise UsageError(f"{folder} has the tasks {there}: name one with {option}, or weigh them, as in {example}")
     return found
 
 

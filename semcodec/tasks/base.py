@@ -43,14 +43,20 @@ class Stopwatch(Protocol):
 
 @dataclass(frozen=True)
 class Metric:
-    """A task's accuracy, a fraction of which more is better.
+    """A task's accuracy, of which more is better.
 
     key: in records, where its 95 % interval is under ``<key>_interval``. label: in words. head: above a column.
+    unit: in which it is shown; "%" of a fraction, which alone is weighed with others and planned for.
     """
 
     key: str
     label: str
     head: str
+    unit: str = "%"
+
+    def shown(self, value: float) -> float:
+        """A record's value in the unit."""
+        return 100 * value if self.unit == "%" else value
 
 
 class Score(ABC):

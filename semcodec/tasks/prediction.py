@@ -33,6 +33,8 @@ class Prediction:
     mask: of a model that segments, uint8 (h, w), the class of each place of the picture as the input shows it; source
     is the picture's own width and height, and index, name and probability are the class of most places and its share.
     embedding: float32 (D,), of a model for retrieval; index, name and probability are then -1, "embedding" and 0.
+    picture: uint8 (h, w, 3), RGB, of a model that reconstructs the input, less what a letterbox put around it; index,
+    name and probability are then -1, "picture" and 0.
     layers: how many of the packet's layers there were. rows: its chunks as they were read.
     """
 
@@ -48,6 +50,7 @@ class Prediction:
     source: Size | None = None
     mask: UInt8 | None = field(default=None, repr=False)
     embedding: Float32 | None = field(default=None, repr=False)
+    picture: UInt8 | None = field(default=None, repr=False)
 
     def _repr_html_(self) -> str:
         """For notebooks: the answer and how sure it is, or the boxes."""

@@ -22,6 +22,7 @@ TASKS = {
     "detection": "semcodec.tasks.detection:Detection",
     "segmentation": "semcodec.tasks.segmentation:Segmentation",
     "retrieval": "semcodec.tasks.retrieval:Retrieval",
+    "reconstruction": "semcodec.tasks.reconstruction:Reconstruction",
 }
 """By name, as ``BackboneSpec.task`` has it, "module:Class"."""
 MEAN = Metric("weighted_mean", "weighted mean of the tasks' scores", "weighted mean %")

@@ -16,7 +16,7 @@ from semcodec._json import to_json
 from semcodec.errors import UsageError
 from semcodec.tasks.base import Record
 from semcodec.tasks.statistics import Bootstrap, resampled
-from semcodec.tasks.table import MEAN, PARTS, WEIGHTS, metric_of, scores_of, task_of
+from semcodec.tasks.table import MEAN, PARTS, WEIGHTS, metric_of, metrics, scores_of, task_of
 
 SHARED = ("record", "spec", "name", "knobs", "data", "split", "samples", "seed", "bytes_total", "bytes_payload",
           "bytes_side", "bytes_header", "bytes_local", "bytes_stream_header", "raw_float32_bytes", "raw_uint8_bytes",
@@ -29,27 +29,31 @@ OWN = "tail"
 
 @dataclass(frozen=True)
 class Asked:
-    """tasks: by name, in order. weights: of each, as they were given; empty where no mean is asked for."""
+    """tasks: by name, in order. weights: of each, as they were given; empty where no mean is asked for.
+
+    option: what messages say that it is asked by, before its value.
+    """
 
     tasks: tuple[str, ...] = ()
     weights: Mapping[str, float] | None = None
+    option: str = "--task "
 
     @classmethod
-    def parse(cls, texts: Iterable[str]) -> Asked:
+    def parse(cls, texts: Iterable[str], option: str = "--task ") -> Asked:
         """Of ``NAME``s, or ``NAME=WEIGHT,NAME=WEIGHT``. Raises UsageError."""
         found: dict[str, float | None] = {}
         for text in (part.strip() for given in texts for part in given.split(",")):
             name, equals, value = text.partition("=")
             if not name:
-                raise UsageError(f"--task {text}: expects NAME, or weights as in classification=1,detection=2")
+                raise UsageError(f"{option}{text}: expects NAME, or weights as in classification=1,detection=2")
             if name in found:
-                raise UsageError(f"--task names {name} twice")
-            found[name] = _weight(text, value) if equals else None
+                raise UsageError(f"{option}{text} names {name} twice")
+            found[name] = _weight(f"{option}{text}", value) if equals else None
         weighed = {name: weight for name, weight in found.items() if weight is not None}
         if weighed and len(weighed) < len(found):
             bare = next(name for name, weight in found.items() if weight is None)
-            raise UsageError(f"--task {bare} has no weight beside others that have one: weigh all or none")
-        return cls(tuple(found), weighed or None)
+            raise UsageError(f"{option}{bare} has no weight beside others that have one: weigh all or none")
+        return cls(tuple(found), weighed or None, option)
 
 
 def _weight(text: str, value: str) -> float:
@@ -58,7 +62,7 @@ def _weight(text: str, value: str) -> float:
     except ValueError:
         weight = math.nan
     if not (math.isfinite(weight) and weight > 0):
-        raise UsageError(f"--task {text}: a weight is a number above 0, as in classification=1,detection=2")
+        raise UsageError(f"{text}: a weight is a number above 0, as in classification=1,detection=2")
     return weight
 
 
@@ -90,6 +94,8 @@ def means_of(
     weights = asked.weights
     if weights is None:
         return []
+    for record in records:
+        refuse_other_units(record)
     points: dict[str, dict[str, Record]] = {}
     for record in (one for one in records if name_of(one) in weights):
         named = [record.get(key) for key in ("name", "spec", "knobs", "data", "split", "samples", "bytes_total")]
@@ -101,6 +107,16 @@ def means_of(
         lost = len(points) - len(whole)
         notes.append(f"points left out of the weighted mean: {lost} that were not measured for all tasks")
     return [mean_of({task: parts[task] for task in weights}, weights) for parts in whole]
+
+
+def refuse_other_units(record: Record) -> None:
+    """Raise UsageError for a score that is no fraction, which is neither weighed with others nor planned for."""
+    metric = metrics()[metric_of(record) or MEAN.key]
+    if metric.unit != MEAN.unit:
+        raise UsageError(
+            f"{name_of(record)} is measured by {metric.label} in {metric.unit}: it has no weight beside scores in "
+            f"{MEAN.unit}, and nothing is planned for it; name other tasks"
+        )
 
 
 def mean_of(parts: Mapping[str, Record], weights: Mapping[str, float]) -> dict[str, Any]:

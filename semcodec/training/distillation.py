@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semcodec.errors import UsageError
-from semcodec.specs import PREFIX, TOKENS
+from semcodec.specs import PREFIX, RECONSTRUCTION, TOKENS
 from semcodec.tensors import from_eight_bits
 from semcodec.training import processes
 from semcodec.training.augmentation import cut_mix, mosaic
@@ -189,7 +189,8 @@ def _joined(features: Features) -> Features:
 
 def answer_distance(given: Tensor, wanted: Tensor, task: str = "") -> Tensor:
     """Of logits (B, classes), or at each place (B, classes, H, W), the mean KL divergence. Of embeddings, which the
-    task "retrieval" has, the squared distance.
+    task "retrieval" has, the squared distance; of pictures, of the task "reconstruction", the squared error over the
+    variance of the pixels.
 
     Of boxes (B, N, 4 + classes), as detectors answer, their scores' cross-entropy and the error of boxes over their
     size, where the teacher sees something: weighted by its best score.
@@ -197,6 +198,9 @@ def answer_distance(given: Tensor, wanted: Tensor, task: str = "") -> Tensor:
     given, wanted = given.float(), wanted.float()
     if task == "retrieval":
         return (given - wanted).square().sum(1).mean()
+    if task == RECONSTRUCTION:
+        axes = list(range(wanted.dim()))
+        return (given - wanted).square().mean() / processes.variance(wanted, axes).clamp_min(1e-6).squeeze()
     if wanted.dim() in (2, 4):
         each = F.kl_div(given.log_softmax(1), wanted.log_softmax(1), log_target=True, reduction="none").sum(1)
         return each.mean()

@@ -163,7 +163,7 @@ def train(
     card["metrics"] = fit(steps, remembering, out, seed=seed, fingerprint=fingerprint, on_step=watched)
     card |= there.describe()
     if processes.is_first():
-        save(written, card, out)
+        save(written, card, out, _shared(component) if alone else None)
     processes.from_first(None)  # nobody goes on before the files are there
     return card
 
@@ -181,15 +181,36 @@ def _with_pipeline(on_step: OnStep, stages: Stages | None, there: Accelerator) -
     return lambda moment: on_step(replace(moment, pipeline=made) if moment.finished else moment)
 
 
-def save(modules: dict[str, nn.Module] | Any, card: dict[str, Any], out: Path) -> None:
-    """``weights.safetensors`` at half precision and ``card.json``, each complete or not there."""
+def save(
+    modules: dict[str, nn.Module] | Any,
+    card: dict[str, Any],
+    out: Path,
+    shares: tuple[str, Sequence[str]] | None = None,
+) -> None:
+    """``weights.safetensors`` at half precision and ``card.json``, each complete or not there.
+
+    shares: a Backbone, and the beginnings of what is left out where it is the same as what ships of that one.
+    """
     tensors = {k: _narrowed(v) for k, v in state_dict(modules).items()}
     rounded = deepcopy(dict(modules))  # the card names what a reader of the file will have
     load_state(rounded, tensors)
     card |= weights.name_weights(rounded)
+    owner, beginnings = shares or ("", ())
+    others = weights.shared(owner, beginnings) if owner else {}
+    if others and all(torch.equal(tensors[name].float(), tensor.float()) for name, tensor in others.items()):
+        tensors = {name: tensor for name, tensor in tensors.items() if name not in others}
+        card["shares"] = {owner: list(beginnings)}
     write_tensors(out / WEIGHTS, tensors, {weights.METADATA: to_json(card)})
     with whole_file(out / CARD) as file:
         file.write((to_json(card, indent=2) + "\n").encode())
+
+
+def _shared(backbone: Component) -> tuple[str, list[str]] | None:
+    """Another Backbone that ships weights which may be this one's too, and how these begin in files."""
+    if "shares" not in backbone.traits:
+        return None
+    owner, beginnings = backbone.traits["shares"]
+    return owner, [f"backbone.{beginning}" for beginning in beginnings]
 
 
 def _narrowed(tensor: torch.Tensor) -> torch.Tensor:

@@ -601,6 +601,21 @@ def test_tasks_of_specs_are_named_and_weighed(tmp_path):
     ):
         refusal = CliRunner().invoke(main, [*plan, *more])
         assert refusal.exit_code == 2 and says in refusal.stderr, refusal.output
+    for asked, says in (
+        (
+            "",
+            "has the tasks classification and retrieval and detection: name one with task, or weigh them, as in task=",
+        ),
+        (",task=video", "has no task 'video'; it has classification, retrieval, detection"),
+        (",task='retrieval=0'", "task=retrieval=0: a weight is a number above 0"),
+        (",task='classification=1,retrieval=3'", None),
+        (",task=retrieval", None),
+    ):
+        spec = MANY.replace("layered", f"layered+deadline:100000,rate=1,profile=r{asked}")
+        done = CliRunner().invoke(
+            main, ["encode", spec, "digits-scenes:0", "-o", "-", "--task", "retrieval", "--offline"]
+        )
+        assert done.exit_code == (2 if says else 0) and (says or "") in done.stderr, done.output
 
 
 def test_tasks_that_a_stream_has_not_are_one_line():

@@ -109,8 +109,8 @@ def test_objects_are_boxes_of_what_is_in_the_picture(table):
     done = CliRunner().invoke(main, ["data", "show", f"hf:{table / 'boxes'}", "--format", "json"])
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["classes"] == ["x", "y"]
-    assert tasks_of(f"hf:{table / 'boxes'}") == ("detection",)
-    assert tasks_of(f"hf:{table / 'saved'}") == ("classification",)
+    assert tasks_of(f"hf:{table / 'boxes'}") == ("detection", "reconstruction")
+    assert tasks_of(f"hf:{table / 'saved'}") == ("classification", "reconstruction")
 
 
 def test_masks_are_named_by_a_file_beside_the_table(table):
@@ -136,7 +136,7 @@ def test_masks_are_named_by_a_file_beside_the_table(table):
     done = CliRunner().invoke(main, ["data", "show", name, "--format", "json"])
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["classes"] == ["road", "sky"]
-    assert tasks_of(name) == ("segmentation",)
+    assert tasks_of(name) == ("segmentation", "reconstruction")
 
 
 def test_what_the_hub_does_not_have_is_one_line(table, monkeypatch):

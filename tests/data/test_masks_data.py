@@ -158,7 +158,7 @@ RUNS = {"category_id": 1, "bbox": [8, 0, 2, 20], "iscrowd": 1,
 
 def test_cocos_annotations_are_boxes_and_masks(tmp_path):
     root = annotated(tmp_path, [SQUARE, RUNS])
-    assert set(tasks_of(root)) == {"detection", "segmentation"}
+    assert set(tasks_of(root)) == {"detection", "segmentation", "reconstruction"}
     data = open_dataset(root, "test", WANTED)
     assert data.classes == ["background", "person", "dog"]
     _, (there,) = data.batch([0])
@@ -236,7 +236,7 @@ def test_coco128_has_boxes_and_masks():
         pytest.skip("SEMCODEC_DATA names no folder with coco128")
     data = open_dataset(str(root), "train", WANTED)
     assert len(data) == 100 and len(data.classes) == 129 and data.classes[0] == "person"
-    assert set(tasks_of(str(root))) == {"detection", "segmentation"}
+    assert set(tasks_of(str(root))) == {"detection", "segmentation", "reconstruction"}
     for index, there in enumerate(data.batch(range(8))[1]):
         assert there.shape[::-1] == data.sizes([index])[0]
     assert len(open_dataset(str(root), "test", BOXES)) == 64

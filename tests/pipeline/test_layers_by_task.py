@@ -154,6 +154,10 @@ def test_from_encode_to_decode(tmp_path):
     refused = run("decode", str(boxes), "--task", "classification", code=1)
     assert f"not answered: packet 0: {SAYS}" in refused.stderr
     assert "1 of 1 records have too few layers for classification" in refused.stderr
+    both = json.loads(run("decode", str(boxes), "--format", "json").stdout)["answers"]
+    assert both["detection"]["prediction"] == answer["prediction"]
+    assert both["classification"] == {"prediction": None, "lacks": f"packet 0: {SAYS}"}
+    assert f"classification  not answered: packet 0: {SAYS}" in run("decode", str(boxes)).stdout
     told = json.loads(run("compose", SPEC, "--dry-run", "--format", "json").stdout)
     assert told["layers"] == {"classification": 3, "detection": 1, "retrieval": 1}
     assert "3 or more serve classification, detection, retrieval" in run("compose", SPEC, "--dry-run").stdout

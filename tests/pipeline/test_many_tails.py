@@ -171,9 +171,27 @@ def test_a_file_is_decoded_for_the_task_that_is_named(tmp_path):
     assert boxes["task"] == "detection" and "boxes" in boxes["prediction"] and list(boxes["weights"])[-1] == "det-nano"
     digit = json.loads(run("decode", file, "--task", "classification", "--format", "json"))
     assert digit["task"] == "classification" and digit["bytes_total"] == boxes["bytes_total"]
-    for more, says in (([], "name one of classification, detection"), (["--task", "video"], "has no task 'video'")):
-        done = CliRunner().invoke(main, ["decode", file, "--weights", "encoder=random", *more])
-        assert done.exit_code == 2 and says in done.output
+    done = CliRunner().invoke(main, ["decode", file, "--weights", "encoder=random", "--task", "video"])
+    assert done.exit_code == 2 and "has no task 'video'" in done.output
+
+
+def test_a_file_is_decoded_for_all_tasks_where_none_is_named(tmp_path):
+    """Each as it is alone; what is not a task's own is told once."""
+    file, several = str(tmp_path / "scene.sem"), str(tmp_path / "scenes.sem")
+    run("encode", SPEC, "digits-scenes:0", "-o", file)
+    run("encode", SPEC, "digits-scenes:0", "digits-scenes:1", "-o", several)
+    told = json.loads(run("decode", file, "--format", "json"))
+    assert list(told["answers"]) == ["classification", "detection"] and told["task"] is None
+    for task, answer in told["answers"].items():
+        alone = json.loads(run("decode", file, "--task", task, "--format", "json"))
+        assert {name: alone[name] for name in answer} == answer and alone["bytes_total"] == told["bytes_total"]
+    lines = run("decode", file).splitlines()
+    assert [sum(line.startswith(name) for line in lines) for name in ("classification", "detection", "bytes")] == [
+        1
+    ] * 3
+    head, first, second, *_ = run("decode", several).splitlines()
+    assert head.split()[:3] == ["input", "classification", "detection"]
+    assert first.startswith("record 0") and second.startswith("record 1")
 
 
 def test_eval_gives_a_record_for_each_task_at_one_rate(tmp_path):

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
+from importlib.resources import as_file, files
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torchvision.ops import box_iou
 
 from semcodec.boxes import Boxes
 from semcodec.composition.composition import compose_spec, resolve_backbone
 from semcodec.data.datasets import open_dataset
+from semcodec.errors import WeightsError
 from semcodec.pipeline import weights
+from semcodec.pipeline.pipeline import Pipeline
 from semcodec.specs import InputRequest
 from semcodec.tasks.detection import nms
 from semcodec.tensors import from_eight_bits
+from semcodec.training.train import train
 from semcodec_plugins.det_nano import spec
 from semcodec_plugins.det_nano.loss import assign, detection_loss, overlap
 from semcodec_plugins.det_nano.nano import DetNano, places
@@ -184,6 +190,51 @@ def test_what_ships_finds_the_digits():
     reached = score([nms(sample) for sample in answer], there, dataset.classes)
     assert reached.map50 > 0.95
     assert reached.map50_95 > 0.75
+
+
+def shipped(name: str) -> dict[str, torch.Tensor]:
+    with as_file(files("semcodec_plugins.det_nano") / "weights" / f"{name}.safetensors") as path:
+        return weights.read_tensors(path, "backbone.")
+
+
+def test_the_head_ships_once_and_is_everyones():
+    head = {name: t for name, t in shipped("det-nano").items() if name.split(".")[1] in spec.HEAD}
+    for name in ("cls-nano", "seg-nano", "embed-nano", "draw-nano"):
+        assert all(torch.equal(shipped(name)[entry], tensor) for entry, tensor in head.items())
+        with as_file(files("semcodec_plugins.det_nano") / "weights" / f"{name}.safetensors") as path:
+            card = weights.read_card(path)
+            assert weights.digest(weights.read_tensors(path, "backbone.")) == card["digests"]["backbone"]
+            some = weights.read_tensors(path, "backbone.", ["stages.stem.0.weight"])
+            assert list(some) == ["stages.stem.0.weight"]
+            assert load_file(path).keys().isdisjoint(f"backbone.{entry}" for entry in head)
+
+
+def test_training_leaves_out_the_head_where_it_is_the_one_that_ships(tmp_path):
+    """Behind another head a model's file is whole, and both are read as they were."""
+    options = {"request": weights.WeightsRequest(offline=True), "scale": 0.002}
+    card = train("draw-nano", "digits-scenes", tmp_path / "own", **options)
+    assert list(card["shares"]) == ["det-nano"]
+    other = tmp_path / "det-nano.safetensors"
+    save_file({f"backbone.{name}": 0.5 * t if t.is_floating_point() else t for name, t in shipped("det-nano").items()},
+              other)  # fmt: skip
+    card = train("cls-nano", "digits-scenes", tmp_path / "another", init=str(other), **options)
+    assert "shares" not in card
+    for run, name in (("own", "draw-nano"), ("another", "cls-nano")):
+        path = tmp_path / run / "weights.safetensors"
+        card = weights.read_card(path)
+        held = any(entry.startswith("backbone.stages.d3.") for entry in load_file(path))
+        assert held == (name == "cls-nano")
+        assert weights.digest(weights.read_tensors(path, "backbone.")) == card["digests"]["backbone"]
+        pipeline = Pipeline.load(compose_spec(f"png+{name}"), weights.WeightsRequest({"": str(tmp_path / run)}, True))
+        assert pipeline.digests["backbone"] == card["digests"]["backbone"]
+
+
+def test_weights_that_are_said_to_ship_with_what_is_not_here_are_one_line(tmp_path):
+    card = {"keys": {"backbone": "draw-nano"}, "shares": {"nothing": ["backbone.stages."]}}
+    path = tmp_path / "weights.safetensors"
+    save_file({"backbone.x": torch.zeros(1)}, path, {weights.METADATA: json.dumps(card)})
+    with pytest.raises(WeightsError, match="that ship with nothing, and nothing of that name ships here"):
+        weights.read_tensors(path, "backbone.")
 
 
 @pytest.mark.shared_data

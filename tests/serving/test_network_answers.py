@@ -29,6 +29,7 @@ SPECS = {
     "layered+rans+det-nano@d3": "digits-scenes",
     "jpeg+seg-nano": "digits-scenes",
     "jpeg+embed-nano": "digits-scenes",
+    "jpeg+draw-nano": "digits-scenes",
     "stae:frames=4,pixels=0.4+rans+vit-nano": "digits-motion",
     "bottlenetpp+rans+resnet-nano": "digits-scenes",
 }

@@ -28,6 +28,7 @@ SPECS = {
     "detection": "jpeg+det-nano",
     "segmentation": "jpeg+seg-nano",
     "retrieval": "jpeg+embed-nano",
+    "reconstruction": "jpeg+draw-nano",
 }
 WIDE, HIGH = 144, 96
 SCENES = (3, 8)
@@ -52,7 +53,11 @@ def told(stream):
     records = list(found)
     server = Server.load(header, WeightsRequest(offline=True))
     task = get_task(server.composition.task)
-    found = [task.describe(p, server.classes, None, None)["prediction"] for p in server.decode_batch(records)]
+    answers = server.decode_batch(records)
+    found = [task.describe(p, server.classes, None, None)["prediction"] for p in answers]
+    for one, answer in zip(found, answers, strict=True):
+        if answer.picture is not None:  # of which no more than the size is told
+            one["rows"] = answer.picture.mean((1, 2)).tolist()
     chunks = [[[row.name, row.side_bytes > 0] for row in rows(server, record)] for record in records]
     return {"spec": header.spec, "chunks": chunks, "predictions": found}
 
@@ -93,5 +98,5 @@ def test_packets_are_answered_as_they_were(name):
         write(name)
     stream, expected = (ROOT / f"{name}.sem").read_bytes(), json.loads((ROOT / f"{name}.json").read_text())
     close(json.loads(json.dumps(told(stream))), expected)
-    placed = name in ("detection", "segmentation")
+    placed = name in ("detection", "segmentation", "reconstruction")
     assert (["source", True] in expected["chunks"][0]) == placed

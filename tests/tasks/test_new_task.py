@@ -126,4 +126,4 @@ def test_a_task_that_is_not_there_is_named(monkeypatch):
         UsageError, match="no task 'brightness'; tasks are classification, video, detection, segmentation"
     ):
         Pipeline.load(compose_spec(SPEC), WeightsRequest(offline=True)).encode(np.zeros((32, 32, 3), np.uint8))
-    assert list(metrics()) == ["top1", "map50", "miou", "recall1", "weighted_mean"]
+    assert list(metrics()) == ["top1", "map50", "miou", "recall1", "psnr", "weighted_mean"]
