@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 
+from semcodec.errors import SemcodecError, UsageError, first_line
+
 HUB = "https://huggingface.co"
 """Where the hub is, unless ``HF_ENDPOINT`` names another."""
 PATIENCE = 5.0
@@ -38,3 +40,19 @@ def unreachable(address: str) -> str | None:
     thread.start()
     thread.join(PATIENCE)
     return next(iter(found), None)
+
+
+def check_cluster(address: str) -> None:
+    """Raise UsageError for what is no address of a Ray cluster, SemcodecError where nobody listens.
+
+    Ray itself would ask for ten minutes. "auto" is for Ray to find.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if "/" in address or not host or not port.isdecimal():
+        raise UsageError(f"--address {address}: expects HOST:PORT of a Ray cluster's head, or auto")
+    try:
+        socket.create_connection((host, int(port)), PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise SemcodecError(f"no Ray cluster at {address}: {first_line(error)}") from error

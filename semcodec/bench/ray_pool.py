@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from semcodec._network import check_cluster
 from semcodec.bench.cells import Cell
 from semcodec.bench.runner import Done
 from semcodec.bench.worker import POLL, Settings, Worker, failure, guard
@@ -44,7 +45,7 @@ class _Running:
 class OnRay:
     """A ``Pool`` of actors. ``address``: of a running cluster, "auto" for that of this machine; without, a new one.
 
-    Raises PluginError where Ray is absent, SemcodecError where there is no cluster.
+    Raises PluginError where Ray is absent, SemcodecError where there is no cluster, UsageError for no address.
     """
 
     def __init__(self, settings: Settings, timeout: float | None = None, address: str | None = None) -> None:
@@ -52,6 +53,8 @@ class OnRay:
             import ray
         except ImportError:
             raise PluginError("--executor ray needs Ray: pip install 'semcodec[ray]'") from None
+        if address and "://" not in address and not ray.is_initialized():
+            check_cluster(address)
         self.ray, self.settings, self.timeout = ray, settings, timeout
         self._own = not ray.is_initialized()
         try:

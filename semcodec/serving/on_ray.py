@@ -21,6 +21,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from typing import Any, Self
 
+from semcodec._network import check_cluster
 from semcodec.data.notes import DataNote
 from semcodec.errors import PluginError, SemcodecError, UsageError, WeightsMismatch, first_line
 from semcodec.pipeline.server import Server
@@ -39,7 +40,6 @@ TOLD_S = 15.0
 """Between two lines about what is waited for."""
 PATIENCE_S = 120.0
 """For the answers of a batch, and for a replica where there is none."""
-CONNECT_S = 5.0
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -113,7 +113,7 @@ class OnRay:
         self._ended = threading.Event()
         self._closing = ExitStack()
         if address:
-            check_address(address)
+            check_cluster(address)
         self.loading = loading
         self.servers = replace(loading, device="cpu", half=False).load()
         for server in self.servers:
@@ -298,17 +298,3 @@ class _Told(io.TextIOBase):
         if line and not self.ended.is_set():
             self.log("ray", message="".join(c for c in line if c.isprintable())[:300])
         return len(text)
-
-
-def check_address(address: str) -> None:
-    """Raise UsageError for what is no address of a cluster, SemcodecError where nobody listens: Ray would ask for ten
-    minutes."""
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    if "/" in address or not host or not port.isdecimal():
-        raise UsageError(f"--address {address}: expects HOST:PORT of a Ray cluster's head, or auto")
-    try:
-        socket.create_connection((host, int(port)), CONNECT_S).close()
-    except (OSError, OverflowError) as error:
-        raise SemcodecError(f"no Ray cluster at {address}: {first_line(error)}") from error

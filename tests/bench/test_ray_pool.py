@@ -11,6 +11,7 @@ from semcodec.bench.cells import cell_of, ordered
 from semcodec.bench.runner import run
 from semcodec.bench.worker import Settings, Worker
 from semcodec.composition.composition import compose_spec
+from semcodec.errors import SemcodecError, UsageError
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'semcodec[ray]'")
 Cluster = pytest.importorskip("ray.cluster_utils").Cluster
@@ -27,6 +28,13 @@ class Together(OnRay):
         super().submit(slot, cell)
         if not self._tries:
             ray.wait([self._running[slot].answer])
+
+
+def test_no_cluster_is_one_line_at_once():
+    with pytest.raises(SemcodecError, match=r"no Ray cluster at 127\.0\.0\.1:1: .*refused"):
+        OnRay(Settings("digits-scenes"), address="127.0.0.1:1")
+    with pytest.raises(UsageError, match="expects HOST:PORT"):
+        OnRay(Settings("digits-scenes"), address="here")
 
 
 @pytest.mark.slow
