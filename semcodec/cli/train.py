@@ -28,8 +28,8 @@ from semcodec.errors import UsageError
 @options.classes
 @options.device
 @options.weights
-@click.option("--init", metavar="PATH", help="Weights of another task that the backbone starts from "
-              "(safetensors); of 'distil' those of the same encoder, before another backbone.")  # fmt: skip
+@click.option("--init", metavar="PATH", help="Weights of another task that the backbone starts from, "
+              "named as for --weights; of 'distil' those of the same encoder, before another backbone.")  # fmt: skip
 @click.option(
     "--objective",
     type=click.Choice(["recipe", "task", "refine", "distil"]),

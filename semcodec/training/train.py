@@ -30,6 +30,7 @@ from semcodec.pipeline import shared_heads, weights
 from semcodec.pipeline.accelerator import Accelerator, Where
 from semcodec.pipeline.loading import class_names
 from semcodec.pipeline.pipeline import Pipeline
+from semcodec.pipeline.repositories import is_named
 from semcodec.pipeline.stages import Stages, build
 from semcodec.pipeline.tensor_files import write_tensors
 from semcodec.specs import InputRequest
@@ -97,7 +98,7 @@ def train(
         encoder = job.modules.get("encoder")
         if encoder is None:
             raise UsageError(f"{spec}: its encoder has no weights to start from; leave out --init")
-        weights.fill(encoder, weights.read_tensors(Path(init), "encoder."), init)
+        weights.fill(encoder, weights.read_tensors(weights.named_file(init, request.offline), "encoder."), init)
         job = replace(job, ready=job.ready | {"encoder"})
     elif init is not None:
         backbone = job.modules["backbone"]
@@ -141,12 +142,12 @@ def train(
         "keys": {slot: key for slot, key in keys.items() if slot in written or slot in whole},
         **told,
         "classes": list(stages.backbone.classes if stages and frozen else job.dataset.classes),
-        "data": data,
+        "data": _without_folders(data),
         **({} if classes is None else {"counted": list(classes)}),
         **_told_of_tasks(job),
         "data_digest": _digest(job.dataset),
         "seed": seed,
-        "init": init,
+        "init": None if init is None else _without_folders(init),
         "recipe": [
             {"step": s.name, "samples": s.samples, "batch": s.batch, "lr": s.lr, "weight_decay": s.weight_decay}
             for s in steps
@@ -166,6 +167,11 @@ def train(
         save(written, card, out, _shared(component) if alone else None)
     processes.from_first(None)  # nobody goes on before the files are there
     return card
+
+
+def _without_folders(named: str) -> str:
+    """How a card names data and weights, which others read: a path by its last part, a name as it is."""
+    return named if is_named(named) else Path(named).name or named
 
 
 def _with_pipeline(on_step: OnStep, stages: Stages | None, there: Accelerator) -> OnStep:

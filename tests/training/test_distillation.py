@@ -53,6 +53,7 @@ def test_a_folder_of_pictures_is_enough(pictures, tmp_path):
     backbone = semcodec.compose("png+vit-nano-server").stages.backbone
     assert card["teacher"] == weights.digest(backbone.state_dict())
     assert card["keys"] == {"encoder": SPEC}
+    assert card["data"] == pictures.name  # and not where it is on this machine
     assert {name.split(".")[0] for name in load_file(tmp_path / "run" / "weights.safetensors")} == {"encoder"}
     assert card["classes"] == list(backbone.classes)
     assert [step["step"] for step in card["recipe"]] == ["start", "match", "distil"]

@@ -29,6 +29,7 @@ def test_a_codec_learns_from_all_tails_and_serves_each(tmp_path):
         card = run(SPEC, tmp_path, init=str(start), task_weights={"detection": 3.0})
         begun = load_file(start)
     assert card["keys"] == {"encoder": "layered+cls-nano@d3+det-nano@d3"}
+    assert card["init"] == "layered-det-nano.safetensors"
     assert [(task, told["weight"]) for task, told in card["tasks"].items()] == [
         ("classification", 1.0), ("detection", 3.0)
     ]  # fmt: skip
@@ -41,6 +42,8 @@ def test_a_codec_learns_from_all_tails_and_serves_each(tmp_path):
     assert any(not tensor.equal(begun[name]) for name, tensor in written.items())
     pipeline = Pipeline.load(compose_spec(SPEC), WeightsRequest({"": str(tmp_path)}, offline=True))
     assert pipeline.alone("detection").evaluate("digits-scenes", limit=2)["map50"] is not None
+    again = run(SPEC, tmp_path / "again", init=str(tmp_path))  # the folder of a run
+    assert again["init"] == tmp_path.name
 
 
 def test_a_prefix_learns_from_the_tails_that_it_serves(tmp_path):
@@ -54,6 +57,7 @@ def test_a_prefix_learns_from_the_tails_that_it_serves(tmp_path):
     rate = learned["loss"] - learned["answers of detection"] - 0.1 * learned["features"]
     assert 0 < rate < learned["bytes"] / 1000 + 1e-3  # the one tail has all of the weight
     assert card["keys"] == {"encoder": "layered+cls-nano@d3+det-nano@d3"}
+    assert card["init"] == "layered-det-nano.safetensors"
 
 
 def test_tails_that_teach_at_so_many_layers():
