@@ -207,7 +207,7 @@ def test_a_device_that_stops_reading(server, witness):
         except OSError:
             closed = True
     assert closed, "the server holds a connection that nobody reads from"
-    assert sent / len(frame) * len(answer) < 100 * MEGABYTE
+    assert sent < 16 * MEGABYTE  # what sockets hold; a server that went on reading would take it as long as it likes
     assert server.memory() - before < 30 * MEGABYTE
     one.close()
     _until(lambda: server.descriptors() <= descriptors + 1)
