@@ -12,6 +12,7 @@ WEIGHTS = (
     "det-nano",
     "seg-nano",
     "cls-nano-det-nano-embed-nano",
+    "cls-nano-det-nano-embed-nano-seg-nano",
     "vit-nano-embed",
     "vit-nano-server-block2",
     "deit-tiny-block4",
