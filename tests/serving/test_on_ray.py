@@ -89,10 +89,10 @@ def fallen(server: ServerProcess, cluster) -> Iterator[str]:
             os.kill(one, signal.SIGKILL)
         yield from ["one is killed"] * 5
     for up in (1, 2, 1):
-        while up not in [line["up"] for line in events(server, "replicas")[known:]]:
+        while up not in (seen := [line["up"] for line in events(server, "replicas")[known:]]):
             assert time.monotonic() < end, events(server, "replicas")
             yield f"soon {up} answer"
-        known = len(events(server, "replicas"))
+        known += seen.index(up) + 1  # what came behind it may be what is waited for next
         if up == 2:
             cluster.remove_node(cluster.other, allow_graceful=False)
     yield from ["it answers"] * 10
