@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semcodec.errors import UsageError
-from semcodec.tasks.table import get_task
+from semcodec.tasks.table import scores_of
 
 Float64 = npt.NDArray[np.float64]
 RESAMPLES = 1000
@@ -61,9 +61,9 @@ class Method:
         )
         if len({(r["data_digest"], r["samples"], r["task"]) for r in sending}) != 1:
             raise UsageError("points at equal accuracy are of one set of samples and of one task, and there are some")
-        samples, task = sending[0]["samples"], get_task(sending[0]["task"])
+        samples = sending[0]["samples"]
         weights = np.stack([np.ones(samples), *draws(samples)])
-        reached = [scores for r in sending if (scores := task.scores(r, weights)) is not None]
+        reached = [scores for record in sending if (scores := scores_of(record, weights)) is not None]
         if len(reached) < len(sending):
             raise UsageError("a record that does not say how each sample was answered cannot be resampled")
         return cls(np.array([record["bytes_total"] for record in sending], np.float64), np.stack(reached), samples)

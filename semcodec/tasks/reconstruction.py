@@ -10,20 +10,17 @@ and the score is the mean over pictures. What a letterbox puts around a picture 
 from __future__ import annotations
 
 import io
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semcodec.container.primitives import read_varint, varint
-from semcodec.errors import CorruptStream, DataError, StreamError, UsageError
+from semcodec.errors import CorruptStream, DataError, UsageError
 from semcodec.panels import Panel
 from semcodec.specs import InputRequest, TensorSpec
 from semcodec.tasks.base import Metric, Record, Score, Stopwatch, Task, Told
-from semcodec.tasks.in_picture import cropped
+from semcodec.tasks.in_picture import cropped, pack_places, unpack_places
 from semcodec.tasks.prediction import Answer, Prediction, Size
 from semcodec.tasks.source import SOURCE, read_source, source_size, write_source
 from semcodec.tasks.statistics import RESAMPLES, SEED, interval, packed, paired_scores, unpacked
@@ -43,8 +40,6 @@ NONE = "picture"
 """What a prediction has in the place of a class's name."""
 MOST = 100.0
 """dB of a picture that is the same to the bit, whose PSNR has no bound."""
-_MOST_PIXELS = 1 << 26
-"""Of a picture that a server answers."""
 _ANSWER = "an answer's picture"
 
 
@@ -99,23 +94,11 @@ class Reconstruction(Task):
     def to_bytes(self, prediction: Prediction) -> bytes | None:
         if prediction.picture is None or prediction.source is None:
             return None
-        sides = (*prediction.picture.shape[1::-1], *prediction.source)
-        return b"".join(map(varint, sides)) + zlib.compress(prediction.picture.tobytes(), 6)
+        return pack_places(prediction.picture, prediction.source)
 
     def from_bytes(self, prediction: Prediction, data: bytes, classes: Sequence[str]) -> Prediction:
-        stream = BytesIO(data)
-        try:
-            width, height, *size = (read_varint(stream, _ANSWER) for _ in range(4))
-            if not 0 < width * height <= _MOST_PIXELS or min(size) < 1:
-                raise CorruptStream(f"{_ANSWER} is of {width}x{height} pixels, of one of {size[0]}x{size[1]}")
-            inflater = zlib.decompressobj()
-            values = inflater.decompress(stream.read(), 3 * width * height)
-        except (StreamError, zlib.error) as error:
-            raise CorruptStream(f"{_ANSWER} cannot be read: {error}") from error
-        if not inflater.eof or inflater.unused_data or len(values) != 3 * width * height:
-            raise CorruptStream(f"{_ANSWER} is not of {width}x{height} pixels")
-        picture = np.frombuffer(values, np.uint8).reshape(height, width, 3)
-        return replace(prediction, picture=picture, source=(size[0], size[1]))
+        picture, source = unpack_places(data, _ANSWER, (3,))
+        return replace(prediction, picture=picture, source=source)
 
     def score(self, dataset: Dataset, classes: Sequence[str], request: InputRequest, input_bytes: int) -> Score:
         return ReconstructionScore(request)

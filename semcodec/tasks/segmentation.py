@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import io
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from semcodec import class_masks as masks
-from semcodec.container.primitives import read_varint, varint
-from semcodec.errors import CorruptStream, DataError, StreamError, UsageError
+from semcodec.errors import CorruptStream, DataError, UsageError
 from semcodec.panels import Panel
 from semcodec.specs import InputRequest, TensorSpec
 from semcodec.tasks import mean_iou, statistics
 from semcodec.tasks.base import Metric, Record, Score, Stopwatch, Told, match_classes
-from semcodec.tasks.in_picture import InPicture, cropped
+from semcodec.tasks.in_picture import InPicture, cropped, pack_places, unpack_places
 from semcodec.tasks.prediction import Answer, Prediction, Size
 from semcodec.tasks.source import source_size
 
@@ -39,8 +36,6 @@ SHOWN = 0.005
 """Least share of a picture of a class that is told."""
 MOST_PIXELS = 1 << 28
 """Of a mask that is written: a packet may say any size."""
-_MOST_PLACES = 1 << 26
-"""Of a mask that a server answers."""
 _ANSWER = "an answer's mask"
 
 
@@ -94,23 +89,13 @@ class Segmentation(InPicture):
     def to_bytes(self, prediction: Prediction) -> bytes | None:
         if prediction.mask is None or prediction.source is None:
             return None
-        sides = (*prediction.mask.shape[::-1], *prediction.source)
-        return b"".join(map(varint, sides)) + zlib.compress(prediction.mask.tobytes(), 6)
+        return pack_places(prediction.mask, prediction.source)
 
     def from_bytes(self, prediction: Prediction, data: bytes, classes: Sequence[str]) -> Prediction:
-        stream = BytesIO(data)
-        try:
-            width, height, *size = (read_varint(stream, _ANSWER) for _ in range(4))
-            if not 0 < width * height <= _MOST_PLACES or min(size) < 1:
-                raise CorruptStream(f"{_ANSWER} is of {width}x{height} places, of a picture of {size[0]}x{size[1]}")
-            inflater = zlib.decompressobj()
-            places = inflater.decompress(stream.read(), width * height)
-        except (StreamError, zlib.error) as error:
-            raise CorruptStream(f"{_ANSWER} cannot be read: {error}") from error
-        mask = np.frombuffer(places, np.uint8)
-        if not inflater.eof or inflater.unused_data or mask.size != width * height or mask.max() >= len(classes):
-            raise CorruptStream(f"{_ANSWER} is not of {width}x{height} places of {len(classes)} classes")
-        return replace(prediction, mask=mask.reshape(height, width), source=(size[0], size[1]))
+        mask, source = unpack_places(data, _ANSWER)
+        if mask.max() >= len(classes):
+            raise CorruptStream(f"{_ANSWER} is not of {mask.shape[1]}x{mask.shape[0]} places of {len(classes)} classes")
+        return replace(prediction, mask=mask, source=source)
 
     def score(self, dataset: Dataset, classes: Sequence[str], request: InputRequest, input_bytes: int) -> Score:
         return SegmentationScore(dataset, classes)
