@@ -189,7 +189,8 @@ class Arithmetic(Stage):
         likeliest = models.likeliest[used]
         if (lows == likeliest).all() and (highs == likeliest).all():
             return b""
-        slots = symbols - groups.spread(models.offsets)
+        slots = groups.spread(models.offsets)
+        slots = np.subtract(symbols, slots, out=slots if len(slots) == len(symbols) else None)
         offsets = models.offsets[used]
         odd = (lows < offsets) | (highs - offsets.astype(np.int64) >= models.spans[used]) | models.sparse[used]
         runs, rest = [], []
@@ -295,7 +296,7 @@ def by_table(prior: Indexed, values: Int32) -> tuple[Int32, Groups]:
         values, counts = values.take(narrow.argsort(kind="stable")), np.bincount(narrow, minlength=total)
     else:
         # A matrix of one value a row, in the column of its table: by columns it is what a counting sort would give.
-        rows = csr_array((values, index.astype(np.int32), np.arange(count + 1, dtype=np.int32)), shape=(count, total))
+        rows = csr_array((values, index.astype(np.int32), _ascending(count + 1)), shape=(count, total))
         columns = rows.tocsc()
         values, counts = columns.data, np.diff(columns.indptr)
     return values, Groups.of(models_of(prior.tables), counts.astype(np.int64, copy=False))
@@ -308,3 +309,9 @@ def _sparse() -> Any:
     except ImportError:
         return None
     return csr_array
+
+
+@lru_cache(maxsize=1)
+def _ascending(count: int) -> Int32:
+    """0 to ``count`` - 1, kept, as packets of one codec are of one size."""
+    return np.arange(count, dtype=np.int32)

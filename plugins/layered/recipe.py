@@ -30,6 +30,7 @@ from semcodec.errors import UsageError
 from semcodec.interfaces import Features
 from semcodec.specs import TOKENS
 from semcodec.training import distillation
+from semcodec.training.augmentation import window
 from semcodec.training.feature_steps import backbone_first, distance, model_input, observe
 from semcodec.training.loop import Batch, Job, Step
 from semcodec_plugins.layered.token_codec import TokenCodec
@@ -158,8 +159,7 @@ def _match(job: Job, trades: list[float], to: tuple[str, ...]) -> Callable[[Batc
 
 
 def _window(b: Batch) -> Batch:
-    top, left = (int(b.rng.integers(0, max(1, side - WINDOW + 1))) for side in b.pixels.shape[-2:])
-    return replace(b, pixels=b.pixels[..., top : top + WINDOW, left : left + WINDOW])
+    return replace(b, pixels=window(b.pixels, b.rng, WINDOW))
 
 
 def _task(job: Job, trades: list[float]) -> Callable[[Batch], tuple[Tensor, dict[str, float]]]:

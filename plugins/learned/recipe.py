@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from semcodec.errors import UsageError
+from semcodec.training.augmentation import window
 from semcodec.training.feature_steps import backbone_first, model_input
 from semcodec.training.loop import Batch, Job, Step
 
@@ -32,7 +33,7 @@ def recipe(job: Job) -> list[Step]:
     trade = LAMBDA[encoder.quality - 1]
 
     def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:
-        image = model_input(_window(b))["image"]
+        image = model_input(replace(b, pixels=window(b.pixels, b.rng, WINDOW)))["image"]
         [(partial, bits)] = encoder.noisy({"image": image}, b.rng)
         error = (partial.features["image"] - image).square().mean()
         bpp = bits.mean() / (image.shape[-1] * image.shape[-2])
@@ -43,7 +44,3 @@ def recipe(job: Job) -> list[Step]:
     pixels = Step("pixels", learning.modules, loss, samples, 1e-3, BATCH, 0.0, finish=learning.settle)
     return [*backbone_first(job), pixels]
 
-
-def _window(b: Batch) -> Batch:
-    top, left = (int(b.rng.integers(0, max(1, side - WINDOW + 1))) for side in b.pixels.shape[-2:])
-    return replace(b, pixels=b.pixels[..., top : top + WINDOW, left : left + WINDOW])

@@ -36,7 +36,7 @@ def mosaic(pixels: Tensor, rng: np.random.Generator, share: float = 0.5) -> Tens
     share: of the images that are.
     """
     count, _, height, width = pixels.shape
-    small = F.interpolate(pixels, size=(height // 2, width // 2), mode="area")
+    small = F.avg_pool2d(pixels, 2)
     four = [small[beside(rng.permutation(count), pixels)] for _ in range(4)]
     tiled = torch.cat([torch.cat(four[:2], 3), torch.cat(four[2:], 3)], 2)
     tiled = F.interpolate(tiled, size=(height, width)) if tiled.shape != pixels.shape else tiled
@@ -59,3 +59,9 @@ def cut_mix(pixels: Tensor, rng: np.random.Generator, share: float = 0.5) -> Ten
         masks.append(np.abs(at - middle[:, axis : axis + 1]) < side[:, None] / 2)
     inside = torch.from_numpy(masks[0][:, None, :, None] & masks[1][:, None, None, :])
     return torch.where(inside.to(pixels.device), others, pixels)
+
+
+def window(pixels: Tensor, rng: np.random.Generator, side: int) -> Tensor:
+    """Images (B, 3, H, W), the same square at random of each, as they are where that is larger."""
+    top, left = (int(rng.integers(0, max(1, length - side + 1))) for length in pixels.shape[-2:])
+    return pixels[..., top : top + side, left : left + side]

@@ -42,6 +42,9 @@ SPREAD = 40.0
 BATCH = 32
 SMALLEST_CROP = 0.5
 """Of a side, of data that vary: the teacher's answers follow whatever is seen, so crops may be small."""
+WINDOW, SMALLEST_WINDOW = 320, 0.35
+"""Pixels along each side of what detectors see of larger inputs, and the smallest part of a side that these show: they
+answer place by place, so that less of an input teaches as much, at several scales."""
 
 
 def steps(job: Job, rate: float | Sequence[float], names: Sequence[str] = (MATCH, DISTIL)) -> list[Step]:
@@ -53,9 +56,13 @@ def steps(job: Job, rate: float | Sequence[float], names: Sequence[str] = (MATCH
     learning = job.trainable_parts
     recoverer = [module for slot, module in job.modules.items() if slot == "recoverer"]
     learn = [*learning.modules, *learning.densities.values(), *recoverer]
+    for tail in [job.modules.get("backbone"), *job.tails.values()]:
+        if tail is not None:
+            tail.to(memory_format=torch.channels_last)  # faster on CPUs
     average = Average(nn.ModuleList(learn))
     job.auxiliary["average"] = average
     points = count_points(job)
+    seen = crops(job)
     return [
         Step(
             name,
@@ -66,11 +73,18 @@ def steps(job: Job, rate: float | Sequence[float], names: Sequence[str] = (MATCH
             BATCH,
             weight_decay=1e-4,
             statistics=False,
-            smallest_crop=SMALLEST_CROP,
+            **seen,
             finish=average.give,
         )
         for name in names
     ]
+
+
+def crops(job: Job) -> dict[str, Any]:
+    """What a step sees of each sample, as it takes it: by ``smallest_crop`` and ``size``."""
+    if job.dataset.varies and min(job.size or (0, 0)) > WINDOW and finds_boxes(job):
+        return {"smallest_crop": SMALLEST_WINDOW, "size": (WINDOW, WINDOW)}
+    return {"smallest_crop": SMALLEST_CROP}
 
 
 def weights_of(rate: float | Sequence[float], points: int) -> list[float]:

@@ -75,7 +75,8 @@ class Step:
     at the samples, without gradient, and what it has seen is not kept: stopped, it begins anew.
     statistics: whether batch norms go on collecting theirs. Not where batches differ in kind, say in frames: the
     mean of several kinds fits none of them when the model is used.
-    smallest_crop: of a side, of data sets that vary.
+    smallest_crop: of a side, of data sets that vary. size: height and width that their crops get, where these are not
+    the input's.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Step:
     weight_decay: float = 0.05
     statistics: bool = True
     smallest_crop: float = SMALLEST_CROP
+    size: tuple[int, int] | None = None
     finish: Callable[[], None] | None = None
 
     @property
@@ -378,7 +380,7 @@ def _iterate(
     """Iterations done, and means of loss and metrics over the last hundred, after each."""
     recent: dict[str, deque[float]] = {}
     source = job.dataset if job.larger is None else job.larger
-    for i, read in enumerate(batches(source, step, seed, number, start, job.size), start):
+    for i, read in enumerate(batches(source, step, seed, number, start, step.size or job.size), start):
         batch = read.to(job.accelerator)
         if optimiser is None:
             with torch.no_grad():

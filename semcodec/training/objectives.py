@@ -94,11 +94,12 @@ def distil(job: Job, stages: Stages, rate_weight: RateWeight | None) -> tuple[li
     recipe = import_target(component.recipe, name)(job) if new and component.recipe is not None else []
     begun = [*takewhile(lambda step: not step.learn, recipe)]
     densities = list(learning.densities.values()) if told else []
+    seen = distillation.crops(job)
     if not new and densities:
-        begun = [_fitted(job, densities, "densities")]
+        begun = [_fitted(job, densities, "densities", **seen)]
     names = (distillation.MATCH, distillation.DISTIL) if new else (distillation.DISTIL,)
     weight: RateWeight = KILOBYTE if rate_weight is None else rate_weight
-    steps = _settled(job, [*begun, *distillation.steps(job, weight, names)], densities)
+    steps = _settled(job, [*begun, *distillation.steps(job, weight, names)], densities, **seen)
     return [*steps, *_beside(job, recipe)], weight if told else None
 
 
@@ -111,11 +112,14 @@ def _beside(job: Job, recipe: Sequence[Step]) -> list[Step]:
     return [step for step, parameters in learned if parameters and parameters <= own]
 
 
-def _settled(job: Job, steps: list[Step], densities: Sequence[nn.Module]) -> list[Step]:
-    """The same steps with what has to be made of what they learned, densities first fitted to what is sent."""
+def _settled(job: Job, steps: list[Step], densities: Sequence[nn.Module], **seen: Any) -> list[Step]:
+    """The same steps with what has to be made of what they learned, densities first fitted to what is sent.
+
+    seen: how much of a sample this fit looks at.
+    """
     learning = job.trainable_parts
     if densities:
-        steps = [*steps, _fitted(job, densities, "tables")]
+        steps = [*steps, _fitted(job, densities, "tables", **seen)]
     if learning.see is not None:
         return [*steps, observe(job, learning.see, learning.settle, name="settle")]
     return [replace(step, finish=_after(step.finish, learning.settle)) if step.learn else step for step in steps]
@@ -130,9 +134,10 @@ def _after(first: Callable[[], None] | None, then: Callable[[], None]) -> Callab
     return both
 
 
-def _fitted(job: Job, densities: Sequence[nn.Module], name: str) -> Step:
+def _fitted(job: Job, densities: Sequence[nn.Module], name: str, **seen: Any) -> Step:
     """Densities learn fast what the transforms as they are send, which a joint training lets them follow slowly."""
-    return rate_alone(job, densities, passes(job, DENSITIES), name=name, lr=1e-2, batch=BATCH, weight_decay=0.0)
+    samples = passes(job, DENSITIES)
+    return rate_alone(job, densities, samples, name=name, lr=1e-2, batch=BATCH, weight_decay=0.0, **seen)
 
 
 def _tells_its_rate(job: Job) -> bool:

@@ -223,3 +223,17 @@ def test_pictures_are_mixed_and_clips_are_not(monkeypatch):
         patched.setattr(distillation, "_one", lambda job: clip)
         assert distillation._mixing(job) is not cut_mix
     assert distillation._mixing(job_of("layered+det-nano@d3")) is mosaic
+
+
+def test_detectors_see_parts_of_large_inputs(monkeypatch):
+    """At several scales, and answer them place by place; small inputs are seen whole."""
+    pytest.importorskip("ultralytics")
+    job, small = job_of("layered:channels=2x4-2+yolov5n@5"), job_of("layered+det-nano@d3")
+    monkeypatch.setattr(type(job.dataset), "varies", True)
+    (step,) = distillation.steps(job, 1.0, ["distil"])
+    assert step.size == (distillation.WINDOW, distillation.WINDOW) and step.smallest_crop == 0.35
+    pixels = torch.rand(2, 3, *step.size, generator=torch.Generator().manual_seed(0))
+    loss, told = step.loss(loop.Batch(pixels, None, np.random.default_rng(0), [0, 1]))
+    assert loss.isfinite() and set(told) == {"features", "answers", "bytes"}
+    (whole,) = distillation.steps(small, 1.0, ["distil"])
+    assert whole.size is None and whole.smallest_crop == distillation.SMALLEST_CROP
