@@ -7,7 +7,12 @@ Beside every figure stands the device's share of the computing.
     python docs/results/flagship.py RUNS --part clips --limit 200      a try, whose tables are printed and not kept
     python docs/results/flagship.py RUNS --show                the page of what RUNS holds by now
 
-Photographs are DATA/nips2017, where DATA is the folder that SEMCODEC_DATA names, and their DeiT-Tiny lies beside it.
+Photographs are DATA/nips2017, where DATA is the folder that SEMCODEC_DATA names, and their DeiT-Tiny lies beside it, as
+YOLOv5n for DATA/coco128. ResNet-50 of DATA/caltech101 has learned its last stage first:
+
+    semcodec train resnet50-caffe:side=128 --init resnet50_caffe_to_layer3.safetensors --data DATA/caltech101 \
+        -o RUNS/caltech-backbone
+
 RUNS gets a results folder of 'semcodec bench' for each step of a part, which goes on where it stopped. Steps ``rivals``
 and ``others`` do not depend on the codecs' weights, which ``ours`` takes from where they ship, or from --codec.
 """
@@ -31,6 +36,7 @@ from semcodec.tasks.base import Metric
 from semcodec.tasks.table import get_task
 
 HERE = Path(__file__).parent
+ZOO = HERE.parents[1] / "examples" / "zoo"
 PAGE = HERE / "flagship.md"
 MARKS = "<!-- measured -->", "<!-- end -->"
 Record = dict[str, Any]
@@ -70,7 +76,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Part:
-    """One table. names: by encoder, what its points are called; a rival's or another's. shares: of plots."""
+    """One table. rivals: by encoder, what its points are called. weights: by slot. codec: of ours, where none ship."""
 
     title: str
     data: str
@@ -82,12 +88,15 @@ class Part:
     others: Cells
     batch: int = 32
     weights: Mapping[str, str] = field(default_factory=dict)
+    codec: str | None = None
 
 
-def parts() -> dict[str, Part]:
+def parts(runs: Path = Path("RUNS")) -> dict[str, Part]:
     data = Path(os.environ.get("SEMCODEC_DATA", "data"))
-    deit = data.parent / "weights" / "deit_tiny_patch16_224.fp16.safetensors"
+    weights = data.parent / "weights"
+    deit, yolo = weights / "deit_tiny_patch16_224.fp16.safetensors", weights / "yolov5n_coco80.fp16.safetensors"
     pictures = {"avif": "AVIF", "webp": "WebP", "jpegxl": "JPEG XL", "isr": "half size"}
+    whole = {coder: name for coder, name in pictures.items() if coder != "isr"}
     sums = (0.8, 0.87, 0.93, 0.97)
     return {
         "clips": Part(
@@ -115,7 +124,7 @@ def parts() -> dict[str, Part]:
         "boxes": Part(
             "Boxes: digits-scenes, det-nano", "digits-scenes", 1000, "det-nano",
             [("layered+det-nano@d3", {"layered.layers": (1, 2, 3, 4)}), ("feature-hyperprior+det-nano@d3", {})],
-            (Goal(90, 99.5, 0.6, 1 / 5),), {coder: name for coder, name in pictures.items() if coder != "isr"},
+            (Goal(90, 99.5, 0.6, 1 / 5),), whole,
             [
                 ("png+det-nano", {}), ("tensor8+rans+det-nano", {}), ("tensor8+rans+det-nano@d3", {}),
                 ("feature-video-pca+rans+det-nano@d3", {}),
@@ -132,6 +141,20 @@ def parts() -> dict[str, Part]:
                  {"attention-sum.threshold": sums, "cls-attn.quality": (20, 40, 55)}),
             ],
             batch=25, weights={"backbone": str(deit)},
+        ),
+        "objects": Part(
+            "Objects: COCO val2017, YOLOv5n", str(data / "coco128"), 64, "yolov5n",
+            [("layered:channels=16x4-12x2-16-24+yolov5n@5", {"layered.layers": (1, 2, 3, 4)})],
+            (Goal(30, 48, 0.6, 1 / 2),), whole,
+            [("png+yolov5n", {}), ("tensor8+rans+yolov5n@5", {}), ("feature-video+rans+yolov5n@5", {})],
+            batch=4, weights={"backbone": str(yolo)}, codec=str(ZOO / "yolov5n"),
+        ),
+        "caltech": Part(
+            "Caltech-101: ResNet-50 at 128 pixels", str(data / "caltech101"), 1010, "resnet50-caffe:128",
+            [("layered:channels=16-16-24-32,width=128+resnet50-caffe@layer3:128", {"layered.layers": (1, 2, 3, 4)})],
+            (Goal(75, 86, 0.8, 1 / 3),), whole,
+            [("png+resnet50-caffe:128", {}), ("tensor8+rans+resnet50-caffe@layer3:128", {})],
+            weights={"backbone": str(runs / "caltech-backbone")}, codec=str(ZOO / "resnet50-caffe"),
         ),
     }  # fmt: skip
 
@@ -221,7 +244,7 @@ def measure(part: Part, folder: Path, steps: Sequence[str], limit: int, codecs: 
             rivals(part, folder, limit)
         else:
             bench(part, folder / step, part.ours if step == "ours" else part.others, limit,
-                  codecs if step == "ours" else ())  # fmt: skip
+                  (codecs or ([part.codec] if part.codec else ())) if step == "ours" else ())  # fmt: skip
 
 
 # -- showing ----------------------------------------------------------------------------------------------------------
@@ -384,7 +407,7 @@ def picture(name: str, part: Part, folder: Path) -> None:
 def show(runs: Path) -> None:
     """The page's tables, between its marks, and a picture beside it for each part that has records."""
     text = []
-    for name, part in parts().items():
+    for name, part in parts(runs).items():
         folder = runs / f"{name}-{part.samples}"
         if any(records(folder / step) for step in STEPS):
             picture(name, part, folder)
@@ -404,7 +427,7 @@ def main() -> None:
     parser.add_argument("--codec", action="append", default=[], metavar="[SLOT=]PATH", help="weights of the codecs")
     parser.add_argument("--show", action="store_true", help="measure nothing")
     options = parser.parse_args()
-    for name, part in parts().items():
+    for name, part in parts(options.runs).items():
         if name not in (options.part or parts()) or options.show:
             continue
         limit = min(options.limit or part.samples, part.samples)

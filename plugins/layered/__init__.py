@@ -25,8 +25,17 @@ PRIOR = Param(
     ("hyper", "factorized"),
     when="build",
 )
-
-
+WIDTH = Param(
+    "width",
+    int,
+    0,
+    "at maps: channels of the network that mends what is expanded; 0: half of the features'",
+    (0, 64, 128),
+    when="build",
+    open=True,
+    low=0,
+    high=1024,
+)
 LEVEL = Param(
     "level",
     int,
@@ -102,6 +111,7 @@ def semcodec_components() -> Iterator[Component]:
             _trade(1.0),
             PRIOR,
             Param("stride", int, 2, "places along each side that become one", (1, 2, 4, 8), when="build"),
+            WIDTH,
             LEVEL,
             *TOKENS,
         ),
@@ -141,6 +151,7 @@ def semcodec_components() -> Iterator[Component]:
                 high=63,
             ),
             PRIOR,
+            WIDTH,
             LEVEL,
             *TOKENS,
             Param(

@@ -42,12 +42,12 @@ class Unit(nn.Module):
 class Decoder(nn.Module):
     """A task decoder's way back: expansions of every layer, summed, and an adaptation to what the backbone expects."""
 
-    def __init__(self, channels: Sequence[int], stack: Sequence[spec.Layer]) -> None:
+    def __init__(self, channels: Sequence[int], stack: Sequence[spec.Layer], width: int = 0) -> None:
         super().__init__()
         self.expansions = nn.ModuleList(
             nn.ModuleList(Expansion(layer.channels, c, layer.stride) for c in channels) for layer in stack
         )
-        self.adaptations = nn.ModuleList(Adaptation(c) for c in channels)
+        self.adaptations = nn.ModuleList(Adaptation(c, width) for c in channels)
 
     @property
     def by_layer(self) -> list[list[Expansion]]:
@@ -70,12 +70,13 @@ class Codec(nn.Module, Encoder):
     features: by name float32 (C, H, W); each has reductions, priors and expansions of its own. NaN, infinity and
     values too large for exact integers are refused.
     trade: lambda of the loss that it is trained by. low: so many layers, or fewer, go through a decoder of their own.
+    width: channels inside a decoder's adaptation; 0: half of a feature's.
     """
 
     coding: CodecCoding
 
     def __init__(
-        self, features: FeatureSpec, stack: Sequence[spec.Layer], prior: str, trade: float, low: int = 0
+        self, features: FeatureSpec, stack: Sequence[spec.Layer], prior: str, trade: float, low: int = 0, width: int = 0
     ) -> None:
         super().__init__()
         self.features, self.stack, self.trade, self.low = dict(features), tuple(stack), trade, low
@@ -83,8 +84,8 @@ class Codec(nn.Module, Encoder):
         channels = [count for count, _, _ in self.shapes.values()]
         self.sizes = [(height, width) for _, height, width in self.shapes.values()]
         self.units_of = nn.ModuleList(nn.ModuleList(Unit(c, layer, prior) for c in channels) for layer in self.stack)
-        self.high = Decoder(channels, self.stack)
-        self.lower = Decoder(channels, self.stack[:low]) if low else None
+        self.high = Decoder(channels, self.stack, width)
+        self.lower = Decoder(channels, self.stack[:low], width) if low else None
         self.picture = ImageFromFeatures(channels)
 
     @property
@@ -262,7 +263,7 @@ class FeatureHyperprior(Codec):
 
     def __init__(self, features: FeatureSpec, **params: Any) -> None:
         stack = [spec.Layer(params["channels"], params["stride"])]
-        super().__init__(features, stack, params["prior"], params["lambda"])
+        super().__init__(features, stack, params["prior"], params["lambda"], width=params["width"])
         self.coding = FeatureHyperpriorCoding(features, ModuleState(self), **params)
 
 
@@ -276,7 +277,8 @@ class Layered(Codec):
         return _of_tokens(features, LayeredCoding, params) or super().__new__(cls)
 
     def __init__(self, features: FeatureSpec, **params: Any) -> None:
-        super().__init__(features, spec.layers(params["channels"]), params["prior"], params["lambda"], params["low"])
+        stack = spec.layers(params["channels"])
+        super().__init__(features, stack, params["prior"], params["lambda"], params["low"], params["width"])
         self.coding = LayeredCoding(features, ModuleState(self), **params)
 
 

@@ -106,8 +106,8 @@ def _at_tokens(
 ) -> EncoderSpec:
     """The same of tokens. Raises SpecMismatch, also for what is of maps alone."""
     shape, (_, dim, prefix) = shapes_of(features)[TOKENS], token_grid(features)
-    if params["prior"] != "hyper" or params.get("low"):
-        raise SpecMismatch("tokens are coded under prior=hyper and by one decoder, low=0")
+    if params["prior"] != "hyper" or params.get("low") or params["width"]:
+        raise SpecMismatch("tokens are coded under prior=hyper and by one decoder of blocks, low=0 and width=0")
     if params["level"] > params["levels"]:
         raise SpecMismatch(f"level={params['level']} is more than levels={params['levels']}")
     decoder = params["blocks"] * 12 * dim**2 + (math.prod(shape[1:]) + prefix) * dim

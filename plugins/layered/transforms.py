@@ -50,11 +50,14 @@ class Expansion(nn.ConvTranspose2d):
 
 
 class Adaptation(nn.Module):
-    """What a decoder adds to the sum of its expansions before the backbone goes on: nothing at first."""
+    """What a decoder adds to the sum of its expansions before the backbone goes on: nothing at first.
 
-    def __init__(self, channels: int) -> None:
+    width: channels inside; 0: half of the features'.
+    """
+
+    def __init__(self, channels: int, width: int = 0) -> None:
         super().__init__()
-        width = max(8, channels // 2)
+        width = width or max(8, channels // 2)
         last = nn.Conv2d(width, channels, 1)
         self.net = nn.Sequential(
             nn.Conv2d(channels, width, 1),

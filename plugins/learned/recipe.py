@@ -43,4 +43,3 @@ def recipe(job: Job) -> list[Step]:
     learning = job.trainable_parts
     pixels = Step("pixels", learning.modules, loss, samples, 1e-3, BATCH, 0.0, finish=learning.settle)
     return [*backbone_first(job), pixels]
-

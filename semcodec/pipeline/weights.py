@@ -243,11 +243,14 @@ def slots_of(composition: Composition) -> tuple[str, ...]:
 
 
 def _among(composition: Composition, slot: str, origins: Mapping[Path, str]) -> Iterator[Weights]:
-    """Of several files, first those that were trained as this very composition, the most of it foremost."""
+    """Of several files, first those that were trained as this very composition, the most of it foremost.
+
+    Last an Encoder that learned for more tasks than are asked for, the fewest of them foremost.
+    """
     key, encoder = composition.weights_key(slot), composition.weights_key("encoder")
     cards = [(path, read_card(path)) for path in origins]
-    for path, card in sorted(cards, key=lambda row: -_alike(composition, row[1])):
-        held = _slot(card, slot, key)
+    for path, card in sorted(cards, key=lambda row: (-_alike(composition, row[1]), _count_tasks(row[1]))):
+        held = _slot(card, slot, key) or (slot if slot == "encoder" and _of_more_tasks(card, key) else None)
         # A backbone that learned together with an encoder is of use to that encoder alone.
         other = held == "backbone" and card["keys"].get("encoder", encoder) != encoder
         if held and not other:
@@ -259,6 +262,17 @@ def _alike(composition: Composition, card: Mapping[str, Any]) -> int:
     slots = slots_of(composition)
     keys = {slot: key for slot, key in card.get("keys", {}).items() if slot in slots}
     return len(keys) if all(composition.weights_key(slot) == key for slot, key in keys.items()) else 0
+
+
+def _count_tasks(card: Mapping[str, Any]) -> int:
+    return int(card.get("keys", {}).get("encoder", "").count("+"))
+
+
+def _of_more_tasks(card: Mapping[str, Any], key: str) -> bool:
+    """Whether a file holds the same Encoder, which learned for these Backbones and others of one stream."""
+    component, _, wanted = key.partition("+")
+    other, _, served = card.get("keys", {}).get("encoder", "").partition("+")
+    return component == other and set(wanted.split("+")) < set(served.split("+"))
 
 
 def _resource(name: str) -> Traversable:

@@ -18,6 +18,7 @@ from semcodec.container.packets import read_header, read_stream
 from semcodec.data.datasets import open_dataset
 from semcodec.errors import SpecError, UsageError, WeightsError
 from semcodec.evaluation.evaluate import evaluate, evaluate_views, run_sweep
+from semcodec.pipeline import weights
 from semcodec.pipeline.device import Device
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.server import Server
@@ -139,6 +140,23 @@ def test_heads_of_other_weights_are_refused(pipeline, tmp_path):
         Pipeline.load(compose_spec(SPEC), request)
     with pytest.raises(WeightsError, match="cls-nano and det-nano have other weights before d3"):
         Server.load(SPEC, request)
+
+
+def test_a_codec_for_more_tasks_serves_some_of_them():
+    """Where none learned for these alone: the same packets, and the fewest tasks beside those that are asked for."""
+    few, all_of_them = "layered+cls-nano@d3+seg-nano@d3", "layered+cls-nano@d3+det-nano@d3+embed-nano@d3+seg-nano@d3"
+    offline = WeightsRequest({}, offline=True)
+    found = {spec: weights.find(compose_spec(spec), "encoder", offline) for spec in (few, all_of_them)}
+    assert found[few].path == found[all_of_them].path and found[few].shipped
+    narrow = weights.find(compose_spec("layered+cls-nano@d3+det-nano@d3"), "encoder", offline)
+    assert narrow.card["keys"]["encoder"].count("+") == 3
+    assert "seg" not in weights.find(compose_spec("layered+det-nano@d3"), "encoder", offline).path.name
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), np.uint8)
+    devices = [Device.load(spec, offline=True) for spec in (few, all_of_them)]
+    sent = [[r.data for r in d.encode_batch(pixels, [0, 1], sizes=[(96, 96), (96, 96)])] for d in devices]
+    for one, other in zip(*sent, strict=True):  # but for each layer's checksum, which counts the header in
+        assert len(one) == len(other) and sum(a != b for a, b in zip(one, other, strict=True)) <= 16
+    assert weights.find(compose_spec("layered+det-nano@d3+draw-nano@d3"), "encoder", offline) is None
 
 
 def test_halves_serve_each_their_end(pipeline, tmp_path):
