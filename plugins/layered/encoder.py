@@ -263,7 +263,7 @@ class FeatureHyperprior(Codec):
 
     def __init__(self, features: FeatureSpec, **params: Any) -> None:
         stack = [spec.Layer(params["channels"], params["stride"])]
-        super().__init__(features, stack, params["prior"], params["lambda"], width=params["width"])
+        super().__init__(features, stack, params["prior"], params["lambda"], width=params.get("width", 0))
         self.coding = FeatureHyperpriorCoding(features, ModuleState(self), **params)
 
 
@@ -278,7 +278,7 @@ class Layered(Codec):
 
     def __init__(self, features: FeatureSpec, **params: Any) -> None:
         stack = spec.layers(params["channels"])
-        super().__init__(features, stack, params["prior"], params["lambda"], params["low"], params["width"])
+        super().__init__(features, stack, params["prior"], params["lambda"], params["low"], params.get("width", 0))
         self.coding = LayeredCoding(features, ModuleState(self), **params)
 
 

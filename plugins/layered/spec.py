@@ -106,7 +106,7 @@ def _at_tokens(
 ) -> EncoderSpec:
     """The same of tokens. Raises SpecMismatch, also for what is of maps alone."""
     shape, (_, dim, prefix) = shapes_of(features)[TOKENS], token_grid(features)
-    if params["prior"] != "hyper" or params.get("low") or params["width"]:
+    if params["prior"] != "hyper" or params.get("low") or params.get("width"):
         raise SpecMismatch("tokens are coded under prior=hyper and by one decoder of blocks, low=0 and width=0")
     if params["level"] > params["levels"]:
         raise SpecMismatch(f"level={params['level']} is more than levels={params['levels']}")

@@ -38,9 +38,10 @@ def _seed(one_thread):
     torch.manual_seed(0)
 
 
-def layered(features=TWO, channels=STACK, prior="hyper", low=0) -> Layered:
+def layered(features=TWO, channels=STACK, prior="hyper", low=0, width=0) -> Layered:
     torch.manual_seed(1)
-    return Layered(features, **{"channels": channels, "lambda": 16.0, "prior": prior, "low": low}).eval()
+    params = {"channels": channels, "lambda": 16.0, "prior": prior, "low": low, "width": width}
+    return Layered(features, **params).eval()
 
 
 def single(features=TWO, prior="hyper", stride=2) -> FeatureHyperprior:
@@ -250,6 +251,14 @@ def test_few_layers_go_through_the_low_rate_decoder():
     assert any(name.startswith("lower.") for name in codec.decoder_state())
 
 
+def test_a_decoder_is_as_wide_as_is_said():
+    """Half of each feature's channels where nothing is said; what the device sends does not depend on it."""
+    usual, narrow = layered(), layered(width=3, low=1)
+    widths = [[net.net[0].out_channels for net in codec.high.adaptations] for codec in (usual, narrow)]
+    assert widths == [[8, 8], [3, 3]] and narrow.lower.adaptations[0].net[0].out_channels == 3
+    assert compose_spec("layered:width=64+resnet50@layer3").spec.startswith("layered:width=64+")
+
+
 # -- specs ------------------------------------------------------------------------------------------------------------
 
 
@@ -270,6 +279,7 @@ def test_layers_are_named_by_channels_and_stride():
         (f"layered:channels={'-'.join(['512x8'] * 64)}+resnet50@layer4", "weights, of at most"),
         ("feature-hyperprior:channels=512,stride=8+resnet50@layer4", "weights, of at most"),
         ("layered:channels=4x3+vit-nano-server", "strides"),
+        ("layered:width=64+vit-nano-server@block2", "width=0"),
         ("feature-hyperprior:stride=3+vit-nano-server", "stride"),
     ],
 )

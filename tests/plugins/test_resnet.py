@@ -182,10 +182,13 @@ def test_few_channels_are_packed_and_many_are_not():
     assert not isinstance(step.kept(torch.arange(8)), channel_pruning.Packed)
 
 
+@pytest.mark.parametrize("exporting", [False, True])
+@pytest.mark.parametrize("count", [5, channel_pruning.GRAPH_LANES])
 @pytest.mark.parametrize("pool", [nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(3, 2, ceil_mode=True)])
-def test_packing_changes_nothing(pool: nn.MaxPool2d):
+def test_packing_changes_nothing(pool: nn.MaxPool2d, count: int, exporting: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: exporting)
     torch.manual_seed(0)
-    conv = nn.Conv2d(3, 5, 7, 2, 3).requires_grad_(False)
+    conv = nn.Conv2d(3, count, 7, 2, 3).requires_grad_(False)
     image = normalisation((32, 39))
     assert channel_pruning.Packed.fits(conv, pool, image)
     x = torch.rand(2, 3, 32, 39)
