@@ -49,6 +49,7 @@ class Dataset(ABC):
     counted: of these, the ones whose boxes or masks are there to be found, where these are not all.
     division: how it was parted into splits, as in "by the column split"; empty where the set itself comes in parts.
     varies: whether a sample stays of its class mirrored and cropped a little, so that training may do both.
+    natural: whether it is of photographs or footage, which may be varied so wherever their labels do not count.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Dataset(ABC):
     division: str = ""
     counted: Sequence[int] | None = None
     varies: bool = False
+    natural: bool = False
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -106,7 +108,8 @@ class View(Dataset):
     def __init__(self, inner: Dataset) -> None:
         self.inner = inner
         self.name, self.kind, self.classes, self.split = inner.name, inner.kind, inner.classes, inner.split
-        self.division, self.counted, self.varies = inner.division, inner.counted, inner.varies
+        self.division, self.counted = inner.division, inner.counted
+        self.varies, self.natural = inner.varies, inner.natural
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -56,6 +56,7 @@ class BoxFolders(Dataset):
     """
 
     kind = "image"
+    natural = True
 
     def __init__(self, root: str | os.PathLike[str], split: str, request: InputRequest) -> None:
         check_split(split)

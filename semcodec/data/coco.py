@@ -92,6 +92,7 @@ class CocoFolder(Dataset):
     """
 
     kind = "image"
+    natural = True
 
     def __init__(self, root: str | os.PathLike[str], split: str, request: InputRequest) -> None:
         check_split(split)

@@ -87,11 +87,12 @@ def open_unlabelled(name_or_path: str, request: InputRequest) -> Dataset:
 
     Raises DataError and UsageError as ``open_dataset``.
     """
-    from semcodec.data.unlabelled import Unlabelled, needed
+    from semcodec.data.unlabelled import LabelsLeftOut, Unlabelled, needed
 
     if needed(name_or_path, request):
         return Unlabelled(name_or_path, request)
-    return open_dataset(name_or_path, "train", request)
+    dataset = open_dataset(name_or_path, "train", request)
+    return LabelsLeftOut(dataset) if dataset.natural and not dataset.varies else dataset
 
 
 def open_quietly(

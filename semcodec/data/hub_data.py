@@ -41,6 +41,7 @@ class HubImages(Dataset):
     """
 
     kind = "image"
+    natural = True
     varies = True
 
     def __init__(self, name: str, split: str, request: InputRequest) -> None:

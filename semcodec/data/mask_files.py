@@ -148,6 +148,7 @@ class MaskFiles(Dataset):
     """
 
     kind = "image"
+    natural = True
 
     def __init__(
         self,

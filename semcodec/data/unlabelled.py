@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from semcodec.data.base import Dataset
+from semcodec.data.base import Dataset, View
 from semcodec.data.files import printable, read_list, visible
 from semcodec.data.folders import SUFFIXES, read_batch
 from semcodec.data.forms import is_listed
@@ -50,6 +50,18 @@ class Unlabelled(Dataset):
     def ids(self, indices: Sequence[int]) -> list[str]:
         """Paths relative to the folder."""
         return [printable(self._samples[i]) for i in indices]
+
+
+class LabelsLeftOut(View):
+    """Photographs with boxes or masks, which do not count here, so that mirrored and cropped they serve as well."""
+
+    def __init__(self, inner: Dataset) -> None:
+        super().__init__(inner)
+        self.varies = True
+
+    def batch(self, indices: Sequence[int]) -> tuple[UInt8, Int64]:
+        pixels, _ = self.inner.batch(indices)
+        return pixels, np.zeros(len(indices), np.int64)
 
 
 def needed(root: str, request: InputRequest) -> bool:

@@ -18,7 +18,7 @@ from PIL import Image
 from semcodec.boxes import GREY
 from semcodec.cli import main
 from semcodec.data.base import Digest, EmptySplitError
-from semcodec.data.datasets import open_dataset
+from semcodec.data.datasets import open_dataset, open_unlabelled
 from semcodec.data.description import describe
 from semcodec.data.images import read_image
 from semcodec.data.inputs import open_input
@@ -44,6 +44,16 @@ def folder(root: Path, labels: dict[str, str | None], size: tuple[int, int] = (8
         if text is not None:
             (root / "labels" / split / f"{name}.txt").write_text(text)
     return str(root)
+
+
+def test_without_their_boxes_pictures_may_be_varied(tmp_path):
+    """Where training takes pixels alone: mirrored, their boxes would be wrong."""
+    root = folder(tmp_path, {"a": "0 0.5 0.5 1 1", "b": "0 0.5 0.5 0.5 0.5"}, split="train2017")
+    labelled, alone = open_dataset(root, "train", WANTED), open_unlabelled(root, WANTED)
+    assert not labelled.varies and alone.varies
+    assert np.array_equal(alone.batch([1, 0])[0], labelled.batch([1, 0])[0])
+    assert alone.batch([0, 1])[1].tolist() == [0, 0] and alone.classes == labelled.classes
+    assert not open_unlabelled("digits-scenes", InputRequest(None, 96, 96, labels="boxes")).varies
 
 
 # -- what a model sees -------------------------------------------------------------------------------------------------
