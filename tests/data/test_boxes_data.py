@@ -53,7 +53,7 @@ def test_without_their_boxes_pictures_may_be_varied(tmp_path):
     assert not labelled.varies and alone.varies
     assert np.array_equal(alone.batch([1, 0])[0], labelled.batch([1, 0])[0])
     assert alone.batch([0, 1])[1].tolist() == [0, 0] and alone.classes == labelled.classes
-    assert not open_unlabelled("digits-scenes", InputRequest(None, 96, 96, labels="boxes")).varies
+    assert not open_unlabelled("digits-scenes", InputRequest(None, 96, 96, fit="letterbox", labels="boxes")).varies
 
 
 # -- what a model sees -------------------------------------------------------------------------------------------------
