@@ -7,8 +7,8 @@ Beside every figure stands the device's share of the computing.
     python docs/results/flagship.py RUNS --part clips --limit 200      a try, whose tables are printed and not kept
     python docs/results/flagship.py RUNS --show                the page of what RUNS holds by now
 
-Photographs are DATA/nips2017, where DATA is the folder that SEMCODEC_DATA names, and their DeiT-Tiny lies beside it, as
-YOLOv5n for DATA/coco128. ResNet-50 of DATA/caltech101 has learned its last stage first:
+Photographs are DATA/nips2017, where DATA is the folder that SEMCODEC_DATA names, and their DeiT-Tiny lies beside it.
+ResNet-50 of DATA/caltech101 has learned its last stage first:
 
     semcodec train resnet50-caffe:side=128 --init resnet50_caffe_to_layer3.safetensors --data DATA/caltech101 \
         -o RUNS/caltech-backbone
@@ -93,8 +93,7 @@ class Part:
 
 def parts(runs: Path = Path("RUNS")) -> dict[str, Part]:
     data = Path(os.environ.get("SEMCODEC_DATA", "data"))
-    weights = data.parent / "weights"
-    deit, yolo = weights / "deit_tiny_patch16_224.fp16.safetensors", weights / "yolov5n_coco80.fp16.safetensors"
+    deit = data.parent / "weights" / "deit_tiny_patch16_224.fp16.safetensors"
     pictures = {"avif": "AVIF", "webp": "WebP", "jpegxl": "JPEG XL", "isr": "half size"}
     whole = {coder: name for coder, name in pictures.items() if coder != "isr"}
     sums = (0.8, 0.87, 0.93, 0.97)
@@ -142,16 +141,9 @@ def parts(runs: Path = Path("RUNS")) -> dict[str, Part]:
             ],
             batch=25, weights={"backbone": str(deit)},
         ),
-        "objects": Part(
-            "Objects: COCO val2017, YOLOv5n", str(data / "coco128"), 64, "yolov5n",
-            [("layered:channels=16x4-12x2-16-24+yolov5n@5", {"layered.layers": (1, 2, 3, 4)})],
-            (Goal(30, 48, 0.6, 1 / 2),), whole,
-            [("png+yolov5n", {}), ("tensor8+rans+yolov5n@5", {}), ("feature-video+rans+yolov5n@5", {})],
-            batch=4, weights={"backbone": str(yolo)}, codec=str(ZOO / "yolov5n"),
-        ),
         "caltech": Part(
             "Caltech-101: ResNet-50 at 128 pixels", str(data / "caltech101"), 1010, "resnet50-caffe:128",
-            [("layered:channels=16-16-24-32,width=128+resnet50-caffe@layer3:128", {"layered.layers": (1, 2, 3, 4)})],
+            [("layered:channels=16-16-24,width=128+resnet50-caffe@layer3:128", {"layered.layers": (1, 2, 3)})],
             (Goal(75, 86, 0.8, 1 / 3),), whole,
             [("png+resnet50-caffe:128", {}), ("tensor8+rans+resnet50-caffe@layer3:128", {})],
             weights={"backbone": str(runs / "caltech-backbone")}, codec=str(ZOO / "resnet50-caffe"),
