@@ -237,9 +237,8 @@ class Packed(nn.Module):
             if self.count >= GRAPH_LANES:
                 whole: Tensor = self.plain(x)
                 return whole
-            weight, added = (
-                t.unflatten(d, (4, -1)).transpose(d, d + 1) for d, t in ((0, self.weight), (1, self.added))
-            )
+            weight = self.weight.view(4, self.count, *self.weight.shape[1:]).transpose(0, 1)
+            added = self.added.view(1, 4, self.count, *self.added.shape[2:]).transpose(1, 2)
             y = F.conv2d(x, weight.flatten(0, 1), None, self.stride, self.padding) + added.flatten(1, 2)
             pooled: Tensor = self.act(self.pool(F.pixel_shuffle(y, 2)))
             return pooled
