@@ -46,6 +46,7 @@ SECTIONS = {
         "CONTRIBUTING",
         "examples/*",
         "examples/*/*",
+        "examples/zoo/*/*",
     ],
     "Inside": ["docs/architecture", "docs/container", "docs/protocol", "CHANGELOG"],
     "Methods": ["plugins/*/README"],
@@ -62,6 +63,7 @@ include_patterns = [
     "plugins/*/README.md",
     "examples/*.md",
     "examples/*/*.md",
+    "examples/zoo/*/*.md",
 ]
 exclude_patterns = [".*", "build", "dist", "tests", "semcodec", "**/.*", "**/node_modules"]
 extensions = ["myst_parser"]

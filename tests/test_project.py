@@ -105,8 +105,10 @@ def test_versions_agree():
 
 
 def test_tracked_files_are_small():
-    large = {str(path.relative_to(ROOT)): path.stat().st_size for path in tracked()}
-    assert {name: size for name, size in large.items() if size > 3 * MEGABYTE} == {}
+    """What lies in the zoo is there because it is too large to be installed."""
+    sizes = {path.relative_to(ROOT).as_posix(): path.stat().st_size for path in tracked()}
+    limits = {name: (8 if name.startswith("examples/zoo/") else 3) * MEGABYTE for name in sizes}
+    assert {name: size for name, size in sizes.items() if size > limits[name]} == {}
 
 
 def test_shipped_weights_are_small():
