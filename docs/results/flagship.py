@@ -88,14 +88,14 @@ class Part:
     others: Cells
     batch: int = 32
     weights: Mapping[str, str] = field(default_factory=dict)
-    codec: str | None = None
+    codec: Sequence[str] = ()
 
 
 def parts(runs: Path = Path("RUNS")) -> dict[str, Part]:
     data = Path(os.environ.get("SEMCODEC_DATA", "data"))
     deit = data.parent / "weights" / "deit_tiny_patch16_224.fp16.safetensors"
-    pictures = {"avif": "AVIF", "webp": "WebP", "jpegxl": "JPEG XL", "isr": "half size"}
-    whole = {coder: name for coder, name in pictures.items() if coder != "isr"}
+    whole = {"avif": "AVIF", "webp": "WebP", "jpegxl": "JPEG XL"}
+    pictures = {**whole, "isr": "half size"}
     sums = (0.8, 0.87, 0.93, 0.97)
     return {
         "clips": Part(
@@ -146,7 +146,7 @@ def parts(runs: Path = Path("RUNS")) -> dict[str, Part]:
             [("layered:channels=16-16-24,width=128+resnet50-caffe@layer3:128", {"layered.layers": (1, 2, 3)})],
             (Goal(75, 86, 0.8, 1 / 3),), whole,
             [("png+resnet50-caffe:128", {}), ("tensor8+rans+resnet50-caffe@layer3:128", {})],
-            weights={"backbone": str(runs / "caltech-backbone")}, codec=str(ZOO / "resnet50-caffe"),
+            weights={"backbone": str(runs / "caltech-backbone")}, codec=[str(ZOO / "resnet50-caffe")],
         ),
     }  # fmt: skip
 
@@ -236,7 +236,7 @@ def measure(part: Part, folder: Path, steps: Sequence[str], limit: int, codecs: 
             rivals(part, folder, limit)
         else:
             bench(part, folder / step, part.ours if step == "ours" else part.others, limit,
-                  (codecs or ([part.codec] if part.codec else ())) if step == "ours" else ())  # fmt: skip
+                  (codecs or part.codec) if step == "ours" else ())  # fmt: skip
 
 
 # -- showing ----------------------------------------------------------------------------------------------------------

@@ -75,6 +75,7 @@ def test_the_same_predictions_as_eval(server, spec, data):
     if task.name == RECONSTRUCTION:  # a batch of another size rounds some pixels the other way
         mine, theirs = (unpacked(each["decibels"], list[float]) for each in (score.by_sample(), record))
         assert mine == pytest.approx(theirs, abs=0.01)
+        assert score.accuracy()[task.metric.key] == pytest.approx(record[task.metric.key], abs=0.01)
     else:
         assert score.by_sample() == {name: record[name] for name in score.by_sample()}
         assert score.accuracy()[task.metric.key] == record[task.metric.key]
