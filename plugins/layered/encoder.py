@@ -21,6 +21,7 @@ from semcodec.types import restore_alike
 from semcodec_plugins.layered import spec
 from semcodec_plugins.layered.coding import CodecCoding, FeatureHyperpriorCoding, LayeredCoding, count_layers
 from semcodec_plugins.layered.image_decoder import ImageFromFeatures
+from semcodec_plugins.layered.more_layers import with_layers_of
 from semcodec_plugins.layered.prior import PRIORS, Factorized, Hyper, straight_through
 from semcodec_plugins.layered.reduction import Fixed
 from semcodec_plugins.layered.token_codec import TokenCodec
@@ -206,6 +207,10 @@ class Codec(nn.Module, Encoder):
         """All but the picture; the densities that it begins with learn along. Raises PluginError without CompressAI."""
         lower = [] if self.lower is None else [self.lower]
         return TrainableParts([self.units_of, self.high, *lower], self.freeze, densities={"densities": self.begin()})
+
+    def adapt_init(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights to start training from, also those of fewer layers."""
+        return with_layers_of(self, tensors)
 
     def begin(self) -> nn.Module:
         """The densities that training needs in place of integer tables; they learn along with the encoder."""

@@ -18,6 +18,7 @@ from semcodec.tensors import as_array
 from semcodec.training.channel_quantiser import finite
 from semcodec_plugins.layered import spec
 from semcodec_plugins.layered.coding import LARGEST, CodecCoding, TokenCoding, count_layers
+from semcodec_plugins.layered.more_layers import with_layers_of
 from semcodec_plugins.layered.prior import round_half_up
 from semcodec_plugins.layered.tokens import MeanScale, TokenDecoder, TokenReduction
 
@@ -176,6 +177,10 @@ class TokenCodec(nn.Module, Encoder):
     def trainable_parts(self) -> TrainableParts:
         """Everything."""
         return TrainableParts([self.units_of, self.decoder], self.freeze)
+
+    def adapt_init(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights to start training from, also those of fewer layers."""
+        return with_layers_of(self, tensors)
 
     def freeze(self) -> None:
         """Take the integers, which are what codes, from the weights as they are now."""

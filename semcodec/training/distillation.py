@@ -57,8 +57,9 @@ def steps(job: Job, rate: float | Sequence[float], names: Sequence[str] = (MATCH
     recoverer = [module for slot, module in job.modules.items() if slot == "recoverer"]
     learn = [*learning.modules, *learning.densities.values(), *recoverer]
     for tail in [job.modules.get("backbone"), *job.tails.values()]:
-        if tail is not None:
-            tail.to(memory_format=torch.channels_last)  # faster on CPUs
+        for module in tail.modules() if tail is not None else ():
+            if isinstance(module, nn.Conv2d):
+                module.to(memory_format=torch.channels_last)  # faster on CPUs
     average = Average(nn.ModuleList(learn))
     job.auxiliary["average"] = average
     points = count_points(job)

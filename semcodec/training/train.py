@@ -98,7 +98,9 @@ def train(
         encoder = job.modules.get("encoder")
         if encoder is None:
             raise UsageError(f"{spec}: its encoder has no weights to start from; leave out --init")
-        weights.fill(encoder, weights.read_tensors(weights.named_file(init, request.offline), "encoder."), init)
+        tensors = weights.read_tensors(weights.named_file(init, request.offline), "encoder.")
+        adapt = getattr(encoder, "adapt_init", dict)
+        weights.fill(encoder, adapt(tensors), init)
         job = replace(job, ready=job.ready | {"encoder"})
     elif init is not None:
         backbone = job.modules["backbone"]

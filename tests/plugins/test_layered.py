@@ -18,8 +18,9 @@ from semcodec.container.packets import Part, read_packets, write_packet
 from semcodec.container.sinks import PacketSink, PacketSource
 from semcodec.container.v2 import bytes_behind
 from semcodec.data.notes import DataNote
-from semcodec.errors import CorruptStream, SpecError, StreamError, UsageError
+from semcodec.errors import CorruptStream, SpecError, StreamError, UsageError, WeightsError
 from semcodec.interfaces import Analysis, Latent
+from semcodec.pipeline.weights import fill
 from semcodec.specs import SpecMismatch, TensorSpec
 from semcodec.training.integer_layers import to_fixed
 from semcodec_plugins.entropy.arithmetic import Rans
@@ -257,6 +258,28 @@ def test_a_decoder_is_as_wide_as_is_said():
     widths = [[net.net[0].out_channels for net in codec.high.adaptations] for codec in (usual, narrow)]
     assert widths == [[8, 8], [3, 3]] and narrow.lower.adaptations[0].net[0].out_channels == 3
     assert compose_spec("layered:width=64+resnet50@layer3").spec.startswith("layered:width=64+")
+
+
+def test_a_layer_is_put_on_top_of_a_codec_that_has_learned():
+    """Its own layers send and decode what they did; those above are as they were made; other layers are refused."""
+    learned, higher = layered(low=2), layered(channels=f"{STACK}-3x1", low=2)
+    with torch.no_grad():
+        for parameter in learned.high.parameters():
+            parameter.add_(0.01)
+        for units in learned.by_layer:
+            units[0].reduction.whole_weight.mul_(3)
+    of_last = ("units_of.4.", "high.expansions.4.")
+    above = {name: t.clone() for name, t in higher.state_dict().items() if name.startswith(of_last)}
+    fill(higher, higher.adapt_init(learned.state_dict()), "there")
+    assert above and all(torch.equal(higher.state_dict()[name], t) for name, t in above.items())
+    x = features(learned, 1)
+    [mine], [theirs] = encode(learned, x), encode(higher, x, layers=4)
+    assert same(mine, theirs) and encode(higher, x)[0].symbols.keys() > mine.symbols.keys()
+    for name, restored in learned.restore(mine).features.items():
+        assert torch.equal(higher.restore(theirs).features[name], restored)
+    for other in (layered(channels="1x4-2x4-4"), layered(channels="1x4-2x4-4-7-3x1")):
+        with pytest.raises(WeightsError, match="there does not fit the model"):
+            fill(other, other.adapt_init(learned.state_dict()), "there")
 
 
 # -- specs ------------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from semcodec.container.packets import read_packets
 from semcodec.container.sinks import PacketSink, PacketSource
 from semcodec.errors import UsageError
 from semcodec.interfaces import Analysis, Latent
+from semcodec.pipeline.weights import fill
 from semcodec.specs import SpecMismatch, TensorSpec
 from semcodec_plugins.entropy.arithmetic import Rans
 from semcodec_plugins.layered import spec
@@ -131,6 +132,19 @@ def test_every_prefix_of_layers_decodes():
     assert not torch.equal(
         codec.restore(first).features["tokens"], codec.restore(read(codec, whole.data)).features["tokens"]
     )
+
+
+def test_a_layer_is_put_on_top_of_a_codec_that_has_learned():
+    learned, higher = layered(channels="4x2"), layered(channels="4x2-6x1")
+    with torch.no_grad():
+        for parameter in learned.parameters():
+            parameter.add_(0.01)
+    learned.freeze()
+    fill(higher, higher.adapt_init(learned.state_dict()), "there")
+    x = tokens(learned, 1)
+    [mine], [theirs] = encode(learned, x), encode(higher, x, layers=1)
+    assert same(mine, theirs) and len(encode(higher, x)[0].symbols) == 4
+    assert torch.equal(learned.restore(mine).features["tokens"], higher.restore(theirs).features["tokens"])
 
 
 @pytest.mark.parametrize("make", CODECS.values(), ids=CODECS)

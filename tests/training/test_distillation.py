@@ -237,3 +237,14 @@ def test_detectors_see_parts_of_large_inputs(monkeypatch):
     assert loss.isfinite() and set(told) == {"features", "answers", "bytes"}
     (whole,) = distillation.steps(small, 1.0, ["distil"])
     assert whole.size is None and whole.smallest_crop == distillation.SMALLEST_CROP
+
+
+def test_video_models_teach():
+    """Also one whose first kernel has three axes."""
+    job = job_of("layered:blocks=1,levels=2+vit-tiny@block1:32")
+    clips = np.random.default_rng(0).integers(0, 256, (2, 16, 32, 32, 3), np.uint8)
+    job.dataset.pixels, job.dataset.labels = clips, np.zeros(2, np.int64)
+    (step,) = distillation.steps(job, 1.0, ["distil"])
+    pixels = torch.from_numpy(clips).movedim(-1, -3) / 255
+    loss, told = step.loss(loop.Batch(pixels, None, np.random.default_rng(0), [0, 1]))
+    assert loss.isfinite() and set(told) == {"features", "answers", "bytes"}
