@@ -133,7 +133,7 @@ def semcodec_components() -> Iterator[Component]:
                 str,
                 "4x4-8x2-12-20",
                 "channels of each layer and x its stride, 2 or that of the layer before where it is left out; "
-                "as it stands here, at tokens 32x2, and 8x1 of clips",
+                "of clips, x that along time; as it stands here, at tokens 48x2, and 8x1 of clips",
                 ("4x4-8x2-12-20",),
                 when="build",
                 open=True,

@@ -31,7 +31,7 @@ from semcodec.interfaces import Features
 from semcodec.specs import TOKENS
 from semcodec.training import distillation
 from semcodec.training.augmentation import window
-from semcodec.training.feature_steps import backbone_first, distance, model_input, observe
+from semcodec.training.feature_steps import backbone_first, distance, model_input, observe, put_channels_last
 from semcodec.training.loop import Batch, Job, Step
 from semcodec_plugins.layered.token_codec import TokenCodec
 
@@ -95,7 +95,7 @@ def _steps(job: Job, trades: list[float]) -> list[Step]:
         raise UsageError("there are no images to train on: give a data set that has some")
     last = list(job.cuts)[-1]
     to = () if last == job.cut else (last,)
-    job.modules["backbone"].to(memory_format=torch.channels_last)  # faster on CPUs
+    put_channels_last(job.modules["backbone"])
     learning = job.trainable_parts
     codec = [*learning.modules, *learning.densities.values()]
     steps = [] if "encoder" in job.ready else [_start(job, trades, batch)]

@@ -21,27 +21,38 @@ AT_TOKENS = {2: "48x2", 3: "8x1"}
 """The same at tokens of images and of clips, by the axes of their grid: many rates come of one layer there."""
 LEVELS, BLOCKS = 4, 2
 """At tokens, rates of one set of weights and transformer blocks of the decoder, where none are named."""
-_LAYER = re.compile(r"([1-9][0-9]*)(?:x([1-9][0-9]*))?")
+_LAYER = re.compile(r"([1-9][0-9]*)(?:x([1-9][0-9]*)(?:x([1-9][0-9]*))?)?")
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Channels that every tensor of the cut is reduced to, and the places along each side that become one."""
+    """Channels that every tensor of the cut is reduced to, and how many places along each side become one.
+
+    time: how many do along the time of clips.
+    """
 
     channels: int
     stride: int
+    time: int = 1
+
+    def strides(self, axes: int) -> tuple[int, ...]:
+        """Along each axis of a grid: [time,] rows, columns."""
+        return *(self.time,) * (axes - 2), self.stride, self.stride
 
 
 def layers(text: str | int) -> tuple[Layer, ...]:
-    """By "8x4-16x2-32" 8 channels at stride 4, then 16 and 32 more at stride 2. Raises SpecMismatch."""
+    """By "8x4-16x2-32" 8 channels at stride 4, then 16 and 32 more at stride 2; by "8x2x4" at stride 4 along time.
+
+    Raises SpecMismatch.
+    """
     found = [_LAYER.fullmatch(part) for part in str(text).split("-")]
     if None in found:
         raise SpecMismatch(f"channels is a row of CHANNELSxSTRIDE, as 8x4-16x2-32x2, not {text!r}")
-    made, stride = [], 2
+    made, stride, time = [], 2, 1
     for match in filter(None, found):
-        stride = int(match[2] or stride)
-        made.append(Layer(int(match[1]), stride))
-    if any(layer.channels > MOST or layer.stride not in STRIDES for layer in made) or len(made) > 64:
+        stride, time = int(match[2] or stride), int(match[3] or time)
+        made.append(Layer(int(match[1]), stride, time))
+    if any(one.channels > MOST or {one.stride, one.time} - set(STRIDES) for one in made) or len(made) > 64:
         raise SpecMismatch(
             f"up to 64 layers have up to {MOST} channels each and strides of {', '.join(map(str, STRIDES))}"
         )
@@ -65,14 +76,19 @@ def stack_of(features: FeatureSpec, params: Mapping[str, Any]) -> tuple[Layer, .
     """The layers that build parameters ask for at a cut. Raises SpecMismatch."""
     if "stride" in params:
         return (Layer(params["channels"], params["stride"]),)
+    axes = len(token_grid(features)[0]) if holds_tokens(features) else 2
     usual = holds_tokens(features) and params["channels"] == CHANNELS
-    return layers(AT_TOKENS[len(token_grid(features)[0])] if usual else params["channels"])
+    stack = layers(AT_TOKENS[axes] if usual else params["channels"])
+    if axes == 2 and any(layer.time > 1 for layer in stack):
+        raise SpecMismatch(f"channels={params['channels']} has a stride along time, and only clips have time")
+    return stack
 
 
 def places(shape: tuple[int, ...], layer: Layer) -> tuple[int, ...]:
-    """Shape of one layer's integers of one tensor: (C, [T,] h, w); time stays as it is."""
-    _, *time, height, width = shape
-    return layer.channels, *time, -(-height // layer.stride), -(-width // layer.stride)
+    """Shape of one layer's integers of one tensor: (C, [t,] h, w)."""
+    _, *sides = shape
+    strides = layer.strides(len(sides))
+    return layer.channels, *(-(-side // stride) for side, stride in zip(sides, strides, strict=True))
 
 
 def token_side_channels(channels: int) -> int:
@@ -95,7 +111,7 @@ def chosen_level(params: Mapping[str, Any], levels: int) -> int:
 def count_weights(shapes: Mapping[str, tuple[int, ...]], stack: Sequence[Layer]) -> int:
     """About how many weights the device's networks have: reductions, and those that predict scales."""
     return sum(
-        channels * layer.channels * (2 * layer.stride) ** 2 + 45 * layer.channels**2
+        channels * layer.channels * (2 * layer.stride) ** 2 * (2 * layer.time - 1) + 45 * layer.channels**2
         for channels, *_ in shapes.values()
         for layer in stack
     )

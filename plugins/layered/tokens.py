@@ -32,16 +32,13 @@ LEAST = 1e-9
 class TokenReduction(nn.Module):
     """Normalised tokens (B, D, [T,] H, W) to a few channels at fewer places, for one of several levels.
 
-    y = gain_level * (network(x) + linear(x)), the network a strided convolution, GELU and a linear layer. Strides are
-    of rows and columns; time stays.
+    y = gain_level * (network(x) + linear(x)), the network a strided convolution, GELU and a linear layer.
     """
 
     def __init__(self, dim: int, layer: spec.Layer, axes: int, levels: int) -> None:
         super().__init__()
-        stride, before = layer.stride, (1,) * (axes - 2)
-        kernel, padding = (*before, 2 * stride - 1, 2 * stride - 1), (*(0 for _ in before), stride - 1, stride - 1)
-        steps = (*before, stride, stride)
-        self.stride = stride
+        self.strides = steps = layer.strides(axes)
+        kernel, padding = tuple(2 * step - 1 for step in steps), tuple(step - 1 for step in steps)
         self.net = nn.Sequential(
             CONV[axes](dim, HIDDEN, kernel, steps, padding), nn.GELU(), CONV[axes](HIDDEN, layer.channels, 1)
         )
@@ -55,10 +52,9 @@ class TokenReduction(nn.Module):
 
     def shared(self, x: Tensor) -> Tensor:
         """The same before the gain of a level."""
-        below, right = (-side % self.stride for side in x.shape[-2:])
-        if below or right:
-            flat = F.pad(x.flatten(1, -3), (0, right, 0, below), mode="replicate")
-            x = flat.view(*x.shape[:-2], *flat.shape[-2:])
+        lacking = [-side % stride for side, stride in zip(x.shape[2:], self.strides, strict=True)]
+        if any(lacking):
+            x = F.pad(x, [side for more in reversed(lacking) for side in (0, more)], mode="replicate")
         y: Tensor = self.net(x) + self.skip(x)
         return y
 
@@ -144,7 +140,7 @@ class TokenDecoder(nn.Module):
     ) -> None:
         super().__init__()
         axes, self.grid = len(grid), grid
-        steps = [(*(1 for _ in grid[2:]), layer.stride, layer.stride) for layer in stack]
+        steps = [layer.strides(axes) for layer in stack]
         self.expansions = nn.ModuleList(
             TRANSPOSED[axes](layer.channels, dim, step, step) for layer, step in zip(stack, steps, strict=True)
         )

@@ -24,7 +24,7 @@ from semcodec.tensors import from_eight_bits
 from semcodec.training import processes
 from semcodec.training.augmentation import cut_mix, mosaic
 from semcodec.training.averaging import Average
-from semcodec.training.feature_steps import model_input
+from semcodec.training.feature_steps import model_input, put_channels_last
 from semcodec.training.loop import Batch, Job, Step
 from semcodec.types import Features
 
@@ -57,9 +57,8 @@ def steps(job: Job, rate: float | Sequence[float], names: Sequence[str] = (MATCH
     recoverer = [module for slot, module in job.modules.items() if slot == "recoverer"]
     learn = [*learning.modules, *learning.densities.values(), *recoverer]
     for tail in [job.modules.get("backbone"), *job.tails.values()]:
-        for module in tail.modules() if tail is not None else ():
-            if isinstance(module, nn.Conv2d):
-                module.to(memory_format=torch.channels_last)  # faster on CPUs
+        if tail is not None:
+            put_channels_last(tail)
     average = Average(nn.ModuleList(learn))
     job.auxiliary["average"] = average
     points = count_points(job)

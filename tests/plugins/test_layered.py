@@ -288,7 +288,8 @@ def test_a_layer_is_put_on_top_of_a_codec_that_has_learned():
 def test_layers_are_named_by_channels_and_stride():
     assert spec.layers("4x4-8-16x2-3") == tuple(spec.Layer(c, s) for c, s in ((4, 4), (8, 4), (16, 2), (3, 2)))
     assert spec.layers(7) == (spec.Layer(7, 2),)
-    for wrong in ("", "0", "4x3", "4x4-", "x2", "600", "a", "-".join(["1"] * 65)):
+    assert spec.layers("8x2x4-6-3x1") == (spec.Layer(8, 2, 4), spec.Layer(6, 2, 4), spec.Layer(3, 1, 4))
+    for wrong in ("", "0", "4x3", "4x2x3", "4x2x2x2", "4x4-", "x2", "600", "a", "-".join(["1"] * 65)):
         with pytest.raises(SpecMismatch):
             spec.layers(wrong)
 

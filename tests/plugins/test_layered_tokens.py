@@ -84,7 +84,12 @@ def same(a: Latent, b: Latent) -> bool:
     return a.symbols.keys() == b.symbols.keys() and alike and a.side == b.side
 
 
-CODECS = {"layered": layered, "layered, clips": lambda: layered(CLIP, "4x1-3x2"), "single": single}
+CODECS = {
+    "layered": layered,
+    "layered, clips": lambda: layered(CLIP, "4x1-3x2"),
+    "layered, fewer times": lambda: layered(CLIP, "4x2x2-3x1x4"),
+    "single": single,
+}
 
 
 @pytest.mark.parametrize("make", CODECS.values(), ids=CODECS)
@@ -243,6 +248,8 @@ def _recoded(other):
         (IMAGE, {"level": 4}, "level=4"),
         (IMAGE, {"low": 1}, "low=0"),
         ({"tokens": TensorSpec((35, 12))}, {}, "known grid"),
+        (IMAGE, {"channels": "4x2x2"}, "only clips have time"),
+        ({"maps": TensorSpec((8, 6, 6))}, {"channels": "4x2x2"}, "only clips have time"),
         ({"maps": TensorSpec((8, 6, 6))}, {"level": 1}, "level is of tokens"),
         ({"maps": TensorSpec((8, 6, 6))}, {"levels": 3}, "levels is of tokens"),
     ],
