@@ -4,8 +4,8 @@
     python docs/results/many_tasks_longer.py                the tables, from the records that are there
 
 The detector's codec and the segmenter's are those that ship. Each of the others begins from the detector's, as the
-segmenter's did, and learns by distillation from 64,000 scenes, of all four from 80,000. Those of five layers begin from the
-shipped ones of four and learn from 100,000 more. Pictures are those of many_tasks.jsonl. Run again to go on.
+segmenter's did, and learns by distillation from 64,000 scenes, of all four from 80,000. Those of five layers begin from
+the shipped ones of four and learn from 100,000 more. Pictures are those of many_tasks.jsonl. Run again to go on.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ squared error of features beside the rate. Bytes are estimates of a test split, 
 
 from __future__ import annotations
 
+import itertools
 import json
 from argparse import ArgumentParser
 from collections.abc import Iterator
@@ -21,7 +22,6 @@ import torch
 from torch import Tensor, nn
 
 from semcodec.data.datasets import open_dataset
-from semcodec.tensors import from_eight_bits
 from semcodec.training.distillation import MATCH, feature_distance
 from semcodec.training.loop import Moment
 from semcodec.training.train import train
@@ -79,7 +79,7 @@ class ChannelWise(MeanScale):
     def __init__(self, channels: int, axes: int, levels: int) -> None:
         super().__init__(channels, axes, levels)
         bounds = np.linspace(0, channels, SLICES + 1).round().astype(int)
-        self.parts = list(zip(bounds, bounds[1:], strict=False))
+        self.parts = list(itertools.pairwise(bounds))
         self.context = nn.ModuleList(
             nn.Sequential(CONV[axes](2 * channels + a, 64, 3, 1, 1), nn.GELU(), CONV[axes](64, 2 * (b - a), 1))
             for a, b in self.parts

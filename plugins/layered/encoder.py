@@ -27,6 +27,10 @@ from semcodec_plugins.layered.reduction import Fixed
 from semcodec_plugins.layered.token_codec import TokenCodec
 from semcodec_plugins.layered.transforms import Adaptation, Expansion, Reduction, start
 
+LOUDER = 8
+"""How much larger than a convolution's usual weights are those of a reduction that learns beside others which have
+learned: what rounds to nothing teaches nothing, and the rate silences it.
+"""
 Rows = list[Tensor]
 """One tensor for each feature of the cut, in order."""
 
@@ -209,8 +213,12 @@ class Codec(nn.Module, Encoder):
         return TrainableParts([self.units_of, self.high, *lower], self.freeze, densities={"densities": self.begin()})
 
     def adapt_init(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights to start training from, also those of fewer layers."""
-        return with_layers_of(self, tensors)
+        """Weights to start training from, also those of fewer layers: those above begin by sending plenty."""
+        found = with_layers_of(self, tensors)
+        for name in found.keys() - tensors.keys():
+            if name.endswith(("reduction.weight", "reduction.whole_weight")):
+                found[name] = found[name] * LOUDER
+        return found
 
     def begin(self) -> nn.Module:
         """The densities that training needs in place of integer tables; they learn along with the encoder."""

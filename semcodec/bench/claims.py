@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from semcodec.bench.equal import Float64, draws, log_bytes
+from semcodec.bench.equal import Float64, Method, log_bytes
 from semcodec.bench.results import Group
-from semcodec.tasks.base import Metric, Record
+from semcodec.tasks.base import Metric
 from semcodec.tasks.table import scores_of
 from semcodec.tasks.weighted import tells
 
@@ -77,18 +77,14 @@ def claims(group: Group, anchor: str | None = None) -> list[Claim]:
         anchor = _usual_anchor(group, methods)
     if anchor not in methods or len(methods) < 2:
         return []
-    samples = methods[anchor].samples
-    weights = np.stack(list(draws(samples)))
-    base, base_drawn = methods[anchor], methods[anchor].reached(weights)
-    found = []
+    base, found = methods[anchor], []
     for name, method in methods.items():
-        if name == anchor or method.samples != samples:
+        if name == anchor or method.samples != base.samples:
             continue
-        ratio, reached = _ratio((method.bytes, method.accuracy), (base.bytes, base.accuracy))
-        rows = zip(method.reached(weights), base_drawn, strict=True)
-        ratios = [_ratio((method.bytes, mine), (base.bytes, theirs))[0] for mine, theirs in rows]
-        low, high = np.quantile(ratios, (0.025, 0.975))
-        found.append(Claim(name, anchor, ratio, float(low), float(high), reached, samples, group.measure))
+        rows = zip(method.reached.T, base.reached.T, strict=True)
+        (ratio, reached), *drawn = (_ratio((method.bytes, mine), (base.bytes, theirs)) for mine, theirs in rows)
+        low, high = np.quantile([one for one, _ in drawn], (0.025, 0.975))
+        found.append(Claim(name, anchor, ratio, float(low), float(high), reached, base.samples, group.measure))
     return sorted(found, key=lambda claim: claim.ratio)
 
 
@@ -97,39 +93,16 @@ def headline(found: Sequence[Claim]) -> str:
     return str(found[0]) if found else ""
 
 
-@dataclass(frozen=True)
-class _Method:
-    """Points of one curve in order of bytes. records: of ``samples`` samples each."""
-
-    bytes: Float64
-    accuracy: Float64
-    records: Sequence[Record]
-    samples: int
-
-    def reached(self, weights: Float64) -> Float64:
-        """Accuracy of each point where samples are counted ``weights`` (B, samples) times, (B, points)."""
-        return np.stack([_scores(record, weights) for record in self.records], axis=1)
-
-
-def _scores(record: Record, weights: Float64) -> Float64:
-    found = scores_of(record, weights)
-    assert found is not None
-    return np.asarray(found, np.float64)
-
-
-def _methods(group: Group) -> dict[str, _Method]:
+def _methods(group: Group) -> dict[str, Method]:
     found = {}
-    once = np.ones((1, group.samples))
     for name, points in group.curves.items():
         records = [point.record for point in points if point.bytes > 0 and tells(point.record)]
-        if records and all(scores_of(record, once) is not None for record in records):
-            size = np.array([record["bytes_total"] for record in records], np.float64)
-            accuracy = np.array([_scores(record, once)[0] for record in records])
-            found[name] = _Method(size, accuracy, records, group.samples)
+        if records and all(scores_of(record, np.ones((1, group.samples))) is not None for record in records):
+            found[name] = Method.of(records)
     return found
 
 
-def _usual_anchor(group: Group, methods: dict[str, _Method]) -> str | None:
+def _usual_anchor(group: Group, methods: dict[str, Method]) -> str | None:
     """The best of the curves whose device computes nothing, else the second best of all."""
     if len(methods) < 2:
         return None
@@ -138,8 +111,8 @@ def _usual_anchor(group: Group, methods: dict[str, _Method]) -> str | None:
     def cost(name: str) -> tuple[float, float]:
         """Accuracy first where samples tell a curve from the best, then the bytes at which it is as good."""
         method = methods[name]
-        goal = min(float(method.accuracy.max()), top.low)
-        return -goal, float(log_bytes(method.bytes, method.accuracy, np.array([goal]))[0])
+        goal = min(float(method.reached[:, 0].max()), top.low)
+        return -goal, float(method.log_bytes(np.array([goal]))[0])
 
     ranked = sorted(methods, key=cost)
     idle = [name for name in ranked if all(point.share == 0 for point in group.curves[name])]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semcodec.errors import UsageError
-from semcodec.tasks.table import scores_of
+from semcodec.tasks.table import metric_of, scores_of
 
 Float64 = npt.NDArray[np.float64]
 RESAMPLES = 1000
@@ -59,7 +59,7 @@ class Method:
         sending = sorted(
             (record for record in records if record["bytes_total"] > 0), key=lambda record: float(record["bytes_total"])
         )
-        if len({(r["data_digest"], r["samples"], r["task"]) for r in sending}) != 1:
+        if len({(r.get("data_digest"), r["samples"], metric_of(r)) for r in sending}) != 1:
             raise UsageError("points at equal accuracy are of one set of samples and of one task, and there are some")
         samples = sending[0]["samples"]
         weights = np.stack([np.ones(samples), *draws(samples)])

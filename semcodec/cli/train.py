@@ -29,7 +29,8 @@ from semcodec.errors import UsageError
 @options.device
 @options.weights
 @click.option("--init", metavar="PATH", help="Weights of another task that the backbone starts from, "
-              "named as for --weights; of 'distil' those of the same encoder, before another backbone or with fewer layers.")  # fmt: skip
+              "named as for --weights; of 'distil' those of the same encoder, before another backbone or with "
+              "fewer layers.")  # fmt: skip
 @click.option(
     "--objective",
     type=click.Choice(["recipe", "task", "refine", "distil"]),
