@@ -13,40 +13,30 @@ import numpy as np
 from semcodec.boxes import Letterbox
 from semcodec.container.primitives import read_varint, varint
 from semcodec.errors import CorruptStream, StreamError
-from semcodec.specs import InputRequest
 from semcodec.tasks.base import Told
 from semcodec.tasks.classification import Classification
 from semcodec.tasks.prediction import Size
-from semcodec.tasks.source import SOURCE, read_source, write_source
+from semcodec.tasks.source import OfSource
 
 if TYPE_CHECKING:
     from semcodec.panels import UInt8
-    from semcodec.types import Sink, Source
 
 
 MOST_PLACES = 1 << 26
 """Of a mask or a picture that a server answers."""
 
 
-class InPicture(Classification):
+class InPicture(OfSource, Classification):
     """Packets say the source's size. A device that answers itself names one class, as for classification.
 
     listed: the key of ``describe``'s prediction that holds what a server found.
     """
 
-    draws = True
-    side = SOURCE
     listed: ClassVar[str]
 
     @abstractmethod
     def summed(self, told: Told) -> str:
         """What was found in a picture, in a line."""
-
-    def write_side(self, sink: Sink, size: Size | None, request: InputRequest) -> None:
-        write_source(sink, size, request)
-
-    def read_side(self, source: Source) -> None:
-        read_source(source)
 
     def fields(self, told: Told) -> list[tuple[str, Any]]:
         return [("found", self.summed(told))] if self.listed in told["prediction"] else super().fields(told)

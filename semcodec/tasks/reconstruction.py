@@ -19,10 +19,10 @@ import numpy as np
 from semcodec.errors import CorruptStream, DataError, UsageError
 from semcodec.panels import Panel
 from semcodec.specs import InputRequest, TensorSpec
-from semcodec.tasks.base import Metric, Record, Score, Stopwatch, Task, Told
+from semcodec.tasks.base import Metric, Record, Score, Stopwatch, Told
 from semcodec.tasks.in_picture import cropped, pack_places, unpack_places
 from semcodec.tasks.prediction import Answer, Prediction, Size
-from semcodec.tasks.source import SOURCE, read_source, source_size, write_source
+from semcodec.tasks.source import OfSource, source_size
 from semcodec.tasks.statistics import RESAMPLES, SEED, interval, packed, paired_scores, unpacked
 from semcodec.tensors import as_array, eight_bits, from_eight_bits
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from semcodec.data.base import Dataset
     from semcodec.panels import UInt8
     from semcodec.tasks.base import Floats
-    from semcodec.types import Labels, Sink, Source
+    from semcodec.types import Labels
 
 NONE = "picture"
 """What a prediction has in the place of a class's name."""
@@ -43,24 +43,16 @@ MOST = 100.0
 _ANSWER = "an answer's picture"
 
 
-class Reconstruction(Task):
+class Reconstruction(OfSource):
     """The tail gives RGB pixels (B, 3, H, W) float32 in [0, 1], as many as the input has."""
 
     metric = Metric("psnr", "PSNR", "PSNR dB", "dB")
-    draws = True
-    side = SOURCE
 
     def example_labels(self, count: int) -> Labels:
         return [np.full((32, 32, 3), 255 * (row % 2), np.uint8) for row in range(count)]
 
     def label(self, label: Any, classes: Sequence[str], size: Size | None, request: InputRequest) -> Any:
         return _inside(label, size or (request.width, request.height), request)
-
-    def write_side(self, sink: Sink, size: Size | None, request: InputRequest) -> None:
-        write_source(sink, size, request)
-
-    def read_side(self, source: Source) -> None:
-        read_source(source)
 
     def output(self, classes: int) -> TensorSpec:
         return TensorSpec((3, None, None))

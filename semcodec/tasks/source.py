@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from semcodec.container.primitives import read_varint, varint
 from semcodec.errors import CorruptStream, TruncatedStream
 from semcodec.specs import InputRequest
+from semcodec.tasks.base import Task
 from semcodec.tasks.prediction import Size
 
 if TYPE_CHECKING:
@@ -20,15 +21,19 @@ MAX_SIZE = 10
 """Bytes of that chunk."""
 
 
-def write_source(sink: Sink, size: Size | None, request: InputRequest) -> None:
-    """Write it; without a size that of the input."""
-    sides = size or (request.width, request.height)
-    sink.blob(SOURCE, b"".join(varint(side) for side in sides), side=True)
+class OfSource(Task):
+    """A task whose packets say the source's size."""
 
+    draws = True
+    side = SOURCE
 
-def read_source(source: Source) -> None:
-    """Read it, so that the Encoder's own follows. Raises CorruptStream."""
-    source.blob(SOURCE, MAX_SIZE)
+    def write_side(self, sink: Sink, size: Size | None, request: InputRequest) -> None:
+        """Write it; without a size that of the input."""
+        sides = size or (request.width, request.height)
+        sink.blob(SOURCE, b"".join(varint(side) for side in sides), side=True)
+
+    def read_side(self, source: Source) -> None:
+        source.blob(SOURCE, MAX_SIZE)
 
 
 def source_size(packet: Packet) -> Size:
