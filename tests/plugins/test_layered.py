@@ -26,7 +26,7 @@ from semcodec.training.integer_layers import to_fixed
 from semcodec_plugins.entropy.arithmetic import Rans
 from semcodec_plugins.layered import spec
 from semcodec_plugins.layered.coding import REACH
-from semcodec_plugins.layered.encoder import Codec, FeatureHyperprior, Layered
+from semcodec_plugins.layered.encoder import LOUDER, Codec, FeatureHyperprior, Layered
 from semcodec_plugins.layered.transforms import FEATURE_BITS
 
 ONE = {"a": TensorSpec((6, 12, 12))}
@@ -261,7 +261,7 @@ def test_a_decoder_is_as_wide_as_is_said():
 
 
 def test_a_layer_is_put_on_top_of_a_codec_that_has_learned():
-    """Its own layers send and decode what they did; those above are as they were made; other layers are refused."""
+    """Its own layers send and decode what they did, those above send plenty at first; other layers are refused."""
     learned, higher = layered(low=2), layered(channels=f"{STACK}-3x1", low=2)
     with torch.no_grad():
         for parameter in learned.high.parameters():
@@ -271,7 +271,9 @@ def test_a_layer_is_put_on_top_of_a_codec_that_has_learned():
     of_last = ("units_of.4.", "high.expansions.4.")
     above = {name: t.clone() for name, t in higher.state_dict().items() if name.startswith(of_last)}
     fill(higher, higher.adapt_init(learned.state_dict()), "there")
-    assert above and all(torch.equal(higher.state_dict()[name], t) for name, t in above.items())
+    louder = [name for name, t in above.items() if not torch.equal(higher.state_dict()[name], t)]
+    assert sorted(louder) == [f"units_of.4.{t}.reduction.{w}" for t in (0, 1) for w in ("weight", "whole_weight")]
+    assert all(torch.equal(higher.state_dict()[name], LOUDER * above[name]) for name in louder)
     x = features(learned, 1)
     [mine], [theirs] = encode(learned, x), encode(higher, x, layers=4)
     assert same(mine, theirs) and encode(higher, x)[0].symbols.keys() > mine.symbols.keys()
