@@ -9,7 +9,7 @@ import numpy as np
 
 from semcodec.bench.equal import Float64, Method, log_bytes
 from semcodec.bench.results import Group
-from semcodec.tasks.base import Metric
+from semcodec.tasks.base import Metric, Record
 from semcodec.tasks.table import scores_of
 from semcodec.tasks.weighted import tells
 
@@ -72,10 +72,13 @@ def claims(group: Group, anchor: str | None = None) -> list[Claim]:
     an anchor it is the best curve of which the device computes nothing, as of pictures and video; else the second best
     of all.
     """
-    methods = _methods(group)
+    told = _told(group)
+    if len(told) < 2:
+        return []
+    methods = {name: Method.of(records) for name, records in told.items()}
     if anchor is None:
         anchor = _usual_anchor(group, methods)
-    if anchor not in methods or len(methods) < 2:
+    if anchor not in methods:
         return []
     base, found = methods[anchor], []
     for name, method in methods.items():
@@ -93,19 +96,18 @@ def headline(found: Sequence[Claim]) -> str:
     return str(found[0]) if found else ""
 
 
-def _methods(group: Group) -> dict[str, Method]:
-    found = {}
+def _told(group: Group) -> dict[str, list[Record]]:
+    """Records that can be resampled, by curve."""
+    found, once = {}, np.ones((1, group.samples))
     for name, points in group.curves.items():
         records = [point.record for point in points if point.bytes > 0 and tells(point.record)]
-        if records and all(scores_of(record, np.ones((1, group.samples))) is not None for record in records):
-            found[name] = Method.of(records)
+        if records and all(scores_of(record, once) is not None for record in records):
+            found[name] = records
     return found
 
 
-def _usual_anchor(group: Group, methods: dict[str, Method]) -> str | None:
-    """The best of the curves whose device computes nothing, else the second best of all."""
-    if len(methods) < 2:
-        return None
+def _usual_anchor(group: Group, methods: dict[str, Method]) -> str:
+    """The best of the curves whose device computes nothing, else the second best of all; of two at least."""
     top = max(group.points, key=lambda point: point.accuracy)
 
     def cost(name: str) -> tuple[float, float]:
