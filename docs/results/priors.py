@@ -37,7 +37,7 @@ PLACES = {
     "layered:channels=8x1,blocks=1+rans+vit-nano@embed": "digits-motion",
 }
 """Where no codec ships, which would be gone on with."""
-SCALE = 0.5
+SCALE = 0.125
 """Of the 40,000 samples that the step has by itself."""
 RATE = 2.0
 TESTED = 512
