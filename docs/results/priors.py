@@ -32,11 +32,8 @@ from semcodec_plugins.layered.tokens import CONV, MeanScale, _bits, _column, _de
 HERE = Path(__file__).parent
 RECORDS, PAGE = HERE / "priors.jsonl", HERE / "priors.md"
 MARKS = "<!-- tables -->", "<!-- end of tables -->"
-PLACES = {
-    "layered:channels=32x2+rans+vit-nano-server@block2": "digits-scenes",
-    "layered:channels=8x1,blocks=1+rans+vit-nano@embed": "digits-motion",
-}
-"""Where no codec ships, which would be gone on with."""
+PLACES = {"layered:channels=32x2+rans+vit-nano-server@block2": "digits-scenes"}
+"""By spec, where no codec ships, which would be gone on with."""
 SCALE = 0.125
 """Of the 40,000 samples that the step has by itself."""
 RATE = 2.0
