@@ -10,19 +10,17 @@ each fold has a folder in which a clip's class is that answer. Run again to go o
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from many_tasks import keep, records, tell
 
 from semcodec.bench.equal import Equal, Method, at_equal_accuracy
 from semcodec.composition.composition import compose_spec
 from semcodec.data.datasets import open_dataset
-from semcodec.evaluation.evaluate import run_sweep
-from semcodec.evaluation.keys import Known
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.weights import WeightsRequest
 from semcodec.tasks.statistics import wilson
@@ -31,7 +29,8 @@ from semcodec.training.train import WEIGHTS, train
 HERE = Path(__file__).parent
 RECORDS, PAGE = HERE / "activities.jsonl", HERE / "activities.md"
 MARKS = "<!-- tables -->", "<!-- end of tables -->"
-FOLDS = 5
+FOLDS, ANSWERS = 5, "answers"
+"""How many, and how the folder of each begins, in which clips have the ViT's answers for classes."""
 VIT = "vit-tiny:112"
 CUT = "vit-tiny@block4:112"
 CODEC = f"layered:channels=16x2x4+rans+{CUT}"
@@ -113,23 +112,16 @@ def teach(data: Path, init: str, runs: Path, number: int, tested: Sequence[Path]
         train(CODEC, str(fold), matched, **options, until="match", scale=MATCH)
     if not (codec / WEIGHTS).exists():
         train(CODEC, str(fold), codec, **options, init=str(matched / WEIGHTS), scale=DISTIL)
-    agreed = runs / f"answers{number}"
+    agreed = runs / f"{ANSWERS}{number}"
     if not (agreed / "test.txt").exists():
         make_fold(data, agreed, {**clips, **answers(vit, fold)}, tested)
     return agreed, {"encoder": str(codec), "backbone": str(vit)}
 
 
-def measure(number: int, fold: Path, weights: dict[str, str]) -> None:
-    known = Known.read(RECORDS)
+def measure(fold: Path, weights: dict[str, str]) -> None:
     for name, spec, grid in sweeps():
-        composition = compose_spec(spec)
         own = {slot: path for slot, path in weights.items() if slot == "backbone" or name == "ours"}
-        for record in run_sweep(composition, grid, WeightsRequest(own, True), str(fold), batch=8, known=known):
-            for weight in record["weights"].values():
-                weight["source"] = Path(weight["source"] or "").name
-            with RECORDS.open("a") as file:
-                file.write(json.dumps({**record, "data": fold.name, "fold": number, "name": name}) + "\n")
-            print(f"{number} {record['spec']}: {record['top1']:.3f}, {record['bytes_total']:.0f}", flush=True)
+        keep(name, spec, grid, WeightsRequest(own, True), None, str(fold), RECORDS)
 
 
 # -- what the records say ---------------------------------------------------------------------------------------------
@@ -138,13 +130,12 @@ def measure(number: int, fold: Path, weights: dict[str, str]) -> None:
 def over_folds() -> dict[str, list[Record]]:
     """By name, a record of all clips for each point that every fold has."""
     by: dict[tuple[str, str], list[Record]] = {}
-    for line in RECORDS.read_text().splitlines():
-        record = json.loads(line)
+    for record in records(RECORDS):
         by.setdefault((record["name"], record["spec"]), []).append(record)
     found: dict[str, list[Record]] = {}
     for (name, _), folds in by.items():
-        folds = sorted(folds, key=lambda record: int(record["fold"]))
-        if [record["fold"] for record in folds] != list(range(FOLDS)):
+        folds = sorted(folds, key=lambda record: str(record["data"]))
+        if [record["data"] for record in folds] != [f"{ANSWERS}{number}" for number in range(FOLDS)]:
             continue
         count = [record["samples"] for record in folds]
         correct = "".join(record["correct"] for record in folds)
@@ -176,7 +167,7 @@ def lines() -> Iterator[str]:
     yield "| agreement, % | ours | " + " | ".join(rivals) + " | ours / H.265 (95 %) | ours / best (95 %) | a quarter |"
     yield "| ---: | ---: |" + " ---: |" * len(rivals) + " --- | --- | --- |"
     ours = Method.of(methods["ours"])
-    of_h265 = at_equal_accuracy(ours, {"H.265": rivals["H.265"]}, wanted)
+    of_h265 = at_equal_accuracy(ours, {NAMES[codec]: rivals[NAMES[codec]]}, wanted)
     for one, other in zip(at_equal_accuracy(ours, rivals, wanted), of_h265, strict=True):
         theirs = map(size, one.rivals.values())
         cells = [f"{100 * one.accuracy:.1f}", size(one.bytes), *theirs, ratio(other), ratio(one)]
@@ -200,10 +191,8 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="?", help="folder for what is trained")
     options = parser.parse_args()
     for number, tested in enumerate(parts_of(options.data) if options.runs else ()):
-        measure(number, *teach(options.data, options.init, options.runs, number, tested))
-    before, _, rest = PAGE.read_text().partition(MARKS[0])
-    table = "\n".join(lines())
-    PAGE.write_text(f"{before}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+        measure(*teach(options.data, options.init, options.runs, number, tested))
+    tell(list(lines()), MARKS, PAGE)
 
 
 if __name__ == "__main__":

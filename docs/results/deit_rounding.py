@@ -8,21 +8,19 @@ lie up to half of that from it. Each draw moves every weight and bias of its Lay
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from many_tasks import keep, records, tell
 from safetensors.torch import load_file, save_file
 
-from semcodec.composition.composition import compose_spec
-from semcodec.evaluation.evaluate import run_sweep
 from semcodec.pipeline.weights import WeightsRequest
 
 HERE = Path(__file__).parent
-RECORDS, PAGE = HERE / "deit_rounding.jsonl", HERE / "deit_rounding.md"
+PAGE = HERE / "deit_rounding.md"
 MARKS = "<!-- table -->", "<!-- end of table -->"
 STEP = 1 / 64
 DRAWS = (0, 1)
@@ -43,26 +41,26 @@ def moved(weights: Path, draw: int) -> dict[str, torch.Tensor]:
     }
 
 
-def records() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in RECORDS.read_text().splitlines()] if RECORDS.exists() else []
+def records_of(draw: int) -> Path:
+    """A file for each, as records of one name in a file are of the same weights."""
+    return HERE / f"deit_rounding_{draw}.jsonl"
 
 
 def measure(data: str, weights: Path) -> None:
-    there = {(record["draw"], record["spec"]) for record in records()}
     for draw in DRAWS:
         with TemporaryDirectory() as folder:
             file = Path(folder) / "weights.safetensors"
             save_file(moved(weights, draw), file)
-            request = WeightsRequest({"backbone": str(file)}, True)
             for spec, grid in SWEEPS:
-                if any((draw, point) in there for point in (spec, spec.replace("layered+", "layered:level=4+rans+"))):
-                    continue
-                for record in run_sweep(compose_spec(spec), grid, request, data):
-                    for one in record["weights"].values():
-                        one["source"] = Path(one["source"] or "").name
-                    with RECORDS.open("a") as out:
-                        out.write(json.dumps({**record, "data": Path(data).name, "draw": draw}) + "\n")
-                    print(draw, record["spec"], record["top1"], record["bytes_total"], flush=True)
+                keep(
+                    f"draw {draw}",
+                    spec,
+                    grid,
+                    WeightsRequest({"backbone": str(file)}, True),
+                    None,
+                    data,
+                    records_of(draw),
+                )
 
 
 def main() -> None:
@@ -74,12 +72,10 @@ def main() -> None:
         measure(options.data, options.weights)
     rows = ["| LayerNorms | uncompressed, top-1 % | level 1 | level 2 | level 3 | level 4 |", "| --- |" + " --- |" * 5]
     for draw in DRAWS:
-        own = sorted((r for r in records() if r["draw"] == draw), key=lambda r: r["knobs"].get("level", 0))
+        own = sorted(records(records_of(draw)), key=lambda r: r["knobs"].get("level", 0))
         cells = [f"{100 * own[0]['top1']:.1f}", *(f"{100 * r['top1']:.1f} / {r['bytes_total']:,.0f}" for r in own[1:])]
         rows.append(f"| {f'moved, draw {draw}' if draw else 'as they are'} | {' | '.join(cells)} |")
-    before, _, rest = PAGE.read_text().partition(MARKS[0])
-    table = "\n".join(rows)
-    PAGE.write_text(f"{before}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+    tell(rows, MARKS, PAGE)
 
 
 if __name__ == "__main__":

@@ -258,11 +258,11 @@ def at_equal_scores(
     return lines
 
 
-def tell(lines: Sequence[str], marks: tuple[str, str] = MARKS) -> None:
-    """Put tables between their marks of the page."""
-    page = PAGE.read_text() if PAGE.exists() else "\n".join(marks)
+def tell(lines: Sequence[str], marks: tuple[str, str] = MARKS, path: Path = PAGE) -> None:
+    """Put tables between their marks of a page."""
+    page = path.read_text() if path.exists() else "\n".join(marks)
     before, _, rest = page.partition(marks[0])
-    PAGE.write_text(f"{before}{marks[0]}\n\n" + "\n".join(lines) + f"\n\n{marks[1]}{rest.partition(marks[1])[2]}")
+    path.write_text(f"{before}{marks[0]}\n\n" + "\n".join(lines) + f"\n\n{marks[1]}{rest.partition(marks[1])[2]}")
 
 
 def main() -> None:

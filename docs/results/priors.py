@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from many_tasks import records, tell
 from torch import Tensor, nn
 
 from semcodec.data.datasets import open_dataset
@@ -144,11 +145,11 @@ def measured(pipeline: Any, data: str) -> Iterator[dict[str, Any]]:
 # -- what the records say ---------------------------------------------------------------------------------------------
 
 
-def lines(records: list[dict[str, Any]]) -> Iterator[str]:
+def lines(found: list[dict[str, Any]]) -> Iterator[str]:
     yield "| cut | prior | bytes / error, level by level | bytes at equal error, of mean and scale's |"
     yield "| --- | --- | --- | ---: |"
     for spec in PLACES:
-        by = {name: [r for r in records if r["spec"] == spec and r["prior"] == name] for name in PRIORS}
+        by = {name: [r for r in found if r["spec"] == spec and r["prior"] == name] for name in PRIORS}
         usual = by["mean and scale"]
         for name, points in by.items():
             if points and usual:
@@ -170,8 +171,7 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--scale", type=float, default=SCALE)
     options = parser.parse_args()
-    text = RECORDS.read_text() if RECORDS.exists() else ""
-    found = [json.loads(line) for line in text.splitlines()] if options.scale == SCALE else []
+    found = records(RECORDS) if options.scale == SCALE else []
     for spec, data in PLACES.items():
         for name in PRIORS:
             if not any(r["spec"] == spec and r["prior"] == name for r in found):
@@ -180,12 +180,10 @@ def main() -> None:
                 if options.scale == SCALE:
                     with RECORDS.open("a") as file:
                         file.writelines(json.dumps(record) + "\n" for record in new)
-    table = "\n".join(lines(found))
-    if options.scale != SCALE:
-        print(table)
-        return
-    before, _, rest = PAGE.read_text().partition(MARKS[0])
-    PAGE.write_text(f"{before}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+    if options.scale == SCALE:
+        tell(list(lines(found)), MARKS, PAGE)
+    else:
+        print("\n".join(lines(found)))
 
 
 if __name__ == "__main__":

@@ -16,9 +16,8 @@ def with_layers_of(codec: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str,
     Other layers, or other channels of one, are left to whoever fills the codec, who refuses them.
     """
     layers = {int(match[2]) for name in tensors if (match := _OF_LAYER.match(name))}
-    above = {
-        name: tensor
-        for name, tensor in codec.state_dict().items()
-        if (match := _OF_LAYER.match(name)) and int(match[2]) > max(layers, default=-1)
-    }
-    return {**tensors, **above} if layers else dict(tensors)
+    if not layers:
+        return dict(tensors)
+    own = codec.state_dict().items()
+    above = {name: t for name, t in own if (match := _OF_LAYER.match(name)) and int(match[2]) > max(layers)}
+    return {**tensors, **above}
