@@ -243,6 +243,8 @@ def train(
     objective: str = "recipe",
     rate_weight: float | Sequence[float] | None = None,
     scale: float = 1.0,
+    samples: Mapping[str, int] | None = None,
+    distillation: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: Where = "cpu",
 ) -> dict[str, Any]:
@@ -250,11 +252,13 @@ def train(
 
     weights: what to start from, as for ``compose``. objective: "task", "refine" or "distil" in place of the recipe: see
     ``semcodec.training.objectives``. rate_weight: lambda of "task", or of "distil", which takes one for each of a
-    codec's operating points as well. scale: multiplies the samples of every step.
+    codec's operating points as well. scale: multiplies the samples of every step; samples: of steps by name, in place
+    of the recipe's. distillation: what is not as usual of ``semcodec.training.distillation.Settings``.
     device: as of ``compose``.
     """
     from semcodec.pipeline.weights import WeightsRequest
     from semcodec.training import train
+    from semcodec.training.distillation import Settings
 
     return train.train(
         spec,
@@ -264,6 +268,8 @@ def train(
         objective=objective,
         rate_weight=rate_weight,
         scale=scale,
+        samples=samples,
+        distillation=Settings(**(distillation or {})),
         seed=seed,
         device=device,
     )

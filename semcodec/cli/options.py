@@ -124,20 +124,30 @@ def accelerator(command: _Command) -> _Command:
     return device(half(command))
 
 
+def pairs(given: tuple[str, ...], form: str, example: str) -> dict[str, str]:
+    """By name, of options of this form. Raises UsageError for others, and for a name that comes twice."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise UsageError(f"{text}: expects {form}, as in {example}")
+        if name in found:
+            raise UsageError(f"{name} is given twice: {found[name]} and {value}")
+        found[name] = value
+    return found
+
+
 def weights_of_tasks(given: tuple[str, ...]) -> dict[str, float]:
     """By task, of ``TASK=FLOAT`` options. Raises UsageError."""
     found: dict[str, float] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
+    for task, text in pairs(given, "TASK=FLOAT", "detection=2").items():
         try:
-            number = float(value) if equals else math.nan
+            number = float(text)
         except ValueError:
             number = math.nan
-        if not name or not math.isfinite(number) or number < 0:
-            raise UsageError(f"{text}: expects TASK=FLOAT, a weight of at least 0, as in detection=2")
-        if name in found:
-            raise UsageError(f"{name} is weighed twice: {found[name]:g} and {number:g}")
-        found[name] = number
+        if not math.isfinite(number) or number < 0:
+            raise UsageError(f"{task}={text}: expects TASK=FLOAT, a weight of at least 0, as in detection=2")
+        found[task] = number
     return found
 
 

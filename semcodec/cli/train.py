@@ -63,6 +63,20 @@ from semcodec.errors import UsageError
     show_default=True,
     help="Multiplies the samples of every step of the recipe.",
 )
+@click.option(
+    "--samples",
+    multiple=True,
+    metavar="STEP=N",
+    help="Samples of a step, in place of the recipe's; 0 leaves it out. Its card names the steps.",
+)
+@click.option(
+    "--distil",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Of 'distil': features=0.1, the weight of the features' error beside the answers'; crop=0.5, the smallest "
+    "part of a side that is seen; mix=yes, parts of others put into pictures, or no.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the order and of what is drawn at random.")
 @click.option(
     "--tensorboard", is_flag=True, help="Also write scalars and pictures for TensorBoard, into DIR/tensorboard."
@@ -83,6 +97,8 @@ def command(
     tasks: tuple[str, ...],
     until: str | None,
     scale: float,
+    samples: tuple[str, ...],
+    settings: tuple[str, ...],
     seed: int,
     tensorboard: bool,
     form: str,
@@ -100,10 +116,13 @@ def command(
     runs = {output: spec} if spec is not None else _runs(output, file)
     request = options.request(given, offline)
     weighted = options.weights_of_tasks(tasks)
+    counts = {step: _count(step, text) for step, text in options.pairs(samples, "STEP=N", "distil=100000").items()}
+    named = options.pairs(settings, "NAME=VALUE", "crop=0.6")
     check_dataset(data)
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file; weights go into a folder")
 
+    from semcodec.training.distillation import Settings
     from semcodec.training.processes import is_first
     from semcodec.training.train import WRITTEN, train
     from semcodec.training.watch import TensorBoard, check_tensorboard
@@ -121,8 +140,8 @@ def command(
         try:
             card = train(
                 name, data, folder, request=request, classes=classes, init=init, objective=objective,
-                rate_weight=rate_weight, task_weights=weighted, until=until, scale=scale, seed=seed, device=device,
-                on_step=watch,
+                rate_weight=rate_weight, task_weights=weighted, until=until, scale=scale, samples=counts, seed=seed,
+                device=device, distillation=Settings.parse(named), on_step=watch,
             )  # fmt: skip
         except KeyboardInterrupt:
             if (folder / "checkpoint.safetensors").exists():
@@ -153,6 +172,13 @@ def _numbers(text: str) -> float | list[float]:
     except ValueError:
         raise UsageError(f"--rate-weight is a number, or several with commas between, not {text}") from None
     return found if "," in text else found[0]
+
+
+def _count(step: str, text: str) -> int:
+    """Raises UsageError for what is no number of samples."""
+    if not text.isdecimal() or len(text) > 12:
+        raise UsageError(f"--samples {step}={text}: a step sees a number of samples, 0 leaves it out")
+    return int(text)
 
 
 def _runs(output: Path, file: Path | None) -> dict[Path, str]:

@@ -9,8 +9,9 @@ of layers of those that so many serve.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,6 @@ SAMPLES = {MATCH: 40_000, DISTIL: 100_000}
 """Of each step, however many there are in the data: each is seen in another crop every time."""
 RATES = {MATCH: 2e-3, DISTIL: 7e-4}
 """Learning rates."""
-FEATURES = {MATCH: 1.0, DISTIL: 0.1}
-"""Weight of the squared error of normalised features."""
 WARM = 100
 """Batches in which the weight of the rate rises from nothing, of ``match``."""
 SPREAD = 40.0
@@ -46,8 +45,58 @@ WINDOW, SMALLEST_WINDOW = 320, 0.35
 """Pixels along each side of what detectors see of larger inputs, and the smallest part of a side that these show: they
 answer place by place, so that less of an input teaches as much, at several scales."""
 
+SMALLEST = 0.05
+"""Of a side, of what may be asked for."""
 
-def steps(job: Job, rate: float | Sequence[float], names: Sequence[str] = (MATCH, DISTIL)) -> list[Step]:
+
+@dataclass(frozen=True)
+class Settings:
+    """What is chosen by data and codec.
+
+    features: weight of the squared error of normalised features beside the answers, in ``distil``. crop: the smallest
+    part of a side that is seen, where data vary; None: ``SMALLEST_CROP``, or ``SMALLEST_WINDOW``. mix: whether pictures
+    are put together, parts of others into one, or four to one for detectors.
+    """
+
+    features: float = 0.1
+    crop: float | None = None
+    mix: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.features < math.inf:
+            raise UsageError(f"distillation weighs features by at least 0, not {self.features}")
+        if self.crop is not None and not SMALLEST <= self.crop <= 1:
+            raise UsageError(f"distillation sees crops of {SMALLEST} to 1 of a side, not {self.crop}")
+
+    @classmethod
+    def parse(cls, named: Mapping[str, str]) -> Settings:
+        """Of texts by name. Raises UsageError for a name that there is not, or what is out of range."""
+        found: dict[str, Any] = {}
+        for name, text in named.items():
+            known = {"yes": True, "no": False}.get(text) if name == "mix" else _number(text)
+            if name not in vars(USUAL) or known is None:
+                raise UsageError(f"{name}={text}: distillation has features=FLOAT, crop=FLOAT and mix=yes or no")
+            found[name] = known
+        return cls(**found)
+
+    def told(self) -> dict[str, Any]:
+        """Of these, what is not as usual."""
+        return {name: value for name, value in vars(self).items() if value != getattr(USUAL, name)}
+
+
+USUAL = Settings()
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def steps(
+    job: Job, rate: float | Sequence[float], names: Sequence[str] = (MATCH, DISTIL), settings: Settings = USUAL
+) -> list[Step]:
     """Those steps of a codec. rate: weight of a kilobyte at the coarsest operating point, or at each from there on.
 
     What learned at the end is the moving average of each step. Raises NotImplementedError for a codec that has no
@@ -62,12 +111,12 @@ def steps(job: Job, rate: float | Sequence[float], names: Sequence[str] = (MATCH
     average = Average(nn.ModuleList(learn))
     job.auxiliary["average"] = average
     points = count_points(job)
-    seen = crops(job)
+    seen = crops(job, settings)
     return [
         Step(
             name,
             learn,
-            _loss(job, name, weights_of(rate, points), average),
+            _loss(job, name, weights_of(rate, points), average, settings),
             SAMPLES[name],
             RATES[name],
             BATCH,
@@ -80,11 +129,11 @@ def steps(job: Job, rate: float | Sequence[float], names: Sequence[str] = (MATCH
     ]
 
 
-def crops(job: Job) -> dict[str, Any]:
+def crops(job: Job, settings: Settings = USUAL) -> dict[str, Any]:
     """What a step sees of each sample, as it takes it: by ``smallest_crop`` and ``size``."""
     if job.dataset.varies and min(job.size or (0, 0)) > WINDOW and finds_boxes(job):
-        return {"smallest_crop": SMALLEST_WINDOW, "size": (WINDOW, WINDOW)}
-    return {"smallest_crop": SMALLEST_CROP}
+        return {"smallest_crop": settings.crop or SMALLEST_WINDOW, "size": (WINDOW, WINDOW)}
+    return {"smallest_crop": settings.crop or SMALLEST_CROP}
 
 
 def weights_of(rate: float | Sequence[float], points: int) -> list[float]:
@@ -105,11 +154,12 @@ def count_points(job: Job) -> int:
 
 
 def _loss(
-    job: Job, name: str, weights: Sequence[float], average: Average
+    job: Job, name: str, weights: Sequence[float], average: Average, settings: Settings
 ) -> Callable[[Batch], tuple[Tensor, dict[str, float]]]:
     """At one operating point a batch, each in its turn."""
     encoder: Any = job.modules["encoder"]
-    mix = _mixing(job)
+    mix = _mixing(job) if settings.mix else None
+    of_features = settings.features if name == DISTIL else 1.0
 
     def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:
         assert job.recover is not None
@@ -126,7 +176,7 @@ def _loss(
         [(partial, bits)] = encoder.forward_train_at(wanted, b.rng, [point])
         given = job.recover(partial)
         apart = feature_distance(given, wanted)
-        total, figures = FEATURES[name] * apart, {"features": apart.item()}
+        total, figures = of_features * apart, {"features": apart.item()}
         if answers is not None:
             for (task, weight, tail), answer in zip(tails, answers, strict=True):
                 agreed = answer_distance(tail.tail(given, job.cut), answer, task)

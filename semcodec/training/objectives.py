@@ -76,7 +76,9 @@ def task(job: Job, stages: Stages, rate_weight: RateWeight | None) -> tuple[list
     return _settled(job, steps, list(densities.values())), weight
 
 
-def distil(job: Job, stages: Stages, rate_weight: RateWeight | None) -> tuple[list[Step], RateWeight | None]:
+def distil(
+    job: Job, stages: Stages, rate_weight: RateWeight | None, settings: distillation.Settings = distillation.USUAL
+) -> tuple[list[Step], RateWeight | None]:
     """The steps, and the weight of a kilobyte at the coarsest operating point, or at each, None where training sets no
     rate.
 
@@ -94,12 +96,12 @@ def distil(job: Job, stages: Stages, rate_weight: RateWeight | None) -> tuple[li
     recipe = import_target(component.recipe, name)(job) if new and component.recipe is not None else []
     begun = [*takewhile(lambda step: not step.learn, recipe)]
     densities = list(learning.densities.values()) if told else []
-    seen = distillation.crops(job)
+    seen = distillation.crops(job, settings)
     if not new and densities:
         begun = [_fitted(job, densities, "densities", **seen)]
     names = (distillation.MATCH, distillation.DISTIL) if new else (distillation.DISTIL,)
     weight: RateWeight = KILOBYTE if rate_weight is None else rate_weight
-    steps = _settled(job, [*begun, *distillation.steps(job, weight, names)], densities, **seen)
+    steps = _settled(job, [*begun, *distillation.steps(job, weight, names, settings)], densities, **seen)
     return [*steps, *_beside(job, recipe)], weight if told else None
 
 

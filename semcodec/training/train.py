@@ -38,6 +38,7 @@ from semcodec.tasks.table import get_task
 from semcodec.tensors import single_precision
 from semcodec.training import objectives, processes
 from semcodec.training.checkpoint import CHECKPOINT, load_state, state_dict
+from semcodec.training.distillation import USUAL, Settings
 from semcodec.training.feature_steps import backbone_first
 from semcodec.training.loop import LOG, Job, OnStep, Step, fit
 from semcodec.training.objectives import DISTIL, OBJECTIVES, RECIPE, REFINE, TASK, RateWeight
@@ -63,9 +64,11 @@ def train(
     rate_weight: RateWeight | None = None,
     until: str | None = None,
     scale: float = 1.0,
+    samples: Mapping[str, int] | None = None,
     seed: int = 0,
     device: Where = "cpu",
     task_weights: Mapping[str, float] | None = None,
+    distillation: Settings = USUAL,
     on_step: OnStep | None = None,
 ) -> dict[str, Any]:
     """Train what ``spec`` names, a pipeline or a Backbone alone, by its recipe or another objective; returns the card.
@@ -75,7 +78,8 @@ def train(
     classes: those whose boxes are learned, where these are not all. init: weights of another task that the Backbone
     starts from, or of "distil" the Encoder. until: the recipe's last step to run.
     task_weights: of a stream for several tasks, what each weighs beside the others, where that is not 1.
-    scale: multiplies every step's samples. device: where networks learn, as of ``Device.load``. on_step: is told of
+    scale: multiplies every step's samples. samples: of steps by name, in place of the recipe's, 0 to leave one out.
+    distillation: settings of "distil". device: where networks learn, as of ``Device.load``. on_step: is told of
     every iteration, see ``Moment``; ``semcodec.training.watch`` has one for TensorBoard.
     Writes ``weights.safetensors`` (float16) and ``card.json`` into ``out``; a stopped run goes on where it was
     when called again with the same arguments, on any device and any number of processes that ``torchrun`` starts.
@@ -87,6 +91,8 @@ def train(
     request = request or weights.WeightsRequest()
     alone = len(parse(spec).items) == 1 and _is_backbone(spec)
     _check(objective, rate_weight, spec if alone else None)
+    if distillation != USUAL and objective != DISTIL:
+        raise UsageError("settings of distillation are of --objective distil: leave them out")
     stages: Stages | None = None
     if alone:
         job, keys, component, canonical = _backbone_job(spec, data)
@@ -117,7 +123,7 @@ def train(
     job = replace(job, accelerator=there)
     told: dict[str, Any] = {}
     if stages is not None and objective != RECIPE:
-        steps, told = _objective(objective, job, stages, rate_weight)
+        steps, told = _objective(objective, job, stages, rate_weight, distillation)
     elif component.recipe is None:
         raise UsageError(f"{component.name} has nothing to train; to train a backbone, name it alone")
     else:
@@ -126,8 +132,7 @@ def train(
     if until is not None and until not in names:
         raise UsageError(f"this recipe has no step {until!r}; its steps are {', '.join(names)}")
     steps = steps if until is None else steps[: names.index(until) + 1]
-    for step in steps:
-        step.samples = max(step.batch, round(scale * step.samples))
+    steps = _sized(steps, samples or {}, scale)
     learned = {id(parameter) for step in steps for module in step.learn for parameter in module.parameters()}
     # What an objective makes is one whole: its backbone is of use to this encoder alone.
     # Distillation leaves the backbone as it is, whose weights the card names.
@@ -169,6 +174,22 @@ def train(
         save(written, card, out, _shared(component) if alone else None)
     processes.from_first(None)  # nobody goes on before the files are there
     return card
+
+
+def _sized(steps: Sequence[Step], samples: Mapping[str, int], scale: float) -> list[Step]:
+    """Steps with as many samples as were asked for, at least a batch. Raises UsageError for those that there are not."""
+    names = [step.name for step in steps]
+    for name, count in samples.items():
+        if name not in names:
+            raise UsageError(f"this recipe has no step {name!r}; its steps are {', '.join(names)}")
+        if count < 0:
+            raise UsageError(f"{name}={count}: a step sees at least 0 samples, which leaves it out")
+    kept = [step for step in steps if samples.get(step.name, 1)]
+    if not kept:
+        raise UsageError(f"nothing is left to train: give one of {', '.join(names)} samples")
+    for step in kept:
+        step.samples = max(step.batch, round(scale * samples.get(step.name, step.samples)))
+    return kept
 
 
 def _without_folders(named: str) -> str:
@@ -361,7 +382,7 @@ def _told_of_tasks(job: Job) -> dict[str, Any]:
 
 
 def _objective(
-    objective: str, job: Job, stages: Stages, rate_weight: RateWeight | None
+    objective: str, job: Job, stages: Stages, rate_weight: RateWeight | None, settings: Settings
 ) -> tuple[list[Step], dict[str, Any]]:
     """Steps of an objective, after those that make what has no weights to start from, and what a card says of it."""
     if not len(job.dataset):
@@ -372,13 +393,14 @@ def _objective(
                 f"no weights for {stages.composition.weights_key('backbone')}, which teaches here: give --weights "
                 "backbone=PATH, or train them with semcodec train"
             )
-        steps, weight = objectives.distil(job, stages, rate_weight)
+        steps, weight = objectives.distil(job, stages, rate_weight, settings)
         named = weights.digest(job.modules["backbone"].state_dict()) if "backbone" in job.modules else None
         if job.tails:
             named = None  # each by its task, in "tasks"
         head = shared_heads.name_head(stages.composition, stages.backbone)
-        rate = {} if weight is None else {"rate_weight": weight}
-        return steps, {"objective": objective, "teacher": named, **({} if head is None else {"head": head}), **rate}
+        others = {"head": head, "rate_weight": weight, "distillation": settings.told() or None}
+        known = {name: value for name, value in others.items() if value is not None}
+        return steps, {"objective": objective, "teacher": named, **known}
     _, labels = job.dataset.batch(range(min(DIGESTED, len(job.dataset))))
     get_task(stages.composition.task).check_labels(job.dataset.name, labels)
     composition, component = stages.composition, stages.composition.encoder.component

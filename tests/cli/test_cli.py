@@ -490,6 +490,23 @@ def test_cells_are_trained_each_into_its_folder(monkeypatch):
     assert "name what to train" in refused(2, "train", "vit-nano", "--cells", "cells.toml", *options)
 
 
+def test_samples_and_settings_of_a_training_are_read(monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        "semcodec.training.train.train",
+        lambda *_, **how: told.append(how) or {"spec": "x", "metrics": [{"step": "distil", "loss": 0.5}]},
+    )
+    options = ("train", "layered+det-nano@d3", "--data", "digits-scenes", "-o", "runs")
+    named = ("--samples", "match=0", "--samples", "whole clips=20", "--distil", "crop=0.6", "--distil", "mix=no")
+    answer(*options, "--objective", "distil", *named)
+    assert told[0]["samples"] == {"match": 0, "whole clips": 20}
+    assert told[0]["distillation"].told() == {"crop": 0.6, "mix": False}
+    assert "expects STEP=N" in refused(2, *options, "--samples", "match")
+    assert "given twice" in refused(2, *options, "--samples", "match=1", "--samples", "match=2")
+    assert "a number of samples" in refused(2, *options, "--samples", "match=-1")
+    assert "distillation has features=FLOAT" in refused(2, *options, "--distil", "crops=1")
+
+
 def test_debug_shows_where_an_error_came_from():
     result = call("--debug", "compose", "stea+vit-nano")
     assert isinstance(result.exception, semcodec.SemcodecError)

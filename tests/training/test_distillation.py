@@ -66,6 +66,49 @@ def test_a_folder_of_pictures_is_enough(pictures, tmp_path):
     assert weights.digest(pipeline.stages.backbone.state_dict()) == card["teacher"]
 
 
+def test_its_settings_and_samples_are_chosen(pictures, tmp_path, monkeypatch):
+    """A step without samples is left out, a card has what is not as usual, and what is said is what learns."""
+    drawn = []
+    varied = loop.varied
+    monkeypatch.setattr(
+        loop, "varied", lambda x, rng, smallest, *rest: drawn.append(smallest) or varied(x, rng, smallest, *rest)
+    )
+    monkeypatch.setattr(distillation, "cut_mix", lambda *_: pytest.fail("pictures are mixed"))
+    settings = distillation.Settings(features=0.0, crop=0.9, mix=False)
+    card = distil(
+        pictures,
+        tmp_path / "run",
+        scale=1.0,
+        samples={"match": 0, "distil": 40},
+        rate_weight=0.0,
+        distillation=settings,
+    )
+    assert [(step["step"], step["samples"]) for step in card["recipe"]] == [("start", 32), ("distil", 40)]
+    assert card["distillation"] == {"features": 0.0, "crop": 0.9, "mix": False}
+    assert drawn[-1] == 0.9
+    last = card["metrics"][-1]
+    assert last["loss"] == pytest.approx(last["answers"], abs=1e-3) and last["features"] > 0.1  # these weigh nothing
+    with pytest.raises(UsageError, match="no step 'learn'; its steps are start, match, distil"):
+        distil(pictures, tmp_path / "other", samples={"learn": 10})
+    with pytest.raises(UsageError, match="nothing is left to train"):
+        distil(pictures, tmp_path / "other", samples={"start": 0, "match": 0, "distil": 0})
+    with pytest.raises(UsageError, match="are of --objective distil"):
+        train.train(SPEC, str(pictures), tmp_path / "other", distillation=settings)
+
+
+@pytest.mark.parametrize("words", [{"mix": "maybe"}, {"crop": "x"}, {"crop": "0"}, {"crop": "nan"}, {"features": "-1"},
+                                   {"features": "inf"}, {"rate": "1"}])  # fmt: skip
+def test_other_settings_are_refused(words):
+    with pytest.raises(UsageError, match="distillation"):
+        distillation.Settings.parse(words)
+
+
+def test_settings_are_read():
+    named = {"features": "0.2", "crop": "0.6", "mix": "no"}
+    assert distillation.Settings.parse(named) == distillation.Settings(0.2, 0.6, False)
+    assert distillation.Settings.parse({}) == distillation.USUAL
+
+
 def test_crops_are_taken_from_larger_pictures(pictures, tmp_path, monkeypatch):
     """So that what is seen of a part is no blurred enlargement; a codec's cards and tests see the input's own size."""
     read, drawn = [], []
