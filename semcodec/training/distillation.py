@@ -32,8 +32,8 @@ from semcodec.types import Features
 MATCH, DISTIL = "match", "distil"
 SAMPLES = {MATCH: 40_000, DISTIL: 100_000}
 """Of each step, however many there are in the data: each is seen in another crop every time."""
-RATES = {MATCH: 2e-3, DISTIL: 7e-4}
-"""Learning rates."""
+RATE = 2e-3
+"""Learning rate of ``match``."""
 WARM = 100
 """Batches in which the weight of the rate rises from nothing, of ``match``."""
 SPREAD = 40.0
@@ -53,18 +53,22 @@ SMALLEST = 0.05
 class Settings:
     """What is chosen by data and codec.
 
-    features: weight of the squared error of normalised features beside the answers, in ``distil``. crop: the smallest
+    features: weight of the squared error of normalised features beside the answers, in ``distil``. lr: the largest
+    learning rate of ``distil``; a codec that has learned, and goes on, forgets at that of a new one. crop: the smallest
     part of a side that is seen, where data vary; None: ``SMALLEST_CROP``, or ``SMALLEST_WINDOW``. mix: whether pictures
     are put together, parts of others into one, or four to one for detectors.
     """
 
     features: float = 0.1
+    lr: float = 7e-4
     crop: float | None = None
     mix: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.features < math.inf:
             raise UsageError(f"distillation weighs features by at least 0, not {self.features}")
+        if not 0 < self.lr < math.inf:
+            raise UsageError(f"the learning rate of distillation is more than 0, not {self.lr}")
         if self.crop is not None and not SMALLEST <= self.crop <= 1:
             raise UsageError(f"distillation sees crops of {SMALLEST} to 1 of a side, not {self.crop}")
 
@@ -75,7 +79,7 @@ class Settings:
         for name, text in named.items():
             known = {"yes": True, "no": False}.get(text) if name == "mix" else _number(text)
             if name not in vars(USUAL) or known is None:
-                raise UsageError(f"{name}={text}: distillation has features=FLOAT, crop=FLOAT and mix=yes or no")
+                raise UsageError(f"{name}={text}: distillation has features, lr and crop=FLOAT, and mix=yes or no")
             found[name] = known
         return cls(**found)
 
@@ -118,7 +122,7 @@ def steps(
             learn,
             _loss(job, name, weights_of(rate, points), average, settings),
             SAMPLES[name],
-            RATES[name],
+            settings.lr if name == DISTIL else RATE,
             BATCH,
             weight_decay=1e-4,
             statistics=False,

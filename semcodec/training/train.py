@@ -177,7 +177,7 @@ def train(
 
 
 def _sized(steps: Sequence[Step], samples: Mapping[str, int], scale: float) -> list[Step]:
-    """Steps with as many samples as were asked for, at least a batch. Raises UsageError for those that there are not."""
+    """Steps with the samples that were asked for, at least a batch. Raises UsageError for those that there are not."""
     names = [step.name for step in steps]
     for name, count in samples.items():
         if name not in names:

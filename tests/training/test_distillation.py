@@ -74,7 +74,7 @@ def test_its_settings_and_samples_are_chosen(pictures, tmp_path, monkeypatch):
         loop, "varied", lambda x, rng, smallest, *rest: drawn.append(smallest) or varied(x, rng, smallest, *rest)
     )
     monkeypatch.setattr(distillation, "cut_mix", lambda *_: pytest.fail("pictures are mixed"))
-    settings = distillation.Settings(features=0.0, crop=0.9, mix=False)
+    settings = distillation.Settings(features=0.0, lr=1e-4, crop=0.9, mix=False)
     card = distil(
         pictures,
         tmp_path / "run",
@@ -84,7 +84,8 @@ def test_its_settings_and_samples_are_chosen(pictures, tmp_path, monkeypatch):
         distillation=settings,
     )
     assert [(step["step"], step["samples"]) for step in card["recipe"]] == [("start", 32), ("distil", 40)]
-    assert card["distillation"] == {"features": 0.0, "crop": 0.9, "mix": False}
+    assert card["distillation"] == {"features": 0.0, "lr": 1e-4, "crop": 0.9, "mix": False}
+    assert card["recipe"][-1]["lr"] == 1e-4
     assert drawn[-1] == 0.9
     last = card["metrics"][-1]
     assert last["loss"] == pytest.approx(last["answers"], abs=1e-3) and last["features"] > 0.1  # these weigh nothing
@@ -97,15 +98,15 @@ def test_its_settings_and_samples_are_chosen(pictures, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("words", [{"mix": "maybe"}, {"crop": "x"}, {"crop": "0"}, {"crop": "nan"}, {"features": "-1"},
-                                   {"features": "inf"}, {"rate": "1"}])  # fmt: skip
+                                   {"features": "inf"}, {"lr": "0"}, {"rate": "1"}])  # fmt: skip
 def test_other_settings_are_refused(words):
     with pytest.raises(UsageError, match="distillation"):
         distillation.Settings.parse(words)
 
 
 def test_settings_are_read():
-    named = {"features": "0.2", "crop": "0.6", "mix": "no"}
-    assert distillation.Settings.parse(named) == distillation.Settings(0.2, 0.6, False)
+    named = {"features": "0.2", "lr": "2e-4", "crop": "0.6", "mix": "no"}
+    assert distillation.Settings.parse(named) == distillation.Settings(0.2, 2e-4, 0.6, False)
     assert distillation.Settings.parse({}) == distillation.USUAL
 
 
