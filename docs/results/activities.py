@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from many_tasks import keep, records, tell
+import pages
 
 from semcodec.bench.equal import Equal, Method, at_equal_accuracy
 from semcodec.composition.composition import compose_spec
@@ -121,7 +121,7 @@ def teach(data: Path, init: str, runs: Path, number: int, tested: Sequence[Path]
 def measure(fold: Path, weights: dict[str, str]) -> None:
     for name, spec, grid in sweeps():
         own = {slot: path for slot, path in weights.items() if slot == "backbone" or name == "ours"}
-        keep(name, spec, grid, WeightsRequest(own, True), None, str(fold), RECORDS)
+        pages.measure(RECORDS, name, spec, grid, WeightsRequest(own, True), str(fold))
 
 
 # -- what the records say ---------------------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def measure(fold: Path, weights: dict[str, str]) -> None:
 def over_folds() -> dict[str, list[Record]]:
     """By name, a record of all clips for each point that every fold has."""
     by: dict[tuple[str, str], list[Record]] = {}
-    for record in records(RECORDS):
+    for record in pages.read(RECORDS):
         by.setdefault((record["name"], record["spec"]), []).append(record)
     found: dict[str, list[Record]] = {}
     for (name, _), folds in by.items():
@@ -192,7 +192,7 @@ def main() -> None:
     options = parser.parse_args()
     for number, tested in enumerate(parts_of(options.data) if options.runs else ()):
         measure(*teach(options.data, options.init, options.runs, number, tested))
-    tell(list(lines()), MARKS, PAGE)
+    pages.tell(PAGE, MARKS, lines())
 
 
 if __name__ == "__main__":

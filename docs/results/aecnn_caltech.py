@@ -9,7 +9,6 @@ tables of aecnn_caltech.md, between its two marks, are made from them anew each 
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from argparse import ArgumentParser, Namespace
@@ -18,6 +17,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import pages
 import torch
 
 from semcodec.composition.composition import compose_spec
@@ -90,16 +90,8 @@ def keep(
     """Append the records of a sweep that are not there yet."""
     known = Known.read(RECORDS)
     for record in run_sweep(compose_spec(text), grid, request, options.data, limit=options.limit, known=known):
-        for weights in record["weights"].values():
-            weights["source"] = Path(weights["source"]).name
-        record |= {"name": name, **more, "data": Path(options.data).name}
-        with RECORDS.open("a") as file:
-            print(json.dumps(record), file=file)
+        pages.append(RECORDS, {**record, "name": name, **more, "data": Path(options.data).name})
         print(f"{record['spec']}: {100 * record['top1']:.1f} %, {record['bytes_total']:.0f} bytes", flush=True)
-
-
-def records() -> list[Record]:
-    return [json.loads(line) for line in RECORDS.read_text().splitlines()] if RECORDS.exists() else []
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------
@@ -107,11 +99,8 @@ def records() -> list[Record]:
 
 def tell() -> None:
     """The tables, into the page between its marks."""
-    found = records()
-    text = "\n".join([*table_i(found), "", *comparisons(found), "", *others(found)])
-    page = PAGE.read_text() if PAGE.exists() else "\n".join(MARKS)
-    before, _, rest = page.partition(MARKS[0])
-    PAGE.write_text(f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+    found = pages.read(RECORDS)
+    pages.tell(PAGE, MARKS, [*table_i(found), "", *comparisons(found), "", *others(found)])
 
 
 def accuracy(record: Record | None) -> str:

@@ -9,10 +9,10 @@ cnn_digits.md, between its two marks, is made from them anew.
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any
+
+import pages
 
 from semcodec.composition.composition import compose_spec
 from semcodec.evaluation.evaluate import run_sweep
@@ -34,31 +34,22 @@ CODECS = {
 }
 
 
-def records() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in RECORDS.read_text().splitlines()] if RECORDS.exists() else []
-
-
 def keep(name: str, spec: str, request: WeightsRequest, limit: int) -> None:
     known = Known.read(RECORDS)
     for record in run_sweep(compose_spec(spec), {}, request, DATA, limit=limit, known=known):
-        for weights in record["weights"].values():
-            weights["source"] = Path(weights["source"]).name
-        with RECORDS.open("a") as file:
-            print(json.dumps({**record, "name": name}), file=file)
+        pages.append(RECORDS, {**record, "name": name})
         print(f"{name}: {100 * record['top1']:.1f} %, {record['bytes_total']:.0f} bytes", flush=True)
 
 
 def tell() -> None:
     lines = ["| codec | spec | top-1, % (95 %) | bytes | x float32 |", "| --- | --- | --- | ---: | ---: |"]
-    for record in records():
+    for record in pages.read(RECORDS):
         low, high = record["top1_interval"]
         lines.append(
             f"| {record['name']} | `{record['spec']}` | {100 * record['top1']:.1f} ({100 * low:.1f}-{100 * high:.1f}) "
             f"| {record['bytes_total']:.0f} | {record['ratio_float32']:.0f} |"
         )
-    page = PAGE.read_text() if PAGE.exists() else "\n".join(MARKS)
-    before, _, rest = page.partition(MARKS[0])
-    PAGE.write_text(f"{before}{MARKS[0]}\n\n" + "\n".join(lines) + f"\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+    pages.tell(PAGE, MARKS, lines)
 
 
 def main() -> None:

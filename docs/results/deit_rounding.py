@@ -13,8 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pages
 import torch
-from many_tasks import keep, records, tell
 from safetensors.torch import load_file, save_file
 
 from semcodec.pipeline.weights import WeightsRequest
@@ -52,15 +52,8 @@ def measure(data: str, weights: Path) -> None:
             file = Path(folder) / "weights.safetensors"
             save_file(moved(weights, draw), file)
             for spec, grid in SWEEPS:
-                keep(
-                    f"draw {draw}",
-                    spec,
-                    grid,
-                    WeightsRequest({"backbone": str(file)}, True),
-                    None,
-                    data,
-                    records_of(draw),
-                )
+                request = WeightsRequest({"backbone": str(file)}, True)
+                pages.measure(records_of(draw), f"draw {draw}", spec, grid, request, data)
 
 
 def main() -> None:
@@ -72,10 +65,10 @@ def main() -> None:
         measure(options.data, options.weights)
     rows = ["| LayerNorms | uncompressed, top-1 % | level 1 | level 2 | level 3 | level 4 |", "| --- |" + " --- |" * 5]
     for draw in DRAWS:
-        own = sorted(records(records_of(draw)), key=lambda r: r["knobs"].get("level", 0))
+        own = sorted(pages.read(records_of(draw)), key=lambda r: r["knobs"].get("level", 0))
         cells = [f"{100 * own[0]['top1']:.1f}", *(f"{100 * r['top1']:.1f} / {r['bytes_total']:,.0f}" for r in own[1:])]
         rows.append(f"| {f'moved, draw {draw}' if draw else 'as they are'} | {' | '.join(cells)} |")
-    tell(rows, MARKS, PAGE)
+    pages.tell(PAGE, MARKS, rows)
 
 
 if __name__ == "__main__":

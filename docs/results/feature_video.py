@@ -9,11 +9,12 @@ Samples are the first of the test split. Points of every method go down to its l
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pages
 
 from semcodec.composition.composition import compose_spec
 from semcodec.errors import WeightsError
@@ -112,10 +113,7 @@ def measure(runs: str | None, only: str | None) -> None:
 
 
 def keep(record: dict[str, Any], score: float) -> None:
-    for weights in record["weights"].values():
-        weights["source"] = Path(weights["source"]).name
-    with RECORDS.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    pages.append(RECORDS, record)
     print(f"{record['name']:40} {record['spec']:70} {100 * score:5.1f} % {record['bytes_total']:8.0f} B", flush=True)
 
 
@@ -162,10 +160,7 @@ def tables(records: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def tell() -> None:
-    page = PAGE.read_text() if PAGE.exists() else "\n".join(MARKS)
-    before, _, rest = page.partition(MARKS[0])
-    text = "\n".join(tables([json.loads(line) for line in RECORDS.read_text().splitlines()]))
-    PAGE.write_text(f"{before}{MARKS[0]}\n\n{text}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+    pages.tell(PAGE, MARKS, tables(pages.read(RECORDS)))
 
 
 def main() -> None:

@@ -20,11 +20,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pages import append, measure, read, tell
 
 from semcodec.composition.composition import compose_spec
 from semcodec.data.datasets import open_dataset
-from semcodec.evaluation.evaluate import run_sweep
-from semcodec.evaluation.keys import Known
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.weights import WeightsRequest
 from semcodec.tasks.base import Metric
@@ -70,10 +69,6 @@ RIVALS = ("WebP", "AVIF")
 Floats = npt.NDArray[np.float64]
 
 
-def records(path: Path = RECORDS) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def teach(spec: str, out: Path, scale: float, weights: Mapping[str, float]) -> None:
     if not (out / WEIGHTS).exists():
         with as_file(files(START[0]) / START[1]) as start:
@@ -83,33 +78,12 @@ def teach(spec: str, out: Path, scale: float, weights: Mapping[str, float]) -> N
             )  # fmt: skip
 
 
-def keep(
-    name: str,
-    spec: str,
-    grid: Mapping[str, Sequence[Any]],
-    request: WeightsRequest,
-    limit: int | None,
-    data: str = DATA,
-    path: Path = RECORDS,
-) -> None:
-    for record in run_sweep(compose_spec(spec), grid, request, data, limit=limit, known=Known.read(path)):
-        for weights in record["weights"].values():
-            weights["source"] = Path(weights["source"] or "").name
-        with path.open("a") as file:
-            file.write(json.dumps({**record, "data": Path(data).name, "name": name}) + "\n")
-        metric = get_task(record["task"]).metric
-        print(
-            f"{name}: {metric.head} {metric.shown(record[metric.key]):.1f}, {record['bytes_total']:.0f} bytes",
-            flush=True,
-        )
-
-
 def keep_received(name: str, spec: str, limit: int) -> None:
     """A record of each point for the picture as it arrives, which no network has drawn again: of the rival's own."""
-    known = {(record["name"], json.dumps(record["knobs"])) for record in records() if record.get("received")}
+    known = {(record["name"], json.dumps(record["knobs"])) for record in read(RECORDS) if record.get("received")}
     composition = compose_spec(spec).alone("reconstruction")
     whole = Pipeline.load(compose_spec(spec), WeightsRequest(offline=True))
-    for record in [one for one in records() if one["name"] == name and one["task"] == "reconstruction"]:
+    for record in [one for one in read(RECORDS) if one["name"] == name and one["task"] == "reconstruction"]:
         if (name, json.dumps(record["knobs"])) in known or record.get("received"):
             continue
         pipeline = whole.replace(composition=composition.with_call(**record["knobs"]))
@@ -127,8 +101,7 @@ def keep_received(name: str, spec: str, limit: int) -> None:
             "key": f"{record['key']} as received",
             "received": 1,
         }
-        with RECORDS.open("a") as file:
-            file.write(json.dumps(found) + "\n")
+        append(RECORDS, found)
         print(f"{name}, as received: {found['psnr']:.2f} dB, {record['bytes_total']:.0f} bytes", flush=True)
 
 
@@ -188,7 +161,7 @@ def shown(row: Mapping[str, Any], metric: Metric) -> str:
 def measured() -> dict[str, dict[str, list[Any]]]:
     """Records by way and task; of WebP and AVIF the picture is the one that arrives."""
     there: dict[str, dict[str, list[Any]]] = {}
-    for record in records():
+    for record in read(RECORDS):
         drawn = record["task"] == "reconstruction" and record["name"] in RIVALS and not record.get("received")
         if not drawn:
             there.setdefault(record["name"], {}).setdefault(record["task"], []).append(record)
@@ -258,13 +231,6 @@ def at_equal_scores(
     return lines
 
 
-def tell(lines: Sequence[str], marks: tuple[str, str] = MARKS, path: Path = PAGE) -> None:
-    """Put tables between their marks of a page."""
-    page = path.read_text() if path.exists() else "\n".join(marks)
-    before, _, rest = page.partition(marks[0])
-    path.write_text(f"{before}{marks[0]}\n\n" + "\n".join(lines) + f"\n\n{marks[1]}{rest.partition(marks[1])[2]}")
-
-
 def main() -> None:
     parser = ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", type=Path, help="folder for what is trained")
@@ -276,7 +242,7 @@ def main() -> None:
     weights = {name: float(value) for name, _, value in (text.partition("=") for text in options.task_weight)}
     if options.only in ("", "pictures"):
         for name, (spec, grid) in PICTURES.items():
-            keep(name, spec, grid, WeightsRequest(offline=True), options.limit)
+            measure(RECORDS, name, spec, grid, WeightsRequest(offline=True), DATA, options.limit)
             if name in RIVALS:
                 keep_received(name, spec, options.limit)
     for only, name, spec in (
@@ -284,16 +250,24 @@ def main() -> None:
     ):  # fmt: skip
         if options.only in ("", only):
             teach(spec, options.runs / only, options.scale, weights)
-            keep(name, spec, LAYERS, WeightsRequest({"encoder": str(options.runs / only)}, True), options.limit)
+            measure(
+                RECORDS,
+                name,
+                spec,
+                LAYERS,
+                WeightsRequest({"encoder": str(options.runs / only)}, True),
+                DATA,
+                options.limit,
+            )
     if options.only in ("", "each", *EACH):
         for task, spec in EACH.items():
             if options.only in EACH and options.only != task:
                 continue
             teach(spec, options.runs / task, options.scale, {})
             request = WeightsRequest({"encoder": str(options.runs / task)}, True)
-            keep(f"{task} alone", spec, LAYERS, request, options.limit)
+            measure(RECORDS, f"{task} alone", spec, LAYERS, request, DATA, options.limit)
     there = measured()
-    tell([*points(there, list(TAILS)), "", *at_equal_scores(there, SETS, WAYS, RATIOS)])
+    tell(PAGE, MARKS, [*points(there, list(TAILS)), "", *at_equal_scores(there, SETS, WAYS, RATIOS)])
 
 
 if __name__ == "__main__":

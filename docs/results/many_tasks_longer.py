@@ -14,7 +14,8 @@ from argparse import ArgumentParser
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from many_tasks import DATA, HERE, LAYERS, START, TAILS, at_equal_scores, keep, measured, points, records, tell
+from many_tasks import DATA, HERE, LAYERS, PAGE, START, TAILS, at_equal_scores, measured, points
+from pages import measure, read, tell
 
 from semcodec.pipeline.weights import WeightsRequest
 from semcodec.training.train import WEIGHTS, train
@@ -74,14 +75,14 @@ def main() -> None:
                 teach(name, out)
                 given = {"encoder": str(out)}
             grid = {"layered.layers": range(1, 6)} if name in STARTS else LAYERS
-            keep(name, spec, grid, WeightsRequest(given, True), options.limit, path=RECORDS)
+            measure(RECORDS, name, spec, grid, WeightsRequest(given, True), DATA, options.limit)
     there = {name: by_task for name, by_task in measured().items() if name in ("uncompressed", "WebP", "AVIF")}
-    for record in records(RECORDS):
+    for record in read(RECORDS):
         there.setdefault(record["name"], {}).setdefault(record["task"], []).append(record)
     own = {name: by_task for name, by_task in there.items() if name in SPECS}
     # A stream for masks alone is the better of both codecs.
     there[MASKS] = {"segmentation": [*there[MASKS]["segmentation"], *there[FIVE_MASKS]["segmentation"]]}
-    tell([*points(own, TASKS), "", *at_equal_scores(there, SETS, WAYS, RATIOS)], MARKS)
+    tell(PAGE, MARKS, [*points(own, TASKS), "", *at_equal_scores(there, SETS, WAYS, RATIOS)])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ import json
 from argparse import ArgumentParser
 from pathlib import Path
 
-from many_tasks import HERE, at_equal_scores, keep, points, records, tell
+from many_tasks import HERE, PAGE, at_equal_scores, points
+from pages import measure, read, tell
 
 from semcodec.pipeline.weights import WeightsRequest, read_card
 
@@ -37,7 +38,7 @@ WAYS = {
 def forget_others(codec: str) -> None:
     """Drop the records of another codec: its digest names it."""
     digest = read_card(Path(codec))["digests"]["encoder"]
-    kept = [one for one in records(RECORDS) if one["name"] != CODEC or one["weights"]["encoder"]["digest"] == digest]
+    kept = [one for one in read(RECORDS) if one["name"] != CODEC or one["weights"]["encoder"]["digest"] == digest]
     RECORDS.write_text("".join(json.dumps(one) + "\n" for one in kept))
 
 
@@ -53,16 +54,16 @@ def main() -> None:
         backbones = dict.fromkeys((CLASSES, EMBEDDINGS), options.weights)
         for name, (spec, grid) in WAYS.items():
             given = backbones | ({"encoder": options.codec} if name == CODEC else {})
-            keep(name, spec, grid, WeightsRequest(given, True), options.limit, options.data, RECORDS)
+            measure(RECORDS, name, spec, grid, WeightsRequest(given, True), options.data, options.limit)
     there: dict[str, dict[str, list[dict]]] = {}
-    rows = records(RECORDS)
+    rows = read(RECORDS)
     most = max(record["samples"] for record in rows)
     for record in (one for one in rows if one["samples"] == most):
         there.setdefault(record["name"], {}).setdefault(record["task"], []).append(record)
     ratios = [(CODEC, name) for name in ("AVIF", "WebP")]
     ways = [name for name in WAYS if name != "uncompressed"]
     equal = at_equal_scores(there, [TASKS[:1], TASKS[1:], TASKS], ways, ratios, BELOW)
-    tell([*points(there, TASKS), "", *equal], MARKS)
+    tell(PAGE, MARKS, [*points(there, TASKS), "", *equal])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from many_tasks import records, tell
+from pages import read, tell
 from torch import Tensor, nn
 
 from semcodec.data.datasets import open_dataset
@@ -171,7 +171,7 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--scale", type=float, default=SCALE)
     options = parser.parse_args()
-    found = records(RECORDS) if options.scale == SCALE else []
+    found = read(RECORDS) if options.scale == SCALE else []
     for spec, data in PLACES.items():
         for name in PRIORS:
             if not any(r["spec"] == spec and r["prior"] == name for r in found):
@@ -181,7 +181,7 @@ def main() -> None:
                     with RECORDS.open("a") as file:
                         file.writelines(json.dumps(record) + "\n" for record in new)
     if options.scale == SCALE:
-        tell(list(lines(found)), MARKS, PAGE)
+        tell(PAGE, MARKS, lines(found))
     else:
         print("\n".join(lines(found)))
 

@@ -21,6 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pages
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -304,17 +305,14 @@ def save_work(pipeline: Pipeline) -> None:
 
 
 def keep(name: str, record: Record, data: str) -> None:
-    for weights in record["weights"].values():
-        weights["source"] = Path(weights["source"]).name
     record |= {"name": name, "data": Path(data).name}
-    with RECORDS.open("a") as file:
-        print(json.dumps(record), file=file)
+    pages.append(RECORDS, record)
     shown = f"{100 * record['top1']:5.1f} % {record['bytes_total']:8.0f} B"
     print(f"{record['data']:10} {name:20} {record['spec']:70} {shown}", flush=True)
 
 
 def own() -> list[Record]:
-    return [json.loads(line) for line in RECORDS.read_text().splitlines()] if RECORDS.exists() else []
+    return pages.read(RECORDS)
 
 
 # -- showing ----------------------------------------------------------------------------------------------------------
@@ -459,10 +457,7 @@ def show() -> None:
         for backbone, rows in groups.items():
             lines += [f"### {data}, {backbone}", "", *budgets(rows), *comparisons(rows), "", *table(rows), ""]
         picture(groups, HERE / f"still_images_{data.rstrip('0123456789')}.svg")
-    page = PAGE.read_text() if PAGE.exists() else "\n".join(MARKS)
-    before, _, rest = page.partition(MARKS[0])
-    text = "\n".join(lines)
-    PAGE.write_text(f"{before}{MARKS[0]}\n\n{text}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+    pages.tell(PAGE, MARKS, lines)
 
 
 def picture(groups: Mapping[str, Sequence[Record]], path: Path) -> None:

@@ -9,7 +9,6 @@ About 25 minutes on a core of its own. Run again to go on.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pages
 import torch
 
 from semcodec.bench import deltas, results
@@ -122,15 +122,8 @@ def measure(runs: Path, curve: Curve) -> None:
     grid = dict([curve.grid]) if curve.grid else {}
     known = Known.read(RECORDS)
     for record in run_sweep(compose_spec(curve.spec), grid, request, DATA, limit=curve.samples, known=known):
-        for weights in record["weights"].values():
-            weights["source"] = Path(weights["source"]).name
-        with RECORDS.open("a") as file:
-            print(json.dumps({**record, "name": curve.name, "run": curve.run}), file=file)
+        pages.append(RECORDS, {**record, "name": curve.name, "run": curve.run})
         print(f"{curve.name} {curve.run or ''}: {_percent(record)} %, {record['bytes_total']:.0f} bytes", flush=True)
-
-
-def records() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in RECORDS.read_text().splitlines()] if RECORDS.exists() else []
 
 
 def accuracy(record: dict[str, Any]) -> float:
@@ -151,7 +144,7 @@ def _knob(record: dict[str, Any]) -> str:
 
 
 def tell() -> str:
-    rows = records()
+    rows = pages.read(RECORDS)
     names = list(dict.fromkeys(curve.name for curve in curves()))
     rows.sort(key=lambda row: (names.index(row["name"]), row["bytes_total"]))
     lines = ["| codec | knob | top-1 or mAP50, % (95 %) | bytes |", "| --- | --- | --- | ---: |"]
@@ -242,10 +235,8 @@ def picture(rows: list[dict[str, Any]]) -> None:
 
 
 def show() -> None:
-    page = PAGE.read_text() if PAGE.exists() else "\n".join(MARKS)
-    before, _, rest = page.partition(MARKS[0])
-    PAGE.write_text(f"{before}{MARKS[0]}\n\n{tell()}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
-    picture(records())
+    pages.tell(PAGE, MARKS, [tell()])
+    picture(pages.read(RECORDS))
 
 
 def main() -> None:
