@@ -140,6 +140,13 @@ def test_aecnn_on_caltech(script, trained, tmp_path, monkeypatch):
     assert len(found) == 20
 
 
+def test_photographs(script, trained):
+    page, shared = script("photographs"), script("pages")
+    found = trained(shared, page.RECORDS)
+    page.measure("data/nips2017", "deit_tiny_patch16_224.fp16.safetensors", page.ZOO)
+    assert len(found) == 4 + 5 + 1 + sum(len(next(iter(grid.values()))) for _, grid in page.RIVALS.values())
+
+
 def test_task_aware(script, trained):
     page = script("task_aware")
     alone, learned = ([c for c in page.curves() if (c.run is None) is plain] for plain in (True, False))

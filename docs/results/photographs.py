@@ -1,0 +1,235 @@
+"""Trains and measures what docs/results/photographs.md shows: codecs behind the fourth block of DeiT-Tiny.
+
+    python docs/results/photographs.py deit_tiny_patch16_224.safetensors --pictures PICTURES RUNS      trains
+    python docs/results/photographs.py deit_tiny_patch16_224.safetensors --data DATA/nips2017          measures
+    python docs/results/photographs.py                                   the page's tables, from the records there are
+
+The codec that ships sends 48 numbers for every four tokens. The wider one begins as it is: 144 more are the principal
+components of what it leaves of the tokens, which the decoder does not read at first, and it learns by distillation.
+"""
+
+from __future__ import annotations
+
+import math
+from argparse import ArgumentParser
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pages
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from semcodec.bench.equal import Equal, Method, at_equal_accuracy
+from semcodec.coding import gaussian_tables
+from semcodec.composition.composition import compose_spec
+from semcodec.data.datasets import open_unlabelled
+from semcodec.pipeline.pipeline import Pipeline
+from semcodec.pipeline.stages import build
+from semcodec.pipeline.weights import WeightsRequest
+from semcodec.specs import TOKENS
+from semcodec.training.distillation import Settings
+from semcodec.training.train import WEIGHTS, train
+from semcodec_plugins.layered.coding import SCALE_STEPS
+
+HERE = Path(__file__).parent
+ZOO = HERE.parents[1] / "examples" / "zoo" / "deit-tiny"
+RECORDS, PAGE = HERE / "photographs.jsonl", HERE / "photographs.md"
+MARKS = "<!-- tables -->", "<!-- end of tables -->"
+SHIPPED, WIDER = "layered+rans+deit-tiny@block4", "layered:channels=192x2,levels=5+rans+deit-tiny@block4"
+NAMES = {SHIPPED: "shipped", WIDER: "wider"}
+STEPS = (16.0, 8.0, 5.5, 4.0, 3.0)
+"""Of quantisation that the added numbers begin with at each level, of tokens whose channels have deviation 1."""
+LOOKED_AT = 1500
+RATES = (2, 0.8, 0.32, 0.12, 0.05)
+SETTINGS = Settings(features=0.4, lr=2e-4, crop=0.6, mix=False)
+SAMPLES = 83_200
+RIVALS: dict[str, tuple[str, Mapping[str, Sequence[Any]]]] = {
+    "AVIF": ("avif+deit-tiny", {"avif.quality": (1, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55)}),
+    "WebP": ("webp:slow=true+deit-tiny", {"webp.quality": (1, 5, 10, 20, 30, 40, 50)}),
+    "AVIF at half size": (
+        "isr:2,coding=avif+bicubic:2+deit-tiny", {"isr.quality": (20, 30, 40, 50, 60, 70)}
+    ),
+}  # fmt: skip
+WANTED = [percent / 100 for percent in range(65, 83)]
+GOAL = 1 / 6
+
+
+# -- the wider codec ---------------------------------------------------------------------------------------------------
+
+
+def begin(pictures: str, deit: str, out: Path) -> Path:
+    """A file of weights that the wider codec starts from."""
+    if out.exists():
+        return out
+    request = WeightsRequest({"backbone": deit}, offline=True)
+    pipeline = Pipeline.load(compose_spec(SHIPPED), request)
+    wider: Any = build(compose_spec(WIDER), pipeline.classes).encoder
+    old: Any = pipeline.stages.encoder
+    found = widened(old.state_dict(), wider.state_dict(), *seen(pipeline, old, pictures))
+    wider.load_state_dict(found)
+    wider.freeze()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_file({f"encoder.{name}": tensor.contiguous() for name, tensor in wider.state_dict().items()}, out)
+    return out
+
+
+@torch.inference_mode()
+def seen(pipeline: Pipeline, codec: Any, pictures: str) -> tuple[Tensor, Tensor]:
+    """Normalised tokens of some pictures, four to a row (rows, 4 D), and what the codec leaves of them, unrounded."""
+    data = open_unlabelled(pictures, pipeline.request)
+    rows = sorted(np.random.default_rng(0).permutation(len(data))[:LOOKED_AT].tolist())
+    wanted, left = [], []
+    for start in range(0, len(rows), 50):
+        pixels, _ = data.batch(rows[start : start + 50])
+        x = codec.normalise(pipeline.head(pipeline.features(pixels))[TOKENS])
+        [unit], level = codec.by_layer, codec.levels - 1
+        back = codec.decoder([unit.reduction(x, level)], level)[:, codec.prefix :].transpose(1, 2).reshape(x.shape)
+        wanted.append(by_four(x))
+        left.append(by_four(x - back))
+    return torch.cat(wanted).double(), torch.cat(left).double()
+
+
+def by_four(x: Tensor) -> Tensor:
+    """Maps (B, D, H, W) to (B H W / 4, 4 D): rows, columns, channels."""
+    count, dim, height, width = x.shape
+    return x.view(count, dim, height // 2, 2, width // 2, 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, 4 * dim)
+
+
+def widened(old: dict[str, Tensor], new: dict[str, Tensor], x: Tensor, left: Tensor) -> dict[str, Tensor]:
+    """The state of a codec of more channels and levels that begins by answering as one of fewer does."""
+    channels, before = new["decoder.gains.0"].shape[1], old["decoder.gains.0"].shape[1]
+    levels, more = len(STEPS), channels - before
+    mean, x = x.mean(0), x - x.mean(0)
+    left = left - left.mean(0)
+    _, directions = torch.linalg.eigh(left.T @ left)
+    directions = directions.flip(1)[:, :more]
+    reading = torch.linalg.solve(x.T @ x + 1e-3 * len(x) * torch.eye(len(mean)), x.T @ left) @ directions
+    steps = torch.tensor(STEPS)
+    deviations = ((x @ reading).std(0) / steps[:, None]).clamp_min(gaussian_tables.LOWEST).float()
+    scales = (deviations / gaussian_tables.LOWEST).log() / gaussian_tables.STEP / SCALE_STEPS
+    own = "units_of.0.0."
+    found = {}
+    for name, tensor in new.items():
+        there = old[name]
+        if there.shape == tensor.shape:
+            found[name] = there
+        elif "whole" in name:
+            found[name] = tensor  # made of the others when these are frozen
+        elif name == own + "prior.offsets":
+            means, spreads = between(there, levels).chunk(2, 1)
+            found[name] = torch.cat([means, torch.zeros(levels, more), spreads, scales], 1)
+        elif name in (own + "reduction.gain", "decoder.gains.0"):
+            sign = -1 if name.startswith(own) else 1
+            found[name] = torch.cat([between(there, levels), (sign * steps.log())[:, None].repeat(1, more)], 1)
+        elif name == own + "prior.scales":
+            found[name] = between(there, levels)
+        elif "synthesis" in name:  # means, then scales
+            found[name] = torch.zeros_like(tensor)
+            for place, part in zip((0, channels), there.chunk(2), strict=True):
+                found[name][place : place + before] = part
+        else:
+            found[name] = beside(name.removeprefix(own), there, tensor, reading, mean)
+    return found
+
+
+def between(values: Tensor, levels: int) -> Tensor:
+    """Rows of so many levels on lines between those that there are."""
+    place = torch.linspace(0, len(values) - 1, levels)
+    low = place.long().clamp_max(len(values) - 2)
+    share = (place - low)[:, None]
+    return values[low] * (1 - share) + values[low + 1] * share
+
+
+def beside(name: str, old: Tensor, new: Tensor, reading: Tensor, mean: Tensor) -> Tensor:
+    """A weight with more channels: what was there, and a quiet beginning of the others."""
+    before = old.shape[1] if name == "prior.analysis.0.weight" else len(old)
+    made = new.clone() * {"prior.analysis.0.weight": 0.3, "reduction.net.2.weight": 0.1}.get(name, 0.0)
+    if name == "prior.analysis.0.weight":
+        made[:, :before] = old
+        return made
+    if name == "reduction.skip.weight":
+        made[before:] = reading.T.reshape(-1, 2, 2, new.shape[1]).permute(0, 3, 1, 2)
+    elif name == "reduction.skip.bias":
+        made[before:] = -(mean @ reading)
+    made[:before] = old
+    return made
+
+
+def learn(pictures: str, deit: str, runs: Path) -> None:
+    if not (runs / "wider" / WEIGHTS).exists():
+        train(
+            WIDER, pictures, runs / "wider", request=WeightsRequest({"backbone": deit}, True), objective="distil",
+            init=str(begin(pictures, deit, runs / "begin.safetensors")), rate_weight=RATES,
+            samples={"distil": SAMPLES}, distillation=SETTINGS,
+        )  # fmt: skip
+
+
+# -- measuring and showing ---------------------------------------------------------------------------------------------
+
+
+def measure(data: str, deit: str, wider: Path) -> None:
+    backbone = {"backbone": deit}
+    for spec, levels in ((SHIPPED, 4), (WIDER, 5)):
+        given = {**backbone, "encoder": str(wider)} if spec == WIDER else backbone
+        grid = {"layered.level": range(1, levels + 1)}
+        pages.measure(RECORDS, NAMES[spec], spec, grid, WeightsRequest(given, True), data)
+    for name, (spec, grid) in {"uncompressed": ("png+deit-tiny", {}), **RIVALS}.items():
+        pages.measure(RECORDS, name, spec, grid, WeightsRequest(backbone, True), data)
+
+
+def lines(rows: Sequence[pages.Record]) -> Iterator[str]:
+    order = [*NAMES.values(), "uncompressed", *RIVALS]
+    by: dict[str, list[pages.Record]] = {}
+    for row in sorted(rows, key=lambda r: (order.index(r["name"]), float(r["bytes_total"]))):
+        by.setdefault(row["name"], []).append(row)
+    yield "| what is sent | top-1, % (95 %) | bytes | share |"
+    yield "| --- | --- | ---: | ---: |"
+    for r in (row for one in by.values() for row in one):
+        low, high = r["top1_interval"]
+        score = f"{100 * r['top1']:.1f} ({100 * low:.1f}-{100 * high:.1f})"
+        yield f"| `{r['spec']}` | {score} | {r['bytes_total']:,.0f} | {r['device_share']:.2f} |"
+    rivals = {name: Method.of(by[name]) for name in RIVALS if name in by}
+    for name in NAMES.values():
+        if name not in by or not rivals:
+            continue
+        yield ""
+        yield f"| top-1, % | {name} | {' | '.join(rivals)} | ours / best (95 %) | a sixth |"
+        yield "| ---: | ---: |" + " ---: |" * len(rivals) + " --- | --- |"
+        for one in at_equal_accuracy(Method.of(by[name]), rivals, WANTED):
+            cells = [f"{100 * one.accuracy:.0f}", size(one.bytes), *map(size, one.rivals.values()), *verdict(one)]
+            yield f"| {' | '.join(cells)} |"
+
+
+def size(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def verdict(one: Equal) -> tuple[str, str]:
+    if one.ratio is None:
+        return "-", "not reached"
+    low, high = (math.inf if bound is None else bound for bound in (one.low, one.high))
+    met = "met" if one.ratio <= GOAL else f"missed by {one.ratio / GOAL:.2f} times"
+    return f"{one.ratio:.3f} ({low:.3f} to {high:.3f})", met
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("deit", nargs="?", help="weights of DeiT-Tiny")
+    parser.add_argument("--pictures", nargs=2, metavar=("PICTURES", "RUNS"), help="train on a folder, into another")
+    parser.add_argument("--data", help="photographs by class that are measured")
+    options = parser.parse_args()
+    wider = ZOO
+    if options.pictures:
+        pictures, runs = options.pictures
+        learn(pictures, options.deit, Path(runs))
+        wider = Path(runs) / "wider"
+    if options.data:
+        measure(options.data, options.deit, wider)
+    pages.tell(PAGE, MARKS, lines(pages.read(RECORDS)))
+
+
+if __name__ == "__main__":
+    main()
