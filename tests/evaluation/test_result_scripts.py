@@ -67,7 +67,8 @@ def trained(monkeypatch):
                     assert point.spec in unmeasured, f"{point.spec} with {named} on {data} has no record"
                     continue
                 this = Identity(
-                    spec=point.spec, knobs=dict(point.call), data=data, split=row.get("split", "test"), samples=limit or row["samples"],
+                    spec=point.spec, knobs=dict(point.call), data=data, split=row.get("split", "test"),
+                    samples=limit or row["samples"],
                     content=row.get("content", "of today"), classes=None, weights=row["weights"],
                     formats={"container": 1, **row.get("formats", {})},
                     pixels=lambda row=row: row["data_digest"],
