@@ -92,6 +92,15 @@ def answers(found: dict) -> dict:
     return {n: (one.index, one.logits) for n, one in found.items() if isinstance(one, Answer)}
 
 
+def agree(found: dict, wanted: dict) -> None:
+    """The same answers, of batches of other sizes, whose sums some processors round otherwise."""
+    found, wanted = answers(found), answers(wanted)
+    assert {n: index for n, (index, _) in found.items()} == {n: index for n, (index, _) in wanted.items()}
+    for n, (_, logits) in wanted.items():
+        one, other = (np.frombuffer(values, "<f4") for values in (found[n][1], logits))
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
 class Apart(Here):
     """As in another process, of which nothing comes back but bytes."""
 
@@ -148,7 +157,8 @@ def test_as_many_batches_are_in_flight_as_the_executor_takes(stream):
             return super().compute(hosted, items)
 
     found = outcomes(stream, Three(unexpected), most=2)
-    assert answers(found) == answers(outcomes(stream, Here(unexpected)))
+    assert len(answers(found)) > 2
+    agree(found, outcomes(stream, Here(unexpected)))
 
 
 def test_a_queue_is_taken_while_the_batch_of_another_is_computed():
