@@ -250,15 +250,8 @@ def main() -> None:
     ):  # fmt: skip
         if options.only in ("", only):
             teach(spec, options.runs / only, options.scale, weights)
-            measure(
-                RECORDS,
-                name,
-                spec,
-                LAYERS,
-                WeightsRequest({"encoder": str(options.runs / only)}, True),
-                DATA,
-                options.limit,
-            )
+            request = WeightsRequest({"encoder": str(options.runs / only)}, True)
+            measure(RECORDS, name, spec, LAYERS, request, DATA, options.limit)
     if options.only in ("", "each", *EACH):
         for task, spec in EACH.items():
             if options.only in EACH and options.only != task:

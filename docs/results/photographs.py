@@ -145,16 +145,14 @@ def between(values: Tensor, levels: int) -> Tensor:
 
 def beside(name: str, old: Tensor, new: Tensor, reading: Tensor, mean: Tensor) -> Tensor:
     """A weight with more channels: what was there, and a quiet beginning of the others."""
-    before = old.shape[1] if name == "prior.analysis.0.weight" else len(old)
-    made = new.clone() * {"prior.analysis.0.weight": 0.3, "reduction.net.2.weight": 0.1}.get(name, 0.0)
-    if name == "prior.analysis.0.weight":
-        made[:, :before] = old
-        return made
+    axis = 1 if name == "prior.analysis.0.weight" else 0  # of what is reduced, which that one reads
+    before = old.shape[axis]
+    made = new * {"prior.analysis.0.weight": 0.3, "reduction.net.2.weight": 0.1}.get(name, 0.0)
     if name == "reduction.skip.weight":
         made[before:] = reading.T.reshape(-1, 2, 2, new.shape[1]).permute(0, 3, 1, 2)
     elif name == "reduction.skip.bias":
         made[before:] = -(mean @ reading)
-    made[:before] = old
+    made.narrow(axis, 0, before).copy_(old)
     return made
 
 
