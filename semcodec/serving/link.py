@@ -69,6 +69,9 @@ class Stay(Selector):
 PARTS = ("device", "link", "queue", "server")
 """Of the time from a sample to its answer. device: until its packet is written. server: decoding, recovering, tail."""
 
+ENCODING_S = 10.0
+"""How long a stream that ends waits for a sample that is being encoded."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -363,12 +366,15 @@ class _Feeder(threading.Thread):
         self._given_up = threading.Event()
         self._changed = threading.Condition()
         self._open = 0
+        self._encoding = False
 
     def stop(self) -> None:
-        """Take no more samples."""
-        self._given_up.set()
+        """Take no more samples. Waits for one that is being encoded: an interpreter that ends while a thread is within
+        torch aborts."""
         with self._changed:
+            self._given_up.set()
             self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._encoding, ENCODING_S)
 
     def run(self) -> None:
         try:
@@ -393,11 +399,18 @@ class _Feeder(threading.Thread):
             if self._given_up.is_set():
                 return
             sample = next(samples, None)
-            if sample is None:
-                return
-            future = self.link.submit(sample, deadline_ms=self.deadline_ms, **self.call)
             with self._changed:
-                self._open += 1
+                if sample is None or self._given_up.is_set():
+                    return
+                self._encoding = True
+            try:
+                future = self.link.submit(sample, deadline_ms=self.deadline_ms, **self.call)
+                with self._changed:
+                    self._open += 1
+            finally:
+                with self._changed:
+                    self._encoding = False
+                    self._changed.notify_all()
             future.add_done_callback(self._done)
 
     def _done(self, future: Future[Answer]) -> None:

@@ -11,8 +11,8 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -191,7 +191,7 @@ class Job:
 
 def batches(
     dataset: Dataset, step: Step, seed: int, number: int, start: int, size: tuple[int, int] | None = None
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Batches ``start`` and on of step ``number``, prepared one ahead in a thread.
 
     size: height and width that crops get, where they are not those of the data set.
@@ -234,6 +234,7 @@ def batches(
         stop.set()
         while not queue.empty():
             queue.get_nowait()
+        thread.join()  # an interpreter that ends while a thread is within torch aborts
 
 
 def varied(
@@ -316,20 +317,21 @@ def fit(
             slots = {}
             saved = time.monotonic()
             means: dict[str, float] = {}  # stays empty where the run was stopped after a step's last iteration
-            for done, means in _iterate(step, number, job, optimiser, seed, state.iteration, half):
-                state.iteration = done
-                progress.share(f"{step.name} {number + 1}/{len(steps)}  {means}", done / step.iterations)
-                if log is not None and (done % 100 == 0 or done == step.iterations):
-                    log.append(to_json({"step": step.name, "iteration": done, **means}))
-                if first and on_step is not None:
-                    on_step(_moment(steps, number, done, means))
-                asked = processes.any_of(interrupt.asked)
-                if first and (asked or time.monotonic() - saved > every_s):
-                    checkpoint.save(modules, optimiser, state)
-                    saved = time.monotonic()
-                if asked:
-                    progress.close()
-                    raise interrupt.reason
+            with closing(_iterate(step, number, job, optimiser, seed, state.iteration, half)) as iterations:
+                for done, means in iterations:
+                    state.iteration = done
+                    progress.share(f"{step.name} {number + 1}/{len(steps)}  {means}", done / step.iterations)
+                    if log is not None and (done % 100 == 0 or done == step.iterations):
+                        log.append(to_json({"step": step.name, "iteration": done, **means}))
+                    if first and on_step is not None:
+                        on_step(_moment(steps, number, done, means))
+                    asked = processes.any_of(interrupt.asked)
+                    if first and (asked or time.monotonic() - saved > every_s):
+                        checkpoint.save(modules, optimiser, state)
+                        saved = time.monotonic()
+                    if asked:
+                        progress.close()
+                        raise interrupt.reason
             if step.finish:
                 step.finish()
             if first and on_step is not None:
@@ -376,21 +378,22 @@ def _optimiser(step: Step, modules: Mapping[str, nn.Module]) -> AdamW | None:
 
 def _iterate(
     step: Step, number: int, job: Job, optimiser: AdamW | None, seed: int, start: int, half: bool
-) -> Iterator[tuple[int, dict[str, float]]]:
+) -> Generator[tuple[int, dict[str, float]], None, None]:
     """Iterations done, and means of loss and metrics over the last hundred, after each."""
     recent: dict[str, deque[float]] = {}
     source = job.dataset if job.larger is None else job.larger
-    for i, read in enumerate(batches(source, step, seed, number, start, step.size or job.size), start):
-        batch = read.to(job.accelerator)
-        if optimiser is None:
-            with torch.no_grad():
-                loss, metrics = step.loss(batch)
-        else:
-            loss, metrics = _learn(step, batch, optimiser, i, half)
-        found = {"loss": loss.item(), **metrics}
-        for name, value in (processes.mean_of(found, batch.share) if step.learn else found).items():
-            recent.setdefault(name, deque(maxlen=100)).append(value)
-        yield i + 1, {name: round(sum(values) / len(values), 4) for name, values in recent.items()}
+    with closing(batches(source, step, seed, number, start, step.size or job.size)) as ahead:
+        for i, read in enumerate(ahead, start):
+            batch = read.to(job.accelerator)
+            if optimiser is None:
+                with torch.no_grad():
+                    loss, metrics = step.loss(batch)
+            else:
+                loss, metrics = _learn(step, batch, optimiser, i, half)
+            found = {"loss": loss.item(), **metrics}
+            for name, value in (processes.mean_of(found, batch.share) if step.learn else found).items():
+                recent.setdefault(name, deque(maxlen=100)).append(value)
+            yield i + 1, {name: round(sum(values) / len(values), 4) for name, values in recent.items()}
 
 
 def _learn(step: Step, batch: Batch, optimiser: AdamW, i: int, half: bool) -> tuple[Tensor, dict[str, float]]:

@@ -64,6 +64,28 @@ def test_a_link_that_is_cut_between_two_rounds_loses_nothing(server, spec):
     assert server.metric("semcodec_replies_total") > 0
 
 
+def test_nothing_is_encoded_once_a_stream_is_left(server, monkeypatch):
+    with semcodec.connect(server.url, SPECS[0], offline=True) as link:
+        pixels, _ = open_dataset("digits-scenes", "test", link.request).batch(range(SAMPLES))
+        submit, encoding = link.submit, []
+
+        def slowly(*args, **options):
+            encoding.append(True)
+            time.sleep(0.05)
+            future = submit(*args, **options)
+            encoding.pop()
+            return future
+
+        monkeypatch.setattr(link, "submit", slowly)
+        for _ in range(5):
+            answers = link.stream(pixel for _ in range(100) for pixel in pixels)
+            assert next(answers).outcome == "answered"
+            answers.close()
+            assert not encoding
+            time.sleep(0.1)
+            assert not encoding
+
+
 def test_the_command_prints_bytes_both_ways(server):
     command = [sys.executable, "-m", "semcodec", "send", SPECS[0], "digits-scenes", "--limit", "6", "--to", server.url]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

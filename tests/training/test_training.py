@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -210,6 +212,29 @@ def test_batches_are_the_same_wherever_they_start():
     assert match.sum(1).tolist() == [1] * 40
     assert match.any(0).all()
 
+
+def test_nothing_is_read_once_a_run_has_ended_by_an_error(tmp_path):
+    run = Run()
+    reading = []
+
+    class Slow(Brightness):
+        def batch(self, indices):
+            reading.append(True)
+            time.sleep(0.02)
+            found = super().batch(indices)
+            reading.pop()
+            return found
+
+    def stop(moment):
+        raise SemcodecError("enough")
+
+    run.job.dataset = Slow()
+    threads = threading.active_count()
+    for _ in range(5):
+        with pytest.raises(SemcodecError, match="enough") as caught:  # which holds the frames that were left
+            fit(run.steps, run.job, tmp_path, on_step=stop)
+        assert not reading
+        assert threading.active_count() == threads, caught
 
 def test_samples_are_varied_by_mirroring_and_cropping():
     across, down = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="xy")
