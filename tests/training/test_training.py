@@ -236,6 +236,7 @@ def test_nothing_is_read_once_a_run_has_ended_by_an_error(tmp_path):
         assert not reading
         assert threading.active_count() == threads, caught
 
+
 def test_samples_are_varied_by_mirroring_and_cropping():
     across, down = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="xy")
     clips = torch.stack([across, down, across * 0 + 7]).expand(400, 2, -1, -1, -1) / 64
