@@ -137,17 +137,17 @@ def pairs(given: tuple[str, ...], form: str, example: str) -> dict[str, str]:
     return found
 
 
-def weights_of_tasks(given: tuple[str, ...]) -> dict[str, float]:
-    """By task, of ``TASK=FLOAT`` options. Raises UsageError."""
+def numbers(given: tuple[str, ...], form: str, example: str) -> dict[str, float]:
+    """The same of options whose values are finite numbers of at least 0."""
     found: dict[str, float] = {}
-    for task, text in pairs(given, "TASK=FLOAT", "detection=2").items():
+    for name, text in pairs(given, form, example).items():
         try:
             number = float(text)
         except ValueError:
             number = math.nan
         if not math.isfinite(number) or number < 0:
-            raise UsageError(f"{task}={text}: expects TASK=FLOAT, a weight of at least 0, as in detection=2")
-        found[task] = number
+            raise UsageError(f"{name}={text}: expects {form}, a number of at least 0, as in {example}")
+        found[name] = number
     return found
 
 

@@ -112,15 +112,15 @@ def command(
         rows = [(name, open_points(name).title) for name in shipped()]
         echo_json(dict(rows)) if form == "json" else echo_table(["profile", "what it is"], rows)
         return
-    asked = Asked.parse(tasks)
+    asked, assumed = Asked.parse(tasks), options.numbers(assume, "NAME=NUMBER", "device_ms=30")
     if (results is None) == (profile is None):
         raise UsageError("choose among what? give one of --results DIR and --profile NAME|FILE")
+    if results is not None and not Path(results).is_dir():
+        raise UsageError(f"--results {results} is no folder; 'semcodec bench --out DIR' makes one")
     if streams is not None:
         if rate_mbps is not None or trace is not None or deadline_ms is not None:
             raise UsageError("--streams sizes a server for every point: leave out the link and the deadline")
-        if results is not None and not Path(results).is_dir():
-            raise UsageError(f"--results {results} is no folder; 'semcodec bench --out DIR' makes one")
-        known = open_points(str(results or profile), _assumptions(assume), asked).at_speeds(device_speed, server_speed)
+        known = open_points(str(results or profile), assumed, asked).at_speeds(device_speed, server_speed)
         _show_sizes(known, streams, fps or 10.0, accelerator_speed or 1.0, use, form)
         return
     if not all(option is None for option in (fps, accelerator_speed, use)):
@@ -136,9 +136,7 @@ def command(
             raise UsageError(f"--{name} is for a link of one rate: give --rate-mbps")
     if (joules_per_mac is None) != (joules_per_bit is None):
         raise UsageError("--joules-per-mac and --joules-per-bit go together: computing and sending both take energy")
-    if results is not None and not Path(results).is_dir():
-        raise UsageError(f"--results {results} is no folder; 'semcodec bench --out DIR' makes one")
-    points = open_points(str(results or profile), _assumptions(assume), asked).at_speeds(device_speed, server_speed)
+    points = open_points(str(results or profile), assumed, asked).at_speeds(device_speed, server_speed)
     if joules_per_mac is not None and joules_per_bit is not None:
         points = replace(points, energy=Energy(joules_per_mac, joules_per_bit))
     if trace is None:
@@ -154,17 +152,6 @@ def command(
         write_trace(link, save_trace)
     fared = replay(points, link, deadline_ms, period_ms, seconds, headroom or 0.0)
     _show_replay(points, link, fared, deadline_ms, form)
-
-
-def _assumptions(given: tuple[str, ...]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for text in given:
-        name, _, value = text.partition("=")
-        try:
-            found[name] = float(value)
-        except ValueError:
-            raise UsageError(f"--assume {text}: expects NAME=NUMBER, as in device_ms=30") from None
-    return found
 
 
 def _show_plan(profile: Profile, link: Link, found: Plan, deadline_ms: float, form: str) -> None:

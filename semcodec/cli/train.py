@@ -116,7 +116,7 @@ def command(
         raise UsageError("name what to train: a SPEC, or --cells FILE.toml")
     runs = {output: spec} if spec is not None else _runs(output, file)
     request = options.request(given, offline)
-    weighted = options.weights_of_tasks(tasks)
+    weighted = options.numbers(tasks, "TASK=FLOAT", "detection=2")
     counts = {step: _count(step, text) for step, text in options.pairs(samples, "STEP=N", "distil=100000").items()}
     named = options.pairs(settings, "NAME=VALUE", "crop=0.6")
     check_dataset(data)

@@ -128,10 +128,8 @@ def train(
         raise UsageError(f"{component.name} has nothing to train; to train a backbone, name it alone")
     else:
         steps = import_target(component.recipe, component.name)(job)
-    names = [step.name for step in steps]
-    if until is not None and until not in names:
-        raise UsageError(f"this recipe has no step {until!r}; its steps are {', '.join(names)}")
-    steps = steps if until is None else steps[: names.index(until) + 1]
+    if until is not None:
+        steps = steps[: _place(steps, until) + 1]
     steps = _sized(steps, samples or {}, scale)
     learned = {id(parameter) for step in steps for module in step.learn for parameter in module.parameters()}
     # What an objective makes is one whole: its backbone is of use to this encoder alone.
@@ -176,17 +174,23 @@ def train(
     return card
 
 
+def _place(steps: Sequence[Step], name: str) -> int:
+    """Where the step of this name is among a recipe's. Raises UsageError where there is none."""
+    names = [step.name for step in steps]
+    if name not in names:
+        raise UsageError(f"this recipe has no step {name!r}; its steps are {', '.join(names)}")
+    return names.index(name)
+
+
 def _sized(steps: Sequence[Step], samples: Mapping[str, int], scale: float) -> list[Step]:
     """Steps with the samples that were asked for, at least a batch. Raises UsageError for those that there are not."""
-    names = [step.name for step in steps]
     for name, count in samples.items():
-        if name not in names:
-            raise UsageError(f"this recipe has no step {name!r}; its steps are {', '.join(names)}")
+        _place(steps, name)
         if count < 0:
             raise UsageError(f"{name}={count}: a step sees at least 0 samples, which leaves it out")
     kept = [step for step in steps if samples.get(step.name, 1)]
     if not kept:
-        raise UsageError(f"nothing is left to train: give one of {', '.join(names)} samples")
+        raise UsageError(f"nothing is left to train: give one of {', '.join(step.name for step in steps)} samples")
     for step in kept:
         step.samples = max(step.batch, round(scale * samples.get(step.name, step.samples)))
     return kept

@@ -539,6 +539,8 @@ def test_plan_takes_a_results_folder(results):
         (["--profile", "stae", "--rate-mbps", "1", "--deadline-ms", "1", "--loss", "1"], "from 0 to below 1, not 1"),
         (["--profile", "stae", "--rate-mbps", "1", "--deadline-ms", "1", "--assume", "a=1"], "no assumption 'a'"),
         (["--profile", "stae", "--rate-mbps", "1", "--deadline-ms", "1", "--assume", "a"], "expects NAME=NUMBER"),
+        (["--profile", "stae", "--assume", "a=nan"], "a=nan: expects NAME=NUMBER, a number of at least 0"),
+        (["--profile", "stae", "--assume", "a=1", "--assume", "a=2"], "a is given twice: 1 and 2"),
         (["--results", "nowhere", "--rate-mbps", "1", "--deadline-ms", "1"], "is no folder"),
         (["--profile", "stae", "--rate-mbps", "1", "--deadline-ms", "1", "--seconds", "1"], "are about a --trace"),
     ],
