@@ -62,8 +62,8 @@ def smooth(image: Tensor, present: Tensor) -> Tensor:
 class MaskedAutoencoder(nn.Module, Recoverer):
     """An encoder sees the patches that are there, a light decoder with mask tokens rebuilds the others.
 
-    What it rebuilds is added to a smooth fill, so that it learns what interpolation lacks. A patch counts as there
-    when all of it is; received pixels pass unchanged in any case.
+    What it rebuilds is added to a smooth fill, which each mask token carries of its place, so that it learns what
+    interpolation lacks. A patch counts as there when all of it is; received pixels pass unchanged in any case.
 
     features: {"patches": (K, 3, p, p), "index": (K,), "grid": (h, w)}, or {"image": (3, H, W)} with holes of any form.
     dim, depth: of the encoder.
@@ -85,6 +85,7 @@ class MaskedAutoencoder(nn.Module, Recoverer):
         self.norm = nn.LayerNorm(dim)
         self.bridge = nn.Linear(dim, narrow)
         self.hole = nn.Parameter(torch.zeros(1, 1, narrow))
+        self.filled = nn.Linear(values, narrow)
         self.decoder = nn.ModuleList(Block(narrow) for _ in range(max(2, depth // 4)))
         self.decoder_norm = nn.LayerNorm(narrow)
         self.predict = nn.Linear(narrow, values)
@@ -106,13 +107,15 @@ class MaskedAutoencoder(nn.Module, Recoverer):
         for block in self.encoder:
             x = block(x, mask)
         x = self.bridge(self.norm(x))
-        seen = torch.where(there[..., None], x[:, 1:], self.hole.to(x.dtype))
-        holes = self.hole.to(x.dtype).expand(len(x), given.shape[1], -1)
-        full = holes.scatter(1, order[..., None].expand(-1, -1, x.shape[2]), seen) + self.narrow_places
+        fill = smooth(image, present)
+        holes = (self.hole + self.filled(self._cut(fill) - 0.5)).to(x.dtype)
+        places = order[..., None].expand(-1, -1, x.shape[2])
+        seen = torch.where(there[..., None], x[:, 1:], holes.gather(1, places))
+        full = holes.scatter(1, places, seen) + self.narrow_places
         x = torch.cat([x[:, :1], full], 1)
         for block in self.decoder:
             x = block(x)
-        return smooth(image, present) + self._join(self.predict(self.decoder_norm(x[:, 1:])))
+        return fill + self._join(self.predict(self.decoder_norm(x[:, 1:])))
 
     def _cut(self, image: Tensor) -> Tensor:
         """(B, C, H, W) to (B, N, C * p * p), patches in raster order."""

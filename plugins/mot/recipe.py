@@ -40,5 +40,5 @@ def recipe(job: Job) -> list[Step]:
         return 10 * loss, {"mse": loss.item(), "smooth fill": error(smooth(batch.pixels, present)).item()}
 
     steps = [] if "backbone" in job.ready or job.backbone_recipe is None else job.backbone_recipe(job)
-    samples = min(400_000, 20 * len(job.dataset))
+    samples = min(200_000, 10 * len(job.dataset))
     return [*steps, Step("masked autoencoder", [network], rebuild, samples, 1e-3, 32)]
