@@ -37,6 +37,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	@mkdir -p build/typing && ln -sfn ../../plugins build/typing/semcodec_plugins
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file docs/results/mypy.ini docs/results/*.py
 	$(BIN)/lint-imports --no-cache
 
 test: check

@@ -125,9 +125,11 @@ def pictured(server: str, sums: Sequence[float], qualities: Sequence[int]) -> It
 def others(server: str) -> Iterator[tuple[str, str]]:
     """Fig. 10, at real bytes: the gate off, as these schemes have none."""
     for count in (36, 72, 108):
+        yield "mot", f"mot:{count},side=8+rans+{server}"
         yield "mot, smooth fill", f"mot:{count},side=8+smooth-fill+rans+{server}"
         yield "mean fill", f"patches:keep={count},side=8+random+mean-fill+rans+{server}"
     for sure in (0.1, 0.8, 1.5):
+        yield "a-mot", f"a-mot:side=8,first=36,keep=108,sure={sure}+rans+{server}"
         yield "a-mot, smooth fill", f"a-mot:side=8,first=36,keep=108,sure={sure}+smooth-fill+rans+{server}"
         yield "sdt", f"sdt:sure={sure}+rans+{server}"
     for scale in (2, 4):
@@ -149,7 +151,7 @@ def measure(points: list[tuple[str, str]], records: Path, data: str, request: We
         dataset = dataset or SharedDataset(open_dataset(data, "test", pipeline.request), memory)
         if known.has(identity(pipeline, dataset, len(dataset))):
             continue
-        record = evaluate(share(pipeline, memory), dataset, batch=batch)
+        record = evaluate(share(pipeline, memory, dataset), dataset, batch=batch)
         known.add(record)
         record["data"] = Path(data).name
         for weights in record["weights"].values():
@@ -187,13 +189,14 @@ def tables(data: str, request: WeightsRequest) -> None:
 
 def spread(pipeline: Pipeline, dataset: Dataset) -> None:
     """How even scores are (Fig. 11): the share of all score that the best patches hold."""
+    encoder: Any = pipeline.stages.encoder
     print("\n| scores | best 5 % | 10 % | 25 % | 50 % of the patches |\n| --- | ---: | ---: | ---: | ---: |")
     for kind in ("mean", "rollout"):
         held = []
         for start in range(0, min(200, len(dataset)), 25):
             pixels, _ = dataset.batch(range(start, start + 25))
             with torch.inference_mode():
-                _, scores = pipeline.stages.encoder.edge.attend(pipeline.features(pixels), kind)
+                _, scores = encoder.edge.attend(pipeline.features(pixels), kind)
             best = scores.sort(1, descending=True).values.cumsum(1)
             held.append(best[:, [round(share * best.shape[1]) - 1 for share in (0.05, 0.1, 0.25, 0.5)]])
         print(f"| {kind} | {' | '.join(f'{share:.3f}' for share in torch.cat(held).mean(0).tolist())} |")
@@ -221,7 +224,7 @@ def show(records: Path) -> None:
             f"{row['bytes_total']:.0f} | {patches} | {row['sent_ratio']:.3f} |"
         )
     figure, axes = pyplot.subplots(1, 2, figsize=(13, 6))
-    colours = pyplot.get_cmap("tab20").colors
+    colours = pyplot.get_cmap("tab20")(range(20))
     for number, (name, points) in enumerate(curves.items()):
         grid = name.startswith("cls-attn,") or "gated" in name  # of two knobs: a cloud, no curve
         look: dict[str, Any] = {"color": colours[number % 20], "markersize": 4, "linewidth": 0 if grid else 1}

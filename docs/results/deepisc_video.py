@@ -102,8 +102,9 @@ def share(name: str, deepisc: str, out: str, stae: str | None = None) -> None:
         Pipeline.load(compose_spec(spec), WeightsRequest({"": path} if path else {}, offline=True))
         for spec, path in ((f"deepisc+huffman+{BACKBONE[name]}", deepisc), (f"stae+rans+{BACKBONE[name]}", stae))
     )
-    encoder = ours.stages.encoder
-    encoder.frame_attention.load_state_dict(theirs.stages.encoder.frame_attention.state_dict())
+    encoder: Any = ours.stages.encoder
+    learned: Any = theirs.stages.encoder
+    encoder.frame_attention.load_state_dict(learned.frame_attention.state_dict())
     card = {"spec": ours.spec, "keys": {"encoder": ours.composition.weights_key("encoder")}, "classes": None}
     Path(out).mkdir(parents=True, exist_ok=True)
     save({"encoder": encoder}, card, Path(out))

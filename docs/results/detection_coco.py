@@ -288,7 +288,7 @@ def picture(rows: list[dict[str, Any]]) -> None:
         if row["name"] != "plain" and not row["name"].endswith(("-longer", "-task")):
             lines.setdefault(_family(row), []).append((row["bpp"], 100 * row["map50"]))
     figure, axes = pyplot.subplots(figsize=(7.5, 5))
-    axes.set_prop_cycle(color=pyplot.get_cmap("tab20").colors)
+    axes.set_prop_cycle(color=pyplot.get_cmap("tab20")(range(20)))
     plain = next((100 * row["map50"] for row in rows if row["name"] == "plain"), None)
     if plain is not None:
         axes.axhline(plain, color="grey", lw=0.8, ls="--", label="uncompressed")

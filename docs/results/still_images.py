@@ -34,10 +34,10 @@ from semcodec.data.datasets import open_dataset
 from semcodec.evaluation.evaluate import evaluate, identity
 from semcodec.evaluation.keys import Known
 from semcodec.pipeline.pipeline import Pipeline
+from semcodec.pipeline.tensor_files import write_tensors
 from semcodec.pipeline.weights import WeightsRequest, read_tensors
 from semcodec.tasks.statistics import paired
 from semcodec.tensors import from_eight_bits
-from semcodec.training.checkpoint import write_tensors
 from semcodec.training.train import save, train
 
 HERE = Path(__file__).parent
@@ -144,12 +144,13 @@ def probe(inputs: Inputs, out: Path) -> None:
     names = open_dataset(inputs.caltech, "train").classes
     whole = Pipeline.load(compose_spec(f"png+{DEIT}"), WeightsRequest({"backbone": inputs.deit}, offline=True))
     data = open_dataset(inputs.caltech, "train", whole.request)
-    model = whole.stages.backbone.model
+    backbone: Any = whole.stages.backbone
+    model = backbone.model
     found, labels = [], []
     for start in range(0, len(data), 32):
         pixels, truth = data.batch(range(start, min(start + 32, len(data))))
         with torch.inference_mode():
-            x = whole.stages.backbone.normalised(from_eight_bits(pixels))
+            x = backbone.normalised(from_eight_bits(pixels))
             found.append(model.forward_head(model.forward_features(x), pre_logits=True).float())
         labels.append(torch.from_numpy(truth))
     weight, bias = regression(torch.cat(found).clone(), torch.cat(labels), len(names))
@@ -278,7 +279,7 @@ def measure(
                     images[name] = SharedDataset(open_dataset(data, "test", pipeline.request), MEMORY)
                 total = point.limit or len(images[name])
                 if not Known.read(RECORDS).has(identity(pipeline, images[name], total)):
-                    shared = share(pipeline, MEMORY)
+                    shared = share(pipeline, MEMORY, images[name])
                     keep(point.name, evaluate(shared, images[name], limit=total, batch=25), data)
                 finished.add((data, composition.spec))
 
@@ -470,7 +471,7 @@ def picture(groups: Mapping[str, Sequence[Record]], path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "semcodec"
     figure, axes = pyplot.subplots(figsize=(9, 6))
     names = sorted({r["name"] for rows in groups.values() for r in rows} - {"uncompressed"})
-    colours: dict[str, Any] = dict(zip(names, pyplot.get_cmap("tab20").colors, strict=False))
+    colours: dict[str, Any] = dict(zip(names, pyplot.get_cmap("tab20")(range(20)), strict=False))
     colours |= {name: "black" for name in names if name.startswith("layered")}
     for (backbone, rows), style in zip(groups.items(), ("-", "--"), strict=False):
         for name in dict.fromkeys(r["name"] for r in rows):
@@ -496,9 +497,9 @@ def picture(groups: Mapping[str, Sequence[Record]], path: Path) -> None:
 def main() -> None:
     if sys.argv[1:] == ["show"]:
         return show()
-    *given, runs = sys.argv[1:]
+    nips_data, caltech_data, deit, caffe, runs = sys.argv[1:]
     torch.set_num_threads(1)
-    inputs = Inputs(*given, Path(runs))
+    inputs = Inputs(nips_data, caltech_data, deit, caffe, Path(runs))
     images: dict[tuple[str, str], SharedDataset] = {}
     finished: set[tuple[str, str]] = set()
     measure(inputs, [nips, caltech, caltech_others, nips_others], images, finished)

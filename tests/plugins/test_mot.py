@@ -123,7 +123,7 @@ def test_training_beats_the_smooth_fill(tmp_path):
     steps = recipe(job)
     steps[0].samples = 32 * 80
     [last] = loop.fit(steps, job, tmp_path, half=False)
-    assert last["mse"] < 0.97 * last["smooth fill"]
+    assert last["mse"] < 0.9 * last["smooth fill"], last
 
 
 def test_mot_sends_what_its_budget_says_at_random():
