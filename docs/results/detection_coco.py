@@ -10,6 +10,7 @@ there is not done again. Training sees COCO's train images, and of the other set
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import time
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from semcodec.bench.equal import Method, at_equal_accuracy
 from semcodec.composition.composition import compose_spec
 from semcodec.evaluation.evaluate import run_sweep
 from semcodec.evaluation.keys import Known
@@ -31,6 +33,7 @@ from semcodec.training.train import train
 
 HERE = Path(__file__).parent
 RECORDS, TIMES = HERE / "detection_coco.jsonl", HERE / "detection_coco_times.json"
+ZOO = HERE.parents[1] / "examples" / "zoo" / "yolov5n"
 MODEL = "yolov5n"
 D3, D4 = "5", "7"
 STACK = "4x4-8x4-12x4-12x2-20-32"
@@ -38,10 +41,12 @@ QUALITIES = {
     "jpeg": (1, 3, 5, 7, 10, 15, 20, 30, 50, 70, 90),
     "webp": (1, 10, 20, 30, 50, 70, 90),
     "avif": (1, 10, 20, 30, 40, 50, 70, 90),
+    "avif:slow=true": (1, 10, 20, 30, 40),
 }
 COMPONENTS = (2, 4, 8, 16, 32, 64)
 KNOBS = ("layers", "components", "quality")
 FAR = 2.5
+WANTED, GOAL = [percent / 100 for percent in range(30, 51)], 0.5
 SIDE, COPIES = 320, 4
 
 
@@ -93,7 +98,7 @@ def points() -> Iterator[tuple[str, str, str | None, dict[str, Any]]]:
     """Name, spec, run that it takes weights from, and what is swept."""
     yield "plain", f"png+{MODEL}", None, {}
     for coding, qualities in QUALITIES.items():
-        yield coding, f"{coding}+{MODEL}", None, {f"{coding}.quality": qualities}
+        yield coding, f"{coding}+{MODEL}", None, {f"{coding.split(':')[0]}.quality": qualities}
     for run, spec, _, _ in trained():
         layers = {"layered.layers": tuple(range(1, STACK.count("-") + 2))}
         name = spec.split(":")[0].split("+")[0]
@@ -103,6 +108,7 @@ def points() -> Iterator[tuple[str, str, str | None, dict[str, Any]]]:
             "pca-adapt": {"pca-adapt.components": COMPONENTS},
         }
         yield run, spec, run, swept.get(name, {})
+    yield "zoo", two_decoders(D3), str(ZOO), {"layered.layers": tuple(range(1, STACK.count("-") + 2))}
 
 
 def mixture(coco: Path, others: list[Path], folder: Path) -> Path:
@@ -223,6 +229,7 @@ def show() -> None:
             f"{100 * row['map50_95']:.1f} | {row['bpp']:.4f} | {row['bytes_total']:.0f} |"
         )
     orderings(rows)
+    equal(rows)
     picture(rows)
     if TIMES.exists():
         print("\n| on the device, one thread | ms |\n| --- | ---: |")
@@ -255,7 +262,7 @@ def orderings(rows: list[dict[str, Any]]) -> None:
         ("single-d3-task", "single-d3"), ("layered2-d3-task", "layered2-d3-longest"),
         ("layered2-d3", "layered1-d3"), ("layered2-d3", "layered2-d4"),
         ("layered2-d3", "pca-d3"), ("layered2-d3", "jpeg"), ("layered2-d3", "avif"), ("layered2-d3", "webp"),
-        ("layered2-d3-longest", "avif"),
+        ("layered2-d3-longest", "avif"), ("zoo", "single-d3"), ("zoo", "layered2-d3-longest"), ("zoo", "avif"),
         ("single-d3", "jpeg"), ("single-d3", "avif"),
     )  # fmt: skip
     for first, second in claims:
@@ -274,6 +281,26 @@ def orderings(rows: list[dict[str, Any]]) -> None:
                 f"{theirs['bpp']:.4f} | {100 * apart['difference']:+.1f} ({100 * apart['low']:+.1f} to "
                 f"{100 * apart['high']:+.1f}) |"
             )
+
+
+def equal(rows: list[dict[str, Any]]) -> None:
+    """The codec of the zoo beside pictures: bytes at equal accuracy."""
+    of = {
+        name: Method.of([row for row in rows if row["name"] == name])
+        for name in ("zoo", "avif", "avif:slow=true", "webp")
+    }
+    ours = of.pop("zoo")
+    print(f"\n| mAP50, % | zoo | {' | '.join(of)} | zoo / best (95 %) | half |")
+    print("| ---: | ---: |" + " ---: |" * len(of) + " --- | --- |")
+    for one in at_equal_accuracy(ours, of, WANTED):
+        if one.ratio is None:
+            continue
+        sizes = ["-" if size is None else f"{size:,.0f}" for size in (one.bytes, *one.rivals.values())]
+        low, high = (math.inf if bound is None else bound for bound in (one.low, one.high))
+        told = "met" if one.ratio <= GOAL else f"missed by {one.ratio / GOAL:.2f} times"
+        print(
+            f"| {100 * one.accuracy:.0f} | {' | '.join(sizes)} | {one.ratio:.2f} ({low:.2f} to {high:.2f}) | {told} |"
+        )
 
 
 def picture(rows: list[dict[str, Any]]) -> None:

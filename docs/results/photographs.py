@@ -53,9 +53,10 @@ SETTINGS = {
     WIDER: Settings(features=0.4, lr=2e-4, crop=0.6, mix=False),
     EARLY: Settings(features=0.5, lr=5e-4, crop=0.6, mix=False),
 }
-SAMPLES = {WIDER: 83_200, EARLY: 64_000}
+SAMPLES = {WIDER: 83_200, EARLY: 48_000}
 RIVALS: dict[str, tuple[str, Mapping[str, Sequence[Any]]]] = {
     "AVIF": ("avif+deit-tiny", {"avif.quality": (1, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55)}),
+    "AVIF, greatest effort": ("avif:slow=true+deit-tiny", {"avif.quality": (30, 40, 45, 50)}),
     "WebP": ("webp:slow=true+deit-tiny", {"webp.quality": (1, 5, 10, 20, 30, 40, 50)}),
     "AVIF at half size": (
         "isr:2,coding=avif+bicubic:2+deit-tiny", {"isr.quality": (20, 30, 40, 50, 60, 70)}
@@ -180,8 +181,8 @@ def measure(data: str, deit: str, learned: Path) -> None:
     backbone = {"backbone": deit}
     for spec, levels in ((SHIPPED, 4), (WIDER, 5), (EARLY, 5)):
         given = {**backbone, "encoder": str(learned / LEARNED[spec])} if spec in LEARNED else backbone
-        grid = {"layered.level": range(1, levels + 1)}
-        pages.measure(RECORDS, NAMES[spec], spec, grid, WeightsRequest(given, True), data)
+        sweep = {"layered.level": range(1, levels + 1)}
+        pages.measure(RECORDS, NAMES[spec], spec, sweep, WeightsRequest(given, True), data)
     for name, (spec, grid) in {"uncompressed": ("png+deit-tiny", {}), **RIVALS}.items():
         pages.measure(RECORDS, name, spec, grid, WeightsRequest(backbone, True), data)
 

@@ -145,7 +145,7 @@ def test_photographs(script, trained):
     page, shared = script("photographs"), script("pages")
     found = trained(shared, page.RECORDS)
     page.measure("data/nips2017", "deit_tiny_patch16_224.fp16.safetensors", page.ZOO)
-    assert len(found) == 4 + 5 + 1 + sum(len(next(iter(grid.values()))) for _, grid in page.RIVALS.values())
+    assert len(found) == 4 + 5 + 5 + 1 + sum(len(next(iter(grid.values()))) for _, grid in page.RIVALS.values())
 
 
 def test_task_aware(script, trained):
@@ -168,7 +168,7 @@ def test_detection(script, trained, tmp_path):
             (tmp_path / run / "weights.safetensors").touch()
     found = trained(page, page.RECORDS)
     page.evaluate(tmp_path, Path("data/coco128"), "yolov5n_coco80.fp16.safetensors")
-    assert len(found) == 89
+    assert len(found) == 100
 
 
 def test_detection_with_the_detector_as_published(script, tmp_path):
