@@ -41,7 +41,7 @@ QUALITIES = {
     "jpeg": (1, 3, 5, 7, 10, 15, 20, 30, 50, 70, 90),
     "webp": (1, 10, 20, 30, 50, 70, 90),
     "avif": (1, 10, 20, 30, 40, 50, 70, 90),
-    "avif:slow=true": (1, 10, 20, 30, 40),
+    "avif:slow=true": (1, 10, 20),
 }
 COMPONENTS = (2, 4, 8, 16, 32, 64)
 KNOBS = ("layers", "components", "quality")

@@ -56,7 +56,6 @@ SETTINGS = {
 SAMPLES = {WIDER: 83_200, EARLY: 48_000}
 RIVALS: dict[str, tuple[str, Mapping[str, Sequence[Any]]]] = {
     "AVIF": ("avif+deit-tiny", {"avif.quality": (1, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55)}),
-    "AVIF, greatest effort": ("avif:slow=true+deit-tiny", {"avif.quality": (30, 40, 45, 50)}),
     "WebP": ("webp:slow=true+deit-tiny", {"webp.quality": (1, 5, 10, 20, 30, 40, 50)}),
     "AVIF at half size": (
         "isr:2,coding=avif+bicubic:2+deit-tiny", {"isr.quality": (20, 30, 40, 50, 60, 70)}
