@@ -10,7 +10,6 @@ there is not done again. Training sees COCO's train images, and of the other set
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pages
 import torch
 from PIL import Image, ImageOps
 
@@ -99,8 +99,8 @@ def points() -> Iterator[tuple[str, str, str | None, dict[str, Any]]]:
     yield "plain", f"png+{MODEL}", None, {}
     for coding, qualities in QUALITIES.items():
         yield coding, f"{coding}+{MODEL}", None, {f"{coding.split(':')[0]}.quality": qualities}
+    layers = {"layered.layers": tuple(range(1, STACK.count("-") + 2))}
     for run, spec, _, _ in trained():
-        layers = {"layered.layers": tuple(range(1, STACK.count("-") + 2))}
         name = spec.split(":")[0].split("+")[0]
         swept = {
             "layered": layers,
@@ -108,7 +108,7 @@ def points() -> Iterator[tuple[str, str, str | None, dict[str, Any]]]:
             "pca-adapt": {"pca-adapt.components": COMPONENTS},
         }
         yield run, spec, run, swept.get(name, {})
-    yield "zoo", two_decoders(D3), str(ZOO), {"layered.layers": tuple(range(1, STACK.count("-") + 2))}
+    yield "zoo", two_decoders(D3), str(ZOO), layers
 
 
 def mixture(coco: Path, others: list[Path], folder: Path) -> Path:
@@ -293,14 +293,8 @@ def equal(rows: list[dict[str, Any]]) -> None:
     print(f"\n| mAP50, % | zoo | {' | '.join(of)} | zoo / best (95 %) | half |")
     print("| ---: | ---: |" + " ---: |" * len(of) + " --- | --- |")
     for one in at_equal_accuracy(ours, of, WANTED):
-        if one.ratio is None:
-            continue
-        sizes = ["-" if size is None else f"{size:,.0f}" for size in (one.bytes, *one.rivals.values())]
-        low, high = (math.inf if bound is None else bound for bound in (one.low, one.high))
-        told = "met" if one.ratio <= GOAL else f"missed by {one.ratio / GOAL:.2f} times"
-        print(
-            f"| {100 * one.accuracy:.0f} | {' | '.join(sizes)} | {one.ratio:.2f} ({low:.2f} to {high:.2f}) | {told} |"
-        )
+        if one.ratio is not None:
+            print(pages.compared(one, GOAL, 2))
 
 
 def picture(rows: list[dict[str, Any]]) -> None:

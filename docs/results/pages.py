@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from semcodec.bench.equal import Equal
 from semcodec.composition.composition import compose_spec
 from semcodec.evaluation.evaluate import run_sweep
 from semcodec.evaluation.keys import Known
@@ -44,6 +46,18 @@ def measure(
         metric = get_task(record["task"]).metric
         score = metric.shown(record[metric.key])
         print(f"{name}: {metric.head} {score:.1f}, {record['bytes_total']:.0f} bytes", flush=True)
+
+
+def compared(one: Equal, goal: float, digits: int) -> str:
+    """A table's row of bytes at an accuracy: ours, the rivals', ours over the best of theirs, and whether it is met."""
+    sizes = ["-" if size is None else f"{size:,.0f}" for size in (one.bytes, *one.rivals.values())]
+    if one.ratio is None:
+        told = ["-", "not reached"]
+    else:
+        low, high = (math.inf if bound is None else bound for bound in (one.low, one.high))
+        met = "met" if one.ratio <= goal else f"missed by {one.ratio / goal:.2f} times"
+        told = [f"{one.ratio:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})", met]
+    return f"| {' | '.join([f'{100 * one.accuracy:.0f}', *sizes, *told])} |"
 
 
 def tell(page: Path, marks: tuple[str, str], lines: Iterable[str]) -> None:

@@ -11,7 +11,6 @@ The one behind two blocks begins as the wider one.
 
 from __future__ import annotations
 
-import math
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from semcodec.bench.equal import Equal, Method, at_equal_accuracy
+from semcodec.bench.equal import Method, at_equal_accuracy
 from semcodec.coding import gaussian_tables
 from semcodec.composition.composition import compose_spec
 from semcodec.data.datasets import open_unlabelled
@@ -206,21 +205,7 @@ def lines(rows: Sequence[pages.Record]) -> Iterator[str]:
         yield f"| top-1, % | {name} | {' | '.join(rivals)} | ours / best (95 %) | {part} |"
         yield "| ---: | ---: |" + " ---: |" * len(rivals) + " --- | --- |"
         for one in at_equal_accuracy(Method.of(by[name]), rivals, WANTED):
-            cells = [f"{100 * one.accuracy:.0f}", size(one.bytes), *map(size, one.rivals.values())]
-            cells += verdict(one, GOALS[spec])
-            yield f"| {' | '.join(cells)} |"
-
-
-def size(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}"
-
-
-def verdict(one: Equal, goal: float) -> tuple[str, str]:
-    if one.ratio is None:
-        return "-", "not reached"
-    low, high = (math.inf if bound is None else bound for bound in (one.low, one.high))
-    met = "met" if one.ratio <= goal else f"missed by {one.ratio / goal:.2f} times"
-    return f"{one.ratio:.3f} ({low:.3f} to {high:.3f})", met
+            yield pages.compared(one, GOALS[spec], 3)
 
 
 def main() -> None:
