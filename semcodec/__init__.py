@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from semcodec._moved import OldPaths
 from semcodec._version import __version__
-from semcodec.errors import SemcodecError
+from semcodec.errors import SemcodecError, UsageError
 
 if TYPE_CHECKING:
     from semcodec.bench.page import Report
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from semcodec.specs import InputRequest
     from semcodec.tasks.prediction import Prediction
 
-    Weights = str | Mapping[str, str] | None
+    Weights = str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None
 
 sys.meta_path.append(OldPaths())
 
@@ -81,26 +81,29 @@ def compose(
 
 
 def decode(
-    source: str | os.PathLike[str] | bytes,
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview,
     weights: Weights = None,
     *,
     fetch: bool = False,
-    offline: bool = True,
+    offline: bool | None = None,
     device: Where = "cpu",
     half: bool = False,
 ) -> Iterator[Prediction]:
     """What a stream holds, a .sem file or its bytes, sample by sample, from its bytes alone plus weights.
 
-    fetch: look for weights on the network too. It must be asked for, since a stream may name any model; offline says
-    the same as leaving it out. device, half: as of ``compose``.
-    Raises StreamError where it is damaged, after what comes before the damage; WeightsError, OSError.
+    fetch: look for weights on the network too. It must be asked for, since a stream may name any model; offline, of
+    other functions, is its opposite here and need not be given. device, half: as of ``compose``.
+    Raises StreamError where it is damaged, after what comes before the damage; WeightsError, OSError, and UsageError
+    where fetch and offline contradict each other.
     """
     from io import BytesIO
 
     from semcodec.container.packets import read_header
     from semcodec.pipeline.server import Server
 
-    with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
+    if offline is not None and offline == fetch:
+        raise UsageError("a stream is decoded offline unless fetch=True: leave offline out")
+    with open(source, "rb") if isinstance(source, str | os.PathLike) else BytesIO(source) as stream:
         header = read_header(stream)
         server = Server.load(header, weights, offline=not fetch, device=device, half=half)
         yield from server.decode_stream(stream)
@@ -170,9 +173,15 @@ def open_camera(address: str, request: InputRequest, *, window: int | None = Non
 
 
 def components(kind: Kind | None = None) -> list[Component]:
-    """The records of all that is installed, or of one kind, by kind and name. Imports no torch."""
+    """The records of all that is installed, or of one kind, by kind and name. Imports no torch.
+
+    Raises UsageError for a kind that there is not.
+    """
+    from semcodec.component import KINDS
     from semcodec.composition.registry import get_registry
 
+    if kind not in (None, *KINDS):
+        raise UsageError(f"there is no kind {kind!r}; there are {', '.join(KINDS)}")
     return [component for component in get_registry() if kind in (None, component.kind)]
 
 
@@ -254,7 +263,7 @@ def train(
     ``semcodec.training.objectives``. rate_weight: lambda of "task", or of "distil", which takes one for each of a
     codec's operating points as well. scale: multiplies the samples of every step; samples: of steps by name, in place
     of the recipe's. distillation: what is not as usual of ``semcodec.training.distillation.Settings``.
-    device: as of ``compose``.
+    device: as of ``compose``. Raises UsageError for what cannot be trained so.
     """
     from semcodec.pipeline.weights import WeightsRequest
     from semcodec.training import train
@@ -269,13 +278,16 @@ def train(
         rate_weight=rate_weight,
         scale=scale,
         samples=samples,
-        distillation=Settings(**(distillation or {})),
+        distillation=Settings.of(distillation or {}),
         seed=seed,
         device=device,
     )
 
 
 if not TYPE_CHECKING:
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
 
     def __getattr__(name: str) -> Any:
         """The two ends, each imported when it is asked for."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semcodec.errors import DataError
+from semcodec.tensors import Valued
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,8 +23,8 @@ GREY = 114
 """Of what a letterboxed picture does not cover, as YOLO has it."""
 
 
-@dataclass(frozen=True)
-class Boxes:
+@dataclass(frozen=True, eq=False)
+class Boxes(Valued):
     """Boxes of one image.
 
     xyxy: left, top, right, bottom in pixels, float32 (n, 4). classes: int64 (n,). scores: float32 (n,) in [0, 1], of

@@ -38,7 +38,7 @@ class Param:
     open: bool = False
     low: float | None = None
     high: float | None = None
-    earlier: Mapping[int, Any] = field(default_factory=dict)
+    earlier: Mapping[int, Any] = field(default_factory=dict, hash=False)
     weighs: bool = True
 
 
@@ -73,7 +73,7 @@ class Component:
     stream_version: int = 1
     reads: tuple[int, ...] = (1,)
     license: str = "Apache-2.0"
-    traits: Mapping[str, Any] = field(default_factory=dict)
+    traits: Mapping[str, Any] = field(default_factory=dict, hash=False)
     weights: tuple[str, ...] = ()
     recipe: str | None = None
     api: int = API

@@ -263,7 +263,10 @@ class Encoder(ABC):
     def encode(
         self, features: Features, analysis: Analysis, masks: Mapping[str, Tensor], params: Mapping[str, Any]
     ) -> list[Latent]:
-        """One Latent a sample. ``masks``: by target, bool, shaped as its scores; ``params``: call parameters."""
+        """One Latent a sample. ``params``: call parameters.
+
+        masks: by target, bool, shaped as its scores; a target of which everything is kept has none.
+        """
 
     def forward_train(self, features: Features, rng: np.random.Generator) -> list[tuple[Partial, Tensor | None]]:
         """The differentiable view, for training: what ``restore`` would give of a batch, and the bits it would cost.

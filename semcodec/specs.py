@@ -193,6 +193,28 @@ class EncoderSpec:
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
+def misformed(found: object, kind: str) -> str | None:
+    """What is wrong, in words, with what the spec function of a component of that kind gave; None where nothing is."""
+    parts: dict[str, object]
+    if kind == "encoder":
+        if not isinstance(found, EncoderSpec):
+            return f"{type(found).__name__}, where an EncoderSpec is due"
+        parts = {"latent": found.latent, "restored": found.restored}
+    elif kind == "backbone":
+        if not isinstance(found, BackboneSpec):
+            return f"{type(found).__name__}, where a BackboneSpec is due"
+        parts = {"input": found.input, **{f"cut {cut}": features for cut, features in found.cuts.items()}}
+    else:
+        parts = {"features": found}
+    for part, features in parts.items():
+        if not isinstance(features, Mapping):
+            return f"{part} as {type(features).__name__}, where a TensorSpec by name is due"
+        for name, spec in features.items():
+            if not isinstance(spec, TensorSpec):
+                return f"{part} {name!r} as {type(spec).__name__}, where a TensorSpec is due"
+    return None
+
+
 class SpecMismatch(Exception):
     """Raised by spec functions: the reason, in words, why a stage refuses its input."""
 

@@ -52,7 +52,8 @@ class Analysis:
 class Partial:
     """Restored features with what is missing marked: ``present[name]`` is 1 where a value was received.
 
-    A name absent from ``present`` is complete. Batch first, as all features.
+    Of the dtype of the features, and of their shape or 1 along any axis. A name absent from ``present`` is complete.
+    Batch first, as all features.
     """
 
     features: Features

@@ -19,6 +19,7 @@ import click
 
 from semcodec._progress import Terminated, terminable
 from semcodec._version import __version__
+from semcodec.cli.output import tamed
 from semcodec.errors import SemcodecError, cure
 
 COMMANDS = {
@@ -102,7 +103,7 @@ def _notes_as_lines() -> Iterator[None]:
     def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
         if category.__name__ == "DataNote":  # by name: its module is not imported where no data are read
             if str(message) not in said:
-                click.echo(f"note: {message}", err=True)
+                click.echo(f"note: {tamed(str(message))}", err=True)
             said.add(str(message))
         else:
             shown(message, category, *rest, **more)
@@ -126,7 +127,7 @@ def _leave(ctx: click.Context, error: BaseException) -> NoReturn:
         _silence()  # what could not be written to a full disk shall not be tried again at exit
         where = f"{error.filename}: " if error.filename is not None else ""
         text = f"{where}{error.strerror or error}"
-    click.echo(f"error: {text}", err=True)
+    click.echo(f"error: {tamed(text)}", err=True)
     ctx.exit(error.exit_code if isinstance(error, SemcodecError) else 1)
 
 

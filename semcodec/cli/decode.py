@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import click
 from semcodec.cli import options
 from semcodec.cli.sample_output import KEYS, describe_sample, describe_tasks, document, show
 from semcodec.cli.streams import reading
-from semcodec.errors import StreamError, TooFewLayers, UsageError
+from semcodec.errors import StreamError, TooFewLayers, UsageError, first_line
 
 if TYPE_CHECKING:
     from semcodec.container.packets import LocalRecord, Packet, StreamHeader
@@ -93,9 +94,9 @@ def command(
                     records.append(describe_tasks(server, found, sizes, clock, record.sequence))
                 else:
                     records.append(describe_sample(server, answered[0], sizes, clock, record.sequence))
-        except StreamError:
+        except StreamError as error:
             if records:
-                show(document(server, records), form)
+                show(document(server, records, stream.seek(0, os.SEEK_END), first_line(error)), form)
             raise
         if records or not lacking:
             show(document(server, records, stream.tell()), form)

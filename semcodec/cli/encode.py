@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from semcodec.cli import options
+from semcodec.cli import options, passing_over
 from semcodec.cli.reads import spare
 from semcodec.cli.sample_output import KEYS, Sample, document, encode, open_samples, run, show
 from semcodec.cli.streams import check_output, telling, writing
-from semcodec.errors import DataError, SemcodecError, UsageError, first_line
+from semcodec.errors import DataError, SemcodecError, UsageError
 
 if TYPE_CHECKING:
     from semcodec.data.parts import Part
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="The .sem file to write; - for stdout."
 )
 @click.option("--check", is_flag=True, help="Also decode what is written, as a server would, and show its answers.")
-@click.option("--keep-going", is_flag=True, help="Pass over inputs that cannot be read; the exit code is then 1.")
+@passing_over.option
 @click.option(
     "--task",
     "tasks",
@@ -80,15 +80,7 @@ def command(
         composition = composition.for_tasks(tasks)
     if check:
         composition.check_one()
-    failed: list[str] = []
-
-    def pass_over(named: str, error: Exception) -> None:
-        """Say what is wrong with an input and go on, where that is wanted."""
-        if not keep_going:
-            raise error
-        failed.append(named)
-        click.echo(f"passed over {named}: {told(error)}", err=True)
-
+    pass_over = passing_over.PassingOver(keep_going)
     good: list[str] = []
     for named in inputs:
         try:
@@ -147,10 +139,5 @@ def command(
             raise DataError(f"none of the {len(inputs)} inputs can be encoded")
     with telling(output):
         show(document(end, records), form)
-    if failed:
+    if pass_over.names:
         click.get_current_context().exit(1)
-
-
-def told(error: Exception) -> str:
-    """An error in one line."""
-    return f"{error.strerror or error}" if isinstance(error, OSError) else first_line(error)

@@ -16,6 +16,7 @@ from semcodec._progress import Progress
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_table
 from semcodec.cli.reads import spare
+from semcodec.cli.streams import check_output
 from semcodec.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def command(
     if remeasure and output is None:
         raise UsageError("--remeasure is for -o FILE, whose points have changed")
     if output:
+        check_output(output, stdout=False)
         spare([output], data=[data], weights=given)
     check_dataset(data)
     with LineFile(output) if output else nullcontext() as file:

@@ -40,8 +40,8 @@ def command(
 ) -> None:
     """Write the device's half of SPEC as one file for where there is no torch.
 
-    It stands in the place of SPEC in 'semcodec encode' and in Device.load, and needs 'semcodec[device]' alone; a server
-    decodes what it sends as ever. 'semcodec inspect' tells what is in it.
+    It stands in the place of SPEC in 'semcodec encode', 'semcodec send' and Device.load, and needs 'semcodec[device]'
+    alone; a server decodes what it sends as ever. 'semcodec inspect' tells what is in it.
     """
     from semcodec.composition.composition import compose_spec
     from semcodec.pipeline.exported import describe_exported, is_exported

@@ -14,6 +14,12 @@ from semcodec._json import to_json
 ABSENT = "-"
 
 
+def tamed(text: str) -> str:
+    """A text as a terminal may have it, which files and messages of others may have written: what would move the
+    cursor, colour or turn round what follows is told, as ``\\x1b``."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
 def echo_json(value: Any) -> None:
     """One JSON document, indented."""
     click.echo(to_json(value, indent=2))
@@ -64,4 +70,4 @@ def _cell(value: Any) -> str:
         return ABSENT
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return f"{value:,.2f}" if isinstance(value, float) else str(value)
+    return f"{value:,.2f}" if isinstance(value, float) else tamed(str(value))

@@ -10,6 +10,7 @@ import click
 
 from semcodec.cli import options
 from semcodec.cli.output import echo_fields, echo_json, echo_table
+from semcodec.cli.streams import check_output
 from semcodec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ def command(
     link = Link.trace(trace, rtt_ms, loss, mtu)
     read = [Path(trace), Path(results or profile or ""), *(Path(results or "") / name for name in (PLAN, RECORDS))]
     if save_trace:
+        check_output(save_trace, stdout=False)
         refuse_overwrite(save_trace, read)
         write_trace(link, save_trace)
     fared = replay(points, link, deadline_ms, period_ms, seconds, headroom or 0.0)

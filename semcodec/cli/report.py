@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from semcodec.cli.output import tamed
+
 FORMS = ("html", "csv", "md", "latex", "json", "compressai")
 
 
@@ -78,6 +80,7 @@ def command(
     from semcodec._files import refuse_overwrite, whole_file
     from semcodec.bench import deltas, export
     from semcodec.bench.results import load
+    from semcodec.cli.streams import check_output
     from semcodec.errors import UsageError
     from semcodec.evaluation.records import PLAN, RECORDS, SKIPS
     from semcodec.tasks.weighted import Asked
@@ -89,6 +92,7 @@ def command(
     if (pictures or given) and (form != "html" or not pictures):
         raise UsageError("--pictures are of the page alone, and --weights of --pictures")
     if output is not None:
+        check_output(output, stdout=False)
         refuse_overwrite(output, [results, *(results / name for name in (PLAN, RECORDS, SKIPS))])
     only = tuple(dict.fromkeys([*curves, anchor])) if curves and anchor else curves
     found = load(results, only, max_device_share, Asked.parse(tasks))
@@ -124,7 +128,7 @@ def command(
     else:
         text = export.as_compressai(found)
     if output is None:
-        click.echo(text, nl=False)
+        click.echo(tamed(text), nl=False)
         return
     with whole_file(output) as file:
         file.write(text.encode())

@@ -195,8 +195,11 @@ def _source_bytes(end: End, found: Mapping[str, Any]) -> int:
     return 3 * math.prod(found["source"]) if "source" in found else end.raw_uint8_bytes
 
 
-def document(end: End, records: Sequence[Mapping[str, Any]], file_bytes: int | None = None) -> dict[str, Any]:
-    """What belongs to the whole stream, with its one record or the list of them. ``file_bytes``: if not all is here."""
+def document(
+    end: End, records: Sequence[Mapping[str, Any]], file_bytes: int | None = None, error: str | None = None
+) -> dict[str, Any]:
+    """What belongs to the whole stream, with its one record or the list of them. ``file_bytes``: if not all is here;
+    ``error``: why not."""
     from semcodec.container.packets import write_header
 
     header = len(write_header(end.header))
@@ -209,6 +212,7 @@ def document(end: End, records: Sequence[Mapping[str, Any]], file_bytes: int | N
         "raw_uint8_bytes": round(sum(_source_bytes(end, r) for r in records) / len(records)),
         "weights": end.describe_weights(),
         **end.accelerator.describe(),
+        **({} if error is None else {"error": error}),
     }
     return {**whole, **records[0]} if len(records) == 1 else {**whole, "records": list(records)}
 

@@ -13,10 +13,12 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from semcodec._json import to_json
-from semcodec.cli import options
+from semcodec.cli import options, passing_over
 from semcodec.cli.output import echo_fields
+from semcodec.cli.passing_over import PassingOver
 from semcodec.cli.reads import spare
-from semcodec.errors import DataError, UsageError
+from semcodec.cli.streams import check_output
+from semcodec.errors import DataError, SemcodecError, UsageError
 
 if TYPE_CHECKING:
     from semcodec.data.base import Dataset
@@ -58,6 +60,7 @@ CAMERA_IN_FLIGHT = 2
               "file.")  # fmt: skip
 @options.task
 @options.part
+@passing_over.option
 @options.accelerator
 @options.weights
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True,
@@ -79,6 +82,7 @@ def command(
     record: Path | None,
     task: str | None,
     part: Part | None,
+    keep_going: bool,
     device: str,
     half: bool,
     given: tuple[str, ...],
@@ -118,8 +122,9 @@ def command(
         raise UsageError("--fps is for files; a camera keeps its own pace")
     if live and part is not None and (part.start or part.duration is not None):
         raise UsageError("--start and --duration are of video files; a camera begins now")
+    pass_over = passing_over.PassingOver(keep_going)
     if not live:
-        _check(inputs, composition.request, part)
+        inputs = _good(inputs, composition.request, part, pass_over)
     if adapt is not None:
         check_adapt(composition, adapt, deadline_ms)
     uplink = None if shape is None else _shaped(shape)
@@ -127,6 +132,7 @@ def command(
     trust = None if ca is None else trusting(ca)
     check_device()
     if record:
+        check_output(record, stdout=False)
         spare([record], data=[] if live else inputs, weights=given)
 
     from semcodec.data.datasets import open_dataset
@@ -169,9 +175,9 @@ def command(
         elif scored:
             dataset = open_dataset(inputs[0], split, end.request)
         opened.enter_context(Connecting(link))
-        samples = islice(camera or _samples(inputs, split, end.request, part), limit)
+        samples = islice(camera or _samples(inputs, split, end.request, part, pass_over), limit)
         failed = _run(link, samples, dataset, camera, deadline_ms, fps, form, file)
-    if failed:
+    if failed or pass_over.names:
         click.get_current_context().exit(1)
 
 
@@ -183,15 +189,26 @@ def _shaped(trace: str) -> Callable[[int, float], float]:
     return lambda octets, start_s: min(float(link.ms(octets, start_s)), 1e3 * STALL_S)
 
 
-def _check(inputs: tuple[str, ...], request: InputRequest | None, part: Part | None) -> None:
-    """Raise for what can be told of inputs without opening them."""
+def _good(
+    inputs: tuple[str, ...], request: InputRequest | None, part: Part | None, pass_over: PassingOver
+) -> tuple[str, ...]:
+    """Those that nothing is wrong with, as far as can be told without opening them. Raises DataError for none."""
     from semcodec.data.inputs import check_input
 
+    good = []
     for text in inputs:
         if not os.path.isdir(text) and not _is_dataset(text):
-            check_input(text, request, part)
+            try:
+                check_input(text, request, part)
+            except (SemcodecError, OSError) as error:
+                pass_over(text, error)
+                continue
         elif part is not None:
             raise UsageError(f"{text} is a data set; a start, a duration and windows are of video files")
+        good.append(text)
+    if not good:
+        raise DataError(f"none of the {len(inputs)} inputs can be sent")
+    return tuple(good)
 
 
 def _is_dataset(text: str) -> bool:
@@ -215,11 +232,13 @@ def _media(paths: Any) -> Iterator[Path]:
     return (path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES)
 
 
-def _samples(inputs: tuple[str, ...], split: str, request: InputRequest, part: Part | None) -> Iterator[Input]:
+def _samples(
+    inputs: tuple[str, ...], split: str, request: InputRequest, part: Part | None, pass_over: PassingOver
+) -> Iterator[Input]:
     """What the inputs name, one after the other, read when it is asked for."""
     from semcodec.data.datasets import open_dataset
     from semcodec.data.files import visible
-    from semcodec.data.inputs import Input, open_input, open_windows
+    from semcodec.data.inputs import Input
 
     for text in inputs:
         if _is_dataset(text):
@@ -233,11 +252,22 @@ def _samples(inputs: tuple[str, ...], split: str, request: InputRequest, part: P
             if not files:
                 raise DataError(f"{text}: holds no {request.kind}")
             for path in files:
-                yield open_input(str(path), request)
-        elif part is not None:
+                yield from _of_file(str(path), request, None, pass_over)
+        else:
+            yield from _of_file(text, request, part, pass_over)
+
+
+def _of_file(text: str, request: InputRequest, part: Part | None, pass_over: PassingOver) -> Iterator[Input]:
+    """The sample of a file, or of one of a data set, or the windows of a video."""
+    from semcodec.data.inputs import open_input, open_windows
+
+    try:
+        if part is not None:
             yield from open_windows(text, request, part)
         else:
             yield open_input(text, request)
+    except (SemcodecError, OSError) as error:
+        pass_over(text, error)
 
 
 def _run(

@@ -52,9 +52,16 @@ def telling(file: Path | None) -> AbstractContextManager[object]:
     return redirect_stdout(sys.stderr) if file == DASH else nullcontext()
 
 
-def check_output(file: Path) -> None:
-    """Raise for a file that could not be written: OSError for a folder that is not there, UsageError for a folder."""
+def check_output(file: Path, *, stdout: bool = True) -> None:
+    """Raise for a file that could not be written: OSError for a folder that is not there, UsageError for a folder.
+
+    stdout: whether - may stand for it, where no such file is meant either.
+    """
     if file == DASH:
+        if not stdout:
+            raise UsageError(
+                "- would be stdout, and this is written to a file alone: name one, or ./- for that very name"
+            )
         if sys.stdout.isatty():
             raise UsageError("-o - writes bytes, and stdout is a terminal: add > FILE or | COMMAND")
         return

@@ -289,7 +289,9 @@ class Composition:
 def compose_spec(text: str, registry: Registry | None = None) -> Composition:
     """Parse, fill the slots and check that the stages fit. Raises SpecError, PluginError, UsageError for a file."""
     if text.endswith(EXPORTED):
-        raise UsageError(f"{text} is a device's file, which encode, inspect and Device.load take; name a spec here")
+        raise UsageError(
+            f"{text} is a device's file, which encode, send, inspect and Device.load take; name a spec here"
+        )
     return Composition(parse(text), registry or get_registry())
 
 

@@ -31,6 +31,8 @@ _QUOTED = re.compile(r"""(["'])((?:(?!\1)[^\\]|\\.)*)\1""", re.DOTALL)
 _INT = re.compile(r"[+-]?[0-9]+")
 _FLOAT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _DIGITS = 18  # what fits an int64, and so a stream
+MOST = 64
+"""Items of a spec: a stranger's header may hold thousands, each of which would be looked up."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ class _Parser:
                     f"unexpected {self.text[self.pos]!r}; components are joined by '+', values with odd "
                     "characters are quoted"
                 )
+            if len(items) == MOST:
+                self.fail(f"a spec has at most {MOST} components")
             items.append(self.item())
         return Spec(tuple(items), self.text)
 

@@ -14,7 +14,7 @@ from semcodec.composition.prefixes import settle
 from semcodec.composition.registry import import_target
 from semcodec.composition.selector_slots import BUDGET, assign
 from semcodec.errors import PluginError, SemcodecError, first_line
-from semcodec.specs import BackboneSpec, EncoderSpec, FeatureSpec, SpecMismatch, describe, mismatch
+from semcodec.specs import BackboneSpec, EncoderSpec, FeatureSpec, SpecMismatch, describe, misformed, mismatch
 
 DEFAULT_ENTROPY = "rans"
 DEFAULT_RECOVERER = "none"
@@ -282,12 +282,12 @@ def _threaded(
 
 
 def _ask(binder: Binder, bound: Bound, refusal: str, *arguments: Any) -> Any:
-    """Call the component's spec function; None if it has none."""
+    """Call the component's spec function; None if it has none. Raises PluginError for what is no spec."""
     function = binder.registry.spec_function(bound.component)
     if function is None:
         return None
     try:
-        return function(*arguments)
+        found = function(*arguments)
     except SpecMismatch as reason:
         binder.fail(f"{refusal}: {reason}", bound.item.span)
     except SemcodecError:
@@ -296,3 +296,7 @@ def _ask(binder: Binder, bound: Bound, refusal: str, *arguments: Any) -> Any:
         raise PluginError(
             f"the spec function of {bound.name} failed: {type(error).__name__}: {first_line(error)}"
         ) from error
+    wrong = misformed(found, bound.component.kind)
+    if wrong:
+        raise PluginError(f"the spec function of {bound.name} gives {wrong}")
+    return found

@@ -60,8 +60,10 @@ def compose_stored(text: str, versions: Mapping[str, Any], registry: Registry | 
 
 
 def _component(registry: Registry, item: Item) -> Component | None:
+    kinds = registry.kinds(item.name)
+    if not kinds or item.kind not in (None, *kinds):  # without asking what was meant
+        return None
     try:
-        kinds = registry.kinds(item.name)
         return registry.find(item.name, item.kind or (kinds[0] if len(kinds) == 1 else None))
     except SemcodecError:
         return None

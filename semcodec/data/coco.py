@@ -279,7 +279,7 @@ def _within(corners: Sequence[float], size: tuple[int, int]) -> bool:
 
 def _files(root: Path) -> dict[str, Path]:
     """By split, or "all", the file of annotations."""
-    named = [path for path in visible(root / ANNOTATIONS) if path.suffix == ".json" and path.is_file()]
+    named = _named(root / ANNOTATIONS)
     named.sort(key=lambda path: not path.name.startswith(BEST))
     found: dict[str, Path] = {}
     for split, words in PREFIXES.items():
@@ -292,6 +292,10 @@ def _files(root: Path) -> dict[str, Path]:
     if not found and len(named) > 1:
         raise DataError(f"{root / ANNOTATIONS}: none of its files names a split; leave one, or name them train and val")
     return found or {"all": named[0]}
+
+
+def _named(folder: Path) -> list[Path]:
+    return [path for path in visible(folder) if path.suffix == ".json" and path.is_file()]
 
 
 def _read(path: Path) -> _File:
@@ -326,7 +330,7 @@ def _classes(
 def holds(root: str | os.PathLike[str]) -> bool:
     """Whether a folder is of this form."""
     folder = Path(root, ANNOTATIONS)
-    return folder.is_dir() and any(path.suffix == ".json" for path in visible(folder))
+    return folder.is_dir() and bool(_named(folder))
 
 
 def open_split(root: str | os.PathLike[str], split: str, request: InputRequest | None) -> CocoFolder:

@@ -116,11 +116,11 @@ def _scan(root: Path, suffixes: frozenset[str]) -> tuple[dict[str, list[str]], i
 
 
 def kind_of(root: str | os.PathLike[str]) -> Literal["video", "image"]:
-    """What a folder of class folders holds; "video" where it holds both."""
-    for kind, suffixes in SUFFIXES.items():
-        if _scan(Path(root), suffixes)[0]:
-            return kind
-    raise DataError(_nothing_in(Path(root), "image"))
+    """What a folder of class folders holds, more of where it holds both: a GIF among photographs is no clip."""
+    count = {kind: sum(map(len, _scan(Path(root), suffixes)[0].values())) for kind, suffixes in SUFFIXES.items()}
+    if not any(count.values()):
+        raise DataError(_nothing_in(Path(root), "image"))
+    return max(count, key=lambda kind: count[kind])
 
 
 def holds(root: str | os.PathLike[str]) -> bool:

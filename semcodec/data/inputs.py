@@ -62,7 +62,7 @@ def open_input(text: str, request: InputRequest) -> Input:
 
 
 def open_windows(text: str, request: InputRequest, part: Part) -> Iterator[Input]:
-    """Clips of a part of a video file, one sample each, named after when it begins, as ``clip.mp4@12.0s``.
+    """Clips of a part of a video file, one sample each, named after when it begins, as ``clip.mp4@12.00s``.
 
     One after the other as they are asked for, in bounded memory. Raises DataError, and UsageError for what is no video
     file or where the model takes images.
@@ -72,7 +72,7 @@ def open_windows(text: str, request: InputRequest, part: Part) -> Iterator[Input
     from semcodec.data.video import read_windows
 
     for second, pixels in read_windows(text, request, part):
-        yield Input(pixels[None], None, None, f"{printable(text)}@{second:.1f}s", None)
+        yield Input(pixels[None], None, None, f"{printable(text)}@{second:.2f}s", None)
 
 
 def check_input(text: str, request: InputRequest | None = None, part: Part | None = None) -> None:
@@ -134,7 +134,13 @@ def read(source: Sample, request: InputRequest) -> tuple[UInt8, tuple[int, int] 
     if not hasattr(source, "__array__"):
         what = f"{type(source).__module__}.{type(source).__qualname__}"
         raise UsageError(f"encode takes uint8 pixels, a Pillow image, a path or 'DATASET:INDEX', not {what}")
-    return np.asarray(source)[None], None  # shape and dtype are the pipeline's to check
+    pixels = np.asarray(source)
+    if pixels.dtype != np.uint8 or pixels.shape != request.shape:
+        other = " (a Pillow image is resized)" if request.frames is None else ""
+        raise DataError(
+            f"an array is one sample of uint8 {list(request.shape)}, not {pixels.dtype} {list(pixels.shape)}{other}"
+        )
+    return pixels[None], None
 
 
 def _read_file(path: str, request: InputRequest) -> UInt8:
@@ -169,5 +175,6 @@ def _check_index(name: str, dataset: Dataset, index: int) -> None:
 def _no_input(text: str) -> str:
     if text in NAMED or is_named(text) or os.path.isdir(text):
         what = "folder" if os.path.isdir(text) else "data set"
-        return f"{text} is a {what}; name one of its samples, as in {text}:0"
+        files = f", or its files, as in {text}/*" if os.path.isdir(text) else ""
+        return f"{text} is a {what}; name one of its samples, as in {text}:0{files}"
     return f"no such file or data set: {text}{suggest(text.rpartition(':')[0] or text)}"

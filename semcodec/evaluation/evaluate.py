@@ -22,7 +22,7 @@ from semcodec.container.packets import write_header
 from semcodec.data.base import Dataset, Digest
 from semcodec.data.datasets import open_dataset
 from semcodec.data.notes import note
-from semcodec.errors import DataError
+from semcodec.errors import DataError, UsageError
 from semcodec.evaluation.cost import Costs
 from semcodec.evaluation.keys import CONTAINER, Identity, Known
 from semcodec.evaluation.notebook import Record
@@ -56,8 +56,10 @@ def evaluate(
     """Encode every sample to bytes, read those bytes, decode and recognise.
 
     limit: the first so many samples; batch: how many run together. Sizes and times are means per sample,
-    accuracies are fractions. Raises DataError where labels do not fit the model's classes.
+    accuracies are fractions. Raises DataError where labels do not fit the model's classes, UsageError for no sample.
     """
+    if batch < 1 or (limit is not None and limit < 1):
+        raise UsageError(f"at least one sample is evaluated, at least one at once: not limit={limit}, batch={batch}")
     [found] = evaluate_views([pipeline], [dataset], limit=limit, batch=batch, progress=progress)
     return found
 

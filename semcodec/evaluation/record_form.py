@@ -58,6 +58,8 @@ class RecordForm(msgspec.Struct):
     versions: Words = {}
     machine: Words = {}
     weights: dict[str, dict[str, str | None]] = {}
+    task_weights: dict[str, Work] = {}
+    parts: dict[str, dict[str, Any]] = {}
 
 
 def check_version(record: Mapping[str, Any], where: str) -> None:
@@ -81,6 +83,10 @@ def check_record(record: Mapping[str, Any], where: str) -> None:
             raise ValueError("has a number that is not finite")
     except ValueError as error:
         raise DataError(f"{where}: {error}; measure it anew") from error
+    for task, part in form.parts.items():
+        check_record(part, f"{where}, {task}")
+        if lacks := lacking(part):
+            raise DataError(f"{where}, {task}: lacks {lacks}; measure it anew")
     try:
         parse(form.spec or "a")
     except SpecError as error:

@@ -182,11 +182,11 @@ class Folder:
         self._file = LineFile(path / RECORDS, path)
         try:
             found, whole = lines(path / RECORDS, notes)
-            for number, record in enumerate(found if resume else (), 1):
-                check_record(record, f"{path / RECORDS}, record {number}")
-            self.known = {record["cell"]: record for record in found if record.get("cell") is not None}
             if found and not resume:
                 raise UsageError(f"{path} holds {len(found)} records; add --resume to go on, or name another folder")
+            for number, record in enumerate(found, 1):
+                check_record(record, f"{path / RECORDS}, record {number}")
+            self.known = {record["cell"]: record for record in found if record.get("cell") is not None}
             self._file.truncate(whole)
             if not begun or not resume:
                 self.write(PLAN, to_json({"bench": FORM, **header}, indent=2) + "\n")

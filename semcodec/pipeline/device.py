@@ -25,10 +25,10 @@ from semcodec.pipeline.heads import Head
 from semcodec.pipeline.light_stages import build_entropy, build_selectors
 from semcodec.pipeline.selection import Scorer, Selectors, select
 from semcodec.pipeline.timing import Clock
-from semcodec.pipeline.weights import Weights, WeightsRequest
+from semcodec.pipeline.weights import Given, Weights, WeightsRequest
 from semcodec.tasks.prediction import Size
 from semcodec.tasks.table import write_side
-from semcodec.tensors import as_array, inference, likeliest, rows_of
+from semcodec.tensors import Valued, as_array, inference, likeliest, rows_of
 from semcodec.types import Analysis, Features, Latent, Sink, analysis_rows
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     Float32 = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Encoded:
+@dataclass(frozen=True, eq=False)
+class Encoded(Valued):
     """One sample's record, and what its bytes are.
 
     data: a packet, or the LOCAL record of a sample that the gate kept on the device, which sends nothing:
@@ -132,7 +132,7 @@ class Device(End):
     def load(
         cls,
         spec: str | Path | Composition,
-        weights: str | Mapping[str, str] | WeightsRequest | None = None,
+        weights: Given | WeightsRequest = None,
         *,
         classes: Sequence[str] | None = None,
         offline: bool = False,
@@ -202,11 +202,15 @@ class Device(End):
 
     # -- whole samples -----------------------------------------------------------------------------------------------
 
-    def encode(self, source: Sample, sequence: int = 0, clock: Clock | None = None) -> Encoded:
+    def encode(self, source: Sample, sequence: int = 0, clock: Clock | None = None, **call: Any) -> Encoded:
         """One sample to one record: a clip (T, H, W, 3) or image (H, W, 3), uint8, of the size that the model takes; or
-        what is brought to that size: a Pillow image, a file's path, "DATASET:INDEX". See ``data.inputs``."""
+        what is brought to that size: a Pillow image, a file's path, "DATASET:INDEX". See ``data.inputs``.
+
+        call: call parameters of the encoder, for this sample alone. Raises UsageError for one that it has not.
+        """
+        end = self.with_call(**call) if call else self
         pixels, size = read(source, self.request)
-        return self.encode_batch(pixels, [sequence], clock, None if size is None else [size])[0]
+        return end.encode_batch(pixels, [sequence], clock, None if size is None else [size])[0]
 
     def encode_batch(
         self,
@@ -218,8 +222,13 @@ class Device(End):
         """Pixels of several samples to one record each.
 
         pixels: uint8 (B, T, H, W, 3) or (B, H, W, 3). sequence: their numbers in the stream. sizes: width and height of
-        each source, in which a detector's boxes are told; those of the pixels where left out.
+        each source, in which a detector's boxes are told; those of the pixels where left out. Raises DataError for
+        pixels of another form, UsageError where these are not equally many.
         """
+        if not len(pixels) == len(sequence) == (len(sequence) if sizes is None else len(sizes)):
+            raise UsageError(f"each of {len(pixels)} samples has a number and, if any, a size: not {len(sequence)}")
+        if not len(sequence):
+            return []
         clock = clock or self.clock()
         if self.selectors.point is not None:
             return self._encode_at_points(pixels, sequence, clock, sizes)
@@ -348,7 +357,7 @@ class Device(End):
         name = "frames" if "frames" in self.input else "image"
         shape = self.input[name].shape
         given = (*pixels.shape[1:-3], pixels.shape[-1], *pixels.shape[-3:-1])
-        if pixels.dtype != np.uint8 or given != shape:
+        if pixels.dtype != np.uint8 or pixels.ndim != len(shape) + 1 or given != shape:
             raise DataError(
                 f"expects uint8 pixels of {self.request}x3 with a batch axis, gets {pixels.dtype}{list(pixels.shape)}"
             )

@@ -169,9 +169,9 @@ class Pipeline(End):
 
     # -- one sample, whole streams -----------------------------------------------------------------------------------
 
-    def encode(self, source: Sample, sequence: int = 0) -> Encoded:
+    def encode(self, source: Sample, sequence: int = 0, **call: Any) -> Encoded:
         """One sample to one record: see ``Device.encode``."""
-        return self.device.encode(source, sequence)
+        return self.device.encode(source, sequence, **call)
 
     def encode_batch(
         self,

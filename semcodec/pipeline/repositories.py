@@ -209,7 +209,10 @@ def _one_line(repository: Repository, done: str) -> Iterator[None]:
     """
     start = f"{PREFIX}{repository} cannot be {done} the hub"
     if absent := unreachable(_endpoint()):
-        raise WeightsError(f"{start}: {absent}; fetch it elsewhere, give --weights PATH")
+        cure = (
+            "try again where there is a network" if done == "pushed to" else "fetch it elsewhere, give --weights PATH"
+        )
+        raise WeightsError(f"{start}: {absent}; {cure}")
     try:
         yield
     except SemcodecError:

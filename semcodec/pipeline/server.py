@@ -41,7 +41,7 @@ from semcodec.pipeline.light_stages import build_entropy, build_selectors
 from semcodec.pipeline.loading import has_rounds, load_server_half
 from semcodec.pipeline.selection import select
 from semcodec.pipeline.timing import Clock
-from semcodec.pipeline.weights import Weights, WeightsRequest
+from semcodec.pipeline.weights import Given, Weights, WeightsRequest
 from semcodec.tasks.prediction import Answer, Prediction
 from semcodec.tasks.table import get_task, read_side
 from semcodec.tensors import alike, as_array, inference, stack
@@ -89,7 +89,7 @@ class Server(End):
     def load(
         cls,
         stream: str | Composition | StreamHeader,
-        weights: str | Mapping[str, str] | WeightsRequest | None = None,
+        weights: Given | WeightsRequest = None,
         *,
         classes: Sequence[str] | None = None,
         offline: bool = True,
@@ -184,8 +184,13 @@ class Server(End):
         check_weights(header, self.header.weights)
 
     def decode(self, record: bytes) -> Prediction:
-        """One record, a packet or a LOCAL one. Raises StreamError for bytes that are none."""
-        return self.decode_batch(list(read_packets(BytesIO(record), self.header)))[0]
+        """One record, a packet or a LOCAL one. Raises StreamError for bytes that are none, UsageError for several."""
+        if not isinstance(record, bytes | bytearray | memoryview):
+            raise UsageError(f"a record is bytes, not {type(record).__name__}; semcodec.decode takes files")
+        found = list(read_packets(BytesIO(record), self.header))
+        if len(found) > 1:
+            raise UsageError(f"these bytes are {len(found)} records, and one is decoded: use decode_stream")
+        return self.decode_batch(found)[0]
 
     def decode_stream(self, stream: BinaryIO) -> Iterator[Prediction]:
         """The predictions of what follows a stream's header, one by one. Raises StreamError after those before it."""

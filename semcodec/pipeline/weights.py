@@ -100,6 +100,10 @@ class Weights:
         return bool(self.card)
 
 
+Given = str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None
+"""A path for all slots, or paths by slot."""
+
+
 @dataclass(frozen=True)
 class WeightsRequest:
     """What the user said of weights. ``given``: by slot, or "" for a file that may hold all."""
@@ -108,11 +112,15 @@ class WeightsRequest:
     offline: bool = False
 
     @classmethod
-    def of(cls, weights: str | Mapping[str, str] | WeightsRequest | None, offline: bool = False) -> WeightsRequest:
-        """From a path for all slots, or paths by slot; a request stays as it is."""
+    def of(cls, weights: Given | WeightsRequest, offline: bool = False) -> WeightsRequest:
+        """From a path for all slots, or paths by slot; a request stays as it is. Raises UsageError for others."""
         if isinstance(weights, WeightsRequest):
             return weights
-        return cls({"": weights} if isinstance(weights, str) else dict(weights or {}), offline)
+        try:
+            by_slot = weights if isinstance(weights, Mapping) else {} if weights is None else {"": weights}
+            return cls({slot: os.fspath(path) for slot, path in by_slot.items()}, offline)
+        except TypeError as error:
+            raise UsageError(f"weights are a path, or paths by slot ({first_line(error)})") from error
 
     @classmethod
     def parse(cls, options: Sequence[str], offline: bool = False) -> WeightsRequest:

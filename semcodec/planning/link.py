@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from semcodec._files import whole_file
+from semcodec._files import read_regular, whole_file
 from semcodec.composition.grammar import parse_item
 from semcodec.errors import DataError, SemcodecError, UsageError, first_line
 
@@ -32,6 +32,11 @@ MTU = 1500
 """Bytes of one packet on the link, Ethernet's."""
 CHANCE = 1e-12
 """Rounds of retransmission that are rarer than this are left out."""
+MOST_LOSS = 0.99
+LATEST_S = 1e12
+"""Of a trace, either way from 0."""
+LARGEST = 1 << 26
+"""Bytes of a trace that are read."""
 GENERATORS = ("rayleigh", "markov")
 
 
@@ -54,14 +59,16 @@ class Link:
         object.__setattr__(self, "mbps", np.asarray(self.mbps, np.float64))
         if self.times_s.ndim != 1 or self.times_s.shape != self.mbps.shape or not self.times_s.size:
             raise UsageError("a link has one rate for each of its times, and at least one")
-        if not (np.isfinite(self.times_s).all() and (np.diff(self.times_s) > 0).all()):
-            raise UsageError("the times of a link are finite and rise from line to line")
+        if not ((np.abs(self.times_s) <= LATEST_S).all() and (np.diff(self.times_s) > 0).all()):
+            raise UsageError(f"the times of a link are at most {LATEST_S:g} s from 0 and rise from line to line")
         if not (np.isfinite(self.mbps).all() and (self.mbps >= 0).all()):
             raise UsageError("the rate of a link is a number of Mbit/s of at least 0")
         if not (isfinite(self.rtt_ms) and self.rtt_ms >= 0):
             raise UsageError(f"a round-trip time is a number of ms of at least 0, not {self.rtt_ms:g}")
-        if not 0 <= self.loss < 1:
-            raise UsageError(f"a loss is the probability that a packet is lost, from 0 to below 1, not {self.loss:g}")
+        if not 0 <= self.loss <= MOST_LOSS:
+            raise UsageError(
+                f"a loss is the probability that a packet is lost, from 0 to {MOST_LOSS}, not {self.loss:g}"
+            )
         if self.mtu < 1:
             raise UsageError(f"a packet holds at least 1 byte, not {self.mtu}")
 
@@ -135,7 +142,7 @@ class Link:
 
 def _read(path: Path) -> Link:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_regular(path, LARGEST).decode().splitlines()
     except OSError as error:
         raise DataError(f"no trace {path}: {error.strerror}; a trace is a file of 'time_s, mbps' lines") from None
     except UnicodeDecodeError:

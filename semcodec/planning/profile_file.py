@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Annotated, Any, NoReturn
 
 import msgspec
@@ -13,6 +14,7 @@ from semcodec.errors import DataError, UsageError
 from semcodec.planning.latency import FULL, LOCAL, Coding, Energy, OperatingPoint, Profile, size_bytes, vit_macs
 
 MOST = 1e300  # no measurement is above it; infinity is
+MOST_OF_VIT = 1e9
 Number = Annotated[float, msgspec.Meta(ge=0, le=MOST)]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=MOST)]
 Amount = Number | str
@@ -29,8 +31,8 @@ class WordRow(msgspec.Struct):
 class VitRow(msgspec.Struct):
     """``[vit]``. patches: all of an image or clip; width: of the ViT that takes them."""
 
-    patches: Positive
-    width: Positive
+    patches: Annotated[float, msgspec.Meta(ge=1, le=MOST_OF_VIT)]
+    width: Annotated[float, msgspec.Meta(ge=1, le=MOST_OF_VIT)]
 
 
 class EnergyRow(msgspec.Struct):
@@ -137,6 +139,8 @@ class _Reader:
         server = self.stages(row.server_ms, label)
         if "tail" in server:
             server["tail"] *= work
+        if not all(map(isfinite, (size, work, *server.values()))):
+            self.fail(f"{label}: its patches, bytes and times make numbers that are too large")
         accuracy = None if row.accuracy is None else self.number(row.accuracy, f"accuracy of {label}")
         spread = self.number(row.spread, f"spread of {label}")
         sent = float(row.bytes is not None) if row.sent is None else self.number(row.sent, f"sent of {label}")
@@ -166,6 +170,8 @@ class _Reader:
         if vit is None:
             self.fail(f"{label} counts patches, of how many [vit] says with patches and width")
         kept, width = self.number(row.patches, f"patches of {label}"), int(vit.width)
+        if kept > MOST_OF_VIT:
+            self.fail(f"patches of {label} are at most {MOST_OF_VIT:g}, not {kept:g}")
         return kept / vit.patches, vit_macs(kept, width) / vit_macs(vit.patches, width)
 
     def size(self, row: PointRow, label: str) -> float:

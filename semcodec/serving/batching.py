@@ -77,6 +77,19 @@ class Batcher(Generic[S, OwnerT]):
             heapq.heappush(queue.heap, (min(job.deadline, job.arrived + PATIENCE_S), self._count, job))
             self._changed.notify()
 
+    def discard(self, owner: OwnerT) -> None:
+        """Forget what waits for an owner that nothing can reach any more."""
+        with self._changed:
+            for stream, queue in list(self._queues.items()):
+                kept = [entry for entry in queue.heap if entry[2].owner is not owner]
+                self._waiting -= len(queue.heap) - len(kept)
+                if kept:
+                    heapq.heapify(kept)
+                    queue.heap = kept
+                else:
+                    del self._queues[stream]
+            self._changed.notify()
+
     def close(self) -> None:
         """No more work comes: ``take`` gives what there is, then None."""
         with self._changed:

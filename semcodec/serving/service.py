@@ -336,6 +336,7 @@ class Service:
         counts = held.session.counts
         if ended:
             self.sessions.pop(held.session.id, None)
+            self.batcher.discard(held)
         self.log(
             "closed" if ended else "detached", session=held.session.id[:8], received=counts.sent,
             answered=counts.answered, late=counts.late, failed=counts.failed,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from semcodec.tensors import Valued
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -23,8 +25,8 @@ Answer = Any
 """Of one sample, by its task: logits, (classes,) float32, ``Boxes`` in pixels of the input, a mask, or another's."""
 
 
-@dataclass(frozen=True)
-class Prediction:
+@dataclass(frozen=True, eq=False)
+class Prediction(Valued):
     """The answer for one sample. ``logits`` is None for an answer that the device gave itself, and for boxes.
 
     boxes, names: of a detector, what it found, in pixels of the source, best first, and the class of each; source is

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 from semcodec.component import Component
 from semcodec.composition.registry import Registry, get_registry, missing
@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 Function = Callable[[Subject], None]
+Test = TypeVar("Test", bound=Callable[..., None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +158,7 @@ def parametrize_with_checks(
     *,
     registry: Registry | None = None,
     expected_failures: Callable[[Component], Mapping[str, str]] | None = None,
-) -> Any:
+) -> Callable[[Test], Test]:
     """Pytest decorator of a test that takes ``check`` and calls it: one test for each check of each component.
 
     expected_failures: gives {check name: reason} for a component, beside those of its trait; they are strict xfails.
@@ -175,7 +176,8 @@ def parametrize_with_checks(
             if check.name in expected:
                 marks.append(pytest.mark.xfail(reason=expected[check.name], strict=True, raises=CheckFailed))
             rows.append(pytest.param(check, id=str(check), marks=marks))
-    return pytest.mark.parametrize("check", rows)
+    decorator: Callable[[Test], Test] = pytest.mark.parametrize("check", rows)
+    return decorator
 
 
 def _functions(component: Component) -> Iterator[list[Function]]:

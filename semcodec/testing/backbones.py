@@ -27,6 +27,7 @@ from semcodec.testing.tensors import (
     require_features,
     require_gradient,
     same,
+    spoiled,
 )
 from semcodec.types import Features
 
@@ -47,6 +48,7 @@ def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
     yield check_batch
     yield check_part_of_the_input
     yield check_repeatable
+    yield check_states
     yield check_gradient
 
 
@@ -159,12 +161,30 @@ def check_repeatable(subject: Subject) -> None:
     backbone, spec = built(subject)
     for cut in some(spec):
         with no_draws():
-            features = _head(backbone, spec, cut, EACH)
+            given = pixels_for(spec, EACH)
+            with torch.inference_mode():
+                features = backbone.head(given, cut)
+            require(same(given, pixels_for(spec, EACH)), f"the head to {cut} alters its input")
             before = copied(features)
             answer = _tail(backbone, features, cut)
         require(same(features, before), f"the tail at {cut} alters its input")
         require(torch.equal(_tail(backbone, features, cut), answer), f"another answer the second time, cut at {cut}")
     require(not isinstance(backbone, nn.Module) or not backbone.training, "switches to training by itself")
+
+
+def check_states(subject: Subject) -> None:
+    """``head_state`` and ``tail_state`` name all weights that each half uses: any others may be there or not."""
+    backbone, spec = built(subject)
+    skip_unless(isinstance(backbone, nn.Module) and backbone.state_dict(), "has no weights")
+    assert isinstance(backbone, nn.Module)
+    for cut in some(spec):
+        if (named := backbone.head_state(cut)) is not None:
+            features, found = _head(backbone, spec, cut, EACH), _head(spoiled(backbone, named), spec, cut, EACH)
+            require(same(found, features), f"the head to {cut} uses weights that head_state() does not name")
+        if (named := backbone.tail_state(cut)) is not None:
+            features, answer = through(subject)[cut]
+            again = _tail(spoiled(backbone, named), copied(features), cut)
+            require(torch.equal(again, answer), f"the tail from {cut} uses weights that tail_state() does not name")
 
 
 def check_gradient(subject: Subject) -> None:

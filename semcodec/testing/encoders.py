@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,10 +21,12 @@ from semcodec.specs import TensorSpec
 from semcodec.tasks.table import get_task
 from semcodec.testing.cases import Case, cases
 from semcodec.testing.device_half import check_device_half
+from semcodec.testing.encoder_masks import check_masks
 from semcodec.testing.forgery import check_damage, check_forgery
 from semcodec.testing.subject import SAMPLES, Act, CheckSkipped, Subject, no_draws, require, skip_unless
 from semcodec.testing.tensors import (
     close,
+    comparable,
     copied,
     detached,
     has_parameters,
@@ -34,9 +35,10 @@ from semcodec.testing.tensors import (
     require_gradient,
     require_partial,
     same,
+    spoiled,
     weighed,
 )
-from semcodec.types import Latent
+from semcodec.types import Latent, Partial
 
 ROUNDING = 0.01
 """Share of a network's integers that may differ by one between batch sizes."""
@@ -53,6 +55,9 @@ def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
         yield check_size
     yield check_repeatable
     yield check_batch
+    yield check_masks
+    yield check_restore
+    yield check_states
     yield check_not_finite
     yield check_damage
     yield check_forgery
@@ -237,6 +242,7 @@ def check_batch(subject: Subject) -> None:
             numbers = [3, 5, 9]
             batch = case.prepare(len(numbers), numbers)
             require(len(batch.latents) == len(numbers), f"{len(batch.latents)} latents of {len(numbers)} samples")
+            before = [comparable([latent.symbols, latent.side]) for latent in batch.latents]
             sent = case.pipeline.encode_batch(case.pixels(len(numbers)), numbers)
             for row, number in enumerate(numbers):
                 alone = case.row(batch, row)
@@ -247,12 +253,61 @@ def check_batch(subject: Subject) -> None:
                 equal = _compare(latent, batch.latents[row], ROUNDING if learned else 0.0)
                 data = case.pack(latent, number).data
                 require(data == sent[row].data or not equal, f"sample {row} alone gives other bytes than in a batch")
+            after = [comparable([latent.symbols, latent.side]) for latent in batch.latents]
+            require(after == before, "what a sample sends changes when others are encoded")
+
+
+def check_restore(subject: Subject) -> None:
+    """Samples are restored alike alone and together, each in its place, and stay as they are when others are."""
+    for case in cases(subject):
+        with case.name_failures(), torch.inference_mode():
+            latents, encoder = case.prepare(SAMPLES).latents, case.encoder
+            alone = []
+            for latent in latents:
+                partial = encoder.restore(latent)
+                alone.append((partial, copied(partial.features)))
+            together = encoder.restore_batch(latents)
+            require(len(together) == len(latents), f"restores {len(together)} samples of {len(latents)}")
+            for row, ((one, before), other) in enumerate(zip(alone, together, strict=True)):
+                require(same(one.features, before), "features of one sample change when others are restored")
+                equal = one.features.keys() == other.features.keys() and all(
+                    close(tensor, other.features[name]) for name, tensor in one.features.items()
+                )
+                require(equal and same(one.present, other.present), f"sample {row} is restored otherwise with others")
+
+
+def check_states(subject: Subject) -> None:
+    """``device_state`` and ``server_state`` name all weights that each end uses: any others may be there or not.
+
+    ``decoder_state`` names some where restoring depends on any.
+    """
+    for case in cases(subject):
+        encoder = case.encoder
+        if not isinstance(encoder, nn.Module) or not encoder.state_dict():
+            continue
+        with case.name_failures(), torch.inference_mode():
+            [latent] = case.prepare(1).latents
+            data, restored = case.pack(latent).data, encoder.restore(latent)
+
+            def restores(other: Encoder, latent: Latent = latent, wanted: Partial = restored) -> bool:
+                found = other.restore(latent)
+                return same(found.features, wanted.features) and same(found.present, wanted.present)
+
+            if encoder.device_state() is not None:
+                there = case.asking(spoiled(encoder, encoder.device_state()))
+                sent = there.pack(there.prepare(1).latents[0]).data
+                require(sent == data, "a device uses weights that device_state() does not name")
+            if encoder.server_state() is not None:
+                named = restores(spoiled(encoder, encoder.server_state()))
+                require(named, "restoring uses weights that server_state() does not name")
+            tied = encoder.decoder_state() or restores(spoiled(encoder, ()))
+            require(tied, "restoring depends on weights, and decoder_state() names none: streams are tied to nothing")
 
 
 def _compare(a: Latent, b: Latent, rounding: float) -> bool:
     """Whether two latents are equal; fails where they differ by more than rounding."""
     require(a.symbols.keys() == b.symbols.keys(), "a sample alone gives other symbols than in a batch")
-    equal = bool(_bytes_of(a.side) == _bytes_of(b.side))
+    equal = bool(comparable(a.side) == comparable(b.side))
     require(equal or rounding, "a sample alone gives other side information than in a batch")
     for name, array in a.symbols.items():
         other = b.symbols[name]
@@ -286,7 +341,9 @@ def check_not_finite(subject: Subject) -> None:
 
 
 def check_gradient(subject: Subject) -> None:
-    """A gradient reaches every parameter by ``forward_train``, which gives what ``restore`` would and bits a sample."""
+    """A gradient reaches every parameter by ``forward_train``, which gives features of the same form as ``restore``,
+    and bits a sample. Values are not compared: training may put noise in the place of rounding.
+    """
     case, *_ = cases(subject)
     encoder = case.encoder
     skip_unless(has_parameters(encoder) and not subject.component.traits.get("models"), "has no parameters of its own")
@@ -304,9 +361,9 @@ def check_gradient(subject: Subject) -> None:
             coded = learner.forward_train(copied(features), np.random.default_rng(0))
         except SemcodecError as reason:
             raise CheckSkipped(f"forward_train() waits for its recipe: {reason}") from reason
-        require(coded, "code() gives no operating point")
+        require(coded, "forward_train() gives no operating point")
         for partial, bits in coded:
-            require_features(detached(partial.features), case.restored, "what code() gives", batch=2)
+            require_features(detached(partial.features), case.restored, "what forward_train() gives", batch=2)
             total = total + weighed(partial.features)
             if bits is not None:
                 right = bits.shape == (2,) and bool((bits >= 0).all())
@@ -324,12 +381,3 @@ def _plain(value: object) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_plain, value))
     return value is None or isinstance(value, bool | int | float | str | bytes | np.ndarray | np.generic)
-
-
-def _bytes_of(value: Any) -> Any:
-    """Side information in a form that ``==`` compares."""
-    if isinstance(value, Mapping):
-        return {key: _bytes_of(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_bytes_of(inner) for inner in value]
-    return (value.dtype.str, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value

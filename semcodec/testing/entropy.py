@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache, lru_cache
 
 import numpy as np
@@ -16,6 +18,8 @@ from semcodec.testing.side_effects import witness
 from semcodec.testing.subject import Act, Subject, require, settings
 
 INT32 = np.iinfo(np.int32)
+LONG, ENOUGH = 1 << 20, 1 << 21
+"""Symbols of a long array, and bytes of memory that decoding one of them may take: tables, but not all of them."""
 SHORT = 200
 """Symbols of an array that are enough where only sameness is asked."""
 
@@ -25,6 +29,7 @@ def checks(component: Component) -> Iterator[Callable[[Subject], None]]:
     yield check_builds
     yield check_round_trip
     yield check_repeatable
+    yield check_long
     yield check_side_bytes
     if "excess" in component.traits:
         yield check_size
@@ -73,17 +78,47 @@ def check_round_trip(subject: Subject) -> None:
 
 
 def check_repeatable(subject: Subject) -> None:
-    """The same symbols give the same bytes, whatever was coded before; what is given is not altered."""
+    """The same symbols give the same bytes, whatever was coded before; what is given is not altered, nor what was
+    decoded before.
+    """
     for stage, other in _stages(subject):
         for name, symbols, prior, data in _coded(stage):
+            described = _octets(prior)
             for instance in (stage, other):
                 given = symbols.copy()
                 again = instance.encode(given, prior)
                 require(np.array_equal(given, symbols), f"encoding {name} alters the symbols")
                 require(again == data, f"{name} is not coded to the same bytes again")
             buffer = bytes(bytearray(data))
-            stage.decode(buffer, prior, len(symbols))
+            decoded = stage.decode(buffer, prior, len(symbols))
             require(buffer == data, f"decoding {name} alters the bytes")
+            require(_octets(prior) == described, f"coding {name} alters the prior")
+            kept, turned = decoded.copy(), np.roll(symbols, 1)
+            if possible(turned, prior):
+                stage.decode(stage.encode(turned, prior), prior, len(turned))
+                require(np.array_equal(decoded, kept), f"{name}: what was decoded changes when more is")
+
+
+def check_long(subject: Subject) -> None:
+    """A million symbols come back; a decoder that is asked for one of them takes memory for one.
+
+    Memory is what Python and numpy count of their own.
+    """
+    for stage, _ in _stages(subject):
+        for prior in (Counted(), _tables()[0]):
+            symbols = np.zeros(LONG, np.int32)
+            symbols[:: LONG // 8] = 1
+            data, what = stage.encode(symbols.copy(), prior), f"{LONG:,} symbols under {_describe(prior)}"
+            decoded = stage.decode(data, prior, LONG)
+            require(np.array_equal(decoded, symbols), f"{what} do not come back as they were")
+            tracemalloc.start()
+            try:
+                with suppress(Exception):  # how it fails is what check_damage looks at
+                    stage.decode(data, prior, 1)
+                peak = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+            require(peak <= ENOUGH, f"decoding one of {what} takes {peak:,} bytes of memory")
 
 
 def check_side_bytes(subject: Subject) -> None:
@@ -240,6 +275,13 @@ def _stages(subject: Subject) -> tuple[tuple[EntropyStage, EntropyStage], ...]:
     build = [p for p in subject.component.params if p.when == "build"]
     with witness(subject.heard):
         return tuple((subject.make(**setting), subject.make(**setting)) for setting in settings(build))
+
+
+def _octets(prior: Prior) -> bytes:
+    """What the arrays of a prior hold."""
+    if isinstance(prior, Indexed):
+        return prior.index.tobytes() + b"".join(map(_octets, prior.tables))
+    return prior.freqs.tobytes() if isinstance(prior, Table) else b""
 
 
 def _describe(prior: Prior) -> str:

@@ -69,6 +69,9 @@ def check_record(subject: Subject) -> None:
         require(isinstance(text, str) and text.strip() and text.isprintable(), f"{field} is one line, not {text!r}")
     require(c.stream_version >= 1, f"stream_version counts from 1, not {c.stream_version}")
     require(c.stream_version in c.reads, f"writes stream version {c.stream_version} and reads only {c.reads}")
+    for field in ("params", "requires", "reads", "weights"):
+        held = getattr(c, field)
+        require(isinstance(held, tuple), f"{field} is a tuple, not {type(held).__name__}")
     names = [p.name for p in c.params]
     require(len(set(names)) == len(names), f"two parameters of one name among {', '.join(names)}")
     require(c.positional is None or c.positional in names, f"positional {c.positional!r} is no parameter")
@@ -121,6 +124,7 @@ def _check_param(p: Param) -> None:
         _check_value(p, p.default, "the default")
         allowed = not p.values or p.open or p.default in p.values
         require(allowed, f"the default {p.default!r} of {p.name} is not among its values")
+    require(isinstance(p.values, tuple), f"values of {p.name} are a tuple, not {type(p.values).__name__}")
     for value in p.values:
         _check_value(p, value, "a value")
 

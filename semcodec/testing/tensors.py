@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from semcodec.pipeline.halves import part
 from semcodec.specs import FeatureSpec, TensorSpec, describe
 from semcodec.testing.subject import require
 from semcodec.types import Features, Partial
 
+Module = TypeVar("Module")
 NAMED = 4
 """Parameters that a message names."""
 TOLERANCE = 1e-4
@@ -36,13 +39,15 @@ def require_features(features: Features, spec: FeatureSpec, what: str, batch: in
 
 
 def require_partial(partial: Partial, spec: FeatureSpec, what: str) -> None:
-    """Features as declared, and masks of 0 and 1 that spread over the features they are about."""
+    """Features as declared, and masks of 0 and 1, of their dtype, that spread over the features they are about."""
     require_features(partial.features, spec, what)
     for name, mask in partial.present.items():
         require(name in partial.features, f"{what}: present has {name}, which is no feature")
         shape = partial.features[name].shape
         spreads = mask.dim() == len(shape) and all(m in (1, n) for m, n in zip(mask.shape, shape, strict=True))
         require(spreads, f"{what}: present[{name}] of {tuple(mask.shape)} does not spread over {tuple(shape)}")
+        dtype = partial.features[name].dtype
+        require(mask.dtype == dtype, f"{what}: present[{name}] is {mask.dtype}, its feature {dtype}")
         require(bool(((mask == 0) | (mask == 1)).all()), f"{what}: present[{name}] holds more than 0 and 1")
 
 
@@ -54,6 +59,27 @@ def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
 def close(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors have one shape and differ by no more than ``TOLERANCE``."""
     return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def comparable(value: Any) -> Any:
+    """Plain data in a form that ``==`` compares, arrays by what they hold."""
+    if isinstance(value, Mapping):
+        return {key: comparable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [comparable(inner) for inner in value]
+    return (value.dtype.str, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
+
+
+def spoiled(module: Module, named: Sequence[str] | None) -> Module:
+    """A copy in whose state every entry is another but those whose names begin with one of ``named``."""
+    other = deepcopy(module)
+    assert isinstance(other, nn.Module)
+    state = other.state_dict()
+    with torch.no_grad():
+        for name in set(state) - set(part(list(state), named)):
+            tensor = state[name]
+            tensor.copy_(~tensor if tensor.dtype == torch.bool else tensor + 1)
+    return other
 
 
 def detached(features: Mapping[str, Tensor]) -> Features:

@@ -96,6 +96,10 @@ class Checkpoint:
             )
             if {name: value.shape for name, value in known.items()} != shapes:
                 raise self._damaged(f"what its optimiser knows does not fit parameter {i}")
+            steps, squares = float(known["step"]), known["exp_avg_sq"]
+            finite = all(bool(torch.isfinite(value).all()) for value in known.values())
+            if not (finite and steps >= 1 and bool((squares >= 0).all())):
+                raise self._damaged(f"what its optimiser knows of parameter {i} cannot be")
         optimiser.load_state_dict({"state": slots, "param_groups": groups})
 
     def _damaged(self, why: str) -> WeightsError:

@@ -73,6 +73,13 @@ class Settings:
             raise UsageError(f"distillation sees crops of {SMALLEST} to 1 of a side, not {self.crop}")
 
     @classmethod
+    def of(cls, named: Mapping[str, Any]) -> Settings:
+        """Of values by name. Raises UsageError for a name that there is not, or what is out of range."""
+        if unknown := sorted(named.keys() - vars(USUAL).keys()):
+            raise UsageError(f"distillation has no {unknown[0]}; it has {', '.join(vars(USUAL))}")
+        return cls(**named)
+
+    @classmethod
     def parse(cls, named: Mapping[str, str]) -> Settings:
         """Of texts by name. Raises UsageError for a name that there is not, or what is out of range."""
         found: dict[str, Any] = {}

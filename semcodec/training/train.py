@@ -91,6 +91,8 @@ def train(
     request = request or weights.WeightsRequest()
     alone = len(parse(spec).items) == 1 and _is_backbone(spec)
     _check(objective, rate_weight, spec if alone else None)
+    if not 0 < scale < math.inf:
+        raise UsageError(f"samples are multiplied by more than 0, not {scale}")
     if distillation != USUAL and objective != DISTIL:
         raise UsageError("settings of distillation are of --objective distil: leave them out")
     stages: Stages | None = None

@@ -58,7 +58,7 @@ def test_windows_are_the_frames_that_they_say(video, window, stride):
     found = list(open_windows(str(video), CLIPS, Part(window=window, stride=stride)))
     length = min(window, 200)
     starts = list(range(0, 200 - length + 1, stride or length))
-    assert [one.name for one in found] == [f"{video}@{start / 25:.1f}s" for start in starts]
+    assert [one.name for one in found] == [f"{video}@{start / 25:.2f}s" for start in starts]
     picks = sample_frame_indices(length, 16, length)
     for one, start in zip(found, starts, strict=True):
         assert np.abs(np.array(numbers(one.pixels)) - (start + picks)).max() <= 2
@@ -67,10 +67,10 @@ def test_windows_are_the_frames_that_they_say(video, window, stride):
 
 def test_a_part_begins_and_ends_where_it_says(video):
     [one] = open_windows(str(video), CLIPS, Part(start=2.0, duration=1.6))
-    assert one.name == f"{video}@2.0s"
+    assert one.name == f"{video}@2.00s"
     assert abs(numbers(one.pixels)[0] - 50) <= 2 and 86 <= numbers(one.pixels)[-1] <= 91
     found = list(open_windows(str(video), CLIPS, Part(start=4.0, window=25)))
-    assert [one.name.rpartition("@")[2] for one in found] == ["4.0s", "5.0s", "6.0s", "7.0s"]
+    assert [one.name.rpartition("@")[2] for one in found] == ["4.00s", "5.00s", "6.00s", "7.00s"]
     with pytest.raises(DataError, match=r"its last frame is shown at 8\.0 s, before the start at 9 s"):
         list(open_windows(str(video), CLIPS, Part(start=9)))
 

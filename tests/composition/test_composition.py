@@ -170,6 +170,10 @@ def test_plugin_faults_are_plugin_errors():
     with pytest.raises(PluginError, match="the spec function of buggy failed: ZeroDivisionError") as caught:
         compose("buggy+net")
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    for gives, says in (("features", "dict, where an EncoderSpec is due"), ("tuples", "restored 'maps' as tuple")):
+        loose = toy("encoder", "loose", f"gives_{gives}")
+        with pytest.raises(PluginError, match=f"the spec function of loose gives {says}"):
+            compose_spec("loose+net", Registry.of([*COMPONENTS, loose]))
     idle = Registry.of([*COMPONENTS, toy("selector", "idle")])
     with pytest.raises(PluginError, match="abilities of selector idle"):
         compose_spec("two+idle@frames+net", idle)

@@ -15,6 +15,7 @@ from semcodec.cli import main
 from semcodec.composition.composition import compose_spec
 from semcodec.composition.stored import compose_stored, restate
 from semcodec.container.header import read_header
+from semcodec.errors import SpecError
 from semcodec.evaluation.keys import Known, changes
 from semcodec.evaluation.records import restated
 
@@ -120,3 +121,8 @@ def test_cells_of_specs_that_mean_something_else_now_are_others():
     before = [hashlib.sha256("\n".join([s, "d", "test", "1", "0"]).encode()).hexdigest()[:16] for s in (spec, RAW)]
     assert today != before[0]
     assert named == before[1]
+
+
+def test_a_spec_of_thousands_of_components_is_refused_at_once():
+    with pytest.raises(SpecError, match="at most 64 components"):
+        restate("+".join(["a"] * 30_000), {})

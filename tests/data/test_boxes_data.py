@@ -394,3 +394,10 @@ def test_whatever_is_wrong_with_names_is_one_line_and_takes_no_time(tmp_path, te
         open_dataset(root, "test", WANTED)
     assert reason in str(refused.value) and "\n" not in str(refused.value)
     assert time.process_time() - began < 5
+
+
+def test_a_folder_that_ends_like_annotations_makes_no_coco_of_it(tmp_path):
+    (tmp_path / "annotations" / "x.json").mkdir(parents=True)
+    (tmp_path / "images").mkdir()
+    with pytest.raises(DataError):
+        describe(str(tmp_path))

@@ -671,3 +671,14 @@ def test_real_avi_files():
     assert files
     for path in files:
         assert len({frame.tobytes() for frame in read_clip(path, InputRequest(16, 32, 32))}) > 8
+
+
+def test_a_gif_among_pictures_makes_no_folder_of_videos(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            Image.new("RGB", (8, 8)).save(tmp_path / name / f"{number}.png")
+    Image.new("P", (8, 8)).save(tmp_path / "a" / "0.gif")
+    found = describe(str(tmp_path))
+    assert (found["kind"], found["classes"]) == ("image", ["a", "b"])
+    assert open_dataset(str(tmp_path), "train").classes == ["a", "b"]

@@ -48,6 +48,14 @@ def buggy(features, params):
     return 1 // 0
 
 
+def gives_features(features, params):
+    return features
+
+
+def gives_tuples(features, params):
+    return EncoderSpec({"q": TensorSpec((None,), "uint8")}, {"maps": (3, 4, 4)})
+
+
 def toy(kind, name, function=None, **more):
     spec = f"toys:{function}" if function else None
     return Component(kind, name, f"toys:{name}", f"a toy {kind}", spec=spec, **more)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semcodec.errors import SemcodecError
+from semcodec.errors import DataError, SemcodecError
 from semcodec.planning.link import Link, markov, rayleigh, write_trace
 
 
@@ -138,13 +140,21 @@ def test_a_wrong_trace_is_one_line(tmp_path, content, says):
     assert "\n" not in str(caught.value)
 
 
+def test_a_trace_that_never_ends_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/zero", tmp_path / "pipe"):
+        with pytest.raises(DataError, match="is a pipe, a device or a folder"):
+            Link.trace(path)
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
         (lambda: Link.fixed(0), "above 0, not 0"),
         (lambda: Link.fixed(float("nan")), "above 0, not nan"),
         (lambda: Link.fixed(1, rtt_ms=-1), "round-trip time"),
-        (lambda: Link.fixed(1, loss=1), "from 0 to below 1"),
+        (lambda: Link.fixed(1, loss=0.999999), "from 0 to 0.99"),
+        (lambda: Link([-1e308, 1e308], [1, 1]), "at most 1e\\+12 s from 0"),
         (lambda: Link.fixed(1, mtu=0), "at least 1 byte"),
         (lambda: Link.trace("no-such-file"), "no trace no-such-file"),
         (lambda: Link.trace("rayleigh:snr=3"), "no snr; it takes bandwidth_mhz, snr_db"),

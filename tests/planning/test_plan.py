@@ -240,6 +240,10 @@ def test_sizes_are_those_that_the_tables_print():
         ("[[point]]\n[[point]]\nserver_ms = { tail = -3 }", "server_ms of point 2: expected `float` >= 0"),
         ("element_bits = 0\n[[point]]", "element_bits: expected `float` > 0"),
         ("point = 3", "point: expected `array`, got `int`"),
+        ("[[point]]\npatches = 1e10\n[vit]\npatches = 1\nwidth = 1", "patches of point 1 are at most 1e"),
+        ("[[point]]\npatches = 1\n[vit]\npatches = 1\nwidth = 1e200", "width of vit: expected `float` <= 1"),
+        ("[[point]]\npatches = 1\n[vit]\npatches = 1e-320\nwidth = 1", "patches of vit: expected `float` >= 1"),
+        ("[[point]]\npatches = 1e9\nbytes = 1e300\n[vit]\npatches = 1\nwidth = 1", "numbers that are too large"),
         ("[[point]]\ndevice_ms = 3", "device_ms of point 1: expected `table`, got `int`"),
     ],
 )
@@ -491,6 +495,17 @@ def test_a_bound_on_the_devices_share_bounds_the_choice(results):
     assert "the device computes 1 of the whole" in text
 
 
+@pytest.mark.parametrize(
+    "forged", [{"task_weights": 5}, {"parts": {"a": 3}}, {"parts": {"a": {"record": 1}}}, {"cell": [1]}]
+)
+def test_a_forged_record_is_one_line(results, forged):
+    with (results / "records.jsonl").open("a") as file:
+        file.write(json.dumps(RECORD | forged) + "\n")
+    with pytest.raises(DataError, match=r"record 5.*; measure it anew") as caught:
+        open_points(str(results))
+    assert "\n" not in str(caught.value)
+
+
 def test_energy_of_records_is_of_their_multiply_accumulates_and_bytes(results):
     with_work(results, (2e8, 1e9), (4e8, 1e9), (0.0, 1e9))
     energy = ["--joules-per-mac", "1e-11", "--joules-per-bit", "1e-7"]
@@ -536,7 +551,7 @@ def test_plan_takes_a_results_folder(results):
         (["--profile", "stae", "--rate-mbps", "0", "--deadline-ms", "1"], "above 0, not 0"),
         (["--profile", "stae", "--rate-mbps", "1", "--deadline-ms", "-1"], "a deadline is a number of ms above 0"),
         (["--profile", "stea", "--rate-mbps", "1", "--deadline-ms", "1"], "there is no profile 'stea'"),
-        (["--profile", "stae", "--rate-mbps", "1", "--deadline-ms", "1", "--loss", "1"], "from 0 to below 1, not 1"),
+        (["--profile", "stae", "--rate-mbps", "1", "--deadline-ms", "1", "--loss", "1"], "from 0 to 0.99, not 1"),
         (["--profile", "stae", "--rate-mbps", "1", "--deadline-ms", "1", "--assume", "a=1"], "no assumption 'a'"),
         (["--profile", "stae", "--rate-mbps", "1", "--deadline-ms", "1", "--assume", "a"], "expects NAME=NUMBER"),
         (["--profile", "stae", "--assume", "a=nan"], "a=nan: expects NAME=NUMBER, a number of at least 0"),

@@ -53,6 +53,16 @@ def test_what_is_over_is_given_back_apart_and_takes_no_place():
     assert len(batcher) == 0
 
 
+def test_work_of_an_owner_that_is_gone_is_forgotten():
+    batcher, first, second = Batcher(8, 0.0, Clock()), Stream(), Stream()
+    here, gone = object(), object()
+    for sequence, (stream, owner) in enumerate(((first, gone), (second, here), (second, gone), (second, here))):
+        batcher.put(Job(stream, owner, sequence, b"", 100.0))
+    batcher.discard(gone)
+    assert len(batcher) == 2
+    assert taken(batcher) == ([1, 3], [])
+
+
 def test_a_batch_is_of_one_header_that_of_the_nearest_deadline():
     batcher, first, second = Batcher(8, 0.0, Clock()), Stream(), Stream()
     batcher.put(job(first, 0, deadline=102.0))

@@ -94,6 +94,12 @@ def test_files_and_folders_are_sent(folder, server):
         assert named in done.output
     assert "5 of 5 samples: 5 answered" in done.output
     assert "accuracy" not in done.output
+    (pictures / "0a.png").write_bytes(b"no picture")
+    stopped = CliRunner().invoke(main, command)
+    assert stopped.exit_code == 1 and "1 of 1 samples: 1 answered" in stopped.output
+    gone_on = CliRunner().invoke(main, [*command, "--keep-going"])
+    assert gone_on.exit_code == 1 and "5 of 5 samples: 5 answered" in gone_on.output
+    assert f"passed over {pictures / '0a.png'}: " in gone_on.stderr
 
 
 def test_a_film_on_stdin_is_a_camera(folder, server):

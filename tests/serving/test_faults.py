@@ -24,7 +24,7 @@ from semcodec.container.packets import write_header
 from semcodec.errors import LinkError
 from semcodec.pipeline.device import Device
 from semcodec.serving import messages
-from semcodec.serving.messages import Data, Hello, Ready, Refuse
+from semcodec.serving.messages import Bye, Data, Hello, Ready, Refuse
 
 SPEC = "jpeg:40+vit-nano-server"
 IDLE_S = 2
@@ -242,6 +242,18 @@ def test_a_hundred_sessions_opened_and_dropped(server, witness, device):
     _until(lambda: server.descriptors() <= descriptors + 1)
     assert server.threads() <= threads
     assert server.memory() - before < 20 * MEGABYTE
+
+
+def test_what_ended_sessions_left_waits_for_nobody(server, witness, device):
+    record = device.encode(PIXELS).data
+    for _ in range(20):
+        one = raw(server, hello(device))
+        assert isinstance(messages.read_down(one.recv(timeout=20)), Ready)
+        for sequence in range(8):
+            one.send(messages.write(Data(sequence, 0, None, record)))
+        one.send(messages.write(Bye("done", 8, 0, 0, 0)))
+        one.close()
+    assert server.metric("semcodec_queued") <= 16
 
 
 def _until(true, seconds: float = 20) -> None:

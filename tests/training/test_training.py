@@ -183,6 +183,23 @@ def test_a_step_where_nothing_learns_looks_and_finishes_and_begins_anew_when_sto
     assert all(torch.equal(value, before[name]) for name, value in run.state().items())
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("step", -1.0), ("step", float("nan")), ("exp_avg_sq", -1.0), ("exp_avg", float("inf"))]
+)
+def test_what_no_optimiser_can_know_is_a_damaged_checkpoint(tmp_path, name, value):
+    with pytest.raises(Stop):
+        Run(((0, 5),)).fit(tmp_path, every_s=-1)
+    path = tmp_path / "checkpoint.safetensors"
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    for key in [key for key in tensors if key.startswith("optimiser.") and key.endswith(f".{name}")]:
+        tensors[key] = torch.full_like(tensors[key], value)
+    save_file(tensors, path, metadata)
+    with pytest.raises(WeightsError, match=r"what its optimiser knows of parameter .* cannot be"):
+        Run().fit(tmp_path)
+
+
 def test_another_runs_checkpoint_is_refused(tmp_path):
     run = Run()
     run.fit(tmp_path)

@@ -126,6 +126,48 @@ class MixesUpTheBatch(Rows):
         return super().encode(*arguments)[::-1]
 
 
+class EncodesIntoItsOwn(Rows):
+    def encode(self, *arguments):
+        latents = super().encode(*arguments)
+        self.held = vars(self).get("held", {})
+        for row, latent in enumerate(latents):
+            self.held.setdefault(row, latent.symbols["q"].copy())[:] = latent.symbols["q"]
+            latent.symbols["q"] = self.held[row]
+        return latents
+
+
+class SendsTheFirstRows(Rows):
+    """As many as are chosen."""
+
+    def encode(self, features, analysis, masks, params):
+        masks = {name: mask.sort(descending=True).values for name, mask in masks.items()}
+        return super().encode(features, analysis, masks, params)
+
+
+class SendsTheOthers(Rows):
+    def encode(self, features, analysis, masks, params):
+        return super().encode(features, analysis, {name: ~mask for name, mask in masks.items()}, params)
+
+
+class MixesUpWhatArrives(Rows):
+    def restore_batch(self, latents):
+        return super().restore_batch(latents)[::-1]
+
+
+class RestoresIntoItsOwn(Rows):
+    def restore(self, latent):
+        partial = super().restore(latent)
+        self.held = vars(self).get("held", partial.features["image"])
+        self.held.copy_(partial.features["image"].clone())
+        return replace(partial, features={"image": self.held})
+
+
+class MarksInBool(Rows):
+    def restore(self, latent):
+        partial = super().restore(latent)
+        return replace(partial, present={name: mask.bool() for name, mask in partial.present.items()})
+
+
 class HidesNaN(Rows):
     def encode(self, features, *rest):
         return super().encode({"image": features["image"].nan_to_num(0.0, 1.0, 0.0)}, *rest)
@@ -252,6 +294,23 @@ class Scaled(Rows):
     def forward_train(self, features, rng):
         image = features["image"] * self.gain
         return [(Partial({"image": image}), image.abs().mean((1, 2, 3)))]
+
+
+class NamesNoWeights(Scaled):
+    def restore(self, latent):
+        partial = super().restore(latent)
+        return replace(partial, features={"image": partial.features["image"] * self.gain})
+
+    def server_state(self):
+        return ()
+
+
+class TiesStreamsToNothing(NamesNoWeights):
+    def server_state(self):
+        return None
+
+    def decoder_state(self):
+        return {}
 
 
 class TrainsHalf(Scaled):

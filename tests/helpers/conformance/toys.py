@@ -6,12 +6,14 @@ import os
 import sys
 import threading
 import time
+import zlib
 
 import numpy as np
 import torch
 
 from semcodec.errors import CorruptStream, SemcodecError
 from semcodec.interfaces import EntropyStage, Recoverer, Selector
+from semcodec.priors import Indexed
 from semcodec.testing.stand_in_models import Clips, Images, Patches
 
 
@@ -69,9 +71,42 @@ class SortsInPlace(Words):
         return data
 
 
+class DecodesIntoItsOwn(Words):
+    def decode(self, data, prior, count):
+        found = super().decode(data, prior, count)
+        held = vars(self).setdefault(f"of {count}", found)
+        held[:] = found
+        return held
+
+
+class AltersThePrior(Words):
+    def decode(self, data, prior, count):
+        if isinstance(prior, Indexed):
+            prior.index[:] = 0
+        return super().decode(data, prior, count)
+
+
+class InflatesAll(Words):
+    def encode(self, symbols, prior):
+        return b"t" + zlib.compress(symbols.astype("<i4").tobytes())
+
+    def decode(self, data, prior, count):
+        try:
+            return super().decode(b"t" + zlib.decompress(data[1:]), prior, count)
+        except zlib.error as error:
+            raise CorruptStream("no symbols") from error
+
+
 class AllTables(Words):
     def side_bytes(self, data, prior):
         return len(data) + 1
+
+
+class BlamesItself(Words):
+    def decode(self, data, prior, count):
+        if len(data) != 4 * count + 1:
+            raise ValueError("wrong length")
+        return super().decode(data, prior, count)
 
 
 class Unchecked(Words):
@@ -124,6 +159,16 @@ class Brightens(Grey):
 class HalvesTheUnmarked(Grey):
     def recover(self, partial):
         return super().recover(partial) if partial.present else {n: t / 2 for n, t in partial.features.items()}
+
+
+class RecoversIntoItsOwn(Grey):
+    def recover(self, partial):
+        features = super().recover(partial)
+        for name, tensor in features.items():
+            held = vars(self).setdefault(f"{name} of {tuple(tensor.shape)}", tensor)
+            held.copy_(tensor.clone())
+            features[name] = held
+        return features
 
 
 class FillsInPlace(Grey):
@@ -441,6 +486,17 @@ class Linear(torch.nn.Module, Images):
 class LinearOfOne(Linear):
     def tail(self, features, cut):
         return Images.tail(self, features, cut) * self.gain.detach()
+
+
+class LinearOfNothing(Linear):
+    def tail_state(self, cut):
+        return ()
+
+
+class DimsItsInput(Linear):
+    def head(self, x, cut):
+        x = {name: tensor.mul_(0.999) for name, tensor in x.items()}
+        return super().head(x, cut)
 
 
 class AdvancesTooFar(Linear):
