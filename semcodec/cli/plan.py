@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from semcodec.cli import options
-from semcodec.cli.output import echo_fields, echo_json, echo_table
+from semcodec.cli.output import echo_fields, echo_json, echo_table, tamed
 from semcodec.cli.streams import check_output
 from semcodec.errors import UsageError
 
@@ -183,7 +183,7 @@ def _show_plan(profile: Profile, link: Link, found: Plan, deadline_ms: float, fo
         )
         return
     over = f", {link.rtt_ms:g} ms round trip" * bool(link.rtt_ms) + f", {link.loss:.2%} loss" * bool(link.loss)
-    click.echo(f"{profile.title}\n{rate:g} Mbit/s{over}, within {deadline_ms:g} ms\n")
+    click.echo(f"{tamed(profile.title)}\n{rate:g} Mbit/s{over}, within {deadline_ms:g} ms\n")
     named = [("best", found.best), ("runner-up", found.runner_up), ("local", found.local)]
     rows = [_cells(profile, name, row) for name, row in [*named, ("full-offload", found.full)] if row]
     if not found.best:
@@ -237,7 +237,7 @@ def _show_replay(profile: Profile, link: Link, fared: list[Replay], deadline_ms:
         head = {"profile": profile.name, "deadline_ms": deadline_ms, "assumed": dict(profile.assumed)}
         echo_json({**head, "samples": fared[0].samples, "choices": [row.document() for row in fared]})
         return
-    click.echo(f"{profile.title}\n{fared[0].samples:,} samples, each within {deadline_ms:g} ms\n")
+    click.echo(f"{tamed(profile.title)}\n{fared[0].samples:,} samples, each within {deadline_ms:g} ms\n")
     rates = [float(rate) for rate in (link.mbps.min(), link.mbps.mean(), link.mbps.max())]
     rows = [
         [r.label, 100 * r.hits, None if r.accuracy is None else 100 * r.accuracy, 100 * r.useful, r.median_ms, r.p95_ms]
@@ -266,7 +266,8 @@ def _show_sizes(profile: Profile, streams: int, fps: float, speed: float, use: f
         head = {"profile": profile.name, "streams": streams, "fps": fps, "accelerator_speed": speed, "use": share}
         echo_json({**head, "points": [one.document() for one in sizes]})
         return
-    click.echo(f"{profile.title}\n{streams:,} streams of {fps:g} samples a second, processes busy for {share:.0%}\n")
+    title = tamed(profile.title)
+    click.echo(f"{title}\n{streams:,} streams of {fps:g} samples a second, processes busy for {share:.0%}\n")
     rows = [
         [one.point.label, None if one.point.accuracy is None else 100 * one.point.accuracy, one.sample_ms,
          f"{one.decode_ms:.2f} + {one.networks_ms:.2f} + {one.message_ms:.2f}", one.per_process,

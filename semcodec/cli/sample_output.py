@@ -33,7 +33,8 @@ pixels of the source, whose width and height are in source; label has {name, xyx
 model that segments prediction is {classes [{name, share}], where}, with classes of at least 0.5 % of the pixels, and
 pixel_accuracy the share of known pixels that are right; of one for retrieval {embedding, where}; of one that
 reconstructs {picture [width, height], where}, and psnr in dB. Of a stream for several tasks these keys are in answers,
-by task, and where its layers are too few prediction is null and lacks says why. Where nobody has answered, as on a
+by task, and where its layers are too few prediction is null and lacks says why. Of a damaged file error says why
+no more is here. Where nobody has answered, as on a
 device that only sends, prediction, logits and top1 are null; kept says what was sent by target."""
 
 

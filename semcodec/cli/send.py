@@ -14,7 +14,7 @@ import click
 
 from semcodec._json import to_json
 from semcodec.cli import options, passing_over
-from semcodec.cli.output import echo_fields
+from semcodec.cli.output import echo_fields, tamed
 from semcodec.cli.passing_over import PassingOver
 from semcodec.cli.reads import spare
 from semcodec.cli.streams import check_output
@@ -294,7 +294,7 @@ def _run(
             line = to_json(told)
             if file is not None:
                 print(line, file=file, flush=True)
-            click.echo(line if form == "json" else _row(told))
+            click.echo(line if form == "json" else tamed(_row(told)))
             if score is not None and answer.prediction is not None:
                 sample = answer.sample
                 score.add([answer.prediction], [sample.label], sample.size and [sample.size])

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from semcodec.cli import options
-from semcodec.cli.output import echo_json, echo_table
+from semcodec.cli.output import echo_json, echo_table, tamed
 
 
 @click.command()
@@ -28,7 +28,7 @@ def command(form: str) -> None:
     echo_table(headers, [_cells(row) for row in found], expendable=("data", "where", "licence", "figures"))
     for row in found:
         if row["problem"]:
-            click.echo(f"{row['name']}: {row['problem']}")
+            click.echo(tamed(f"{row['name']}: {row['problem']}"))
 
 
 def _cells(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -256,8 +256,44 @@ def test_records_before_the_damage_are_printed():
     Path("two.sem").write_bytes(data)
     result = call("decode", "two.sem", *RANDOM, "--format", "json")
     assert result.exit_code == 1
-    assert json.loads(result.stdout)["sequence"] == 0
-    assert result.stderr.startswith(("error: packet 1", "error: record 1"))
+    found = json.loads(result.stdout)
+    assert (found["sequence"], found["file_bytes"]) == (0, len(data))
+    assert result.stderr == f"error: {found['error']}\n"
+    assert found["error"].startswith(("packet 1", "record 1"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("eval", SPEC, "--data", "digits-motion", "--limit", 1, "-o", "-"),
+        ("report", "records.jsonl", "-o", "-"),
+        ("plan", "--profile", "stae", "--trace", "markov:seed=1", "--deadline-ms", 100, "--save-trace", "-"),
+        ("send", SPEC, SAMPLE, "--to", "ws://127.0.0.1:1", "--record", "-"),
+    ],
+)
+def test_what_is_written_to_files_alone_makes_none_of_the_name_of_stdout(arguments):
+    Path("records.jsonl").write_text("")
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert (
+        result.stderr
+        == "error: - would be stdout, and this is written to a file alone: name one, or ./- for that very name\n"
+    )
+    assert not Path("-").exists()
+
+
+def test_what_others_wrote_moves_no_terminal():
+    evil = "\x1b]0;owned\x07\u202e"
+    Path("p.toml").write_text(
+        f"title = {json.dumps(evil)}\n[[point]]\nlabel = {json.dumps(evil)}\nbytes = 10\naccuracy = 0.5\n"
+    )
+    told = call("plan", "--profile", "p.toml", "--rate-mbps", 1, "--deadline-ms", 9)
+    assert told.exit_code == 0, told.output
+    wrong = call("plan", "--profile", "p.toml", "--rate-mbps", 1, "--deadline-ms", 9, "--assume", f"{evil}=1")
+    assert wrong.exit_code == 2
+    for text in (told.stdout, wrong.stderr):
+        assert "\\x1b]0;owned\\x07\\u202e" in text
+        assert "\x1b" not in text and "\u202e" not in text
 
 
 # -- eval, lists -------------------------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def test_each_window_is_a_record(video, tmp_path):
     assert told.exit_code == 0, told.output
     assert told.stderr == ""
     names = [record["input"] for record in json.loads(told.stdout)["records"]]
-    assert names == [f"{video}@{at}s" for at in ("0.0", "2.6", "5.1")]
+    assert names == [f"{video}@{at}s" for at in ("0.00", "2.56", "5.12")]
     shown = json.loads(call("decode", out, "--format", "json").stdout)
     assert [record["sequence"] for record in shown["records"]] == [0, 1, 2]
     composed = json.loads(call("compose", SPEC, "--input", video, *options).stdout)
