@@ -83,9 +83,17 @@ class LinkError(SemcodecError):
     """A server that cannot be reached, or that refuses."""
 
 
+LONGEST = 4000
+"""Characters of a line that are shown."""
+
+
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, for one line of ours; the name of its class where it has no message."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip()
+    """The first line of an error's message, for one line of ours; the name of its class where it has no message.
+
+    Of a line without an end, as of what a file holds, its beginning.
+    """
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip()
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]} ... ({len(line):,} characters)"
 
 
 EXTRAS = {

@@ -58,8 +58,6 @@ def evaluate(
     limit: the first so many samples; batch: how many run together. Sizes and times are means per sample,
     accuracies are fractions. Raises DataError where labels do not fit the model's classes, UsageError for no sample.
     """
-    if batch < 1 or (limit is not None and limit < 1):
-        raise UsageError(f"at least one sample is evaluated, at least one at once: not limit={limit}, batch={batch}")
     [found] = evaluate_views([pipeline], [dataset], limit=limit, batch=batch, progress=progress)
     return found
 
@@ -77,6 +75,8 @@ def evaluate_views(
     Samples whose pixels are the same for several are encoded, restored and recovered once, and each tail answers. A
     record's times are those of all stages that its own answer needs.
     """
+    if batch < 1 or (limit is not None and limit < 1):
+        raise UsageError(f"at least one sample is evaluated, at least one at once: not limit={limit}, batch={batch}")
     measured = [_Measured(view, dataset, limit) for view, dataset in zip(views, datasets, strict=True)]
     most = max(one.total for one in measured)
     views[0].accelerator.forget_peak()

@@ -147,7 +147,7 @@ class Device(End):
         classes: names for an untrained backbone. device: where networks run, in torch's words: "cpu", "cuda",
         "cuda:1", "mps". half: in bfloat16 where they can. replied: of a method with two rounds, whose server's model
         is elsewhere and answers what ``begin`` sends; None: whether the method has two. Raises SpecError, PluginError,
-        WeightsError, UsageError.
+        WeightsError, UsageError, and OSError for a file that is not there.
         """
         if not isinstance(spec, Composition) and is_exported(spec):
             request = WeightsRequest.of(weights, offline)

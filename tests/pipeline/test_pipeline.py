@@ -172,7 +172,7 @@ def test_pixels_of_another_form_are_refused(pipeline, clips):
         clips[0][0, ..., :1],
         clips[0],
     ):
-        with pytest.raises(DataError, match="expects uint8 pixels of 16x32x32x3 with a batch axis, gets"):
+        with pytest.raises(DataError, match=r"an array is one sample of uint8 \[16, 32, 32, 3\], not"):
             pipeline.encode(pixels)
 
 
