@@ -4,8 +4,8 @@
     python docs/results/cnn_digits.py runs/digits --scale 1    as they stand
     python docs/results/cnn_digits.py examples/zoo --layered   the codec of examples/zoo beside pictures
 
-A test of the recipes, not of the figures, but for the last. Run again to go on; records are in cnn_digits.jsonl, and the
-tables of cnn_digits.md, between their marks, are made from them anew.
+A test of the recipes, not of the figures, but for the last. Run again to go on: records are in cnn_digits.jsonl, and
+cnn_digits.md has tables between marks, which are made from them anew.
 """
 
 from __future__ import annotations
