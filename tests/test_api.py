@@ -56,8 +56,8 @@ def test_a_picture_is_fitted_and_left_as_it_is(pipeline):
     [
         (3, "encode takes uint8 pixels, a Pillow image, a path or 'DATASET:INDEX', not builtins.int"),
         (None, "not builtins.NoneType"),
-        (np.zeros((96, 96, 3)), "expects uint8 pixels of 96x96x3"),
-        (np.zeros((64, 96, 3), np.uint8), "expects uint8 pixels of 96x96x3"),
+        (np.zeros((96, 96, 3)), "an array is one sample of uint8 [96, 96, 3], not"),
+        (np.zeros((64, 96, 3), np.uint8), "an array is one sample of uint8 [96, 96, 3], not"),
         ("no-such-file.png", "no such file or data set: no-such-file.png"),
         (Image.new("F", (9, 9)), "floating-point pixels"),
     ],

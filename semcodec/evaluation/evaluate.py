@@ -75,10 +75,10 @@ def evaluate_views(
     Samples whose pixels are the same for several are encoded, restored and recovered once, and each tail answers. A
     record's times are those of all stages that its own answer needs.
     """
-    if batch < 1 or (limit is not None and limit < 1):
-        raise UsageError(f"at least one sample is evaluated, at least one at once: not limit={limit}, batch={batch}")
     measured = [_Measured(view, dataset, limit) for view, dataset in zip(views, datasets, strict=True)]
     most = max(one.total for one in measured)
+    if most < 1 or batch < 1:
+        raise UsageError(f"at least one sample is evaluated, at least one at once: not limit={limit}, batch={batch}")
     views[0].accelerator.forget_peak()
     for start in range(0, most, batch):
         for members in _alike([one.batch(start, batch) for one in measured if start < one.total]):

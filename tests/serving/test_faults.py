@@ -252,6 +252,8 @@ def test_what_ended_sessions_left_waits_for_nobody(server, witness, device):
         for sequence in range(8):
             one.send(messages.write(Data(sequence, 0, None, record)))
         one.send(messages.write(Bye("done", 8, 0, 0, 0)))
+        while not isinstance(messages.read_down(one.recv(timeout=20)), Bye):
+            pass
         one.close()
     assert server.metric("semcodec_queued") <= 16
 
