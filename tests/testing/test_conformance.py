@@ -254,6 +254,7 @@ ALSO = {
     "Unchecked": {"check_long"},
     "TakesWhatComes": {"check_long"},
     "RecoversIntoItsOwn": {"check_threads"},
+    "DecodesIntoItsOwn": {"check_threads"},
     "MarksInBool": {"check_damage", "check_forgery"},
     "EncodesIntoItsOwn": {"check_threads"},
     "RestoresIntoItsOwn": {"check_threads"},
