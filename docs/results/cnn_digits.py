@@ -44,9 +44,9 @@ QUALITIES = (1, 5, 10, 20, 30, 40, 50, 60, 70)
 RIVALS = {
     "WebP": (f"webp:slow=true+{BACKBONE}", {"webp.quality": QUALITIES}),
     "AVIF": (f"avif+{BACKBONE}", {"avif.quality": QUALITIES}),
-    "JPEG XL": (f"jpegxl:slow=true+{BACKBONE}", {"jpegxl.quality": QUALITIES}),
+    "JPEG XL": (f"jpegxl:slow=true+{BACKBONE}", {"jpegxl.quality": (1, 10, 25, 50)}),
 }
-WANTED = [percent / 100 for percent in range(80, 98)]
+WANTED = [percent / 100 for percent in range(88, 98)]
 GOAL = 1 / 3
 
 
