@@ -30,11 +30,10 @@ if TYPE_CHECKING:
     from semcodec.pipeline.device import Device
     from semcodec.pipeline.pipeline import Pipeline
     from semcodec.pipeline.server import Server
+    from semcodec.pipeline.weights import Given as Weights
     from semcodec.serving.link import Connecting
     from semcodec.specs import InputRequest
     from semcodec.tasks.prediction import Prediction
-
-    Weights = str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None
 
 sys.meta_path.append(OldPaths())
 

@@ -69,13 +69,8 @@ def tell_layered() -> None:
     for record in pages.read(RECORDS):
         if record["name"] in (LAYERED, *RIVALS):
             by.setdefault(record["name"], []).append(record)
-    lines = ["| what is sent | top-1, % (95 %) | bytes | share |", "| --- | --- | ---: | ---: |"]
-    for r in (row for rows in by.values() for row in sorted(rows, key=lambda row: float(row["bytes_total"]))):
-        low, high = r["top1_interval"]
-        lines.append(
-            f"| `{r['spec']}` | {100 * r['top1']:.1f} ({100 * low:.1f}-{100 * high:.1f}) | {r['bytes_total']:,.0f} | "
-            f"{r['device_share']:.2f} |"
-        )
+    rows = [row for one in by.values() for row in sorted(one, key=lambda row: float(row["bytes_total"]))]
+    lines = list(pages.sent(rows))
     rivals = {name: Method.of(by[name]) for name in RIVALS}
     lines += ["", f"| top-1, % | layered | {' | '.join(rivals)} | ours / best (95 %) | a third |"]
     lines += ["| ---: | ---: |" + " ---: |" * len(rivals) + " --- | --- |"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,16 @@ def measure(
         metric = get_task(record["task"]).metric
         score = metric.shown(record[metric.key])
         print(f"{name}: {metric.head} {score:.1f}, {record['bytes_total']:.0f} bytes", flush=True)
+
+
+def sent(rows: Iterable[Record]) -> Iterator[str]:
+    """A table of points: what is sent, top-1, bytes and the device's share."""
+    yield "| what is sent | top-1, % (95 %) | bytes | share |"
+    yield "| --- | --- | ---: | ---: |"
+    for r in rows:
+        low, high = r["top1_interval"]
+        score = f"{100 * r['top1']:.1f} ({100 * low:.1f}-{100 * high:.1f})"
+        yield f"| `{r['spec']}` | {score} | {r['bytes_total']:,.0f} | {r['device_share']:.2f} |"
 
 
 def compared(one: Equal, goal: float, digits: int) -> str:

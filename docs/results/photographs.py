@@ -190,12 +190,7 @@ def lines(rows: Sequence[pages.Record]) -> Iterator[str]:
     by: dict[str, list[pages.Record]] = {}
     for row in sorted(rows, key=lambda r: (order.index(r["name"]), float(r["bytes_total"]))):
         by.setdefault(row["name"], []).append(row)
-    yield "| what is sent | top-1, % (95 %) | bytes | share |"
-    yield "| --- | --- | ---: | ---: |"
-    for r in (row for one in by.values() for row in one):
-        low, high = r["top1_interval"]
-        score = f"{100 * r['top1']:.1f} ({100 * low:.1f}-{100 * high:.1f})"
-        yield f"| `{r['spec']}` | {score} | {r['bytes_total']:,.0f} | {r['device_share']:.2f} |"
+    yield from pages.sent(row for one in by.values() for row in one)
     rivals = {name: Method.of(by[name]) for name in RIVALS if name in by}
     for spec, name in NAMES.items():
         if name not in by or not rivals:
