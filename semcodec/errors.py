@@ -96,6 +96,14 @@ def first_line(error: BaseException) -> str:
     return line if len(line) <= LONGEST else f"{line[:LONGEST]} ... ({len(line):,} characters)"
 
 
+def printable(text: str, kept: str = "") -> str:
+    """A text as a terminal may have it, which files and messages of others may have written.
+
+    What would move the cursor, colour or turn round what follows is told, as ``\\x1b``. kept: characters that stay.
+    """
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
+
+
 EXTRAS = {
     "av": "video",
     "datasets": "datasets",

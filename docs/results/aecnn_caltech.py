@@ -67,10 +67,12 @@ def measure(options: Namespace) -> None:
     keep(options, "whole", f"png+{ending}", {}, alone)
     for cut in options.cuts:
         for ratio in options.ratios:
-            for name, codec in METHODS.items():
-                text, whole = trained(options, name, codec.format(ratio), cut, ratio)
+            for name in options.methods:
+                text, whole = trained(options, name, METHODS[name].format(ratio), cut, ratio)
                 keep(options, name, text, {}, whole, l=LAYERS[cut], ratio=ratio)
                 tell()
+    if options.rows:
+        return
     for cut in options.cuts:
         keep(options, "tensor8", f"tensor8+rans+{BACKBONE}@{cut}:side={options.side}", {}, alone, l=LAYERS[cut])
     keep(options, "full offload, JPEG", f"jpeg+{ending}", {"jpeg.quality": QUALITIES}, alone)
@@ -239,6 +241,8 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--cuts", nargs="+", default=["stem"], choices=list(LAYERS))
     parser.add_argument("--ratios", nargs="+", type=int, default=[4, 16, 64])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--rows", action="store_true", help="only the rows of Table I")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the samples of every recipe")
     parser.add_argument("--limit", type=int, help="test images, all if left out")
     parser.add_argument("--save-plot", type=Path, help="picture of Fig. 4")

@@ -27,8 +27,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pages
+
 from semcodec._json import to_json
-from semcodec.bench.equal import Equal, Method, at_equal_accuracy
+from semcodec.bench.equal import Method, at_equal_accuracy
 from semcodec.cli import main as semcodec
 from semcodec.composition.composition import compose_spec
 from semcodec.evaluation.records import PLAN, read
@@ -286,27 +288,11 @@ def equal(goal: Goal, mine: Sequence[Record], theirs: Mapping[str, Sequence[Reco
     found = at_equal_accuracy(Method.of(within), methods, goal.accuracies)
     yield f"| {metric_of(mine[0]).head} | ours | {' | '.join(methods)} | ours / best (95 %) | goal |"
     yield "| ---: | ---: |" + " ---: |" * len(methods) + " --- | --- |"
-    yield from (row(one, goal) for one in found)
+    yield from (pages.compared(one, goal.ratio, 3) for one in found)
     met = sum(one.ratio is not None and one.ratio <= goal.ratio for one in found)
     yield ""
     yield f"Met at {met} of {len(found)} accuracies; our points have shares of {shares(within)}."
     yield ""
-
-
-def row(one: Equal, goal: Goal) -> str:
-    cells = [f"{100 * one.accuracy:g}", size(one.bytes), *map(size, one.rivals.values())]
-    if one.ratio is None:
-        verdict = "not reached"
-    else:
-        verdict = "met" if one.ratio <= goal.ratio else f"missed by {one.ratio / goal.ratio:.2f} times"
-    high = "inf" if one.high is None else f"{one.high:.3f}"
-    low = "inf" if one.low is None else f"{one.low:.3f}"
-    ratio = "-" if one.ratio is None else f"{one.ratio:.3f} ({low} to {high})"
-    return "| " + " | ".join([*cells, ratio, verdict]) + " |"
-
-
-def size(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0f}"
 
 
 def shares(rows: Sequence[Record]) -> str:
@@ -404,10 +390,7 @@ def show(runs: Path) -> None:
         if any(records(folder / step) for step in STEPS):
             picture(name, part, folder)
             text += [*lines(part, folder), f"![accuracy over bytes]({f'flagship_{name}.svg'})", ""]
-    page = PAGE.read_text() if PAGE.exists() else "\n".join(MARKS) + "\n"
-    before, _, rest = page.partition(MARKS[0])
-    body = "\n".join(text)
-    PAGE.write_text(f"{before}{MARKS[0]}\n\n{body}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+    pages.tell(PAGE, MARKS, text)
 
 
 def main() -> None:

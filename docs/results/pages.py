@@ -67,7 +67,7 @@ def compared(one: Equal, goal: float, digits: int) -> str:
         low, high = (math.inf if bound is None else bound for bound in (one.low, one.high))
         met = "met" if one.ratio <= goal else f"missed by {one.ratio / goal:.2f} times"
         told = [f"{one.ratio:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})", met]
-    return f"| {' | '.join([f'{100 * one.accuracy:.0f}', *sizes, *told])} |"
+    return f"| {' | '.join([f'{100 * one.accuracy:g}', *sizes, *told])} |"
 
 
 def tell(page: Path, marks: tuple[str, str], lines: Iterable[str]) -> None:

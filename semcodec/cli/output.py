@@ -10,14 +10,14 @@ from typing import Any
 import click
 
 from semcodec._json import to_json
+from semcodec.errors import printable
 
 ABSENT = "-"
 
 
 def tamed(text: str) -> str:
-    """A text as a terminal may have it, which files and messages of others may have written: what would move the
-    cursor, colour or turn round what follows is told, as ``\\x1b``."""
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    """Lines as a terminal may have them, see ``printable``."""
+    return printable(text, "\n\t")
 
 
 def echo_json(value: Any) -> None:

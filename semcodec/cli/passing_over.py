@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import click
 
+from semcodec.cli.output import tamed
 from semcodec.errors import first_line
 
 option = click.option(
@@ -26,4 +27,4 @@ class PassingOver:
             raise error
         self.names.append(name)
         told = error.strerror or error if isinstance(error, OSError) else first_line(error)
-        click.echo(f"passed over {name}: {told}", err=True)
+        click.echo(tamed(f"passed over {name}: {told}"), err=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from semcodec.coding.rounds import SURE
 from semcodec.container.packets import LocalRecord, Packet, read_packets
-from semcodec.errors import CorruptStream, SemcodecError, first_line
+from semcodec.errors import CorruptStream, SemcodecError, first_line, printable
 from semcodec.pipeline.server import Joined, Record, Server
 from semcodec.pipeline.timing import Clock
 from semcodec.serving.answers import to_message, to_prediction
@@ -151,7 +151,7 @@ def join(first: tuple[bytes, bytes], second: Packet | LocalRecord, sequence: int
 
 def failed(item: Item, error: SemcodecError) -> Failed:
     """The outcome of a record that something is wrong with."""
-    return Failed(item.sequence, "".join(c if c.isprintable() else "?" for c in first_line(error))[:1000])
+    return Failed(item.sequence, printable(first_line(error))[:1000])
 
 
 def microseconds(seconds: float) -> int:

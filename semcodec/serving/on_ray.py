@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from semcodec._network import check_cluster
 from semcodec.data.notes import DataNote
-from semcodec.errors import PluginError, SemcodecError, UsageError, WeightsMismatch, first_line
+from semcodec.errors import PluginError, SemcodecError, UsageError, WeightsMismatch, first_line, printable
 from semcodec.pipeline.server import Server
 from semcodec.serving.computing import Computed, Item, compute, draw
 from semcodec.serving.engine import TRIES, Hosted, Models, WorkerLost
@@ -296,5 +296,5 @@ class _Told(io.TextIOBase):
     def write(self, text: str) -> int:
         line = COLOUR.sub("", text).strip().partition("\n")[0]  # of those behind it some hundreds may be a dump
         if line and not self.ended.is_set():
-            self.log("ray", message="".join(c for c in line if c.isprintable())[:300])
+            self.log("ray", message=printable(line)[:300])
         return len(text)

@@ -18,7 +18,7 @@ from math import inf
 from typing import Any
 from urllib.parse import parse_qs
 
-from semcodec.errors import CorruptStream, SemcodecError, VersionMismatch, WeightsMismatch, first_line
+from semcodec.errors import CorruptStream, SemcodecError, VersionMismatch, WeightsMismatch, first_line, printable
 from semcodec.pipeline.server import Server
 from semcodec.serving import messages
 from semcodec.serving.batching import Batcher, Job
@@ -104,8 +104,7 @@ class Held:
 class _Refusal(Exception):
     def __init__(self, code: str, message: str, retry: bool = False) -> None:
         super().__init__(message)
-        line = "".join(c if c.isprintable() else "?" for c in message)[:2000]
-        self.refuse = Refuse(code, line, retry)
+        self.refuse = Refuse(code, printable(message)[:2000], retry)
 
 
 class Service:

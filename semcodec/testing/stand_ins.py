@@ -16,7 +16,7 @@ from semcodec.composition.registry import Registry, missing
 from semcodec.errors import SemcodecError
 from semcodec.specs import BackboneSpec, FeatureSpec, TensorSpec
 
-FRAMES, HEIGHT, WIDTH = 16, 32, 48
+FRAMES, HEIGHT, WIDTH = 8, 32, 48
 POOL = 4
 CHANNELS = 6
 CLIP = {"frames": TensorSpec((FRAMES, 3, HEIGHT, WIDTH)), "index": TensorSpec((FRAMES,), "int64")}

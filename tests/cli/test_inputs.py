@@ -208,6 +208,7 @@ def test_a_bad_input_is_passed_over_where_that_is_wanted(tmp_path):
         "digits-motion/test/0", "digits-motion/test/1"
     ]  # fmt: skip
     assert len(json.loads(call("decode", out, "--format", "json").stdout)["records"]) == 2
-    told = call("encode", SPEC, "no.mp4", "-o", tmp_path / "b.sem", "--keep-going")
+    told = call("encode", SPEC, "no\x1b[2J.mp4", "-o", tmp_path / "b.sem", "--keep-going")
+    assert r"passed over no\x1b[2J.mp4: " in told.stderr
     assert told.exit_code == 1 and "none of the 1 inputs can be encoded" in told.stderr
     assert not (tmp_path / "b.sem").exists()
