@@ -9,6 +9,20 @@ from typing import Any, Literal, get_args
 Kind = Literal["encoder", "selector", "recoverer", "entropy", "backbone"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+_ANY = "expected_failures", "programs", "remedy"
+TRAITS: Mapping[Kind, frozenset[str]] = {
+    "encoder": frozenset(
+        (*_ANY, "baseline", "cut", "device", "earlier_selectors", "entropy", "error", "example", "hub", "max_bytes",
+         "models", "needs_torch", "predicts", "recoverer", "selectors", "serves", "targets", "tasks", "units")
+    ),
+    "selector": frozenset((*_ANY, "abilities", "budget", "example")),
+    "recoverer": frozenset((*_ANY, "example", "fallback", "tasks")),
+    "entropy": frozenset((*_ANY, "excess")),
+    "backbone": frozenset((*_ANY, "classes", "example", "hub", "known", "shares", "task")),
+}  # fmt: skip
+"""Names of the traits that are read, by kind, which docs/plugins.md explains. A backbone may also have one by the name
+of each model of an Encoder."""
+
 API = 1
 """Version of the contract between core and plugins; a plugin for a newer one is refused."""
 
@@ -55,7 +69,7 @@ class Component:
     stream_version: raised only when the bytes, or specs that name no default, change meaning; ``reads``: the ones
     decoded here.
     license: SPDX name of what is loaded, shown wherever the component is.
-    traits: declared abilities, see ``semcodec.interfaces`` for each kind's.
+    traits: declared abilities, of those in ``TRAITS``.
     weights: checkpoints that ship in the wheel, as "package:path/inside.safetensors".
     recipe: "package.module:function" that trains it, see ``semcodec.training.loop``.
     coding: of an Encoder, "package.module:Class" of its ``Coding``, torch-free; None where it is not apart.

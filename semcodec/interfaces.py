@@ -16,30 +16,7 @@ Spec functions (torch-free, named by ``Component.spec``; raise ``SpecMismatch(re
     backbone(params) -> BackboneSpec          encoder(features, params) -> EncoderSpec
     recoverer(features, params) -> FeatureSpec
 
-Traits, declared in ``Component.traits``:
-
-    any        programs: names of programs that must be on PATH;  remedy: what to do where one of the component's
-               ``requires`` is missing, where that is more than installing it
-    encoder    entropy: "required" | "mixed" | "none";  targets: names that Selectors choose among, in order,
-               each also a call parameter;  recoverer, selectors: defaults by name, a Recoverer's
-               with parameters in braces, as "sr:{scale}";  predicts: bool;  tasks: tuple;
-               units: by target, one of its units and several, as ("patch", "patches"): ``eval`` counts these;
-               baseline: "full-offload" of one that sends the whole input as it is;
-               models: build parameters that name a Backbone, which the constructor is given built. Where the spec
-               leaves one out it is the Backbone's trait of that name, else the Backbone itself. An Encoder with
-               models has no other weights;
-               device: "package.module:Class" of what runs on a device without torch (``semcodec.device_half``);
-               needs_torch: of one without such a class, why, in words
-    backbone   hub: repository of published weights, or "package.module:function" that is given the build parameters
-               and returns it or None;  example: a member for checks of a family ("timm/*");
-               known: of a family, "package.module:function" that is given the build parameters and raises UsageError
-               for a member that cannot exist; without torch;
-               shares: another Backbone and how names of weights begin that are its own as it ships; files of
-               ``semcodec train`` leave them out where they still are;
-               by the name of an Encoder's model: the usual Backbone for it
-    recoverer  fallback: one without weights to name where none are found
-    entropy    alphabet: largest alphabet it codes natively (absent: any)
-    selector   abilities: ("keep",), ("gate",) or ("point",);  example, of a point: a spec that it sets one for
+Traits, declared in ``Component.traits``, are those of ``semcodec.component.TRAITS``, which docs/plugins.md explains.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from browser import SIZES, browser, shown
 from click.testing import CliRunner
 
 from semcodec.cli import main
+from semcodec.component import TRAITS
 from semcodec.interfaces import Backbone, Encoder, EntropyStage, Recoverer, Selector
 
 ROOT = Path(__file__).parents[1]
@@ -148,6 +149,16 @@ def test_every_method_of_an_interface_is_documented_with_its_arguments(interface
             arguments = [p for p in inspect.signature(method).parameters.values() if p.name != "self"]
             shown = ", ".join(f"**{p.name}" if p.kind is p.VAR_KEYWORD else p.name for p in arguments)
             assert f"`{name}({shown})" in text, name
+
+
+def test_every_trait_is_documented_and_no_other():
+    table = (ROOT / "docs" / "plugins.md").read_text().partition("### Traits")[2].partition("\n## ")[0]
+    documented: dict[str, set[str]] = {kind: set() for kind in TRAITS}
+    for kinds, names in re.findall(r"^\| ([a-z, ]+) \| (`.*?`) \|", table, re.M):
+        for kind in TRAITS if kinds == "any" else kinds.split(", "):
+            documented[kind].update(re.findall(r"`(\w+)`", names))
+    assert documented["backbone"] - TRAITS["backbone"] == {"edge"}, "the name of an Encoder's model"
+    assert {**documented, "backbone": documented["backbone"] - {"edge"}} == TRAITS
 
 
 def build(source: Path, out: Path) -> subprocess.CompletedProcess[str]:

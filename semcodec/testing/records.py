@@ -11,14 +11,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from functools import cache
 from io import BytesIO
 from typing import Any
 
-from semcodec.component import API, KINDS, Component, Kind, Param
+from semcodec.component import API, KINDS, TRAITS, Component, Kind, Param
 from semcodec.composition.binding import Binder
 from semcodec.composition.grammar import NAME, format_value, parse_item
-from semcodec.composition.registry import get_registry, import_target
+from semcodec.composition.registry import Registry, get_registry, import_target
 from semcodec.composition.resolution import DEFAULT_RECOVERER
 from semcodec.container.header import StreamHeader, read_header, write_header
 from semcodec.errors import UsageError
@@ -139,6 +140,7 @@ def check_traits(subject: Subject) -> None:
     """Traits are plain data, and those that core reads have values that it knows."""
     c, traits = subject.component, subject.component.traits
     require(_plain(traits), f"traits are not plain data: {traits!r}")
+    _require_known(c, subject.registry)
     if c.kind == "encoder":
         require(traits.get("entropy", "required") in ("required", "mixed", "none"), "unknown value of trait entropy")
         device = traits.get(DEVICE)
@@ -162,8 +164,6 @@ def check_traits(subject: Subject) -> None:
         require(abilities in known, f"abilities are ('keep',), ('gate',) or ('point',), not {abilities!r}")
         require(abilities != ("point",) or "example" in traits, "a point names a spec that it is for by trait example")
         require(not traits.get("budget") or c.param("budget"), "obeys a budget and has no parameter of that name")
-    if c.kind == "entropy" and "alphabet" in traits:
-        require(isinstance(traits["alphabet"], int) and traits["alphabet"] > 0, "alphabet is a count")
     if c.kind == "entropy" and "excess" in traits:
         excess = traits["excess"]
         pair = isinstance(excess, tuple) and len(excess) == 2 and all(isinstance(x, int | float) for x in excess)
@@ -176,6 +176,16 @@ def check_traits(subject: Subject) -> None:
     reasons = traits.get("expected_failures", {})
     said = isinstance(reasons, Mapping) and all(isinstance(r, str) and r.strip() for r in reasons.values())
     require(said, "expected_failures gives a reason for each check that it names")
+
+
+def _require_known(c: Component, registry: Registry) -> None:
+    """Nobody reads a trait of another name, as of one that is misspelt."""
+    known = set(TRAITS[c.kind])
+    if c.kind == "backbone":
+        known.update(name for other in registry for name in other.traits.get("models", ()))
+    for name in sorted(c.traits.keys() - known):
+        close = get_close_matches(name, known, n=1)
+        require(False, f"no {c.kind} has a trait {name!r}" + (f": {close[0]!r} is meant?" if close else ""))
 
 
 def _plain(value: object) -> bool:
