@@ -77,14 +77,22 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS and not args[0].startswith("-"):
             close = get_close_matches(args[0], COMMANDS, n=1)
-            ctx.fail(f"there is no command {args[0]!r}; " + (f"did you mean {close[0]}?" if close else "see --help"))
+            ctx.fail(f"there is no command {args[0]!r}" + (f"; did you mean {close[0]}?" if close else ""))
         return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.ClickException as error:
+            _refuse(ctx, error)
 
     def invoke(self, ctx: click.Context) -> Any:
         _reopen()
         try:
             with terminable(), _notes_as_lines():
                 return super().invoke(ctx)
+        except click.ClickException as error:
+            _refuse(ctx, error)
         except (SemcodecError, OSError, KeyboardInterrupt) as error:
             if ctx.params["debug"] and not isinstance(error, Terminated):
                 raise
@@ -113,6 +121,18 @@ def _notes_as_lines() -> Iterator[None]:
         yield
     finally:
         warnings.showwarning = shown
+
+
+def _refuse(ctx: click.Context, error: click.ClickException) -> NoReturn:
+    """Tell an error of click's as ours are told: in one line."""
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+        raise error
+    text = " ".join(error.format_message().split()).rstrip(".")
+    told = type(error) is click.BadParameter or text.endswith("?")
+    if isinstance(error, click.UsageError) and error.ctx and not told:
+        text = f"{text}; see {error.ctx.command_path} --help"
+    click.echo(f"error: {tamed(text[:1].lower() + text[1:])}", err=True)
+    ctx.exit(error.exit_code)
 
 
 def _leave(ctx: click.Context, error: BaseException) -> NoReturn:

@@ -87,8 +87,8 @@ def command(
 
     if anchor and form == "compressai":
         raise UsageError("--bd has no place in CompressAI's form; use --format html, md, csv or json")
-    if form == "html":
-        output = output or (results / "report.html" if results.is_dir() else results.with_suffix(".html"))
+    if form == "html" and output is None and results.exists():  # else there is nothing to show
+        output = results / "report.html" if results.is_dir() else results.with_suffix(".html")
     if (pictures or given) and (form != "html" or not pictures):
         raise UsageError("--pictures are of the page alone, and --weights of --pictures")
     if output is not None:

@@ -381,6 +381,12 @@ def test_a_typo_in_a_spec_has_a_caret_and_a_suggestion(command):
         (("train", "jpeg+vit-nano", "--data", "digits-motion", "-o", "out"), "nothing to train"),
         (("plugins", "show", "stea"), "did you mean stae?"),
         (("plugins", "list", "--kind", "codec"), "--kind is one of"),
+        (("compose",), "error: missing argument 'SPEC'; see main compose --help"),
+        (("compose", SPEC, "--inputs", SAMPLE), "no such option '--inputs'. Did you mean"),
+        (("compose", SPEC, SPEC), "error: got unexpected extra argument"),
+        (("eval", SPEC, "--data", "digits-motion", "--limit", "0"), "error: invalid value for '--limit': 0 is not in"),
+        (("--fast", "compose", SPEC), "error: no such option '--fast'; see main --help"),
+        (("plugins", "listing"), "error: no such command 'listing'"),
     ],
 )
 def test_a_wrong_request(arguments, says):
@@ -401,6 +407,7 @@ def test_a_wrong_request(arguments, says):
         (("encode", SPEC, SAMPLE, "-o", "no/where.sem", *RANDOM), "no/where.sem: No such file"),
         (("eval", SPEC, "--data", "digits-motion", "-o", "no/where.jsonl"), "no/where.jsonl: No such file"),
         (("data", "show", "nowhere"), "no such data set"),
+        (("report", "no/where"), "no/where is not there; name a folder"),
     ],
 )
 def test_what_is_not_there(arguments, says):

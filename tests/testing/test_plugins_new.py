@@ -131,7 +131,7 @@ def test_what_is_made_is_in_good_form(tmp_path, kind):
         (("mine", "--kind", "encoder", "-o", "file"), "file is there already"),
         (("mine", "--kind", "encoder", "-o", "no/such"), "no is no folder to make such in"),
         (("mine", "--kind", "codec"), "'codec' is not one of"),
-        (("mine",), "Missing option '--kind'"),
+        (("mine",), "missing option '--kind'"),
         (
             ("mine", "--kind", "encoder", "--task", "segmentation"),
             "--task is what a backbone does, and mine is an encoder",
