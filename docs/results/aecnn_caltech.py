@@ -50,14 +50,19 @@ QUALITIES = (10, 20, 50, 90)
 Record = dict[str, Any]
 
 
-def trained(options: Namespace, name: str, codec: str, cut: str, ratio: int) -> tuple[str, WeightsRequest]:
-    """The spec of a codec (such as "aecnn:ratio=4") at a cut, and its weights, once they are there."""
+def trained(
+    options: Namespace, name: str, codec: str, cut: str, ratio: int, times: float = 1
+) -> tuple[str, WeightsRequest]:
+    """The spec of a codec (such as "aecnn:ratio=4") at a cut, and its weights, once they are there.
+
+    times: how many times the samples of all others it learns from.
+    """
     text = f"{codec}+rans+{BACKBONE}@{cut}:side={options.side}"
-    out = options.runs / f"{name}-{cut}-{ratio}".lower().replace("+", "p").replace(" ", "-")
+    out = options.runs / f"{name}-{cut}-{ratio}".lower().replace("+", "p").replace(",", "").replace(" ", "-")
     if not (out / WEIGHTS).exists():
         base = WeightsRequest({"backbone": str(options.base)}, offline=True)
         print(f"training {name} at {cut}, ratio {ratio}", flush=True)
-        train(text, options.data, out, request=base, scale=options.scale)
+        train(text, options.data, out, request=base, scale=times * options.scale)
     return text, WeightsRequest({"": str(out)}, offline=True)
 
 
@@ -71,6 +76,11 @@ def measure(options: Namespace) -> None:
                 text, whole = trained(options, name, METHODS[name].format(ratio), cut, ratio)
                 keep(options, name, text, {}, whole, l=LAYERS[cut], ratio=ratio)
                 tell()
+    for name, ratio, times in options.longer:
+        told = f"{name}, {times:g} times the samples"
+        text, whole = trained(options, told, METHODS[name].format(ratio), options.cuts[0], ratio, times)
+        keep(options, told, text, {}, whole)
+        tell()
     if options.rows:
         return
     for cut in options.cuts:
@@ -240,13 +250,15 @@ def main() -> None:
     parser.add_argument("runs", type=Path, help="folder for what is trained")
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--cuts", nargs="+", default=["stem"], choices=list(LAYERS))
-    parser.add_argument("--ratios", nargs="+", type=int, default=[4, 16, 64])
+    parser.add_argument("--ratios", nargs="*", type=int, default=[4, 16, 64])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--longer", nargs=3, action="append", default=[], metavar=("METHOD", "RATIO", "TIMES"))
     parser.add_argument("--rows", action="store_true", help="only the rows of Table I")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the samples of every recipe")
     parser.add_argument("--limit", type=int, help="test images, all if left out")
     parser.add_argument("--save-plot", type=Path, help="picture of Fig. 4")
     options = parser.parse_args()
+    options.longer = [(name, int(ratio), float(times)) for name, ratio, times in options.longer]
     importance(options)
     measure(options)
 

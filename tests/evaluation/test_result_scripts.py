@@ -136,7 +136,7 @@ def test_aecnn_on_caltech(script, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(page, "tell", lambda: None)
     page.measure(
         Namespace(data="data/caltech101", base=Path("runs/caffe128"), runs=tmp_path, side=128, cuts=["stem"],
-                  ratios=[4, 16, 64], methods=list(page.METHODS), rows=False, scale=1.0, limit=None)
+                  ratios=[4, 16, 64], methods=list(page.METHODS), longer=[], rows=False, scale=1.0, limit=None)
     )  # fmt: skip
     assert len(found) == 20
 
