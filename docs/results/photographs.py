@@ -11,6 +11,7 @@ The one behind two blocks begins as the wider one.
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ from semcodec.pipeline.stages import build
 from semcodec.pipeline.weights import WeightsRequest
 from semcodec.specs import TOKENS
 from semcodec.training.distillation import Settings
-from semcodec.training.train import WEIGHTS, train
+from semcodec.training.train import CARD, WEIGHTS, save, train
 from semcodec_plugins.layered.coding import SCALE_STEPS
 
 HERE = Path(__file__).parent
@@ -48,11 +49,11 @@ STEPS = (16.0, 8.0, 5.5, 4.0, 3.0)
 """Of quantisation that the added numbers begin with at each level, of tokens whose channels have deviation 1."""
 LOOKED_AT = 1500
 RATES = (2, 0.8, 0.32, 0.12, 0.05)
-FIRST = "deit-tiny-first"
-"""Folder of the wider codec's first training, which the one behind two blocks begins as too."""
+FIRST, SECOND = "deit-tiny-first", "deit-tiny-second"
+"""Folders of the wider codec's trainings, of which the one in the zoo is the mean."""
 TRAININGS = (
     (WIDER, None, FIRST, 83_200, Settings(features=0.4, lr=2e-4, crop=0.6, mix=False)),
-    (WIDER, FIRST, LEARNED[WIDER], 96_000, Settings(features=0.3, lr=3e-4, crop=0.5)),
+    (WIDER, FIRST, SECOND, 96_000, Settings(features=0.3, lr=3e-4, crop=0.5)),
     (EARLY, FIRST, LEARNED[EARLY], 48_000, Settings(features=0.5, lr=5e-4, crop=0.6, mix=False)),
 )
 """Spec, the folder of weights to begin with, the one of those that are made, and how: from samples, by settings."""
@@ -179,6 +180,20 @@ def learn(pictures: str, deit: str, runs: Path) -> None:
                 init=str(runs / start if start else begun), rate_weight=RATES, samples={"distil": samples},
                 distillation=settings,
             )  # fmt: skip
+    average(deit, [runs / FIRST, runs / SECOND], runs / LEARNED[WIDER])
+
+
+def average(deit: str, folders: Sequence[Path], out: Path) -> None:
+    """The mean of weights of which each began to learn as the one before it (Wortsman et al., 2022)."""
+    requests = [WeightsRequest({"backbone": deit, "encoder": str(folder)}, True) for folder in folders]
+    encoders: list[Any] = [Pipeline.load(compose_spec(WIDER), request).stages.encoder for request in requests]
+    states, last = [encoder.state_dict() for encoder in encoders], encoders[-1]
+    means = {
+        name: sum(s[name] for s in states) / len(states) for name, t in states[-1].items() if t.is_floating_point()
+    }
+    last.load_state_dict({**states[-1], **means})
+    last.freeze()
+    save({"encoder": last}, json.loads((folders[-1] / CARD).read_text()), out)
 
 
 # -- measuring and showing ---------------------------------------------------------------------------------------------
