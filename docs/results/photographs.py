@@ -67,7 +67,7 @@ RIVALS: dict[str, tuple[str, Mapping[str, Sequence[Any]]]] = {
 }  # fmt: skip
 EFFORTS = {"usual": "avif+deit-tiny", "greatest": "avif:slow=true+deit-tiny"}
 """Of AVIF's coder, compared on ``FEW`` photographs: the greatest takes a second and more for each."""
-FEW, COMPARED = 100, {"avif.quality": (20, 30, 40, 55)}
+FEW, COMPARED = 50, {"avif.quality": (20, 30, 40, 55)}
 WANTED = [percent / 100 for percent in range(65, 83)]
 
 

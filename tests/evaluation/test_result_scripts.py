@@ -61,7 +61,8 @@ def trained(monkeypatch):
                 named = {Path(path).name for path in request.given.values()}
                 for row in rows:
                     sources = {Path(weights["source"]).name for weights in row["weights"].values()}
-                    if row["spec"] == point.spec and named <= sources and row["data"] == Path(data).name:
+                    same = row["spec"] == point.spec and row["data"] == Path(data).name
+                    if same and named <= sources and row["samples"] == (limit or row["samples"]):
                         break
                 else:
                     assert point.spec in unmeasured, f"{point.spec} with {named} on {data} has no record"
@@ -134,18 +135,24 @@ def test_aecnn_on_caltech(script, trained, tmp_path, monkeypatch):
     found = trained(page, page.RECORDS, unmeasured=[item + rest for item in never])
     monkeypatch.setattr(page, "train", lambda *a, **k: None)
     monkeypatch.setattr(page, "tell", lambda: None)
-    page.measure(
-        Namespace(data="data/caltech101", base=Path("runs/caffe128"), runs=tmp_path, side=128, cuts=["stem"],
-                  ratios=[4, 16, 64], methods=list(page.METHODS), longer=[], rows=False, scale=1.0, limit=None)
-    )  # fmt: skip
+    usual = {"data": "data/caltech101", "base": Path("runs/caffe128"), "runs": tmp_path, "side": 128, "cuts": ["stem"],
+             "ratios": [4, 16, 64], "methods": list(page.METHODS), "longer": [], "rows": False, "scale": 1.0,
+             "limit": None}  # fmt: skip
+    page.measure(Namespace(**usual))
     assert len(found) == 20
+    later = {**usual, "base": Path("runs/base"), "rows": True}
+    page.measure(Namespace(**{**later, "ratios": [8, 32], "longer": [("AECNN", 64, 3)]}))
+    page.measure(Namespace(**{**later, "ratios": [8, 32], "methods": ["AECNN"], "cuts": ["layer1.0"]}))
+    page.measure(Namespace(**{**later, "ratios": [2], "methods": ["AECNN"]}))
+    assert len(found) == 20 + (1 + 6 + 1) + (1 + 2) + (1 + 1)
 
 
 def test_photographs(script, trained):
     page, shared = script("photographs"), script("pages")
     found = trained(shared, page.RECORDS)
     page.measure("data/nips2017", "deit_tiny_patch16_224.fp16.safetensors", page.ZOO)
-    assert len(found) == 4 + 5 + 5 + 1 + sum(len(next(iter(grid.values()))) for _, grid in page.RIVALS.values())
+    rivals = sum(len(next(iter(grid.values()))) for _, grid in page.RIVALS.values())
+    assert len(found) == 4 + 5 + 5 + 1 + rivals + 2 * len(page.COMPARED["avif.quality"])
 
 
 def test_task_aware(script, trained):
