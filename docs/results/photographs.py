@@ -236,7 +236,7 @@ def efforts(found: Sequence[pages.Record]) -> Iterator[str]:
     yield f"| AVIF's quality, {FEW} photographs | usual effort, bytes | greatest | greatest / usual | top-1, % |"
     yield "| ---: | ---: | ---: | ---: | --- |"
     by = {(r["knobs"]["quality"], r["name"]): r for r in found}
-    for quality in sorted({quality for quality, _ in by}):
+    for quality in sorted(quality for quality, effort in by if effort == "greatest"):
         usual, greatest = (by[quality, effort] for effort in EFFORTS)
         sizes = usual["bytes_total"], greatest["bytes_total"]
         scores = " and ".join(f"{100 * r['top1']:.0f}" for r in (usual, greatest))
