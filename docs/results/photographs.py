@@ -5,8 +5,8 @@
     python docs/results/photographs.py                                   the page's tables, from the records there are
 
 The codec that ships sends 48 numbers for every four tokens. The wider one begins as it is: 144 more are the principal
-components of what it leaves of the tokens, which the decoder does not read at first, and it learns by distillation.
-The one behind two blocks begins as the wider one.
+components of what it leaves of the tokens, which the decoder does not read at first, and it learns by distillation,
+twice: the mean of both trainings is what is measured. The one behind two blocks begins as the first of them.
 """
 
 from __future__ import annotations

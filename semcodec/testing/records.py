@@ -137,7 +137,7 @@ def _check_value(p: Param, value: Any, what: str) -> None:
 
 
 def check_traits(subject: Subject) -> None:
-    """Traits are plain data, and those that core reads have values that it knows."""
+    """Traits are plain data, of names that core reads and values that it knows."""
     c, traits = subject.component, subject.component.traits
     require(_plain(traits), f"traits are not plain data: {traits!r}")
     _require_known(c, subject.registry)

@@ -34,7 +34,7 @@ from semcodec.component import Param
 from semcodec.composition.registry import get_registry
 from semcodec.pipeline.accelerator import Accelerator
 from semcodec.testing import accelerators, checks_for, outcomes, parametrize_with_checks, records
-from semcodec.testing.stand_ins import STAND_INS
+from semcodec.testing.stand_ins import FRAMES, STAND_INS
 
 LARGE = {
     "deit-base",
@@ -232,7 +232,7 @@ WRONG = [
     ("check_point_of_each", POINT, "SetsByPlace", "otherwise than among others"),
     ("check_point_given", POINT, "SetsRegardless", "sets frames to 2 where the spec says 1"),
     ("check_spec", BACKBONE, "Doubles", "float64"),
-    ("check_spec", BACKBONE, "SwapsSides", "16x3x48x32"),
+    ("check_spec", BACKBONE, "SwapsSides", f"{FRAMES}x3x48x32"),
     ("check_cuts_agree", BACKBONE, {"target": "conformance.toys:OtherWhenCut", "spec": "conformance.specs:halves"},
      "cut at late"),
     ("check_batch", BACKBONE, "BatchNormed", "samples beside it"),

@@ -15,6 +15,7 @@ from semcodec.errors import CorruptStream, SemcodecError
 from semcodec.interfaces import EntropyStage, Recoverer, Selector
 from semcodec.priors import Indexed
 from semcodec.testing.stand_in_models import Clips, Images, Patches
+from semcodec.testing.stand_ins import FRAMES
 
 
 def wait_for_others():
@@ -341,7 +342,7 @@ class BatchNormed(Clips):
 
 class WholeClips(Clips):
     def tail(self, features, cut):
-        return super().tail({n: t.view(len(t), 16, *t.shape[2:]) for n, t in features.items()}, cut)
+        return super().tail({n: t.view(len(t), FRAMES, *t.shape[2:]) for n, t in features.items()}, cut)
 
 
 class Drops(Clips):
