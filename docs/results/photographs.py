@@ -180,7 +180,8 @@ def learn(pictures: str, deit: str, runs: Path) -> None:
                 init=str(runs / start if start else begun), rate_weight=RATES, samples={"distil": samples},
                 distillation=settings,
             )  # fmt: skip
-    average(deit, [runs / FIRST, runs / SECOND], runs / LEARNED[WIDER])
+    if not (runs / LEARNED[WIDER] / WEIGHTS).exists():
+        average(deit, [runs / FIRST, runs / SECOND], runs / LEARNED[WIDER])
 
 
 def average(deit: str, folders: Sequence[Path], out: Path) -> None:

@@ -20,7 +20,7 @@ import click
 from semcodec._progress import Terminated, terminable
 from semcodec._version import __version__
 from semcodec.cli.output import tamed
-from semcodec.errors import SemcodecError, cure
+from semcodec.errors import SemcodecError, UsageError, cure
 
 COMMANDS = {
     "compose": "Show a pipeline as a table; with --input, run it.",
@@ -131,8 +131,8 @@ def _refuse(ctx: click.Context, error: click.ClickException) -> NoReturn:
     told = type(error) is click.BadParameter or text.endswith("?")
     if isinstance(error, click.UsageError) and error.ctx and not told:
         text = f"{text}; see {error.ctx.command_path} --help"
-    click.echo(f"error: {tamed(text[:1].lower() + text[1:])}", err=True)
-    ctx.exit(error.exit_code)
+    kind = UsageError if isinstance(error, click.UsageError) else SemcodecError
+    _leave(ctx, kind(text[:1].lower() + text[1:]))
 
 
 def _leave(ctx: click.Context, error: BaseException) -> NoReturn:
