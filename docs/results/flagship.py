@@ -54,9 +54,10 @@ PRESETS = {
 PRESETS["h265"] = PRESETS["h264"]
 GROUPS = (0, 1, 4, 8)
 """Frames from key frame to key frame; 0 leaves that to the coder, for which a clip of 16 is one group."""
-CRF = {"h264": tuple(range(20, 52, 2)), "h265": tuple(range(20, 52, 2)), "av1": tuple(range(20, 64, 3))}
+CRF = {"h264": tuple(range(27, 52, 3)), "h265": tuple(range(27, 52, 3)), "av1": tuple(range(27, 64, 4))}
+"""Down to the lowest quality that each has."""
 TRIED = {"h264": (28, 36, 44), "h265": (28, 36, 44), "av1": (35, 48, 60)}
-TRIAL, BEST = 200, 3
+TRIAL, BEST = 50, 2
 """Clips that presets and groups are tried on, and how many of these are then measured on all clips."""
 
 
