@@ -45,11 +45,12 @@ def mosaic(pixels: Tensor, rng: np.random.Generator, share: float = 0.5) -> Tens
 
 
 def cut_mix(pixels: Tensor, rng: np.random.Generator, share: float = 0.5) -> Tensor:
-    """Images (B, 3, H, W), some of them with a rectangle of another of the batch (Yun et al., 2019).
+    """Images or clips (B, ..., H, W), some of them with a rectangle of another of the batch (Yun et al., 2019), the same
+    in all frames.
 
-    share: of the images that are. Few pictures become many to learn from where no label has to fit what is seen.
+    share: of the samples that are. Few become many to learn from where no label has to fit what is seen.
     """
-    count, _, height, width = pixels.shape
+    count, (height, width) = len(pixels), pixels.shape[-2:]
     others = pixels[torch.from_numpy(rng.permutation(count))]
     side = rng.uniform(0, 1, count) ** 0.5 * (rng.random(count) < share)
     middle = rng.random((count, 2))
@@ -57,7 +58,8 @@ def cut_mix(pixels: Tensor, rng: np.random.Generator, share: float = 0.5) -> Ten
     for axis, length in enumerate((height, width)):
         at = (np.arange(length) + 0.5) / length
         masks.append(np.abs(at - middle[:, axis : axis + 1]) < side[:, None] / 2)
-    inside = torch.from_numpy(masks[0][:, None, :, None] & masks[1][:, None, None, :])
+    inside = torch.from_numpy(masks[0][:, :, None] & masks[1][:, None, :])
+    inside = inside.view(count, *[1] * (pixels.dim() - 3), height, width)
     return torch.where(inside.to(pixels.device), others, pixels)
 
 

@@ -55,7 +55,7 @@ class Settings:
 
     features: weight of the squared error of normalised features beside the answers, in ``distil``. lr: the largest
     learning rate of ``distil``; a codec that has learned, and goes on, forgets at that of a new one. crop: the smallest
-    part of a side that is seen, where data vary; None: ``SMALLEST_CROP``, or ``SMALLEST_WINDOW``. mix: whether pictures
+    part of a side that is seen, where data vary; None: ``SMALLEST_CROP``, or ``SMALLEST_WINDOW``. mix: whether samples
     are put together, parts of others into one, or four to one for detectors.
     """
 
@@ -215,11 +215,10 @@ def tails_of(job: Job, layers: int | None = None) -> list[tuple[str, float, Any]
 
 
 def _mixing(job: Job) -> Callable[[Tensor, np.random.Generator], Tensor] | None:
-    """What makes new pictures of a batch; none for clips, and for data that have their size and place to be learned."""
+    """What makes new pictures or clips of a batch; none for data that have their size and place to be learned."""
     if finds_boxes(job):
         return mosaic
-    pictures = job.dataset.varies and _one(job).pixels.dim() == 4
-    return cut_mix if pictures else None
+    return cut_mix if job.dataset.varies else None
 
 
 def finds_boxes(job: Job) -> bool:

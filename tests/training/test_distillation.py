@@ -255,17 +255,19 @@ def test_rectangles_of_others_are_put_into_pictures():
     assert torch.equal(cut_mix(numbers, np.random.default_rng(0), share=0), numbers)
 
 
-def test_pictures_are_mixed_and_clips_are_not(monkeypatch):
-    """And pictures only of data that may be varied; detectors learn from mosaics."""
+def test_rectangles_of_other_clips_stand_still():
+    """Of clips they are the same in all frames, and what a picture of the same draws has."""
+    numbers = torch.arange(64.0).view(64, 1, 1, 1).expand(-1, 3, 24, 32)
+    clips = cut_mix(numbers[:, None].expand(-1, 5, -1, -1, -1), np.random.default_rng(0))
+    assert torch.equal(clips, cut_mix(numbers, np.random.default_rng(0))[:, None].expand_as(clips))
+
+
+def test_what_may_be_varied_is_mixed(monkeypatch):
+    """Other data are not; detectors learn from mosaics."""
     job = job_of(SPEC)
     assert distillation._mixing(job) is not cut_mix
     monkeypatch.setattr(type(job.dataset), "varies", True)
     assert distillation._mixing(job) is cut_mix
-    clip = loop.Batch(torch.rand(1, 2, 3, 96, 96), None, np.random.default_rng(0), [0])
-    with monkeypatch.context() as patched:
-        patched.setattr(distillation, "finds_boxes", lambda job: False)
-        patched.setattr(distillation, "_one", lambda job: clip)
-        assert distillation._mixing(job) is not cut_mix
     assert distillation._mixing(job_of("layered+det-nano@d3")) is mosaic
 
 
