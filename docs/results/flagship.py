@@ -57,8 +57,8 @@ GROUPS = (0, 1, 4, 8)
 CRF = {"h264": tuple(range(27, 52, 3)), "h265": tuple(range(27, 52, 3)), "av1": tuple(range(27, 64, 4))}
 """Down to the lowest quality that each has."""
 TRIED = {"h264": (28, 36, 44), "h265": (28, 36, 44), "av1": (35, 48, 60)}
-TRIAL, BEST = 50, 2
-"""Clips that presets and groups are tried on, and how many of these are then measured on all clips."""
+TRIAL, BEST = 50, 1
+"""Clips that presets and groups are tried on, and how many of these are measured on all clips, beside the usual one."""
 
 
 @dataclass(frozen=True)
