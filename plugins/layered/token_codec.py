@@ -66,7 +66,7 @@ class TokenCodec(nn.Module, Encoder):
     def normalise(self, tokens: Tensor) -> Tensor:
         """Tokens (B, N, D) to (B, D, [T,] H, W), each channel of about mean 0 and deviation 1."""
         x = (tokens.float() - self.mean) / self.deviation
-        placed: Tensor = x.transpose(1, 2).reshape(len(x), -1, *self.grid)
+        placed: Tensor = x.transpose(1, 2).reshape(x.shape[0], -1, *self.grid)
         return placed
 
     @torch.no_grad()

@@ -89,7 +89,7 @@ def embed(model: VisionTransformer, patches: Tensor, index: Tensor) -> Tensor:
     x = model.patch_embed.norm(model.patch_embed.proj(row).flatten(2).transpose(1, 2))
     nothing = x.new_zeros(1, model.patch_embed.num_patches, x.shape[-1])
     prefix, places = _positioned(model, nothing).tensor_split([model.num_prefix_tokens], 1)
-    return torch.cat([prefix.expand(len(x), -1, -1), x + places[0][index.clamp(min=0)]], 1)
+    return torch.cat([prefix.expand(x.shape[0], -1, -1), x + places[0][index.clamp(min=0)]], 1)
 
 
 def embed_whole(model: VisionTransformer, image: Tensor) -> Tensor:
@@ -222,7 +222,7 @@ def rollout_row(heard: Sequence[Heard]) -> Tensor:
     From the last block on, so that a vector is multiplied and no matrix.
     """
     q, k = heard[-1]
-    row = nn.functional.one_hot(torch.zeros(len(q), dtype=torch.int64, device=q.device), q.shape[2]).float()
+    row = nn.functional.one_hot(torch.zeros(q.shape[0], dtype=torch.int64, device=q.device), q.shape[2]).float()
     for q, k in reversed(heard):
         row = (row + (row[:, None] @ attention(q, k).mean(1))[:, 0]) / 2
     return row

@@ -45,10 +45,10 @@ def mosaic(pixels: Tensor, rng: np.random.Generator, share: float = 0.5) -> Tens
 
 
 def cut_mix(pixels: Tensor, rng: np.random.Generator, share: float = 0.5) -> Tensor:
-    """Images or clips (B, ..., H, W), some of them with a rectangle of another of the batch (Yun et al., 2019), the same
-    in all frames.
+    """Images or clips (B, ..., H, W), some of them with a rectangle of another of the batch (Yun et al., 2019).
 
-    share: of the samples that are. Few become many to learn from where no label has to fit what is seen.
+    It is the same in all frames. share: of the samples that are. Few become many to learn from where no label has to
+    fit what is seen.
     """
     count, (height, width) = len(pixels), pixels.shape[-2:]
     others = pixels[torch.from_numpy(rng.permutation(count))]
