@@ -5,6 +5,8 @@ A message says in one line what is wrong and what to do about it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class SemcodecError(Exception):
     """Base of all errors that are the input's or the environment's fault, not ours."""
@@ -102,6 +104,17 @@ def printable(text: str, kept: str = "") -> str:
     What would move the cursor, colour or turn round what follows is told, as ``\\x1b``. kept: characters that stay.
     """
     return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", *, most: int = 1) -> str:
+    """The end of a message about a name that there is not: which of the known ones is written most alike.
+
+    otherwise: what stands there where none is alike. most: names that are told.
+    """
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, list(known), n=most)
+    return f"did you mean {' or '.join(close)}?" if close else otherwise
 
 
 EXTRAS = {

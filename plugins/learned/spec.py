@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
+from semcodec.errors import did_you_mean
 from semcodec.specs import EncoderSpec, FeatureSpec, SpecMismatch, TensorSpec, image_size
 
 FACTORIZED, HYPER, CHECKERBOARD, RASTER = "factorized", "hyper", "checkerboard", "raster"
@@ -52,8 +52,7 @@ MODELS = {
 def model(name: str) -> Model:
     """What is known of a model by its name. Raises SpecMismatch for one that CompressAI has not."""
     if name not in MODELS:
-        close = get_close_matches(name, MODELS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(MODELS)}"
+        hint = did_you_mean(name, MODELS, f"there are {', '.join(MODELS)}")
         raise SpecMismatch(f"CompressAI has no image model {name!r}: {hint}")
     return MODELS[name]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import Any
 
 import timm
@@ -12,7 +11,7 @@ from timm.data import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from semcodec.errors import SemcodecError, UsageError, first_line
+from semcodec.errors import SemcodecError, UsageError, did_you_mean, first_line
 from semcodec.interfaces import Backbone, Features, Labels
 from semcodec.pipeline import sequential_graph
 from semcodec.pipeline.image_classifier import SequentialClassifier, imagenet_classes
@@ -217,8 +216,7 @@ def repository(model: str) -> str | None:
 def _check_name(model: str) -> None:
     name, _, tag = model.partition(".")
     if not timm.is_model(name):
-        close = get_close_matches(name, timm.list_models(), n=3)
-        hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() has all"
+        hint = did_you_mean(name, timm.list_models(), "timm.list_models() has all", most=3)
         raise UsageError(f"timm has no model {name!r}: {hint}")
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
     if tag and tag not in tags:

@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 
 from semcodec.data.notes import note
-from semcodec.errors import UsageError
+from semcodec.errors import UsageError, did_you_mean
 
 LIST = "names.txt"
 
@@ -37,8 +36,7 @@ def check(model: str) -> None:
     if _ordered(here) > _ordered(made_from):
         note(f"timm/{name}: not among the names of timm {made_from}, which are listed here; timm {here} may have it")
         return
-    close = get_close_matches(name, names, n=3)
-    hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() has all"
+    hint = did_you_mean(name, names, "timm.list_models() has all", most=3)
     raise UsageError(f"timm {made_from} has no model {name!r}: {hint}")
 
 

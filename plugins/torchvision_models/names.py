@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Any
 
-from semcodec.errors import UsageError
+from semcodec.errors import UsageError, did_you_mean
 
 SEGMENTING = (
     "deeplabv3_mobilenet_v3_large",
@@ -39,8 +38,7 @@ def check(model: str, side: int | None = None) -> None:
     """Raise UsageError for a name that is none of a model for segmentation or detection, and a side it cannot take."""
     known = (*SEGMENTING, *DETECTING)
     if model not in known:
-        close = get_close_matches(model, known, n=3)
-        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known[:8])}, ..."
+        hint = did_you_mean(model, known, f"there are {', '.join(known[:8])}, ...", most=3)
         raise UsageError(f"torchvision has no model {model!r} that segments or detects: {hint}")
     side_of(model, side)
 

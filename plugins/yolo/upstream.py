@@ -13,7 +13,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from semcodec.errors import UsageError
+from semcodec.errors import UsageError, did_you_mean
 
 OFF = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
 HEADS = {
@@ -74,8 +73,7 @@ def configuration(model: str) -> dict[str, Any]:
     """The configuration that a model is built from. Raises UsageError for a name that is none of theirs."""
     known = catalogue()
     if model not in known:
-        close = get_close_matches(model, known, n=3)
-        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(sorted(known)[:12])}, ..."
+        hint = did_you_mean(model, known, f"there are {', '.join(sorted(known)[:12])}, ...", most=3)
         raise UsageError(f"ultralytics has no model {model!r} that detects or segments: {hint}")
     path, scale = known[model]
     return {**_read(path), "scale": scale}

@@ -11,7 +11,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -20,7 +19,7 @@ import click
 from semcodec._progress import Terminated, terminable
 from semcodec._version import __version__
 from semcodec.cli.output import tamed
-from semcodec.errors import SemcodecError, UsageError, cure
+from semcodec.errors import SemcodecError, UsageError, cure, did_you_mean
 
 COMMANDS = {
     "compose": "Show a pipeline as a table; with --input, run it.",
@@ -76,8 +75,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS and not args[0].startswith("-"):
-            close = get_close_matches(args[0], COMMANDS, n=1)
-            ctx.fail(f"there is no command {args[0]!r}" + (f"; did you mean {close[0]}?" if close else ""))
+            hint = did_you_mean(args[0], COMMANDS)
+            ctx.fail(f"there is no command {args[0]!r}" + (f"; {hint}" if hint else ""))
         return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from math import isfinite
 from shutil import which
 from typing import Any, NoReturn
@@ -12,7 +11,7 @@ from typing import Any, NoReturn
 from semcodec.component import Component, Kind, Param
 from semcodec.composition.grammar import Arg, Item, Span, format_value
 from semcodec.composition.registry import Registry, import_target
-from semcodec.errors import PluginError, SpecError, UsageError
+from semcodec.errors import PluginError, SpecError, UsageError, did_you_mean
 
 _TYPES = {int: "an integer", float: "a number", bool: "true or false", str: "a word"}
 
@@ -84,8 +83,7 @@ class Binder:
             if key is None:
                 self.fail(f"{component.name} takes no bare value; {_known(component)}", arg.span)
             if component.param(key) is None:
-                close = get_close_matches(key, [p.name for p in component.params], n=1)
-                hint = f"did you mean {close[0]}?" if close else _known(component)
+                hint = did_you_mean(key, [p.name for p in component.params], _known(component))
                 self.fail(f"{component.name} has no parameter {key!r}; {hint}", arg.span)
             if key in found:
                 self.fail(f"{key} of {component.name} is given twice", arg.span)

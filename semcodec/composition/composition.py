@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any
 
 from semcodec.component import Component
@@ -17,7 +16,7 @@ from semcodec.composition.grammar import Arg, Item, Spec, parse, parse_item
 from semcodec.composition.prefixes import SERVES
 from semcodec.composition.registry import Registry, get_registry
 from semcodec.composition.resolution import INPUT, ResolvedBackbone, StageSpecs, backbone_of, resolve
-from semcodec.errors import UsageError
+from semcodec.errors import UsageError, did_you_mean
 from semcodec.specs import EXPORTED, BackboneSpec, InputRequest
 
 
@@ -239,9 +238,7 @@ class Composition:
         """The same pipeline at other call parameters of the Encoder, checked anew."""
         for name in overrides:
             if name not in self.call:
-                known = ", ".join(self.call) or "none"
-                close = get_close_matches(name, list(self.call), n=1)
-                hint = f"did you mean {close[0]}?" if close else f"there are: {known}"
+                hint = did_you_mean(name, self.call, f"there are: {', '.join(self.call) or 'none'}")
                 raise UsageError(f"{self.encoder.name} has no call parameter {name!r}; {hint}")
         return self._with(list(parse(self.spec).items), 0, self.encoder.component, overrides)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,7 +17,7 @@ from typing import Any, Literal
 from semcodec.component import KINDS, Component, Kind, Param
 from semcodec.composition.discovery import Failure, Loaded, Plugin, load_plugins
 from semcodec.composition.supervision import prints_to_stderr
-from semcodec.errors import PluginError, UsageError, cure
+from semcodec.errors import PluginError, UsageError, cure, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -124,12 +123,12 @@ class Registry:
     def _unknown(self, name: str, kind: Kind | None) -> str:
         names = self.names(kind)
         what = kind or "component"
-        close = get_close_matches(name, names, n=3)
+        close = did_you_mean(name, names, most=3)
         elsewhere = self.kinds(name)
         if elsewhere:
             message = f"{name!r} is no {kind} but of kind {' and '.join(elsewhere)}"
         elif close:
-            message = f"unknown {what} {name!r}: did you mean {' or '.join(close)}?"
+            message = f"unknown {what} {name!r}: {close}"
         elif not names:
             message = f"unknown {what} {name!r}: no plugin that offers one is installed"
         else:

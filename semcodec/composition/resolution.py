@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any
 
 from semcodec.component import Component, Kind
@@ -13,7 +12,7 @@ from semcodec.composition.grammar import Item, Spec, parse_item
 from semcodec.composition.prefixes import settle
 from semcodec.composition.registry import import_target
 from semcodec.composition.selector_slots import BUDGET, assign
-from semcodec.errors import PluginError, SemcodecError, first_line
+from semcodec.errors import PluginError, SemcodecError, did_you_mean, first_line
 from semcodec.specs import BackboneSpec, EncoderSpec, FeatureSpec, SpecMismatch, describe, misformed, mismatch
 
 DEFAULT_ENTROPY = "rans"
@@ -214,11 +213,11 @@ def backbone_of(
     cut = item.target or default_cut
     spec: BackboneSpec | None = known.get(bound.weights_item) or _ask(binder, bound, component.name, bound.params)
     if spec is not None and cut not in spec.cuts:
-        close = get_close_matches(cut, list(spec.cuts), n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
+        cuts = f"its cuts are {', '.join(spec.cuts)}"
+        hint = did_you_mean(cut, spec.cuts)
         wants = "" if item.target else f" that {default_from.name} wants"
         binder.fail(
-            f"{component.name} has no cut {cut!r}{wants}; {hint}its cuts are {', '.join(spec.cuts)}",
+            f"{component.name} has no cut {cut!r}{wants}; {f'{hint} {cuts}' if hint else cuts}",
             item.target_span if item.target else default_from.span,
         )
     return ResolvedBackbone(bound, spec, cut)

@@ -7,12 +7,11 @@ obeys the knob, and ``top-k@frames:4`` is another way to write ``frames=4``. Any
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 
 from semcodec.component import Component
 from semcodec.composition.binding import Binder, Bound
 from semcodec.composition.grammar import Arg, Item, format_value, parse
-from semcodec.errors import PluginError
+from semcodec.errors import PluginError, did_you_mean
 
 DEFAULT = "top-k"
 BUDGET = "budget"  # the trait, and the Selector's parameter that stands for the knob
@@ -107,8 +106,7 @@ def _target(binder: Binder, encoder: Component, item: Item) -> str:
         options = " or ".join(f"{item.name}@{target}" for target in targets)
         binder.fail(f"{item.name} of what? {encoder.name} has several targets: write {options}", item.span)
     if item.target not in targets:
-        close = get_close_matches(item.target, targets, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"its targets are {', '.join(targets)}"
+        hint = did_you_mean(item.target, targets, f"its targets are {', '.join(targets)}")
         binder.fail(f"{encoder.name} has no target {item.target!r}; {hint}", item.target_span)
     return item.target
 

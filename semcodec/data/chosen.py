@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from semcodec.data.base import Dataset, View
-from semcodec.errors import UsageError
+from semcodec.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from semcodec.data.base import Labels, UInt8
@@ -29,8 +28,7 @@ class ChosenClasses(View):
             raise UsageError(f"{inner.name} has no boxes or masks among which classes could be chosen")
         for name in names:
             if name not in inner.classes:
-                close = get_close_matches(name, inner.classes, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(inner.classes[:8])}, ..."
+                hint = did_you_mean(name, inner.classes, f"it has {', '.join(inner.classes[:8])}, ...")
                 raise UsageError(f"{inner.name} has no class {name!r}; {hint}")
         super().__init__(inner)
         self.counted = self.chosen = sorted({inner.classes.index(name) for name in names})

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Literal
 
 from semcodec.data.base import SPLITS, Dataset
 from semcodec.data.notes import note
-from semcodec.errors import DataError, UsageError
+from semcodec.errors import DataError, UsageError, did_you_mean
 from semcodec.specs import BOXES, LABELS, MASKS, RECONSTRUCTION, InputRequest
 
 
@@ -214,5 +213,5 @@ def say_unknown(text: str) -> str:
 
 def suggest(text: str) -> str:
     """In words, the named set that is written most alike; nothing where none is."""
-    close = get_close_matches(text, NAMED, 1)
-    return f"; did you mean {close[0]}?" if close else ""
+    hint = did_you_mean(text, NAMED)
+    return f"; {hint}" if hint else ""

@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from difflib import get_close_matches
 from functools import cache
 from io import BytesIO
 from typing import Any
@@ -22,7 +21,7 @@ from semcodec.composition.grammar import NAME, format_value, parse_item
 from semcodec.composition.registry import Registry, get_registry, import_target
 from semcodec.composition.resolution import DEFAULT_RECOVERER
 from semcodec.container.header import StreamHeader, read_header, write_header
-from semcodec.errors import UsageError
+from semcodec.errors import UsageError, did_you_mean
 from semcodec.interfaces import Backbone, Coding, Encoder, EntropyStage, Recoverer, Selector
 from semcodec.pipeline.exported import DEVICE
 from semcodec.tasks.table import TASKS
@@ -184,8 +183,8 @@ def _require_known(c: Component, registry: Registry) -> None:
     if c.kind == "backbone":
         known.update(name for other in registry for name in other.traits.get("models", ()))
     for name in sorted(c.traits.keys() - known):
-        close = get_close_matches(name, known, n=1)
-        require(False, f"no {c.kind} has a trait {name!r}" + (f": {close[0]!r} is meant?" if close else ""))
+        hint = did_you_mean(name, known)
+        require(False, f"no {c.kind} has a trait {name!r}" + (f": {hint}" if hint else ""))
 
 
 def _plain(value: object) -> bool:
