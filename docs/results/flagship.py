@@ -56,7 +56,7 @@ GROUPS = (0, 1, 4, 8)
 """Frames from key frame to key frame; 0 leaves that to the coder, for which a clip of 16 is one group."""
 CRF = {"h264": tuple(range(27, 52, 3)), "h265": tuple(range(27, 52, 3)), "av1": tuple(range(27, 64, 4))}
 """Down to the lowest quality that each has."""
-TRIED = {"h264": (28, 36, 44), "h265": (28, 36, 44), "av1": (35, 48, 60)}
+TRIED = {"h264": (36, 46), "h265": (36, 46), "av1": (47, 60)}
 TRIAL, BEST = 50, 1
 """Clips that presets and groups are tried on, and how many of these are measured on all clips, beside the usual one."""
 
