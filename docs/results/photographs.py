@@ -181,19 +181,20 @@ def learn(pictures: str, deit: str, runs: Path) -> None:
                 distillation=settings,
             )  # fmt: skip
     if not (runs / LEARNED[WIDER] / WEIGHTS).exists():
-        average(deit, [runs / FIRST, runs / SECOND], runs / LEARNED[WIDER])
+        average(WIDER, deit, [runs / FIRST, runs / SECOND], runs / LEARNED[WIDER])
 
 
-def average(deit: str, folders: Sequence[Path], out: Path) -> None:
+def average(spec: str, deit: str, folders: Sequence[Path], out: Path) -> None:
     """The mean of weights of which each began to learn as the one before it (Wortsman et al., 2022)."""
     requests = [WeightsRequest({"backbone": deit, "encoder": str(folder)}, True) for folder in folders]
-    encoders: list[Any] = [Pipeline.load(compose_spec(WIDER), request).stages.encoder for request in requests]
+    encoders: list[Any] = [Pipeline.load(compose_spec(spec), request).stages.encoder for request in requests]
     states, last = [encoder.state_dict() for encoder in encoders], encoders[-1]
     means = {
         name: sum(s[name] for s in states) / len(states) for name, t in states[-1].items() if t.is_floating_point()
     }
     last.load_state_dict({**states[-1], **means})
     last.freeze()
+    out.mkdir(parents=True, exist_ok=True)
     save({"encoder": last}, json.loads((folders[-1] / CARD).read_text()), out)
 
 

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from semcodec.coding import gaussian_tables
 from semcodec.coding.integer_conv import ACTIVATION_BITS
-from semcodec.training.integer_layers import integer_net
+from semcodec.training.integer_layers import Conv3d, integer_net
 from semcodec.training.processes import uniform
 from semcodec_plugins.layered import spec
 from semcodec_plugins.layered.coding import ENLARGED, SCALE_STEPS
 from semcodec_plugins.layered.prior import round_half_up, straight_through
 
-CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
+CONV: dict[int, Any] = {2: nn.Conv2d, 3: Conv3d}
 TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 HIDDEN = 128
 """Channels between the two layers of a reduction."""

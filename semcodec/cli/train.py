@@ -74,9 +74,10 @@ from semcodec.errors import UsageError
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Of 'distil': features=0.1, the weight of the features' error beside the answers'; lr=0.0007, the "
-    "largest learning rate, less to go on from a codec that has learned; crop=0.5, the smallest "
-    "part of a side that is seen; mix=yes, parts of others put into samples, or no.",
+    help="Of 'distil': features=0.1, the weight of the features' error beside the answers'; behind=0, that of "
+    "the same error half-way behind the cut; lr=0.0007, the largest learning rate, less to go on from "
+    "a codec that has learned; crop=0.5, the smallest part of a side that is seen; mix=yes, parts of "
+    "others put into samples, or no.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the order and of what is drawn at random.")
 @click.option(

@@ -53,7 +53,8 @@ SMALLEST = 0.05
 class Settings:
     """What is chosen by data and codec.
 
-    features: weight of the squared error of normalised features beside the answers, in ``distil``. lr: the largest
+    features: weight of the squared error of normalised features beside the answers, in ``distil``. behind: that of the
+    same error half-way between the cut and the answer, of a model that has a cut there, for one task. lr: the largest
     learning rate of ``distil``; a codec that has learned, and goes on, forgets at that of a new one. crop: the smallest
     part of a side that is seen, where data vary; None: ``SMALLEST_CROP``, or ``SMALLEST_WINDOW``. mix: whether samples
     are put together, parts of others into one, or four to one for detectors.
@@ -63,10 +64,12 @@ class Settings:
     lr: float = 7e-4
     crop: float | None = None
     mix: bool = True
+    behind: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.features < math.inf:
-            raise UsageError(f"distillation weighs features by at least 0, not {self.features}")
+        for weight in (self.features, self.behind):
+            if not 0 <= weight < math.inf:
+                raise UsageError(f"distillation weighs features by at least 0, not {weight}")
         if not 0 < self.lr < math.inf:
             raise UsageError(f"the learning rate of distillation is more than 0, not {self.lr}")
         if self.crop is not None and not SMALLEST <= self.crop <= 1:
@@ -86,7 +89,9 @@ class Settings:
         for name, text in named.items():
             known = {"yes": True, "no": False}.get(text) if name == "mix" else _number(text)
             if name not in vars(USUAL) or known is None:
-                raise UsageError(f"{name}={text}: distillation has features, lr and crop=FLOAT, and mix=yes or no")
+                raise UsageError(
+                    f"{name}={text}: distillation has features, lr, crop and behind=FLOAT, and mix=yes or no"
+                )
             found[name] = known
         return cls(**found)
 
@@ -171,6 +176,7 @@ def _loss(
     encoder: Any = job.modules["encoder"]
     mix = _mixing(job) if settings.mix else None
     of_features = settings.features if name == DISTIL else 1.0
+    halfway = half_way(job) if settings.behind and name == DISTIL else job.cut
 
     def loss(b: Batch) -> tuple[Tensor, dict[str, float]]:
         assert job.recover is not None
@@ -183,15 +189,19 @@ def _loss(
             b = replace(b, pixels=mix(processes.whole(b.pixels), b.rng)[place])
         with torch.no_grad():
             wanted = _head(job, b)
-            answers = [tail.tail(wanted, job.cut) for _, _, tail in tails] if name == DISTIL else None
+            due = [_behind(tail, wanted, job.cut, halfway) for _, _, tail in tails] if name == DISTIL else None
         [(partial, bits)] = encoder.forward_train_at(wanted, b.rng, [point])
         given = job.recover(partial)
         apart = feature_distance(given, wanted)
         total, figures = of_features * apart, {"features": apart.item()}
-        if answers is not None:
-            for (task, weight, tail), answer in zip(tails, answers, strict=True):
-                agreed = answer_distance(tail.tail(given, job.cut), answer, task)
+        if due is not None:
+            for (task, weight, tail), (later, answer) in zip(tails, due, strict=True):
+                found, said = _behind(tail, given, job.cut, halfway)
+                agreed = answer_distance(said, answer, task)
                 total = total + weight * agreed
+                if halfway != job.cut:
+                    strayed = feature_distance(found, later)
+                    total, figures = total + settings.behind * strayed, {**figures, "behind": strayed.item()}
                 figures[f"answers of {task}" if len(job.tails) > 1 else "answers"] = agreed.item()
         if bits is not None:
             warm = min(1.0, number / WARM) if name == MATCH else 1.0
@@ -200,6 +210,21 @@ def _loss(
         return total, figures
 
     return loss
+
+
+def half_way(job: Job) -> str:
+    """The cut in the middle of those behind the codec's. Raises UsageError where there is none, or several models."""
+    names = list(job.cuts)
+    later = names[names.index(job.cut) + 1 :] if job.cut in names else []
+    if not later or len(job.tails) > 1:
+        raise UsageError(f"distillation weighs features behind {job.cut}, of one model that has a cut there: behind=0")
+    return later[(len(later) - 1) // 2]
+
+
+def _behind(tail: Any, features: Features, cut: str, later: str) -> tuple[Features, Tensor]:
+    """Features at a later cut, or the same, and the model's answer to them."""
+    there = features if later == cut else tail.advance(features, cut, later)
+    return there, tail.tail(there, later)
 
 
 def tails_of(job: Job, layers: int | None = None) -> list[tuple[str, float, Any]]:

@@ -96,7 +96,19 @@ class IntegerConv(_IntegerConv, nn.Conv2d):
     """Over two axes."""
 
 
-class IntegerConv3d(_IntegerConv, nn.Conv3d):
+class Conv3d(nn.Conv3d):
+    """In full precision always: oneDNN's bfloat16 convolution for AMX, of one time and channels that are no multiple of
+    eight, gives NaN or other numbers (torch 2.14).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.is_autocast_enabled(x.device.type):  # nothing that an exporter would have to trace
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
+class IntegerConv3d(_IntegerConv, Conv3d):
     """Over three axes."""
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from semcodec.coding import gaussian_tables
 from semcodec.coding.integer_conv import ACTIVATION_BITS, WEIGHT_BITS, Network
 from semcodec.errors import UsageError
-from semcodec.training.integer_layers import IntegerConv, IntegerNet, integer_net, to_fixed
+from semcodec.training.integer_layers import Conv3d, IntegerConv, IntegerConv3d, IntegerNet, integer_net, to_fixed
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +31,16 @@ def reference(conv: IntegerConv, x: np.ndarray) -> np.ndarray:
     weight, bias = conv.whole_weight.numpy().astype(object), conv.whole_bias.numpy().astype(object)
     sums = np.einsum("bchwij,ocij->bohw", windows, weight, optimize=False) + bias[:, None, None]
     return (sums + (1 << conv.shift >> 1)) >> conv.shift
+
+
+@pytest.mark.parametrize("kind", [Conv3d, IntegerConv3d])
+def test_three_axes_are_computed_in_full_precision(kind):
+    """Half of it gives NaN at this shape, on processors with AMX."""
+    conv, x = kind(12, 256, 3, padding=1), torch.randn(32, 12, 1, 2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = conv(x.bfloat16())
+    assert found.dtype == torch.float32
+    assert torch.equal(found, conv(x.bfloat16().float()))
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (3, 2), (4, 2), (5, 3)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -230,6 +231,19 @@ def test_an_average_follows_slowly_and_is_given_back():
     average.give()
     assert 3 < module.weight.item() < 5
     assert average.count == 0
+
+
+def test_features_behind_the_cut_are_weighed(pictures, tmp_path):
+    """Half-way to the answer; a model that is cut nowhere behind, or several models, are refused before training."""
+    distil(pictures, tmp_path / "run", distillation=distillation.Settings(behind=0.5), samples={"match": 0})
+    [line] = map(json.loads, (tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1:])
+    assert line["behind"] > 0
+    job = job_of(SPEC)
+    assert distillation.half_way(job) == "block4"
+    several = replace(job, tails={"classification": job.modules["backbone"], "other": job.modules["backbone"]})
+    for refused in (replace(job, cut=list(job.cuts)[-1]), several):
+        with pytest.raises(UsageError, match=r"of one model that has a cut there: behind=0"):
+            distillation.half_way(refused)
 
 
 def test_mosaics_hold_four_of_a_batch():
