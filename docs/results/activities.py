@@ -1,13 +1,11 @@
 """Trains and measures what docs/results/activities.md shows: a codec at a cut of a video ViT on natural clips.
 
-    python docs/results/natural_clips.py MORE --videos DATA/fights --pictures DATA/pictures DATA/pictures_imagenet
-    python docs/results/activities.py DATA/activities deit_tiny_patch16_224.safetensors runs/activities MORE
+    python docs/results/activities.py DATA/activities deit_tiny_patch16_224.safetensors runs/activities
     python docs/results/activities.py                    the page's tables, from the records that are there
 
-In five folds of all 206 clips: a ViT learns four of five parts, a codec from parts of the same clips, from others
-without labels and the ViT's own answers, and both are measured on the fifth. What counts is how many clips are answered
-as the ViT answers them uncompressed, so each fold has a folder in which a clip's class is that answer. Run again to go
-on.
+In five folds of all 206 clips: a ViT learns four of five parts, a codec from the same clips and the ViT's own answers,
+and both are measured on the fifth. What counts is how many clips are answered as the ViT answers them uncompressed, so
+each fold has a folder in which a clip's class is that answer. Run again to go on.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pages
-from natural_clips import VIDEOS, files, write_parts
 
 from semcodec.bench.equal import Equal, Method, at_equal_accuracy
 from semcodec.composition.composition import compose_spec
@@ -27,7 +24,6 @@ from semcodec.data.datasets import open_dataset
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.pipeline.weights import WeightsRequest
 from semcodec.tasks.statistics import wilson
-from semcodec.training.distillation import Settings
 from semcodec.training.train import WEIGHTS, train
 
 HERE = Path(__file__).parent
@@ -40,9 +36,8 @@ CUT = "vit-tiny@block4:112"
 CODEC = f"layered:channels=16x2x4+rans+{CUT}"
 RATE = 5.0
 """Weight of a kilobyte at the coarsest level."""
-SAMPLES, SETTINGS = {"match": 2_500, "distil": 9_000}, Settings(features=0.3)
-COPIES = 2
-"""Of each part of a fold's own clips, beside one of all others."""
+MATCH, DISTIL = 0.05, 0.03
+"""Parts of what the two steps of distillation see by themselves: 2,000 and 3,000 clips."""
 CRF = {"h264": (36, 44, 51), "h265": (32, 36, 40, 44, 48, 51), "av1": (53, 60, 63)}
 SLOWEST = (36, 44, 51)
 """Of H.265 at veryslow."""
@@ -104,37 +99,19 @@ def answers(vit: Path, fold: Path) -> dict[Path, str]:
     return found
 
 
-def make_lessons(data: Path, out: Path, tested: Sequence[Path], more: Path) -> Path:
-    """A folder of links to what a codec learns from: parts of the clips that are not tested, and ``more``."""
-    parts = [
-        part
-        for clips in parts_of(data)
-        for clip in clips
-        if clip not in tested
-        for part in write_parts(data / clip, out.parent / "parts" / clip.parent)
-    ]
-    links = {f"{copy}-{part.parent.name}-{part.name}": part for part in parts for copy in range(COPIES)}
-    out.mkdir(parents=True, exist_ok=True)
-    for name, clip in {**links, **{clip.name: clip for clip in files([more], VIDEOS)}}.items():
-        if not (out / name).exists():
-            (out / name).symlink_to(clip.resolve())
-    return out
-
-
-def teach(
-    data: Path, init: str, runs: Path, more: Path, number: int, tested: Sequence[Path]
-) -> tuple[Path, dict[str, str]]:
+def teach(data: Path, init: str, runs: Path, number: int, tested: Sequence[Path]) -> tuple[Path, dict[str, str]]:
     """The folder of one fold by the ViT's answers, and its weights; what is there already is taken as it is."""
     clips = {clip: clip.parent.name for part in parts_of(data) for clip in part}
     fold = make_fold(data, runs / f"fold{number}", clips, tested)
-    vit, codec = runs / f"vit{number}", runs / f"codec{number}"
+    vit, matched, codec = (runs / f"{what}{number}" for what in ("vit", "matched", "codec"))
     if not (vit / WEIGHTS).exists():
         train(VIT, str(fold), vit, init=init, until="whole clips", scale=0.5)
+    request = WeightsRequest({"backbone": str(vit)}, offline=True)
+    options: dict[str, Any] = {"request": request, "objective": "distil", "rate_weight": RATE}
+    if not (matched / WEIGHTS).exists():
+        train(CODEC, str(fold), matched, **options, until="match", scale=MATCH)
     if not (codec / WEIGHTS).exists():
-        lessons = make_lessons(data, runs / f"lessons{number}", tested, more)
-        request = WeightsRequest({"backbone": str(vit)}, offline=True)
-        train(CODEC, str(lessons), codec, request=request, objective="distil", rate_weight=RATE, samples=SAMPLES,
-              distillation=SETTINGS)  # fmt: skip
+        train(CODEC, str(fold), codec, **options, init=str(matched / WEIGHTS), scale=DISTIL)
     agreed = runs / f"{ANSWERS}{number}"
     if not (agreed / "test.txt").exists():
         make_fold(data, agreed, {**clips, **answers(vit, fold)}, tested)
@@ -212,10 +189,9 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="?", help="folder of clips by class")
     parser.add_argument("init", nargs="?", help="weights of DeiT-Tiny")
     parser.add_argument("runs", type=Path, nargs="?", help="folder for what is trained")
-    parser.add_argument("more", type=Path, nargs="?", help="folder of more clips to learn from")
     options = parser.parse_args()
-    for number, tested in enumerate(parts_of(options.data) if options.more else ()):
-        measure(*teach(options.data, options.init, options.runs, options.more, number, tested))
+    for number, tested in enumerate(parts_of(options.data) if options.runs else ()):
+        measure(*teach(options.data, options.init, options.runs, number, tested))
     pages.tell(PAGE, MARKS, lines())
 
 
