@@ -111,6 +111,6 @@ def start(reduction: Reduction, expansion: Expansion, x: Tensor, step: Tensor) -
         assert bias is not None
         bias.zero_()
     reduction.freeze()
-    columns = (outputs * step @ basis.T).view(x.shape[0], -1, blocks.shape[1]).transpose(1, 2)
+    columns = (outputs * step @ basis.T).view(len(x), -1, blocks.shape[1]).transpose(1, 2)
     back = F.fold(columns, padded.shape[-2:], stride, stride=stride)
     return x - back[:, :, : x.shape[2], : x.shape[3]], outputs.std(0).clamp_min(1e-3)

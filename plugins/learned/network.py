@@ -96,7 +96,7 @@ def _exact(layer: nn.Module, x: Tensor) -> Tensor:
         height, width = (
             (side + 2 * p - k) // s + 1 for side, k, s, p in zip(x.shape[-2:], kernel, stride, padding, strict=True)
         )
-        sums = sums.view(x.shape[0], -1, height, width)
+        sums = sums.view(len(x), -1, height, width)
     else:
         height, width = (
             (side - 1) * s - 2 * p + k + o
