@@ -5,7 +5,7 @@ Beside every figure stands the device's share of the computing.
     python docs/results/flagship.py RUNS                       everything, then the page: see --part and --step
     python docs/results/flagship.py RUNS --part clips --step rivals
     python docs/results/flagship.py RUNS --part clips --limit 200      a try, whose tables are printed and not kept
-    python docs/results/flagship.py RUNS --show                the page of what RUNS holds by now
+    python docs/results/flagship.py                            the page's tables, from the records there are
 
 Photographs are DATA/nips2017, where DATA is the folder that SEMCODEC_DATA names, and their DeiT-Tiny lies beside it.
 ResNet-50 of DATA/caltech101 has learned its last stage first:
@@ -13,7 +13,8 @@ ResNet-50 of DATA/caltech101 has learned its last stage first:
     semcodec train resnet50-caffe:side=128 --init resnet50_caffe_to_layer3.safetensors --data DATA/caltech101 \
         -o RUNS/caltech-backbone
 
-RUNS gets a results folder of 'semcodec bench' for each step of a part, which goes on where it stopped. Steps ``rivals``
+RUNS gets a results folder of 'semcodec bench' for each step of a part, which goes on where it stopped; what is measured
+on all samples is kept in flagship.jsonl, where the page's tables come from. Steps ``rivals``
 and ``others`` do not depend on the codecs' weights, which ``ours`` takes from where they ship, or from --codec.
 """
 
@@ -27,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pages
 
 from semcodec._json import to_json
@@ -39,7 +41,7 @@ from semcodec.tasks.table import get_task
 
 HERE = Path(__file__).parent
 ZOO = HERE.parents[1] / "examples" / "zoo"
-PAGE = HERE / "flagship.md"
+RECORDS, PAGE = HERE / "flagship.jsonl", HERE / "flagship.md"
 MARKS = "<!-- measured -->", "<!-- end -->"
 Record = dict[str, Any]
 Grid = dict[str, Sequence[Any]]
@@ -57,8 +59,8 @@ GROUPS = (0, 1, 4, 8)
 CRF = {"h264": tuple(range(27, 52, 3)), "h265": tuple(range(27, 52, 3)), "av1": tuple(range(27, 64, 4))}
 """Down to the lowest quality that each has."""
 TRIED = {"h264": (36, 46), "h265": (36, 46), "av1": (47, 60)}
-TRIAL, BEST = 50, 1
-"""Clips that presets and groups are tried on, and how many of these are measured on all clips, beside the usual one."""
+TRIAL, ALIKE = 50, 0.01
+"""Clips that presets and groups are tried on, and the part of bytes up to which settings are alike there."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def rivals(part: Part, folder: Path, limit: int) -> None:
         settings = [(codec, setting) for codec in part.rivals for setting in ({}, *best(part, folder, codec))]
         bench(part, folder / "rivals", [clips(part, codec, setting) for codec, setting in settings], limit)
         trial = [clips(part, codec, None) for codec in part.rivals]
-        bench(part, folder / "trial", trial, min(limit, TRIAL))
+        bench(part, folder / TRIAL_STEP, trial, min(limit, TRIAL))
         bench(part, folder / "rivals", [clips(part, c, s) for c in part.rivals for s in best(part, folder, c)], limit)
         return
     for coder in ("webp", "jpegxl", "avif"):
@@ -186,24 +188,23 @@ def clips(part: Part, codec: str, setting: Mapping[str, Any] | None) -> tuple[st
 
 
 def best(part: Part, folder: Path, codec: str) -> list[dict[str, Any]]:
-    """The settings that took the fewest bytes in the trial, in the mean over the goals' accuracies."""
+    """The setting that took the fewest bytes in the trial, in the mean over the goals' accuracies; none before it.
+
+    The quickest of those that are alike.
+    """
     by: dict[tuple[Any, int], list[Record]] = {}
-    for record in records(folder / "trial"):
+    for record in records(folder / TRIAL_STEP):
         if encoder_of(record) == codec:
             by.setdefault((record["knobs"]["preset"], record["knobs"]["group"]), []).append(record)
-    wanted = [accuracy for goal in part.goals for accuracy in goal.accuracies]
-    cost = {}
-    for setting, rows in by.items():
-        logs = Method.of(rows).log_bytes(as_array(wanted))
-        cost[setting] = tuple(sum(values) for values in ([log == float("inf") for log in logs], logs))
-    chosen = sorted(cost, key=lambda setting: cost[setting])[:BEST]
-    return [{"preset": preset, "group": group} for preset, group in chosen]
-
-
-def as_array(values: Sequence[float]) -> Any:
-    import numpy as np
-
-    return np.asarray(values, np.float64)
+    wanted = np.array([accuracy for goal in part.goals for accuracy in goal.accuracies])
+    logs = {setting: Method.of(rows).log_bytes(wanted) for setting, rows in by.items()}
+    reached = max((np.isfinite(log).sum() for log in logs.values()), default=0)
+    means = {
+        setting: log[np.isfinite(log)].mean() for setting, log in logs.items() if np.isfinite(log).sum() == reached
+    }
+    alike = [setting for setting, mean in means.items() if mean <= min(means.values()) + ALIKE]
+    quickest = sorted(alike, key=lambda setting: sum(r["stages_ms"]["encode"] for r in by[setting]))[:1]
+    return [{"preset": preset, "group": group} for preset, group in quickest]
 
 
 def bench(part: Part, folder: Path, cells: Cells, limit: int, weights: Sequence[str] = ()) -> None:
@@ -230,7 +231,7 @@ def sweep(grid: Grid) -> str:
     return f"sweep = {{{rows}}}\n" if grid else ""
 
 
-STEPS = ("ours", "others", "rivals")
+STEPS, TRIAL_STEP = ("ours", "others", "rivals"), "trial"
 
 
 def measure(part: Part, folder: Path, steps: Sequence[str], limit: int, codecs: Sequence[str]) -> None:
@@ -240,6 +241,25 @@ def measure(part: Part, folder: Path, steps: Sequence[str], limit: int, codecs: 
         else:
             bench(part, folder / step, part.ours if step == "ours" else part.others, limit,
                   (codecs or part.codec) if step == "ours" else ())  # fmt: skip
+
+
+def found_in(folder: Path) -> dict[str, list[Record]]:
+    """What is measured of a part, by step."""
+    return {step: records(folder / step) for step in (*STEPS, TRIAL_STEP)}
+
+
+def keep(name: str, found: Mapping[str, Sequence[Record]]) -> None:
+    """Of a part, what is measured, in the place of what was kept of it."""
+    others = [record for record in pages.read(RECORDS) if record["part"] != name]
+    RECORDS.unlink(missing_ok=True)
+    for record in (*others, *({"part": name, "step": step, **r} for step, rows in found.items() for r in rows)):
+        pages.append(RECORDS, record)
+
+
+def kept(name: str) -> dict[str, list[Record]]:
+    """What is kept of a part, by step."""
+    rows = [record for record in pages.read(RECORDS) if record["part"] == name]
+    return {step: [r for r in rows if r["step"] == step] for step in (*STEPS, TRIAL_STEP)}
 
 
 # -- showing ----------------------------------------------------------------------------------------------------------
@@ -253,10 +273,10 @@ def encoder_of(record: Record) -> str:
     return str(compose_spec(record["spec"]).encoder.name)
 
 
-def named(part: Part, folder: Path) -> dict[str, list[Record]]:
-    """Records by what they are called: codecs of ours by their spec, rivals by their coder."""
+def named(part: Part, rows: Sequence[Record]) -> dict[str, list[Record]]:
+    """Rivals by what their coders are called."""
     found: dict[str, list[Record]] = {}
-    for record in records(folder / "rivals"):
+    for record in rows:
         name = part.rivals[encoder_of(record)]
         if name == "half size":
             name = f"{part.rivals[record['knobs']['coding']]} at half size"
@@ -264,9 +284,8 @@ def named(part: Part, folder: Path) -> dict[str, list[Record]]:
     return found
 
 
-def lines(part: Part, folder: Path) -> Iterator[str]:
-    theirs, mine = named(part, folder), records(folder / "ours")
-    others = records(folder / "others")
+def lines(part: Part, found: Mapping[str, Sequence[Record]]) -> Iterator[str]:
+    theirs, mine, others = named(part, found["rivals"]), found["ours"], found["others"]
     yield f"## {part.title}"
     yield ""
     yield f"{part.samples} samples of {Path(part.data).name}, whole packets. `share` is the device's part of what both"
@@ -344,7 +363,7 @@ def front(rows: Sequence[Record]) -> list[Record]:
     return kept
 
 
-def picture(name: str, part: Part, folder: Path) -> None:
+def picture(name: str, part: Part, found: Mapping[str, Sequence[Record]]) -> None:
     """Accuracy over bytes: fronts as lines, the device's share beside each of our codecs."""
     import matplotlib
 
@@ -353,16 +372,16 @@ def picture(name: str, part: Part, folder: Path) -> None:
 
     matplotlib.rcParams["svg.hashsalt"] = "semcodec"
     figure, axes = pyplot.subplots(figsize=(8, 5))
-    curves = {label: front(rows) for label, rows in named(part, folder).items()}
+    curves = {label: front(rows) for label, rows in named(part, found["rivals"]).items()}
     for spec, _ in part.ours:
-        own = [r for r in records(folder / "ours") if r["spec"].rpartition("+")[2] == spec.rpartition("+")[2]]
+        own = [r for r in found["ours"] if r["spec"].rpartition("+")[2] == spec.rpartition("+")[2]]
         if own:
             curves[f"{spec} (share {shares(own)})"] = front(own)
     for label, rows in curves.items():
         x, y = [r["bytes_total"] for r in rows], [100 * score_of(r) for r in rows]
         axes.plot(x, y, marker="o", ms=3, lw=2.2 if "share" in label else 1, label=label)
     by: dict[str, list[Record]] = {}
-    for record in records(folder / "others"):
+    for record in found["others"]:
         if record["bytes_total"]:
             by.setdefault(record["spec"].partition("+")[0].partition(":")[0], []).append(record)
     for label, rows in by.items():
@@ -383,36 +402,37 @@ def picture(name: str, part: Part, folder: Path) -> None:
     pyplot.close(figure)
 
 
-def show(runs: Path) -> None:
-    """The page's tables, between its marks, and a picture beside it for each part that has records."""
+def show() -> None:
+    """The page's tables, between its marks, and a picture beside it for each part that is measured."""
     text = []
-    for name, part in parts(runs).items():
-        folder = runs / f"{name}-{part.samples}"
-        if any(records(folder / step) for step in STEPS):
-            picture(name, part, folder)
-            text += [*lines(part, folder), f"![accuracy over bytes]({f'flagship_{name}.svg'})", ""]
+    for name, part in parts().items():
+        found = kept(name)
+        if any(found[step] for step in STEPS):
+            picture(name, part, found)
+            text += [*lines(part, found), f"![accuracy over bytes]({f'flagship_{name}.svg'})", ""]
     pages.tell(PAGE, MARKS, text)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, help="folder of what is measured")
+    parser.add_argument("runs", type=Path, nargs="?", help="folder of what is measured")
     parser.add_argument("--part", action="append", choices=tuple(parts()), help="only this one; repeatable")
     parser.add_argument("--step", action="append", choices=STEPS, help="only this one; repeatable")
     parser.add_argument("--limit", type=int, help="the first so many samples: a try, which does not touch the page")
     parser.add_argument("--codec", action="append", default=[], metavar="[SLOT=]PATH", help="weights of the codecs")
-    parser.add_argument("--show", action="store_true", help="measure nothing")
     options = parser.parse_args()
-    for name, part in parts(options.runs).items():
-        if name not in (options.part or parts()) or options.show:
+    for name, part in parts(options.runs).items() if options.runs else ():
+        if name not in (options.part or parts()):
             continue
         limit = min(options.limit or part.samples, part.samples)
         folder = options.runs / f"{name}-{limit}"
         measure(part, folder, options.step or STEPS, limit, options.codec)
         if options.limit:
-            print("\n".join(lines(part, folder)))
+            print("\n".join(lines(part, found_in(folder))))
+        else:
+            keep(name, found_in(folder))
     if not options.limit:
-        show(options.runs)
+        show()
 
 
 if __name__ == "__main__":
