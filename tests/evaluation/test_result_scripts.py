@@ -155,6 +155,15 @@ def test_photographs(script, trained):
     assert len(found) == 4 + 5 + 5 + 1 + rivals + 2 * len(page.COMPARED["avif.quality"])
 
 
+def test_the_flagships_tables_are_told_from_its_records(script):
+    page = script("flagship")
+    shown = page.PAGE.read_text().splitlines()
+    for name, part in page.parts().items():
+        found = page.kept(name)
+        if any(found.values()):
+            assert [line for line in page.lines(part, found) if line not in shown] == [], name
+
+
 def test_task_aware(script, trained):
     page = script("task_aware")
     alone, learned = ([c for c in page.curves() if (c.run is None) is plain] for plain in (True, False))
