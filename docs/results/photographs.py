@@ -6,7 +6,8 @@
 
 The codec that ships sends 48 numbers for every four tokens. The wider one begins as it is: 144 more are the principal
 components of what it leaves of the tokens, which the decoder does not read at first, and it learns by distillation,
-twice: the mean of both trainings is what is measured. The one behind two blocks begins as the first of them.
+twice, and once more from the mean of both: what is measured is the mean of that mean and the third. The one behind two
+blocks begins as the first of them.
 """
 
 from __future__ import annotations
@@ -49,14 +50,17 @@ STEPS = (16.0, 8.0, 5.5, 4.0, 3.0)
 """Of quantisation that the added numbers begin with at each level, of tokens whose channels have deviation 1."""
 LOOKED_AT = 1500
 RATES = (2, 0.8, 0.32, 0.12, 0.05)
-FIRST, SECOND = "deit-tiny-first", "deit-tiny-second"
-"""Folders of the wider codec's trainings, of which the one in the zoo is the mean."""
+FIRST, SECOND, MEAN, THIRD = "deit-tiny-first", "deit-tiny-second", "deit-tiny-mean", "deit-tiny-third"
+"""Folders of the wider codec's trainings, and of the mean of the first two."""
 TRAININGS = (
     (WIDER, None, FIRST, 83_200, Settings(features=0.4, lr=2e-4, crop=0.6, mix=False)),
     (WIDER, FIRST, SECOND, 96_000, Settings(features=0.3, lr=3e-4, crop=0.5)),
+    (WIDER, MEAN, THIRD, 96_000, Settings(features=0.3, lr=3e-4, crop=0.5, behind=0.3)),
     (EARLY, FIRST, LEARNED[EARLY], 48_000, Settings(features=0.5, lr=5e-4, crop=0.6, mix=False)),
 )
 """Spec, the folder of weights to begin with, the one of those that are made, and how: from samples, by settings."""
+MEANS = {MEAN: (FIRST, SECOND), LEARNED[WIDER]: (MEAN, THIRD)}
+"""Of which trainings, as soon as these are there."""
 RIVALS: dict[str, tuple[str, Mapping[str, Sequence[Any]]]] = {
     "AVIF": ("avif+deit-tiny", {"avif.quality": (1, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55)}),
     "WebP": ("webp:slow=true+deit-tiny", {"webp.quality": (1, 5, 10, 20, 30, 40, 50)}),
@@ -180,8 +184,10 @@ def learn(pictures: str, deit: str, runs: Path) -> None:
                 init=str(runs / start if start else begun), rate_weight=RATES, samples={"distil": samples},
                 distillation=settings,
             )  # fmt: skip
-    if not (runs / LEARNED[WIDER] / WEIGHTS).exists():
-        average(WIDER, deit, [runs / FIRST, runs / SECOND], runs / LEARNED[WIDER])
+        for mean, folders in MEANS.items():
+            there = [(runs / folder / WEIGHTS).exists() for folder in (*folders, mean)]
+            if there == [True, True, False]:
+                average(WIDER, deit, [runs / folder for folder in folders], runs / mean)
 
 
 def average(spec: str, deit: str, folders: Sequence[Path], out: Path) -> None:
