@@ -184,14 +184,16 @@ def components(kind: Kind | None = None) -> list[Component]:
     return [component for component in get_registry() if kind in (None, component.kind)]
 
 
-def open_dataset(name_or_path: str, split: str = "test", request: InputRequest | None = None) -> Dataset:
+def open_dataset(
+    name_or_path: str | os.PathLike[str], split: str = "test", request: InputRequest | None = None
+) -> Dataset:
     """A data set by name, or a folder: see ``semcodec.data.open_dataset``.
 
     request: the pixels that a model wants, as ``pipeline.request``.
     """
     from semcodec.data import datasets
 
-    return datasets.open_dataset(name_or_path, split, request)
+    return datasets.open_dataset(datasets.name_of(name_or_path), split, request)
 
 
 def show(pipeline: Pipeline, sample: Sample) -> Shown:
@@ -220,7 +222,7 @@ def report(path: str | os.PathLike[str], anchor: str | None = None) -> Report:
 def sweep(
     spec: str,
     grid: Mapping[str, Sequence[Any]],
-    data: str,
+    data: str | os.PathLike[str],
     *,
     split: str = "test",
     limit: int | None = None,
@@ -235,16 +237,17 @@ def sweep(
     of ``compose``; with ``half`` each record also has the accuracy at float32.
     """
     from semcodec.composition.composition import compose_spec
+    from semcodec.data.datasets import name_of
     from semcodec.evaluation.evaluate import run_sweep
     from semcodec.pipeline.weights import WeightsRequest
 
-    request = WeightsRequest.of(weights, offline)
-    return run_sweep(compose_spec(spec), grid, request, data, split=split, limit=limit, device=device, half=half)
+    request, composition = WeightsRequest.of(weights, offline), compose_spec(spec)
+    return run_sweep(composition, grid, request, name_of(data), split=split, limit=limit, device=device, half=half)
 
 
 def train(
     spec: str,
-    data: str,
+    data: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
     weights: Weights = None,
@@ -264,13 +267,14 @@ def train(
     of the recipe's. distillation: what is not as usual of ``semcodec.training.distillation.Settings``.
     device: as of ``compose``. Raises UsageError for what cannot be trained so.
     """
+    from semcodec.data.datasets import name_of
     from semcodec.pipeline.weights import WeightsRequest
     from semcodec.training import train
     from semcodec.training.distillation import Settings
 
     return train.train(
         spec,
-        data,
+        name_of(data),
         os.fspath(out),
         request=WeightsRequest.of(weights),
         objective=objective,

@@ -81,6 +81,14 @@ def open_dataset(
     return dataset
 
 
+def name_of(data: str | os.PathLike[str]) -> str:
+    """A data set's name, or a folder's path, as text. Raises UsageError for what is neither."""
+    try:
+        return os.fspath(data)
+    except TypeError:
+        raise UsageError(f"a data set is named by a text or a path, not by {type(data).__name__}") from None
+
+
 def open_unlabelled(name_or_path: str, request: InputRequest) -> Dataset:
     """What training without labels takes: the training split of a set or folder, or every file of a folder of any form.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from semcodec.composition.composition import Composition
 from semcodec.container.packets import LocalRecord, Packet, StreamHeader, read_packets
+from semcodec.errors import UsageError
 from semcodec.interfaces import Encoder
 from semcodec.pipeline import weights
 from semcodec.pipeline.accelerator import CPU, Accelerator, Where
@@ -25,7 +27,7 @@ from semcodec.tasks.prediction import Prediction, Size
 from semcodec.types import Features
 
 if TYPE_CHECKING:
-    from semcodec.data.base import UInt8
+    from semcodec.data.base import Dataset, UInt8
     from semcodec.data.inputs import Sample
 
 
@@ -207,10 +209,18 @@ class Pipeline(End):
         """Model input to the features at the cut that the Encoder reads."""
         return self.device.head(x)
 
-    def evaluate(self, data: str, **options: Any) -> dict[str, Any]:
-        """Accuracy, bytes and times over a data set: see ``semcodec.evaluation.evaluate``."""
-        from semcodec.data.datasets import open_dataset
+    def evaluate(self, data: str | os.PathLike[str] | Dataset, **options: Any) -> dict[str, Any]:
+        """Accuracy, bytes and times over a data set: see ``semcodec.evaluation.evaluate``.
+
+        data: a name, a folder, or a ``Dataset`` of your own, opened for ``request``, which is all evaluated. split: of
+        a name or folder, "test" where left out.
+        """
+        from semcodec.data.base import Dataset
+        from semcodec.data.datasets import name_of, open_dataset
         from semcodec.evaluation.evaluate import evaluate
 
-        dataset = open_dataset(data, options.pop("split", "test"), self.request)
-        return evaluate(self, dataset, **options)
+        if not isinstance(data, Dataset):
+            data = open_dataset(name_of(data), options.pop("split", "test"), self.request)
+        elif "split" in options:
+            raise UsageError(f"{data.name} is opened already, and split is chosen when a data set is opened")
+        return evaluate(self, data, **options)

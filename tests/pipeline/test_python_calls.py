@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import semcodec
+from semcodec.data.base import Dataset
 from semcodec.errors import DataError, SemcodecError, UsageError
 from semcodec.pipeline.pipeline import Pipeline
 from semcodec.training.distillation import Settings
@@ -91,6 +93,41 @@ def test_weights_are_paths_of_any_sort(pipeline):
 def test_nothing_is_not_evaluated(pipeline, options):
     with pytest.raises(SemcodecError, match=r"at least one sample is evaluated|no samples to evaluate"):
         pipeline.evaluate("digits-scenes", **options)
+
+
+class Darker(Dataset):
+    """Somebody's own data set: built-in scenes at half their brightness."""
+
+    name, kind, tasks = "darker", "image", ("classification",)
+
+    def __init__(self, request):
+        self.scenes = semcodec.open_dataset("digits-scenes", "test", request)
+        self.classes = self.scenes.classes
+
+    def __len__(self):
+        return 12
+
+    def batch(self, indices):
+        pixels, labels = self.scenes.batch(indices)
+        return pixels // 2, labels
+
+    def ids(self, indices):
+        return [f"darker:{index}" for index in indices]
+
+
+def test_data_are_a_name_a_path_or_a_data_set_of_ones_own(pipeline, tmp_path):
+    record = pipeline.evaluate(Darker(pipeline.request), batch=5)
+    assert (record["data"], record["split"], record["samples"]) == ("darker", None, 12)
+    assert record["data_digest"] != pipeline.evaluate("digits-scenes", limit=12)["data_digest"]
+    with pytest.raises(UsageError, match="darker is opened already"):
+        pipeline.evaluate(Darker(pipeline.request), split="train")
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for number in range(2):
+            Image.fromarray(PIXELS[number]).save(tmp_path / folder / f"{number}.png")
+    assert len(semcodec.open_dataset(tmp_path, "all", pipeline.request)) == 4
+    with pytest.raises(UsageError, match="named by a text or a path, not by int"):
+        pipeline.evaluate(3)
 
 
 @pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf")])
