@@ -49,6 +49,8 @@ Cells = list[tuple[str, Grid]]
 LEVELS: Grid = {"layered.level": (1, 2, 3, 4)}
 
 QUALITIES = (1, 2, 3, 5, 7, 10, 13, 16, 20, 25, 30, 35, 40, 45, 50, 55, 60, 65, 70, 75, 80, 90)
+LOW = tuple(quality for quality in QUALITIES if quality <= 40)
+"""Of scenes: beyond all that its goals ask for."""
 PRESETS = {
     "h264": ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"),
     "av1": tuple(range(13, -1, -1)),
@@ -81,7 +83,9 @@ class Goal:
 
 @dataclass(frozen=True)
 class Part:
-    """One table. rivals: by encoder, what its points are called. weights: by slot. codec: of ours, where none ship."""
+    """One table. rivals: by encoder, what its points are called. qualities: of pictures. weights: by slot. codec: of
+    ours, where none ship.
+    """
 
     title: str
     data: str
@@ -91,6 +95,7 @@ class Part:
     goals: tuple[Goal, ...]
     rivals: Mapping[str, str]
     others: Cells
+    qualities: Sequence[int] = QUALITIES
     batch: int = 32
     weights: Mapping[str, str] = field(default_factory=dict)
     codec: Sequence[str] = ()
@@ -124,6 +129,7 @@ def parts(runs: Path = Path("RUNS")) -> dict[str, Part]:
                  {"attention-sum.threshold": sums, "cls-attn.quality": (1, 10, 30)}),
                 ("isr:2,coding=webp+sr:2+vit-nano-server", {"isr.quality": (1, 10, 30, 50, 75)}),
             ],
+            LOW,
         ),
         "boxes": Part(
             "Boxes: digits-scenes, det-nano", "digits-scenes", 1000, "det-nano",
@@ -133,6 +139,7 @@ def parts(runs: Path = Path("RUNS")) -> dict[str, Part]:
                 ("png+det-nano", {}), ("tensor8+rans+det-nano", {}), ("tensor8+rans+det-nano@d3", {}),
                 ("feature-video-pca+rans+det-nano@d3", {}),
             ],
+            LOW,
         ),
         "photographs": Part(
             "Photographs: nips2017, DeiT-Tiny", str(data / "nips2017"), 500, "deit-tiny",
@@ -168,14 +175,12 @@ def rivals(part: Part, folder: Path, limit: int) -> None:
         bench(part, folder / TRIAL_STEP, trial, min(limit, TRIAL))
         bench(part, folder / "rivals", [clips(part, c, s) for c in part.rivals for s in best(part, folder, c)], limit)
         return
-    for coder in ("webp", "jpegxl", "avif"):
-        bench(part, folder / "rivals", [(f"{coder}:slow=true+{part.backbone}", {f"{coder}.quality": QUALITIES})], limit)
-        if coder != "jpegxl" and "isr" in part.rivals:
+    for coder, effort in (("webp", ":slow=true"), ("jpegxl", ":slow=true"), ("avif", ""), ("avif", ":slow=true")):
+        spec = f"{coder}{effort}+{part.backbone}"
+        bench(part, folder / "rivals", [(spec, {f"{coder}.quality": part.qualities})], limit)
+        if effort and coder != "jpegxl" and "isr" in part.rivals:
             small = f"isr:2,coding={coder},slow=true+bicubic:2+{part.backbone}"
-            bench(part, folder / "rivals", [(small, {"isr.quality": QUALITIES})], limit)
-    rest = [quality for quality in range(1, 101) if quality not in QUALITIES]
-    bench(part, folder / "rivals", [(f"avif+{part.backbone}", {"avif.quality": [*QUALITIES, *rest]})], limit)
-    bench(part, folder / "rivals", [(f"avif:slow=true+{part.backbone}", {"avif.quality": rest})], limit)
+            bench(part, folder / "rivals", [(small, {"isr.quality": part.qualities})], limit)
 
 
 def clips(part: Part, codec: str, setting: Mapping[str, Any] | None) -> tuple[str, Grid]:

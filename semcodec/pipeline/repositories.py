@@ -78,7 +78,7 @@ def _fetch(repository: Repository, offline: bool, environment: tuple[str | None,
     if offline:
         folder = _cached(hub, repository)
     else:
-        with _one_line(repository, "fetched from"):
+        with _one_line(repository, "fetched from", "fetch it elsewhere, give --weights PATH"):
             found = hub.HfApi(endpoint=_endpoint()).model_info(repository.name, revision=repository.revision)
             names = [one.rfilename for one in found.siblings or ()]
             wanted = [name for name in names if name in (*WEIGHTS, *BESIDE, README, SUMS) or _is_artifact(name)]
@@ -123,7 +123,7 @@ def push(
     hub = _client("a push needs the hub's client")
     if os.environ.get("HF_HUB_OFFLINE"):
         raise UsageError(f"{repository} cannot be pushed to while HF_HUB_OFFLINE is set")
-    with _one_line(repository, "pushed to"):
+    with _one_line(repository, "pushed to", "try again where there is a network"):
         api = hub.HfApi(endpoint=_endpoint())
         if not hub.get_token():
             raise WeightsError(f"{repository} cannot be pushed to without a token: set HF_TOKEN, or log in")
@@ -202,16 +202,13 @@ def _client(what: str) -> Any:
 
 
 @contextmanager
-def _one_line(repository: Repository, done: str) -> Iterator[None]:
+def _one_line(repository: Repository, done: str, cure: str) -> Iterator[None]:
     """Whatever the hub's client raises, as a WeightsError that says what is wrong in one line.
 
-    Where no server answers that is known at once: the client would try for half a minute.
+    Where no server answers that is known at once, and ``cure`` said: the client would try for half a minute.
     """
     start = f"{PREFIX}{repository} cannot be {done} the hub"
     if absent := unreachable(_endpoint()):
-        cure = (
-            "try again where there is a network" if done == "pushed to" else "fetch it elsewhere, give --weights PATH"
-        )
         raise WeightsError(f"{start}: {absent}; {cure}")
     try:
         yield
