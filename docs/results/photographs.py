@@ -5,9 +5,9 @@
     python docs/results/photographs.py                                   the page's tables, from the records there are
 
 The codec that ships sends 48 numbers for every four tokens. The wider one begins as it is: 144 more are the principal
-components of what it leaves of the tokens, which the decoder does not read at first, and it learns by distillation,
-twice, and once more from the mean of both: what is measured is the mean of that mean and the third. The one behind two
-blocks begins as the first of them.
+components of what it leaves of the tokens, which the decoder does not read at first. It learns by distillation four
+times; the third begins as the mean of two, and the fourth as that of this mean and the third, with two more blocks in
+its decoder: see ``learn``. The one behind two blocks begins as the first of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pages
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from semcodec.bench.equal import Method, at_equal_accuracy
@@ -40,8 +40,9 @@ HERE = Path(__file__).parent
 ZOO = HERE.parents[1] / "examples" / "zoo"
 RECORDS, PAGE = HERE / "photographs.jsonl", HERE / "photographs.md"
 MARKS = "<!-- tables -->", "<!-- end of tables -->"
-SHIPPED, WIDER = "layered+rans+deit-tiny@block4", "layered:channels=192x2,levels=5+rans+deit-tiny@block4"
-EARLY = WIDER.replace("block4", "block2")
+SHIPPED, SHALLOWER = "layered+rans+deit-tiny@block4", "layered:channels=192x2,levels=5+rans+deit-tiny@block4"
+WIDER = SHALLOWER.replace("channels", "blocks=4,channels")
+EARLY = SHALLOWER.replace("block4", "block2")
 NAMES = {SHIPPED: "shipped", WIDER: "wider", EARLY: "behind two blocks"}
 LEARNED = {WIDER: "deit-tiny", EARLY: "deit-tiny-block2"}
 """Folders of those that lie in examples/zoo, and of their runs."""
@@ -50,17 +51,14 @@ STEPS = (16.0, 8.0, 5.5, 4.0, 3.0)
 """Of quantisation that the added numbers begin with at each level, of tokens whose channels have deviation 1."""
 LOOKED_AT = 1500
 RATES = (2, 0.8, 0.32, 0.12, 0.05)
-FIRST, SECOND, MEAN, THIRD = "deit-tiny-first", "deit-tiny-second", "deit-tiny-mean", "deit-tiny-third"
-"""Folders of the wider codec's trainings, and of the mean of the first two."""
-TRAININGS = (
-    (WIDER, None, FIRST, 83_200, Settings(features=0.4, lr=2e-4, crop=0.6, mix=False)),
-    (WIDER, FIRST, SECOND, 96_000, Settings(features=0.3, lr=3e-4, crop=0.5)),
-    (WIDER, MEAN, THIRD, 96_000, Settings(features=0.3, lr=3e-4, crop=0.5, behind=0.3)),
-    (EARLY, FIRST, LEARNED[EARLY], 48_000, Settings(features=0.5, lr=5e-4, crop=0.6, mix=False)),
-)
-"""Spec, the folder of weights to begin with, the one of those that are made, and how: from samples, by settings."""
-MEANS = {MEAN: (FIRST, SECOND), LEARNED[WIDER]: (MEAN, THIRD)}
-"""Of which trainings, as soon as these are there."""
+TRAININGS = {
+    "first": (SHALLOWER, 83_200, Settings(features=0.4, lr=2e-4, crop=0.6, mix=False)),
+    "second": (SHALLOWER, 96_000, Settings(features=0.3, lr=3e-4, crop=0.5)),
+    "third": (SHALLOWER, 96_000, Settings(features=0.3, lr=3e-4, crop=0.5, behind=0.3)),
+    "fourth": (WIDER, 64_000, Settings(features=0.3, lr=3e-4, crop=0.5, behind=0.5)),
+    LEARNED[EARLY]: (EARLY, 48_000, Settings(features=0.5, lr=5e-4, crop=0.6, mix=False)),
+}
+"""By the folder that is made: spec, samples and how."""
 RIVALS: dict[str, tuple[str, Mapping[str, Sequence[Any]]]] = {
     "AVIF": ("avif+deit-tiny", {"avif.quality": (1, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55)}),
     "WebP": ("webp:slow=true+deit-tiny", {"webp.quality": (1, 5, 10, 20, 30, 40, 50)}),
@@ -84,7 +82,7 @@ def begin(pictures: str, deit: str, out: Path) -> Path:
         return out
     request = WeightsRequest({"backbone": deit}, offline=True)
     pipeline = Pipeline.load(compose_spec(SHIPPED), request)
-    wider: Any = build(compose_spec(WIDER), pipeline.classes).encoder
+    wider: Any = build(compose_spec(SHALLOWER), pipeline.classes).encoder
     old: Any = pipeline.stages.encoder
     found = widened(old.state_dict(), wider.state_dict(), *seen(pipeline, old, pictures))
     wider.load_state_dict(found)
@@ -174,34 +172,64 @@ def beside(name: str, old: Tensor, new: Tensor, reading: Tensor, mean: Tensor) -
     return made
 
 
+@torch.no_grad()
+def deepen(deit: str, shallower: Path, out: Path) -> None:
+    """Make a file of weights that the wider codec goes on from: of more blocks, which add nothing yet."""
+    if out.exists():
+        return
+    pipeline = Pipeline.load(compose_spec(SHALLOWER), with_codec(deit, shallower))
+    old = pipeline.stages.encoder.state_dict()  # type: ignore[attr-defined]
+    deeper: Any = build(compose_spec(WIDER), pipeline.classes).encoder
+    own = {name: t * 0 if ".scale" in name else t for name, t in deeper.state_dict().items() if name not in old}
+    save_file({f"encoder.{name}": tensor.contiguous() for name, tensor in {**old, **own}.items()}, out)
+
+
+def with_codec(deit: str, codec: Path) -> WeightsRequest:
+    return WeightsRequest({"backbone": deit, "encoder": str(codec)}, offline=True)
+
+
 def learn(pictures: str, deit: str, runs: Path) -> None:
-    begun = begin(pictures, deit, runs / "begin.safetensors")
-    for spec, start, name, samples, settings in TRAININGS:
-        out = runs / name
-        if not (out / WEIGHTS).exists():
+    """Each training goes on from what the ones before it made; what is there already stays as it is."""
+
+    def teach(name: str, start: Path) -> Path:
+        spec, samples, settings = TRAININGS[name]
+        if not (runs / name / WEIGHTS).exists():
             train(
-                spec, pictures, out, request=WeightsRequest({"backbone": deit}, True), objective="distil",
-                init=str(runs / start if start else begun), rate_weight=RATES, samples={"distil": samples},
-                distillation=settings,
+                spec, pictures, runs / name, request=WeightsRequest({"backbone": deit}, True), objective="distil",
+                init=str(start), rate_weight=RATES, samples={"distil": samples}, distillation=settings,
             )  # fmt: skip
-        for mean, folders in MEANS.items():
-            there = [(runs / folder / WEIGHTS).exists() for folder in (*folders, mean)]
-            if there == [True, True, False]:
-                average(WIDER, deit, [runs / folder for folder in folders], runs / mean)
+        return runs / name
+
+    def mean(name: str, *codecs: Path) -> Path:
+        spec, *_ = TRAININGS[codecs[-1].name]
+        if not (runs / name / WEIGHTS).exists():
+            average(spec, deit, codecs, runs / name)
+        return runs / name
+
+    first = teach("first", begin(pictures, deit, runs / "begin.safetensors"))
+    both = mean("mean", first, teach("second", first))
+    deeper = runs / "deeper.safetensors"
+    deepen(deit, mean("mean-of-three", both, teach("third", both)), deeper)
+    mean(LEARNED[WIDER], deeper, teach("fourth", deeper))
+    teach(LEARNED[EARLY], first)
 
 
-def average(spec: str, deit: str, folders: Sequence[Path], out: Path) -> None:
-    """The mean of weights of which each began to learn as the one before it (Wortsman et al., 2022)."""
-    requests = [WeightsRequest({"backbone": deit, "encoder": str(folder)}, True) for folder in folders]
-    encoders: list[Any] = [Pipeline.load(compose_spec(spec), request).stages.encoder for request in requests]
-    states, last = [encoder.state_dict() for encoder in encoders], encoders[-1]
+def average(spec: str, deit: str, codecs: Sequence[Path], out: Path) -> None:
+    """The mean of weights of which each began to learn as the one before it (Wortsman et al., 2022).
+
+    codecs: folders or files, of which the last is a folder.
+    """
+    encoder: Any = Pipeline.load(compose_spec(spec), with_codec(deit, codecs[-1])).stages.encoder
+    states = [load_file(one / WEIGHTS if one.is_dir() else one) for one in codecs]
     means = {
-        name: sum(s[name] for s in states) / len(states) for name, t in states[-1].items() if t.is_floating_point()
+        name: torch.stack([state[f"encoder.{name}"].float() for state in states]).mean(0)
+        for name, tensor in encoder.state_dict().items()
+        if tensor.is_floating_point()
     }
-    last.load_state_dict({**states[-1], **means})
-    last.freeze()
+    encoder.load_state_dict({**encoder.state_dict(), **means})
+    encoder.freeze()
     out.mkdir(parents=True, exist_ok=True)
-    save({"encoder": last}, json.loads((folders[-1] / CARD).read_text()), out)
+    save({"encoder": encoder}, json.loads((codecs[-1] / CARD).read_text()), out)
 
 
 # -- measuring and showing ---------------------------------------------------------------------------------------------
