@@ -80,16 +80,25 @@ def begin(pictures: str, deit: str, out: Path) -> Path:
     """A file of weights that the wider codec starts from."""
     if out.exists():
         return out
-    request = WeightsRequest({"backbone": deit}, offline=True)
-    pipeline = Pipeline.load(compose_spec(SHIPPED), request)
+    pipeline = Pipeline.load(compose_spec(SHIPPED), weights_of(deit))
     wider: Any = build(compose_spec(SHALLOWER), pipeline.classes).encoder
     old: Any = pipeline.stages.encoder
     found = widened(old.state_dict(), wider.state_dict(), *seen(pipeline, old, pictures))
     wider.load_state_dict(found)
     wider.freeze()
+    return write(wider.state_dict(), out)
+
+
+def write(state: Mapping[str, Tensor], out: Path) -> Path:
+    """A codec's state into a file that training begins with."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_file({f"encoder.{name}": tensor.contiguous() for name, tensor in wider.state_dict().items()}, out)
+    save_file({f"encoder.{name}": tensor.contiguous() for name, tensor in state.items()}, out)
     return out
+
+
+def weights_of(deit: str, codec: Path | None = None) -> WeightsRequest:
+    """DeiT-Tiny's, and a codec's; without one that which ships, or none."""
+    return WeightsRequest({"backbone": deit, **({"encoder": str(codec)} if codec else {})}, offline=True)
 
 
 @torch.inference_mode()
@@ -173,19 +182,16 @@ def beside(name: str, old: Tensor, new: Tensor, reading: Tensor, mean: Tensor) -
 
 
 @torch.no_grad()
-def deepen(deit: str, shallower: Path, out: Path) -> None:
-    """Make a file of weights that the wider codec goes on from: of more blocks, which add nothing yet."""
+def deepen(deit: str, shallower: Path, out: Path) -> Path:
+    """A file of weights that the wider codec goes on from: of more blocks, which add nothing yet."""
     if out.exists():
-        return
-    pipeline = Pipeline.load(compose_spec(SHALLOWER), with_codec(deit, shallower))
-    old = pipeline.stages.encoder.state_dict()  # type: ignore[attr-defined]
+        return out
+    pipeline = Pipeline.load(compose_spec(SHALLOWER), weights_of(deit, shallower))
     deeper: Any = build(compose_spec(WIDER), pipeline.classes).encoder
-    own = {name: t * 0 if ".scale" in name else t for name, t in deeper.state_dict().items() if name not in old}
-    save_file({f"encoder.{name}": tensor.contiguous() for name, tensor in {**old, **own}.items()}, out)
-
-
-def with_codec(deit: str, codec: Path) -> WeightsRequest:
-    return WeightsRequest({"backbone": deit, "encoder": str(codec)}, offline=True)
+    old: Any = pipeline.stages.encoder
+    there = old.state_dict()
+    own = {name: t * 0 if ".scale" in name else t for name, t in deeper.state_dict().items() if name not in there}
+    return write({**there, **own}, out)
 
 
 def learn(pictures: str, deit: str, runs: Path) -> None:
@@ -195,7 +201,7 @@ def learn(pictures: str, deit: str, runs: Path) -> None:
         spec, samples, settings = TRAININGS[name]
         if not (runs / name / WEIGHTS).exists():
             train(
-                spec, pictures, runs / name, request=WeightsRequest({"backbone": deit}, True), objective="distil",
+                spec, pictures, runs / name, request=weights_of(deit), objective="distil",
                 init=str(start), rate_weight=RATES, samples={"distil": samples}, distillation=settings,
             )  # fmt: skip
         return runs / name
@@ -208,8 +214,7 @@ def learn(pictures: str, deit: str, runs: Path) -> None:
 
     first = teach("first", begin(pictures, deit, runs / "begin.safetensors"))
     both = mean("mean", first, teach("second", first))
-    deeper = runs / "deeper.safetensors"
-    deepen(deit, mean("mean-of-three", both, teach("third", both)), deeper)
+    deeper = deepen(deit, mean("mean-of-three", both, teach("third", both)), runs / "deeper.safetensors")
     mean(LEARNED[WIDER], deeper, teach("fourth", deeper))
     teach(LEARNED[EARLY], first)
 
@@ -219,7 +224,7 @@ def average(spec: str, deit: str, codecs: Sequence[Path], out: Path) -> None:
 
     codecs: folders or files, of which the last is a folder.
     """
-    encoder: Any = Pipeline.load(compose_spec(spec), with_codec(deit, codecs[-1])).stages.encoder
+    encoder: Any = Pipeline.load(compose_spec(spec), weights_of(deit, codecs[-1])).stages.encoder
     states = [load_file(one / WEIGHTS if one.is_dir() else one) for one in codecs]
     means = {
         name: torch.stack([state[f"encoder.{name}"].float() for state in states]).mean(0)
@@ -236,15 +241,14 @@ def average(spec: str, deit: str, codecs: Sequence[Path], out: Path) -> None:
 
 
 def measure(data: str, deit: str, learned: Path) -> None:
-    backbone = {"backbone": deit}
     for spec, levels in ((SHIPPED, 4), (WIDER, 5), (EARLY, 5)):
-        given = {**backbone, "encoder": str(learned / LEARNED[spec])} if spec in LEARNED else backbone
+        given = weights_of(deit, learned / LEARNED[spec] if spec in LEARNED else None)
         sweep = {"layered.level": range(1, levels + 1)}
-        pages.measure(RECORDS, NAMES[spec], spec, sweep, WeightsRequest(given, True), data)
+        pages.measure(RECORDS, NAMES[spec], spec, sweep, given, data)
     for name, (spec, grid) in {"uncompressed": ("png+deit-tiny", {}), **RIVALS}.items():
-        pages.measure(RECORDS, name, spec, grid, WeightsRequest(backbone, True), data)
+        pages.measure(RECORDS, name, spec, grid, weights_of(deit), data)
     for effort, spec in EFFORTS.items():
-        pages.measure(RECORDS, effort, spec, COMPARED, WeightsRequest(backbone, True), data, FEW)
+        pages.measure(RECORDS, effort, spec, COMPARED, weights_of(deit), data, FEW)
 
 
 def lines(found: Sequence[pages.Record]) -> Iterator[str]:
